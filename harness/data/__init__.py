@@ -1,0 +1,1 @@
+"""Artifacts, corpora, the lines and overlap of a track, and the batch function."""

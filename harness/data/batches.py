@@ -1,0 +1,85 @@
+"""The batch of a step as a pure function of (train, seed, step): nothing is iterated, so resuming needs only the step.
+
+An epoch cuts train into disjoint windows of S targets (S + 1 bytes: neighbours share one, the last target of one being the
+first input of the next), starting at an offset in [0, S) that is keyed by (seed, epoch), and visits them in an order keyed
+likewise. Step s takes the next n = tokens_per_step / S windows and goes on into the next epoch where one ends. Every epoch has
+floor((N - S) / S) windows, which fit at any offset: the window of a step is found by a division, at the cost of fewer than
+2S bytes that an epoch leaves out, others in each.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from harness.errors import UserError
+from harness.keyed import generator
+
+
+class Batches:
+    """Batches of one track and seed. Shapes: B sequences of this rank, S sequence length."""
+
+    def __init__(self, train: np.ndarray, seed: int, tokens_per_step: int, sequence_length: int):
+        """`train`: uint8 (or any other whole-number tokens), 1-D, length N; never copied or written.
+
+        Raises UserError when a step is not a whole number of sequences or train is shorter than one step.
+        """
+        if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
+            raise UserError(
+                f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
+                f"set batch.tokens_per_step to a multiple of model.sequence_length={sequence_length}",
+            )
+        self.train, self.seed, self.sequence_length = train, seed, sequence_length
+        self.sequences_per_step = tokens_per_step // sequence_length
+        self.windows_per_epoch = max(len(train) - sequence_length, 0) // sequence_length
+        if self.windows_per_epoch < self.sequences_per_step:
+            raise UserError(
+                f"train has {len(train):,} tokens: {self.windows_per_epoch} windows of {sequence_length}, "
+                f"fewer than the {self.sequences_per_step} of one step",
+                f"set batch.tokens_per_step to at most {self.windows_per_epoch * sequence_length}, or shorten the sequences",
+            )
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.
+
+        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises UserError when w does not divide n.
+        """
+        n = self.sequences_per_step
+        if n % world:
+            raise UserError(
+                f"{n} sequences a step cannot be shared equally by {world} ranks",
+                f"start as many ranks as divide {n}, or change batch.tokens_per_step",
+            )
+        assert step >= 0 and 0 <= rank < world, (step, rank, world)
+        share = n // world
+        starts_B = self._starts(step * n + rank * share, share)
+        tokens = self.train[starts_B[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
+        inputs_BS, targets_BS = (np.ascontiguousarray(view) for view in (tokens[:, :-1], tokens[:, 1:]))
+        return torch.from_numpy(inputs_BS), torch.from_numpy(targets_BS)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, counted from 0, that the first sequence of a step belongs to."""
+        return step * self.sequences_per_step // self.windows_per_epoch
+
+    def _starts(self, first: int, count: int) -> np.ndarray:
+        """Where in train the windows number first .. first + count - 1 begin, int64; a step spans two epochs at most."""
+        epoch, index = divmod(first, self.windows_per_epoch)
+        starts = epoch_starts(self.seed, epoch, self.windows_per_epoch, self.sequence_length)[index : index + count]
+        if len(starts) < count:
+            following = epoch_starts(self.seed, epoch + 1, self.windows_per_epoch, self.sequence_length)
+            starts = np.concatenate([starts, following[: count - len(starts)]])
+        return starts
+
+
+@lru_cache(maxsize=2)  # only speed: a step needs one epoch, or two where it spans them
+def epoch_starts(seed: int, epoch: int, windows: int, sequence_length: int) -> np.ndarray:
+    """First bytes of an epoch's windows in the order it visits them: int64, (windows,), read-only.
+
+    Both draws are raw 64-bit words of Philox keyed by (seed, "data order", epoch): the first word modulo S is the offset, the
+    stable argsort of the next `windows` words the order. Raw words are the same in every numpy release; `permutation` is not
+    promised to be (NEP 19).
+    """
+    words = generator(seed, "data order", epoch).bit_generator.random_raw(1 + windows)
+    starts = int(words[0] % np.uint64(sequence_length)) + np.argsort(words[1:], kind="stable") * sequence_length
+    starts.flags.writeable = False
+    return starts

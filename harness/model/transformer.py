@@ -1,0 +1,105 @@
+"""The decoder: embedding, pre-norm blocks of attention and feed-forward, norm, head.
+
+Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary, L MoE layers, E experts. The residual stream is fp32; products take
+their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as changed state, so
+they are right under gradient accumulation and activation checkpointing.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, embedding
+from torch.utils.checkpoint import checkpoint
+
+from harness.model.attention import Attention, rotary
+from harness.model.feedforward import Dense, Experts
+from harness.model.norm import Norm
+from harness.model.product import product
+from harness.plan.schema import Model
+from kernels import Arithmetic
+
+
+class Output(NamedTuple):
+    nats_BS: Tensor  # fp32 cross-entropy of each target
+    count_LE: Tensor  # int64 rows routed to each expert, MoE layers only
+    margin_L: Tensor  # fp32 mean gap between the k-th and (k+1)-th selection score
+
+
+class Block(nn.Module):
+    def __init__(self, model: Model, feedforward: nn.Module, arithmetic: Arithmetic):
+        super().__init__()
+        self.attention_norm = Norm(model.width, model.norm_weight)
+        self.attention = Attention(model, arithmetic)
+        self.feedforward_norm = Norm(model.width, model.norm_weight)
+        self.feedforward = feedforward
+
+    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T):
+        """Returns the new residual stream, counts (E,) and margin; the last two None in a dense block."""
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SA, sin_SA).float()
+        normed_TD = self.feedforward_norm(x_BSD).flatten(0, 1)
+        y_TD, routing = self.feedforward(normed_TD, token_BS.flatten(), shuffle_T)
+        x_BSD = x_BSD + y_TD.view_as(x_BSD)
+        return (x_BSD, None, None) if routing is None else (x_BSD, routing.count_E, routing.margin)
+
+
+class Head(nn.Module):
+    """Final norm, logits and their cross-entropy."""
+
+    def __init__(self, model: Model, arithmetic: Arithmetic):
+        super().__init__()
+        self.arithmetic = arithmetic
+        self.norm = Norm(model.width, model.norm_weight)
+        self.weight = nn.Parameter(torch.empty(model.width, model.vocab_size))
+
+    def logits(self, x_BSD: Tensor) -> Tensor:
+        return product(self.norm(x_BSD), self.weight, self.arithmetic).float()
+
+    def forward(self, x_BSD: Tensor, target_BS: Tensor) -> Tensor:
+        logits = self.logits(x_BSD)
+        return cross_entropy(logits.flatten(0, 1), target_BS.flatten(), reduction="none").view_as(target_BS)
+
+
+class Transformer(nn.Module):
+    def __init__(self, model: Model, arithmetic: Arithmetic, backend: str, activation_checkpointing: bool = False):
+        super().__init__()
+        self.shape, self.activation_checkpointing = model, activation_checkpointing
+        self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
+        self.blocks = nn.ModuleList()
+        for layer in range(model.layers):
+            dense = model.num_experts == 0 or layer < model.leading_dense_layers
+            feedforward = Dense(model, model.ffn_width, arithmetic) if dense else Experts(model, arithmetic, backend)
+            self.blocks.append(Block(model, feedforward, arithmetic))
+        self.head = Head(model, arithmetic)
+        cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
+        self.register_buffer("cos_SA", cos, persistent=False)
+        self.register_buffer("sin_SA", sin, persistent=False)
+
+    @property
+    def moe_layers(self) -> list[int]:
+        return [i for i, block in enumerate(self.blocks) if isinstance(block.feedforward, Experts)]
+
+    def trunk(self, token_BS: Tensor, shuffle_T: Tensor | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        x_BSD = embedding(token_BS, self.embedding)
+        counts, margins = [], []
+        for block in self.blocks:
+            arguments = (x_BSD, token_BS, self.cos_SA, self.sin_SA, shuffle_T)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                x_BSD, count_E, margin = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                x_BSD, count_E, margin = block(*arguments)
+            if count_E is not None:
+                counts.append(count_E)
+                margins.append(margin)
+        return x_BSD, counts, margins
+
+    def forward(self, token_BS: Tensor, target_BS: Tensor, shuffle_T: Tensor | None = None) -> Output:
+        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`."""
+        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T)
+        nats_BS = self.head(x_BSD, target_BS)
+        if not counts:
+            return Output(nats_BS, nats_BS.new_zeros((0, 0), dtype=torch.int64), nats_BS.new_zeros(0))
+        return Output(nats_BS, torch.stack(counts), torch.stack(margins).detach())
+
+    def logits(self, token_BS: Tensor) -> Tensor:
+        return self.head.logits(self.trunk(token_BS)[0])

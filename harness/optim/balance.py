@@ -1,0 +1,22 @@
+"""Auxiliary-loss-free balancing (arXiv 2408.15664): a bias that steers the selection and nothing else.
+
+Once per optimizer step, from the counts of the whole global batch: bias += rate * (s - mean(s)), s = sign(mean load - load).
+Subtracting the mean keeps the biases' sum where it was, so they cannot drift together.
+"""
+
+import torch
+from torch import Tensor
+
+from harness.model.router import SigmoidTopK
+from harness.model.transformer import Transformer
+
+
+@torch.no_grad()
+def update_biases(model: Transformer, count_LE: Tensor, rate: float) -> None:
+    """`count_LE`: int64 rows per expert of the whole step, one row per MoE layer, summed over ranks and micro-batches."""
+    routers = [m for m in model.modules() if isinstance(m, SigmoidTopK)]
+    assert len(routers) in (0, count_LE.shape[0])
+    for router, count_E in zip(routers, count_LE):
+        load = count_E.double()
+        sign = torch.sign(load.mean() - load).float()
+        router.bias.add_(sign - sign.mean(), alpha=rate)

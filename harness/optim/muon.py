@@ -1,0 +1,62 @@
+"""Muon: momentum, then the nearest semi-orthogonal matrix, for matrices and stacks of expert matrices.
+
+Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Matrices of one shape are
+orthogonalized together as one stack. Newton-Schulz quintic and its coefficients: Keller Jordan, "Muon" (2024). The update
+is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the shape.
+
+On a CPU the iteration runs in fp32: stacked bf16 `bmm` measured 88 GFLOP/s against about 300 in fp32 on AMX cores. On a
+GPU it runs in bf16.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from harness.plan.schema import Muon as MuonPlan
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(g_NIO: Tensor, steps: int) -> Tensor:
+    """The Newton-Schulz approximation of U V^T for each matrix U S V^T of the stack; singular values land in about [0.7, 1.2]."""
+    a, b, c = COEFFICIENTS
+    dtype = torch.bfloat16 if g_NIO.is_cuda else torch.float32
+    tall = g_NIO.shape[1] > g_NIO.shape[2]
+    x = (g_NIO.mT if tall else g_NIO).to(dtype)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if tall else x).to(g_NIO.dtype)
+
+
+class Muon:
+    """`parameters`: {name: matrix (I, O) or stack (N, I, O)}, with a learning-rate multiplier each."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], plan: MuonPlan):
+        self.parameters, self.multipliers, self.plan = parameters, multipliers, plan
+        self.momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.stacks: dict[tuple[int, ...], list[str]] = {}
+        for name, p in parameters.items():
+            self.stacks.setdefault(tuple(p.shape[-2:]), []).append(name)
+
+    @torch.no_grad()
+    def step(self, scale: float) -> None:
+        """One update at `scale` times the planned learning rate; reads and keeps `p.grad`."""
+        lr, mu = self.plan.lr * scale, self.plan.momentum
+        for (rows, columns), names in self.stacks.items():
+            nesterov = []
+            for name in names:
+                gradient = self.parameters[name].grad
+                momentum = self.momentum[name].lerp_(gradient, 1 - mu)
+                nesterov.append(gradient.lerp(momentum, mu).view(-1, rows, columns))
+            update = orthogonalize(torch.cat(nesterov), self.plan.newton_schulz_steps)
+            shape_gain = max(1.0, columns / rows) ** 0.5
+            for name, part in zip(names, update.split([n.shape[0] for n in nesterov])):
+                parameter, rate = self.parameters[name], lr * self.multipliers[name]
+                if self.plan.weight_decay:
+                    parameter.mul_(1 - rate * self.plan.weight_decay)
+                parameter.add_(part.reshape(parameter.shape), alpha=-rate * shape_gain)
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"muon.momentum.{name}": tensor for name, tensor in self.momentum.items()}

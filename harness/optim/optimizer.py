@@ -1,0 +1,72 @@
+"""All optimizers of a run behind one step, and the telemetry of what they do."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.model.transformer import Transformer
+from harness.optim.adamw import AdamW
+from harness.optim.groups import MATRICES, group_parameters
+from harness.optim.muon import Muon
+from harness.plan.schema import Optim
+
+
+class Optimizer:
+    def __init__(self, model: Transformer, plan: Optim):
+        self.plan, self.groups = plan, group_parameters(model)
+        self.parameters = {name: p for group in self.groups.values() for name, p in group.items()}
+        multipliers = {name: float(getattr(plan.multipliers, g)) for g, group in self.groups.items() for name in group}
+        by_muon = {
+            name: p for g, group in self.groups.items() for name, p in group.items() if plan.matrices == "muon" and g in MATRICES
+        }
+        by_adamw = {name: p for name, p in self.parameters.items() if name not in by_muon}
+        self.parts: list[Any] = []
+        if by_muon:
+            self.parts.append(Muon(by_muon, multipliers, plan.muon))
+        self.parts.append(AdamW(by_adamw, multipliers, plan.adamw))
+
+    @torch.no_grad()
+    def gradient_norms(self) -> Tensor:
+        """fp32 (parameters,) on the device: the norm of each gradient, in the order of `parameters`."""
+        return torch.stack(torch._foreach_norm([p.grad for p in self.parameters.values()])).float()
+
+    @torch.no_grad()
+    def clip(self, norm: Tensor) -> None:
+        """Scales all gradients so that their joint norm is at most `clip_norm`; 0 leaves them alone."""
+        if self.plan.clip_norm:
+            factor = (self.plan.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_([p.grad for p in self.parameters.values()], factor)
+
+    def step(self, scale: float) -> None:
+        for part in self.parts:
+            part.step(scale)
+
+    def clear_gradients(self) -> None:
+        for p in self.parameters.values():
+            p.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The live state tensors by name; copying into them restores the optimizer."""
+        return {key: tensor for part in self.parts for key, tensor in part.state().items()}
+
+    @torch.no_grad()
+    def step_measured(self, scale: float) -> dict[str, dict[str, float]]:
+        """A step that also returns, per group, the RMS of gradient, update and parameter."""
+        before = {name: p.clone() for name, p in self.parameters.items()}
+        gradients = {name: p.grad.clone() for name, p in self.parameters.items()}
+        self.step(scale)
+        measured = {}
+        for group, parameters in self.groups.items():
+            changes = [p - before[name] for name, p in parameters.items()]
+            measured[group] = {
+                "grad_rms": _rms([gradients[name] for name in parameters]),
+                "update_rms": _rms(changes),
+                "param_rms": _rms([before[name] for name in parameters]),
+            }
+        return measured
+
+
+def _rms(tensors: list[Tensor]) -> float:
+    total = sum(t.double().square().sum() for t in tensors)
+    return float((total / sum(t.numel() for t in tensors)).sqrt())

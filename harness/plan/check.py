@@ -1,0 +1,97 @@
+"""What a plan must satisfy before anything is built: every refusal names the values and the remedy."""
+
+from harness.errors import UserError, nearest
+from harness.plan.schema import Plan
+
+CHOICES = {
+    "model.activation": ("relu2", "swiglu"),
+    "model.router": ("sigmoid_topk", "hash"),
+    "optim.matrices": ("muon", "adamw"),
+    "balance.rule": ("none", "bias"),
+    "kernels.backend": ("auto", "reference", "torch"),
+    "kernels.compile": ("auto", "on", "off"),
+    "precision.format": ("bf16", "fp32"),
+}
+
+
+def check(plan: Plan) -> None:
+    """Errors: UserError for the first rule that does not hold."""
+    for key, known in CHOICES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(plan, section), name)
+        if value not in known:
+            raise UserError(f"{key}={value!r}", nearest(value, known))
+    _check_shapes(plan)
+    _check_sizes(plan)
+    _check_ranges(plan)
+
+
+def _check_shapes(plan: Plan) -> None:
+    m = plan.model
+    _positive(plan, "model", "width", "layers", "heads", "sequence_length", "vocab_size")
+    if m.width % m.heads or (m.width // m.heads) % 2:
+        raise UserError(
+            f"model.heads={m.heads} does not divide model.width={m.width} into even head widths",
+            "choose heads so that width / heads is an even whole number",
+        )
+    if m.num_experts == 0:
+        if m.ffn_width < 1:
+            raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
+        if m.top_k or m.shared_experts or m.leading_dense_layers:
+            raise UserError("a dense model (num_experts=0) with MoE keys set", "set top_k, shared_experts and leading_dense_layers to 0")
+        if plan.balance.rule != "none":
+            raise UserError(f"balance.rule={plan.balance.rule} in a dense model", "use balance=none")
+        return
+    if not 1 <= m.top_k <= m.num_experts:
+        raise UserError(f"model.top_k={m.top_k} of model.num_experts={m.num_experts}", f"choose top_k in 1..{m.num_experts}")
+    if m.expert_width < 1:
+        raise UserError(f"model.expert_width={m.expert_width}", "an expert needs a width of at least 1")
+    if not 0 <= m.leading_dense_layers < m.layers:
+        raise UserError(
+            f"model.leading_dense_layers={m.leading_dense_layers} of model.layers={m.layers}", "leave at least one MoE layer"
+        )
+    if m.leading_dense_layers and m.ffn_width < 1:
+        raise UserError(f"model.ffn_width={m.ffn_width} with leading dense layers", "set model.ffn_width")
+    if m.router == "hash" and plan.balance.rule != "none":
+        raise UserError(f"balance.rule={plan.balance.rule} with model.router=hash, which has nothing to balance", "use balance=none")
+
+
+def _check_sizes(plan: Plan) -> None:
+    length, step = plan.model.sequence_length, plan.batch.tokens_per_step
+    if step < length or step % length:
+        raise UserError(
+            f"batch.tokens_per_step={step} is no multiple of model.sequence_length={length}",
+            f"choose a multiple of {length}",
+        )
+    if plan.budget.tokens < length:
+        raise UserError(f"budget.tokens={plan.budget.tokens} is less than one sequence of {length}", f"choose at least {length}")
+    if plan.parallel.micro_batch_tokens % length:
+        raise UserError(
+            f"parallel.micro_batch_tokens={plan.parallel.micro_batch_tokens} is no multiple of the sequence length {length}",
+            f"choose a multiple of {length}, or 0 for the whole share of a rank",
+        )
+    if plan.validation.batch_tokens < length:
+        raise UserError(f"validation.batch_tokens={plan.validation.batch_tokens}", f"choose at least one sequence of {length}")
+
+
+def _check_ranges(plan: Plan) -> None:
+    _positive(plan, "run", "log_every_steps", "keep_checkpoints")
+    _positive(plan, "health", "window_steps")
+    if not 0 <= plan.schedule.warmup_share + plan.schedule.decay_share <= 1:
+        raise UserError(
+            f"schedule.warmup_share={plan.schedule.warmup_share} + decay_share={plan.schedule.decay_share} exceeds 1",
+            "the shares are parts of the token budget",
+        )
+    if plan.track.target not in plan.track.lines:
+        raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, plan.track.lines))
+    if plan.balance.rule == "bias" and plan.balance.rate <= 0:
+        raise UserError(f"balance.rule=bias with balance.rate={plan.balance.rate}", "choose a rate above 0, or balance=none")
+    if plan.seed < 0:
+        raise UserError(f"seed={plan.seed}", "choose a seed of 0 or more")
+
+
+def _positive(plan: Plan, section: str, *names: str) -> None:
+    for name in names:
+        value = getattr(getattr(plan, section), name)
+        if value < 1:
+            raise UserError(f"{section}.{name}={value}", "choose at least 1")

@@ -1,0 +1,141 @@
+"""From words on the command line to a plan: recipe < lane < command line, composed by Hydra, typed, checked.
+
+The order matters and is enforced: a recipe that sets a frozen key is an error wherever it stands, and the command line may
+set one only together with `unranked=true`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import UserError, nearest
+from harness.plan import lanes
+from harness.plan.check import check
+from harness.plan.schema import FROZEN, Plan, walk
+
+GROUPS = ("lane", "track", "optim", "schedule", "balance")
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A plan with where it came from. `overrides`: the command line; `choices`: which file of each recipe group;
+    `broken`: frozen keys that the command line changed, with the lane's value and the new one."""
+
+    plan: Plan
+    overrides: tuple[str, ...]
+    choices: dict[str, str]
+    broken: dict[str, tuple[Any, Any]]
+
+    @property
+    def partial(self) -> bool:
+        """Whether the budget was cut: then scoring is capped to as many bytes as were trained on, and labelled so."""
+        return "budget.tokens" in self.broken and self.plan.budget.tokens < self.broken["budget.tokens"][0]
+
+    @property
+    def scored_bytes(self) -> int:
+        track, budget = self.plan.track, self.plan.budget.tokens
+        return min(track.val_bytes, max(budget, self.plan.model.sequence_length + 1)) if self.partial else track.val_bytes
+
+
+def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
+    """Composes and checks a plan. Errors: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
+    lanes.register()
+    words = _known_words(overrides)
+    node, choices = _compose(words)
+    frozen, _ = _compose([word for word in words if word.startswith("lane=")])
+    plan = _typed(node)
+    for group, choice in choices.items():
+        _refuse_frozen_recipe(group, choice)
+    broken = {
+        key: (was, now)
+        for key in sorted(FROZEN)
+        if (was := OmegaConf.select(frozen, key)) != (now := OmegaConf.select(node, key))
+    }
+    if broken and not plan.unranked:
+        key, (was, now) = next(iter(broken.items()))
+        raise UserError(
+            f"lane {plan.lane.name} freezes {key}={was}, found {key}={now}",
+            "add unranked=true to change what a lane fixes, or drop the override",
+        )
+    check(plan)
+    if plan.unranked:
+        _shorten(plan)
+    return Composed(plan, tuple(overrides), choices, broken)
+
+
+def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    try:
+        with initialize_config_dir(str(lanes.RECIPES), version_base="1.3"):
+            node = hydra_compose("plan", overrides=list(words), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error
+        raise UserError(f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar")
+    choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS and g != "lane"}
+    OmegaConf.set_struct(node, False)
+    del node["hydra"]
+    return node, choices
+
+
+def _typed(node: DictConfig) -> Plan:
+    missing = sorted(OmegaConf.missing_keys(node))
+    if missing:
+        raise UserError(f"the plan has no value for {', '.join(missing)}", "the lane file must set every frozen key")
+    plan = OmegaConf.to_object(node)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _shorten(plan: Plan) -> None:
+    """A budget under one step shrinks the step; validations past the end fall away."""
+    whole = plan.budget.tokens // plan.model.sequence_length * plan.model.sequence_length
+    plan.batch.tokens_per_step = min(plan.batch.tokens_per_step, whole)
+    plan.validation.steps = [step for step in plan.validation.steps if step < plan.steps]
+
+
+def _known_words(overrides: list[str] | tuple[str, ...]) -> list[str]:
+    """Refuses unknown lanes and keys with the nearest name, before Hydra sees them."""
+    keys = {key for key, _ in walk()}
+    sections = {part for key in keys for part in _prefixes(key)}
+    for word in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(word)
+        except HydraException as error:
+            raise UserError(f"cannot read {word!r}: {str(error).splitlines()[0]}", "write key=value, e.g. optim.muon.lr=0.01") from error
+        key = parsed.key_or_group
+        if parsed.is_sweep_override():
+            raise UserError(f"{word!r} names several values", "add --multirun to run them all")
+        if key == "lane":
+            lanes.lane_file(str(parsed.value()))
+        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(("hydra", "track.lines.")):
+            raise UserError(f"unknown key {key!r}", nearest(key, keys | {"lane"}))
+    return list(overrides)
+
+
+def _prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _refuse_frozen_recipe(group: str, choice: str) -> None:
+    path = lanes.RECIPES / group / f"{choice}.yaml"
+    if group == "track" or not path.exists():
+        return
+    for key in _leaves(lanes.read(path), f"{group}."):
+        if key in FROZEN:
+            raise UserError(f"recipe {group}/{choice}.yaml sets {key}, which the lane freezes", f"remove {key} from the recipe")
+
+
+def _leaves(node: DictConfig, prefix: str) -> list[str]:
+    keys = []
+    for name in node:
+        if name == "defaults":
+            continue
+        child = node._get_node(name)
+        keys += _leaves(child, f"{prefix}{name}.") if isinstance(child, DictConfig) else [f"{prefix}{name}"]
+    return keys

@@ -1,0 +1,47 @@
+"""Where the lane, track and recipe files are, and their registration with Hydra."""
+
+from functools import cache
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness.errors import UserError, nearest
+from harness.plan.schema import Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+LANES, TRACKS, RECIPES = ROOT / "lanes", ROOT / "lanes" / "tracks", ROOT / "recipes"
+
+
+@cache
+def lane_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in LANES.glob("*.yaml")))
+
+
+def read(path: Path) -> DictConfig:
+    try:
+        content = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not a YAML mapping: {error}", "mend the file or restore it with git checkout") from error
+    if not isinstance(content, DictConfig):
+        raise UserError(f"{path} holds no YAML mapping", "mend the file or restore it with git checkout")
+    return content
+
+
+def lane_file(name: str) -> Path:
+    if name not in lane_names():
+        raise UserError(f"unknown lane {name!r}", f"{nearest(name, lane_names())}\n  `make lanes` lists them")
+    return LANES / f"{name}.yaml"
+
+
+@cache
+def register() -> None:
+    """Lane files become Hydra group `lane`, track files group `track`, the schema the node `plan_schema`."""
+    store = ConfigStore.instance()
+    store.store(name="plan_schema", node=Plan)
+    for name in lane_names():
+        store.store(group="lane", name=name, node=read(lane_file(name)), package="_global_")
+    for path in TRACKS.glob("*.yaml"):
+        store.store(group="track", name=path.stem, node=read(path))

@@ -1,0 +1,226 @@
+"""The typed plan: every key a run can read, each with its one default.
+
+A field carries two marks. `frozen=True`: the lane fixes it, a recipe may not set it, the command line may only with
+`unranked=true`. `hashed=False`: it cannot change the bits of a run and stays outside `plan_hash`.
+Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Iterator
+
+from omegaconf import MISSING
+
+
+def frozen(default: Any = MISSING) -> Any:
+    """A key that the lane fixes."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"frozen": True})
+    return field(default=default, metadata={"frozen": True})
+
+
+def unhashed(default: Any) -> Any:
+    """A key that cannot change the bits of a run."""
+    return field(default=default, metadata={"hashed": False})
+
+
+@dataclass
+class Lane:
+    name: str = frozen()
+    summary: str = frozen("")
+    twin: str | None = frozen(None)  # the lane it is fair to compare with
+
+
+@dataclass
+class Line:
+    """A classical compressor's bits per byte: on the first `slice_bytes` of val, and on all of val."""
+
+    label: str = MISSING
+    slice: float = MISSING
+    val: float = MISSING
+
+
+@dataclass
+class Track:
+    """Data, split, scoring and target. Never changes: a change is a new track."""
+
+    name: str = frozen()
+    corpus: str = frozen()  # a reader in harness/data/corpus.py
+    release: str = frozen()  # which published release of the corpus
+    train_bytes: int = frozen()
+    train_sha256: str = frozen()
+    val_bytes: int = frozen()
+    val_sha256: str = frozen()
+    slice_bytes: int = frozen()  # the curve is scored on this much of val
+    lines: dict[str, Line] = frozen({})
+    target: str = frozen()  # the line to pass
+
+
+@dataclass
+class Model:
+    width: int = frozen()  # D
+    layers: int = frozen()
+    heads: int = frozen()  # H
+    sequence_length: int = frozen()  # S
+    vocab_size: int = frozen()  # V
+    activation: str = frozen("relu2")  # relu2 | swiglu
+    ffn_width: int = frozen()  # of dense layers; 0 where every layer is MoE
+    num_experts: int = frozen(0)  # E; 0 builds a dense model
+    expert_width: int = frozen(0)  # F
+    top_k: int = frozen(0)  # K
+    shared_experts: int = frozen(0)
+    leading_dense_layers: int = frozen(0)
+    router: str = frozen("sigmoid_topk")  # sigmoid_topk | hash
+    qk_norm: bool = frozen(True)
+    norm_weight: bool = frozen(False)
+    rope_base: float = frozen(10000.0)
+
+
+@dataclass
+class Batch:
+    tokens_per_step: int = frozen()
+
+
+@dataclass
+class Budget:
+    tokens: int = frozen()
+
+
+@dataclass
+class Validation:
+    steps: list[int] = frozen([])  # the curve's steps; the last step is always scored
+    batch_tokens: int = 16384  # tokens per forward pass of scoring
+
+
+@dataclass
+class Precision:
+    format: str = frozen("bf16")  # bf16 | fp32
+
+
+@dataclass
+class Muon:
+    lr: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    newton_schulz_steps: int = 5
+
+
+@dataclass
+class AdamW:
+    lr: float = 0.003
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass
+class Multipliers:
+    """Learning-rate multipliers per parameter group."""
+
+    dense: float = 1.0
+    expert: float = 1.0
+    router: float = 1.0
+    embedding: float = 1.0
+    head: float = 1.0
+    norm: float = 1.0
+
+
+@dataclass
+class Optim:
+    matrices: str = "muon"  # muon | adamw: what updates dense matrices and stacks of expert matrices
+    muon: Muon = field(default_factory=Muon)
+    adamw: AdamW = field(default_factory=AdamW)
+    multipliers: Multipliers = field(default_factory=Multipliers)
+    clip_norm: float = 0.0  # 0 is off
+
+
+@dataclass
+class Schedule:
+    """Warmup-stable-decay; shares of the token budget."""
+
+    warmup_share: float = 0.02
+    decay_share: float = 0.4
+    final_fraction: float = 0.0
+
+
+@dataclass
+class Init:
+    embedding_std: float = 1.0
+    matrix_gain: float = 1.0  # std = gain / sqrt(fan_in)
+    zero_output: bool = True  # attention and FFN output projections start at zero
+
+
+@dataclass
+class Balance:
+    rule: str = "none"  # none | bias (auxiliary-loss-free, arXiv 2408.15664)
+    rate: float = 0.0
+
+
+@dataclass
+class Kernels:
+    backend: str = "auto"  # auto | reference | torch
+    compile: str = "auto"  # auto | on | off: torch.compile of the dense parts
+
+
+@dataclass
+class Parallel:
+    micro_batch_tokens: int = 0  # per rank and forward pass; 0 is the rank's whole share
+    activation_checkpointing: bool = False
+
+
+@dataclass
+class Health:
+    """When a run is stopped; a window is `window_steps` steps."""
+
+    window_steps: int = 64
+    divergence_factor: float = 1.5  # window loss above this multiple of the best window's
+    collapse_load: float = 0.95  # an expert in this share of all top-k sets of a window is dominant
+    dead_share: float = 0.25  # stop when more than this share of a layer's experts is dead in a window
+
+
+@dataclass
+class Run:
+    folder: str = unhashed("runs")
+    checkpoint_every_s: float = unhashed(60.0)
+    keep_checkpoints: int = unhashed(2)
+    log_every_steps: int = unhashed(16)
+    stop_after_step: int = unhashed(0)  # leave with a checkpoint after this step; 0 runs to the end
+
+
+@dataclass
+class Plan:
+    lane: Lane = field(default_factory=Lane)
+    track: Track = field(default_factory=Track)
+    model: Model = field(default_factory=Model)
+    batch: Batch = field(default_factory=Batch)
+    budget: Budget = field(default_factory=Budget)
+    validation: Validation = field(default_factory=Validation)
+    precision: Precision = field(default_factory=Precision)
+    optim: Optim = field(default_factory=Optim)
+    schedule: Schedule = field(default_factory=Schedule)
+    init: Init = field(default_factory=Init)
+    balance: Balance = field(default_factory=Balance)
+    kernels: Kernels = field(default_factory=Kernels)
+    parallel: Parallel = field(default_factory=Parallel)
+    health: Health = field(default_factory=Health)
+    run: Run = field(default_factory=Run)
+    seed: int = unhashed(1)
+    unranked: bool = unhashed(False)
+    fork: str | None = unhashed(None)  # RUN@STEP: start from that checkpoint, unranked
+
+    @property
+    def steps(self) -> int:
+        return self.budget.tokens // self.batch.tokens_per_step
+
+
+def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, dataclass field) for every leaf key of the schema."""
+    for f in fields(cls):
+        if is_dataclass(f.type):
+            yield from walk(f.type, f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, f
+
+
+FROZEN = {key for key, f in walk() if f.metadata.get("frozen")}
+UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)}

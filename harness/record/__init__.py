@@ -1,0 +1,1 @@
+"""The evidence of a run: its folder, its raw metrics, where it came from, and the record."""

@@ -1,0 +1,147 @@
+"""The run folder: who may write to it, what is in it, and whether a new run starts, goes on, or takes the next name.
+
+    runs/<lane>/<seed>-<plan hash>/     plan.yaml  identity.json  metrics.jsonl  checkpoints/  record.json  *.png
+
+`identity.json` holds what must match for a run to go on with the same bits. A lock held by the living process keeps two
+runs out of one folder; a killed process loses it by itself.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from harness.data.artifact import write_atomically
+from harness.errors import UserError
+from harness.plan.fingerprint import differences, plan_hash, to_yaml
+from harness.plan.schema import Plan
+
+# Bits depend on these; a run goes on only where all are as they were.
+Identity = dict[str, Any]
+
+
+def identity(plan: Plan, hardware_class: str, provenance: dict[str, Any]) -> Identity:
+    return {
+        "plan_hash": plan_hash(plan),
+        "seed": plan.seed,
+        "fork": plan.fork,
+        "commit": provenance["commit"],
+        "source_sha256": provenance["source_sha256"],
+        "versions": provenance["versions"],
+        "hardware_class": hardware_class,
+    }
+
+
+@dataclass
+class RunFolder:
+    path: Path
+    lock: TextIO
+    resumes: bool  # whether an unfinished run is in it
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def write(self, name: str, text: str) -> None:
+        """Errors: UserError when the disk is full."""
+        write_atomically(self.path / name, [text.encode()])
+
+    def release(self) -> None:
+        self.lock.close()
+
+
+def open_folder(plan: Plan, who: Identity, say) -> RunFolder:
+    """The folder for this run, locked. `say` is told when an unfinished run is passed over and why.
+
+    Errors: UserError when the same run is still going in another process, the folder cannot be made, or an unfinished run's
+    plan.yaml is not this plan (the difference is shown).
+    """
+    stem = f"{plan.seed}-{who['plan_hash'][:8]}" + ("-fork" if plan.fork else "")
+    parent = Path(plan.run.folder) / plan.lane.name
+    for number in range(1, 10_000):
+        path = parent / (stem if number == 1 else f"{stem}.{number}")
+        folder = _try(path, plan, who, say)
+        if folder is not None:
+            return folder
+    raise UserError(f"10,000 runs named {stem} in {parent}", "remove some: python -m harness prune")
+
+
+def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
+    """This folder if it is free or holds an unfinished run of ours; None when the next name must be tried."""
+    if is_finished(path):
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / "lock", "a")
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error}", "choose another place with run.folder=PATH") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(f"{path} is being written by a run that is still going", "wait for it, stop it, or use another seed") from None
+    stored = read_identity(path)
+    if stored is None:
+        write_atomically(path / "plan.yaml", [to_yaml(plan).encode()])
+        write_atomically(path / "identity.json", [json.dumps(who, indent=1).encode()])
+        return RunFolder(path, lock, resumes=False)
+    changed = [key for key in who if stored.get(key) != who[key]]
+    planned = differences(plan, yaml.safe_load((path / "plan.yaml").read_text()))
+    if planned or "plan_hash" in changed:
+        lock.close()
+        shown = "\n    ".join(planned) or f"plan_hash {stored.get('plan_hash')} -> {who['plan_hash']}"
+        raise UserError(
+            f"{path} holds an unfinished run of another plan:\n    {shown}", "restore its plan.yaml, or move the folder away"
+        )
+    if changed:
+        lock.close()
+        say(f"{path} holds an unfinished run that cannot go on here with the same bits ({', '.join(changed)} changed); starting anew")
+        return None
+    return RunFolder(path, lock, resumes=True)
+
+
+def read_identity(path: Path) -> Identity | None:
+    try:
+        return json.loads((path / "identity.json").read_text())
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path / 'identity.json'} is corrupt: {error}", "move the folder away") from error
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run ended here: with a record, or stopped by health."""
+    return (path / "record.json").exists() or (path / "stopped.json").exists()
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, appended; `position` goes into checkpoints and a resume cuts back to it."""
+
+    def __init__(self, path: Path, position: int = 0):
+        self.file = open(path, "ab")
+        self.file.truncate(position)
+        self.file.seek(0, os.SEEK_END)
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Errors: UserError when the disk is full."""
+        try:
+            for row in rows:
+                self.file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self.file.name}: {error}", "free some space and run the same command again") from error
+
+    @property
+    def position(self) -> int:
+        """Bytes written; synced first, so that a checkpoint never points past what is on disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()

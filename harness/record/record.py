@@ -1,0 +1,82 @@
+"""The record: what a run claims, derived from raw numbers that stand beside it. `record.json` is written once, atomically."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.data.artifact import file_sha256
+from harness.plan.schema import Line, Plan
+from harness.record.folder import RunFolder
+
+SCHEMA_VERSION = 1
+EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "weights.safetensors")
+
+
+def to_target(curve: list[dict[str, Any]], target: float, key: str) -> float | None:
+    """Where the curve crosses `target`, interpolated linearly in `key` ("train_s" or "tokens") between the two validations
+    around the first crossing; None when it never does. The first point has nothing before it and counts as it stands."""
+    before = None
+    for point in curve:
+        if point["slice_bpb"] <= target:
+            if before is None:
+                return point[key]
+            share = (before["slice_bpb"] - target) / (before["slice_bpb"] - point["slice_bpb"])
+            return before[key] + share * (point[key] - before[key])
+        before = point
+    return None
+
+
+def metrics(
+    plan: Plan, curve: list[dict[str, Any]], tokens: int, train_s: float, flops_per_token: int, peak_flops: float, scores: dict[str, Any]
+) -> dict[str, Any]:
+    """The record's `metrics`. `scores`: val_bpb, val_bpb_clean, slice_bpb_shuffled_routing, scored_bytes, partial, peak_memory_bytes."""
+    target: Line = plan.track.lines[plan.track.target]
+    rate = tokens / train_s
+    reached = to_target(curve, target.slice, "train_s")
+    return {
+        "slice_bpb": curve[-1]["slice_bpb"],
+        "target": {"line": plan.track.target, "slice_bpb": target.slice},
+        "target_reached": reached is not None,
+        "time_to_target_s": reached,
+        "tokens_to_target": to_target(curve, target.slice, "tokens"),
+        "curve": curve,
+        "tokens": tokens,
+        "tokens_per_second": rate,
+        "step_s": plan.batch.tokens_per_step / rate,
+        "mfu": rate * flops_per_token / peak_flops,
+        **scores,
+    }
+
+
+def unranked_reasons(
+    plan: Plan, broken: dict[str, tuple[Any, Any]], provenance: dict[str, Any], resumes: int, health: dict[str, Any] | None,
+    last_window: tuple[int, float],
+) -> list[str]:
+    """Why a run is not ranked; empty when it is. `last_window`: dead experts and dominance of the last window of training."""
+    reasons = [f"{key}={now} instead of {was}" for key, (was, now) in broken.items()]
+    if plan.unranked and not reasons:
+        reasons.append("unranked=true")
+    if plan.fork:
+        reasons.append(f"forked from {plan.fork}")
+    if resumes:
+        reasons.append(f"resumed {resumes} time{'s' if resumes > 1 else ''}")
+    if provenance["dirty"]:
+        reasons.append("the source tree had uncommitted changes")
+    if health is not None:
+        dead, dominance = max(health["dead"], last_window[0]), max(health["dominance"], last_window[1])
+        if dead:
+            reasons.append(f"{dead} dead experts")
+        if plan.model.top_k < plan.model.num_experts and dominance > plan.health.collapse_load:
+            reasons.append(f"an expert in {dominance:.0%} of all top-k sets")
+    return reasons
+
+
+def write(folder: RunFolder, record: dict[str, Any]) -> Path:
+    """Adds the hashes of the evidence and writes record.json; its presence marks the run as finished."""
+    record["artifacts"] = {
+        name: {"sha256": file_sha256(folder.path / name), "bytes": (folder.path / name).stat().st_size}
+        for name in EVIDENCE
+        if (folder.path / name).exists()
+    }
+    folder.write("record.json", json.dumps(record, indent=1, allow_nan=False))
+    return folder.path / "record.json"

@@ -1,0 +1,28 @@
+"""Every figure of one run, drawn into its folder."""
+
+from pathlib import Path
+
+from harness.report.figure_bpb import draw_bpb
+from harness.report.figure_router import draw_expert_load, draw_router_health
+from harness.report.figure_updates import draw_updates
+from harness.report.load import load_run
+from harness.report.style import styled
+
+
+def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> list[Path]:
+    """Draws `bpb.png` and `updates.png`, and for MoE runs `router_health.png` and `expert_load.png`; returns their paths.
+
+    The twin's curve joins `bpb.png` where the two runs may share an axis; the caption says where they may not.
+
+    Raises:
+        UserError: one of the two run folders cannot be read (see `load_run`).
+    """
+    run = load_run(run_folder)
+    twin = load_run(twin_folder) if twin_folder is not None else None
+    with styled():
+        paths = [draw_bpb(run, twin, run.folder / "bpb.png")]
+        if run.is_moe:
+            paths.append(draw_router_health(run, run.folder / "router_health.png"))
+            paths.append(draw_expert_load(run, run.folder / "expert_load.png"))
+        paths.append(draw_updates(run, run.folder / "updates.png"))
+    return paths

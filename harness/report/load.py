@@ -1,0 +1,243 @@
+"""A finished run folder, read once: `record.json`, `plan.yaml` and `metrics.jsonl` as plain numbers.
+
+Everything in this room starts from `RunData`. Nothing here is trusted to be whole: a run folder may be unfinished, cut short
+by a full disk, edited by hand, or written by a newer harness, and each of these is told apart. Whether the numbers are
+*true* is the question of `python -m harness verify`, not of this file.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import UserError
+
+SCHEMA_VERSION = 1
+
+NUMBER = (int, float)
+NUMBER_OR_NULL = (int, float, type(None))
+
+# What this room reads, and of which type. A record without one of these is corrupt, not merely old.
+RECORD_FIELDS: dict[str, Any] = {
+    "lane": str, "track": str, "seed": int, "ranked": bool, "unranked_reasons": list, "plan_hash": str,
+    "hardware_class": str, "precision.format": str, "precision.execution": str, "data.train_sha256": str,
+    "data.val_sha256": str, "data.train_bytes": int, "metrics.val_bpb": NUMBER, "metrics.slice_bpb": NUMBER,
+    "metrics.val_bpb_clean": NUMBER_OR_NULL, "metrics.slice_bpb_shuffled_routing": NUMBER_OR_NULL,
+    "metrics.target.line": str, "metrics.target.slice_bpb": NUMBER, "metrics.target_reached": bool,
+    "metrics.time_to_target_s": NUMBER_OR_NULL, "metrics.tokens_to_target": NUMBER_OR_NULL, "metrics.curve": list,
+    "metrics.tokens": int, "metrics.tokens_per_second": NUMBER, "metrics.step_s": NUMBER, "metrics.mfu": NUMBER,
+    "metrics.peak_memory_bytes": int, "router_health": (dict, type(None)),
+    "clock.train_s": NUMBER, "clock.compile_s": NUMBER, "clock.warmup_s": NUMBER, "clock.validation_s": NUMBER,
+    "clock.checkpoint_s": NUMBER, "clock.final_evaluation_s": NUMBER, "clock.other_s": NUMBER, "clock.wall_s": NUMBER,
+    "counts.params_total": int, "counts.params_active": int, "counts.flops_per_token": NUMBER, "lines": dict,
+}  # fmt: skip
+CURVE_FIELDS = {"step": int, "tokens": int, "train_s": NUMBER, "slice_bpb": NUMBER}
+LINE_FIELDS = {"label": str, "slice": NUMBER, "val": NUMBER}
+HEALTH_FIELDS = {"worst_entropy_ratio": NUMBER, "dead": int, "max_load_percent": NUMBER}
+ROW_FIELDS: dict[str, dict[str, Any]] = {
+    "step": {"step": int, "tokens": int, "loss": NUMBER},
+    "window": {"step": int, "tokens": int, "train_s": NUMBER, "counts": list, "groups": dict},
+    "validation": CURVE_FIELDS,
+}
+PLAN_FIELDS: dict[str, Any] = {
+    "lane.twin": (str, type(None)), "track.slice_bytes": int, "model.layers": int, "model.vocab_size": int,
+    "model.num_experts": int, "model.top_k": int, "model.leading_dense_layers": int,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One finished run. `steps`, `windows` and `validations` are the rows of metrics.jsonl by kind, in step order."""
+
+    folder: Path
+    record: dict[str, Any]
+    plan: dict[str, Any]
+    steps: list[dict[str, Any]]
+    windows: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+
+    @property
+    def is_moe(self) -> bool:
+        return self.plan["model"]["num_experts"] > 0
+
+    @property
+    def counts_bytes(self) -> bool:
+        """A token is a byte: token counts are bytes of text and the training loss is bits per byte."""
+        return self.plan["model"]["vocab_size"] == 256
+
+    @property
+    def is_partial(self) -> bool:
+        """Scored on a capped part of val, so no other figure of the track stands beside it."""
+        return self.record["metrics"]["partial"]
+
+    @property
+    def why_unranked(self) -> str | None:
+        """The reasons in one line, or None for a ranked run."""
+        if self.record["ranked"]:
+            return None
+        return "; ".join(self.record["unranked_reasons"]) or "no reason recorded"
+
+    def why_not_beside(self, other: "RunData") -> str | None:
+        """Why the bits per byte of the two runs must not share an axis, or None where they may."""
+        if self.record["track"] != other.record["track"]:
+            return f"it ran on track {other.record['track']}"
+        for part in ("train", "val"):
+            if self.record["data"][f"{part}_sha256"] != other.record["data"][f"{part}_sha256"]:
+                return f"its {part} data has another hash"
+        if self.is_partial or other.is_partial:
+            return f"{'this run' if self.is_partial else 'it'} was scored on a capped part of val"
+        return None
+
+    def same_class(self, other: "RunData") -> bool:
+        """Whether seconds of the two runs may share an axis."""
+        return self.record["hardware_class"] == other.record["hardware_class"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search for a finished record met. `folder` is None where no ranked record of the lane exists."""
+
+    folder: Path | None
+    same_class: bool
+    unranked: int  # records of the lane passed over because they are unranked
+    unreadable: list[str] = field(default_factory=list)  # one message for each record that could not be read
+
+
+def load_run(folder: str | Path) -> RunData:
+    """Reads a finished run folder.
+
+    Raises:
+        UserError: a file is missing, truncated, corrupt, of a newer schema, or the files do not belong together.
+    """
+    folder = Path(folder)
+    record, plan = read_record(folder), _read_plan(folder / "plan.yaml")
+    path = folder / "metrics.jsonl"
+    rows = _read_rows(path)
+    steps, windows, validations = rows["step"], rows["window"], rows["validation"]
+    if not steps or not windows:
+        raise UserError(f"{path} is incomplete: {len(steps)} step rows, {len(windows)} window rows", _restore(path))
+    for kind in (steps, windows, validations):
+        if any(b["step"] <= a["step"] for a, b in zip(kind, kind[1:])):
+            raise UserError(f"{path} is corrupt: its {kind[0]['kind']} rows are not in step order", _restore(path))
+    if steps[-1]["tokens"] < record["metrics"]["tokens"]:
+        found, expected = steps[-1]["tokens"], record["metrics"]["tokens"]
+        raise UserError(f"{path} is truncated: it ends at {found:,} tokens, the record at {expected:,}", _restore(path))
+    model = plan["model"]
+    moe_layers = model["layers"] - model["leading_dense_layers"] if model["num_experts"] else 0
+    for window in windows:
+        if [len(c) for c in window["counts"]] != [model["num_experts"]] * moe_layers:
+            raise UserError(
+                f"{path} does not belong to its plan: the window of step {window['step']} counts "
+                f"{[len(c) for c in window['counts']]} experts by layer, the plan {[model['num_experts']] * moe_layers}",
+                _restore(path),
+            )
+    return RunData(folder, record, plan, steps, windows, validations)
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """`record.json` of a run folder, checked against what this room reads."""
+    folder = Path(folder)
+    path = folder / "record.json"
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}", "finished runs lie at runs/LANE/SEED-PLAN and results/LANE/SEED-PLAN")
+    if not path.is_file():
+        raise UserError(f"{folder} has no record.json: that run is not finished", "start the same command again: it resumes")
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:  # both JSONDecodeError and UnicodeDecodeError
+        raise UserError(f"{path} is truncated or corrupt ({error})", _restore(path)) from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
+        raise UserError(f"{path} is corrupt: it has no schema_version", _restore(path))
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {record['schema_version']}, this harness reads up to {SCHEMA_VERSION}",
+            "update this checkout: git pull",
+        )
+    _check(record, RECORD_FIELDS, path, "")
+    for row in record["metrics"]["curve"]:
+        _check(row, CURVE_FIELDS, path, "metrics.curve: ")
+    if not record["metrics"]["curve"]:
+        raise UserError(f"{path} is corrupt: metrics.curve is empty", _restore(path))
+    for line_id, line in record["lines"].items():
+        _check(line, LINE_FIELDS, path, f"lines.{line_id}: ")
+    if record["router_health"] is not None:
+        _check(record["router_health"], HEALTH_FIELDS, path, "router_health: ")
+    return record
+
+
+def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -> Found:
+    """The ranked record of a lane to stand beside another run: of `hardware_class` where there is one, else of any; among
+    those the newest. `folders` are searched downwards, usually `["runs", "results"]`; one that does not exist is empty.
+    """
+    ranked, unranked, unreadable = [], 0, []
+    for path in (path for folder in folders for path in sorted(Path(folder).rglob("record.json"))):
+        try:
+            record = read_record(path.parent)
+        except UserError as error:
+            unreadable.append(error.problem)
+            continue
+        if record["lane"] == lane and record["ranked"]:
+            ranked.append((record["hardware_class"] == hardware_class, *_age(path, record), path.parent))
+        elif record["lane"] == lane:
+            unranked += 1
+    if not ranked:
+        return Found(None, False, unranked, unreadable)
+    same_class, *_, folder = max(ranked)
+    return Found(folder, same_class, unranked, unreadable)
+
+
+def _age(path: Path, record: dict[str, Any]) -> tuple[str, float]:
+    """Sorts older before newer. File times mean nothing after a checkout, so they only break ties."""
+    finished = record.get("provenance", {}).get("finished_at", "")
+    return str(finished), path.stat().st_mtime
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing", _restore(path))
+    try:
+        plan = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        raise UserError(f"{path} is truncated or corrupt ({str(error).splitlines()[0]})", _restore(path)) from error
+    _check(plan, PLAN_FIELDS, path, "")
+    return plan
+
+
+def _read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the kinds this room reads; rows of other kinds are left alone."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing", _restore(path))
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROW_FIELDS}
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            what = "truncated: its last line is cut off" if number == len(lines) else f"corrupt in line {number} ({error})"
+            raise UserError(f"{path} is {what}", _restore(path)) from error
+        if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+            raise UserError(f"{path} is corrupt in line {number}: a row without a kind", _restore(path))
+        if row["kind"] in rows:
+            _check(row, ROW_FIELDS[row["kind"]], path, f"line {number}: ")
+            rows[row["kind"]].append(row)
+    return rows
+
+
+def _check(tree: Any, spec: Mapping[str, Any], path: Path, where: str) -> None:
+    """Raises unless every dotted key of `spec` is in `tree` with its type."""
+    for key, kind in spec.items():
+        try:
+            value = reduce(lambda node, name: node[name], key.split("."), tree)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is corrupt: {where}{key} is missing", _restore(path)) from error
+        if not isinstance(value, kind):
+            raise UserError(f"{path} is corrupt: {where}{key} is {value!r}", _restore(path))
+
+
+def _restore(path: Path) -> str:
+    return f"restore it (git checkout -- {path}, where it was committed) or run that lane again"

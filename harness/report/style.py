@@ -1,0 +1,107 @@
+"""How every figure of the project looks: sizes, colours, number formats, and the caption that says what was measured.
+
+Figures are 8 inches wide at 200 dpi, 1,600 px: a README shows them at about 800 px, where 9 pt is 12.5 px high. Nothing
+here touches matplotlib's global state or a display: figures are `Figure` objects on the Agg canvas, drawn within `styled()`.
+"""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import wrap
+from typing import Iterator
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from harness.report.load import RunData
+
+WIDTH_IN, DPI = 8.0, 200
+CAPTION_PT, CAPTION_LINE_IN, CAPTION_CHARS = 8, 0.155, 136
+TITLE_IN, LEGEND_IN = 0.3, 0.25
+
+# Okabe and Ito, "Color Universal Design" (2008): distinguishable with every common colour-vision deficiency.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#8A8A8A"
+
+THIS_RUN, TWIN, TARGET, LOSS, WARNING = BLUE, ORANGE, GREEN, SKY, VERMILLION
+GROUPS = {
+    "dense": BLUE, "expert": VERMILLION, "router": GREEN, "embedding": PURPLE, "head": ORANGE, "norm": BLACK,
+}  # fmt: skip
+
+_STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5, "legend.fontsize": 8.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.linewidth": 0.8, "lines.linewidth": 1.6, "legend.frameon": False,
+}  # fmt: skip
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The style, whatever the user's matplotlibrc says; figures are created and saved inside."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figure:
+    """A figure with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
+    lines = wrap(caption(run, *notes), CAPTION_CHARS)
+    warning = wrap(f"unranked: {run.why_unranked}", CAPTION_CHARS - 12) if run.why_unranked else []
+    below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
+    total_in = TITLE_IN + height_in + below_in
+    fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(fig)
+    fig.get_layout_engine().set(rect=(0, below_in / total_in, 1, height_in / total_in), w_pad=0.06, h_pad=0.05)
+    fig.text(0.01, 1 - 0.06 / total_in, f"{run.record['lane']}: {title}", va="top", fontsize=11, weight="bold")
+    place = {"x": 0.01, "va": "top", "ha": "left", "fontsize": CAPTION_PT, "linespacing": 1.25}
+    if warning:
+        fig.text(y=below_in / total_in, s="\n".join(warning), color=WARNING, weight="bold", **place)
+    caption_top_in = below_in - CAPTION_LINE_IN * len(warning)
+    fig.text(y=caption_top_in / total_in, s="\n".join(lines), color="#505050", **place)
+    return fig
+
+
+def add_legend(fig: Figure, ax: Axes) -> None:
+    """One row between title and panels, for all panels."""
+    handles, labels = ax.get_legend_handles_labels()
+    top_in = fig.get_size_inches()[1] - TITLE_IN
+    fig.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=len(labels),
+               borderaxespad=0, borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
+    engine = fig.get_layout_engine()
+    left, bottom, width, height = engine.get()["rect"]
+    engine.set(rect=(left, bottom, width, height - LEGEND_IN / fig.get_size_inches()[1]))
+
+
+def caption(run: RunData, *notes: str) -> str:
+    """One run is one run: its track, precision, seed with n = 1, plan and hardware class; `notes` name the protocol."""
+    record = run.record
+    emulated = " (emulated)" if record["precision"]["execution"] == "emulated" else ""
+    return "; ".join([
+        f"Track {record['track']}, {record['precision']['format']}{emulated}, seed {record['seed']} (n = 1), plan "
+        f"{record['plan_hash'][:8]}, hardware class {record['hardware_class']}", *notes,
+    ]) + "."  # fmt: skip
+
+
+def save(fig: Figure, path: Path) -> Path:
+    """Writes a PNG that depends on its content alone (no date, no version), whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    fig.savefig(part, format="png", metadata={"Software": None})
+    os.replace(part, path)
+    return path
+
+
+def magnitude(value: float, _position: object = None) -> str:
+    """1572864 -> 1.57M, for ticks and labels."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+MAGNITUDE = FuncFormatter(magnitude)

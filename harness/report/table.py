@@ -1,0 +1,140 @@
+"""The end table of a run: itself, its twin and the classical lines, and below it what the figures rest on."""
+
+from textwrap import wrap
+
+from harness.report.load import RunData
+
+COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
+INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table
+CLOCK = {
+    "train_s": "training", "compile_s": "compilation", "warmup_s": "warm-up", "validation_s": "validation",
+    "checkpoint_s": "checkpoints", "final_evaluation_s": "final evaluation", "other_s": "other",
+}  # fmt: skip
+
+
+def end_table(run: RunData, twin: RunData | None) -> str:
+    """Plain text, aligned, without a final newline.
+
+    Seconds of another hardware class, and bits per byte of another protocol, are '-', and a line below says why.
+    """
+    rows = [("", COLUMNS, ""), ("this run", _cells(run, twin), ""), *_twin_rows(run, twin)]
+    by_ease = sorted(run.record["lines"].items(), key=lambda item: -item[1]["slice"])
+    for line_id, line in by_ease:
+        cells = ["-", f"{line['slice']:.4f}", f"{line['val']:.4f}"] + [""] * (len(COLUMNS) - 3)
+        rows.append((line["label"], cells, _line_note(run, line_id)))
+    below = []
+    for name, text in [*_twin_notes(run, twin), *_below(run)]:
+        first, *rest = wrap(text, TEXT)
+        below += [f"{INDENT}{name:<{NAME}}{first}", *(f"{INDENT}{'':<{NAME}}{line}" for line in rest)]
+    return "\n".join([_aligned(rows), "", *below])
+
+
+def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
+    """Names to the left, cells to the right; a note follows the last filled cell of its row."""
+    name_width = max(len(name) for name, _, _ in rows)
+    widths = [max(len(column), *(len(cells[i]) for _, cells, _ in rows if cells)) for i, column in enumerate(COLUMNS)]
+    lines = []
+    for name, cells, note in rows:
+        line = INDENT + GAP.join([name.ljust(name_width), *(cell.rjust(width) for cell, width in zip(cells, widths))])
+        lines.append(f"{line.rstrip()}   {note}" if note else line.rstrip())
+    return "\n".join(lines)
+
+
+def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bool = True) -> list[str]:
+    """One run's row; `bits` and `seconds` say whether its bpb and its times compare with those of the table's run."""
+    metrics = run.record["metrics"]
+    to_target = "not reached"
+    if metrics["target_reached"]:
+        to_target = "-" if metrics["time_to_target_s"] is None else f"{metrics['time_to_target_s']:,.1f} s"
+    comparable_step = twin is not None and run.same_class(twin)
+    health = run.record["router_health"]
+    return [
+        to_target if bits and seconds else "-",
+        f"{metrics['slice_bpb']:.4f}" if bits else "-",
+        f"{metrics['val_bpb']:.4f}" if bits else "-",
+        f"{metrics['tokens_per_second']:,.0f}" if seconds else "-",
+        f"{metrics['mfu']:.1%}" if metrics["mfu"] < 0.01 else f"{metrics['mfu']:.0%}",
+        f"{metrics['step_s'] / twin.record['metrics']['step_s']:.2f}x" if comparable_step else "-",
+        f"{health['worst_entropy_ratio']:.3f}" if health else "-",
+        f"{health['dead']}" if health else "-",
+        f"{health['max_load_percent']:.1f}%" if health else "-",
+    ]
+
+
+def _twin_rows(run: RunData, twin: RunData | None) -> list[tuple[str, list[str], str]]:
+    if twin is None:
+        lane = run.plan["lane"]["twin"]
+        note = f"no ranked record of this twin yet; make one: make speedrun LANE={lane} SEED={run.record['seed']}"
+        return [(lane, [], note)] if lane else []
+    same_class, same_protocol = run.same_class(twin), run.why_not_beside(twin) is None
+    cells = _cells(twin, twin if same_class else None, bits=same_protocol, seconds=same_class)
+    return [(twin.record["lane"], cells, "")]
+
+
+def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
+    """Why something of the twin is not shown, or does not weigh as much as it seems."""
+    if twin is None:
+        return []
+    notes = [f"bits per byte not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
+    if not run.same_class(twin):
+        notes.append(f"seconds not shown: it ran on hardware class {twin.record['hardware_class']}")
+    if twin.why_unranked:
+        notes.append(f"unranked: {twin.why_unranked}")
+    return [("twin", "; ".join(notes))] if notes else []
+
+
+def _line_note(run: RunData, line_id: str) -> str:
+    """Whether the run passed the line, and how much more text the line has seen. A line `*_alone` has read no train."""
+    metrics = run.record["metrics"]
+    is_target = line_id == metrics["target"]["line"]
+    if run.is_partial:
+        return ""
+    best = min(point["slice_bpb"] for point in metrics["curve"])
+    passed = metrics["target_reached"] if is_target else best <= run.record["lines"][line_id]["slice"]
+    notes = ["the target"] if is_target else []
+    if not passed:
+        notes.append("not passed" + ("" if line_id.endswith("_alone") else f": it has read all of train{_share_read(run)}"))
+    return f"({', '.join(notes)})" if notes else ""
+
+
+def _share_read(run: RunData) -> str:
+    if not run.counts_bytes:
+        return ""
+    share = run.record["metrics"]["tokens"] / run.record["data"]["train_bytes"]
+    return f", this run {share:.0%}" if share < 10 else f", this run {share:,.0f} times"
+
+
+def _below(run: RunData) -> list[tuple[str, str]]:
+    """(name, text) of the short lines under the table."""
+    record, metrics, counts = run.record, run.record["metrics"], run.record["counts"]
+    lines = [(
+        "model",
+        f"{_millions(counts['params_total'])} parameters, {_millions(counts['params_active'])} active, "
+        f"{counts['flops_per_token'] / 1e6:.3g} MFLOP per token, peak memory {metrics['peak_memory_bytes'] / 2**30:.1f} GiB",
+    )]  # fmt: skip
+    lines.append(("clock", _clock(record["clock"])))
+    if metrics["val_bpb_clean"] is not None:
+        clean = f"{metrics['val_bpb_clean']:.4f} on the part of val that shares no 13 words in a row with train"
+        lines.append(("overlap", f"{clean} (all of val {metrics['val_bpb']:.4f})"))
+    if metrics["slice_bpb_shuffled_routing"] is not None:
+        cost = metrics["slice_bpb_shuffled_routing"] - metrics["slice_bpb"]
+        shuffled = f"{metrics['slice_bpb_shuffled_routing']:.4f} on the slice with routing shuffled among tokens"
+        lines.append(("routing", f"{shuffled}: {cost:+.4f} bits per byte without the learned assignment"))
+    if record["precision"]["execution"] == "emulated":
+        lines.append(("precision", f"{record['precision']['format']}, emulated: no claim about speed"))
+    if run.is_partial:
+        lines.append(("partial", "scored on a capped part of val: neither the lines nor a twin compare with this run"))
+    lines.append(("ranked", f"no: {run.why_unranked}" if run.why_unranked else "yes"))
+    return lines
+
+
+def _clock(clock: dict[str, float]) -> str:
+    """The ledger, largest first, with shares of wall time; what rounds to 0.0 s is left out."""
+    wall = clock["wall_s"]
+    spent = sorted(((clock[key], name) for key, name in CLOCK.items() if clock[key] >= 0.05), reverse=True)
+    parts = [f"{name} {seconds:,.1f} s" + (f" ({seconds / wall:.0%})" if wall > 0 else "") for seconds, name in spent]
+    return f"wall {wall:,.1f} s: {', '.join(parts)}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"

@@ -1,0 +1,1 @@
+"""Training: the machine, the loop, its clock, checkpoints, hash chain, health, and ranks."""

@@ -1,0 +1,34 @@
+"""The hash chain of a run: one link a step over loss, gradient norm and expert counts.
+
+Two runs with equal chains went through the same numbers at every step, not only at the end.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+START = hashlib.sha256(b"moe-speedrun chain 1").hexdigest()
+
+
+def extend(chain: str, loss: float, grad_norm: float, counts: list[list[int]]) -> str:
+    """The next link. `loss` and `grad_norm` are fp32 values; a Python float holds them exactly."""
+    digest = hashlib.sha256(bytes.fromhex(chain))
+    digest.update(torch.tensor([loss, grad_norm], dtype=torch.float32).numpy().tobytes())
+    digest.update(torch.tensor(counts, dtype=torch.int64).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Of parameters and persistent buffers (the routing bias among them)."""
+    return hash_tensors(model.state_dict())

@@ -1,0 +1,89 @@
+"""Checkpoints that survive a kill at any moment: safetensors beside a JSON that commits them, nothing pickled.
+
+`step-000128.safetensors` is written, synced and renamed first; `step-000128.json`, which holds its sha256, follows. A file
+without its JSON never counts. The newest that reads back whole wins; a damaged one is named and passed over.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.data.artifact import file_sha256, write_atomically
+from harness.errors import UserError
+
+
+@dataclass
+class Checkpoint:
+    step: int
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int) -> None:
+    """Writes one checkpoint and drops all but the newest `keep`. Errors: UserError when the disk is full; older ones stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:06d}.safetensors"
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        _sync(temporary)
+        digest = file_sha256(temporary)
+        os.replace(temporary, path)
+        content = json.dumps({"step": step, "sha256": digest, "meta": meta})
+        write_atomically(path.with_suffix(".json"), [content.encode()])
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write the checkpoint of step {step} to {folder}: {error}",
+            f"free some space and run the same command again; {_newest(folder)}",
+        ) from error
+    for old in steps(folder)[:-keep]:
+        (folder / f"step-{old:06d}.json").unlink(missing_ok=True)
+        (folder / f"step-{old:06d}.safetensors").unlink(missing_ok=True)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps that have a committed checkpoint, ascending."""
+    found = (re.fullmatch(r"step-(\d+)", path.stem) for path in folder.glob("step-*.json"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def load(folder: Path, step: int) -> Checkpoint:
+    """Errors: ValueError naming the file and what is wrong with it."""
+    path = folder / f"step-{step:06d}.safetensors"
+    try:
+        note = json.loads(path.with_suffix(".json").read_text())
+        found = file_sha256(path)
+        if found != note["sha256"]:
+            raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {note['sha256'][:12]}")
+        return Checkpoint(note["step"], load_file(path), note["meta"])
+    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def load_newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that reads back whole; `say` is told about each that does not."""
+    for step in reversed(steps(folder)):
+        try:
+            return load(folder, step)
+        except ValueError as error:
+            say(f"{error}; falling back to the one before it")
+    return None
+
+
+def _newest(folder: Path) -> str:
+    done = steps(folder)
+    return f"it goes on from step {done[-1]}" if done else "it starts from the beginning"
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

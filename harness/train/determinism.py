@@ -1,0 +1,19 @@
+"""Settings under which the same plan, seed, software and hardware class give the same bits."""
+
+import os
+
+
+def set_environment() -> None:
+    """Before torch is imported: libraries read these once."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")  # else MKL picks its own thread count from call to call
+    os.environ.setdefault("OMP_DYNAMIC", "FALSE")
+
+
+def set_torch() -> None:
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")

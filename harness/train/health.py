@@ -1,0 +1,82 @@
+"""When a run is stopped for its own good: non-finite numbers, divergence, a collapsed router.
+
+Looks only at values that were logged anyway. Stopping keeps the last checkpoint, which was written before anything was wrong.
+"""
+
+import math
+
+from harness.plan.schema import Health
+
+
+class HealthStop(Exception):
+    """`reason`: nan | divergence | collapse; `step`: where it was seen; `what`: a sentence; `remedy`: what to try."""
+
+    def __init__(self, reason: str, step: int, what: str, remedy: str):
+        super().__init__(what)
+        self.reason, self.step, self.what, self.remedy = reason, step, what, remedy
+
+
+class Monitor:
+    """Fed every step in order. A window is `window_steps` steps; counts are summed over it per MoE layer."""
+
+    def __init__(self, plan: Health, names: list[str], moe_layers: list[int], top_k: int):
+        self.plan, self.names, self.moe_layers, self.top_k = plan, names, moe_layers, top_k
+        self.best = math.inf
+        self.losses: list[float] = []
+        self.counts: list[list[int]] = []
+        self.last_dead, self.last_dominance = 0, 0.0
+
+    def see(self, step: int, loss: float, norms: list[float], counts: list[list[int]]) -> None:
+        """Errors: HealthStop."""
+        self._finite(step, loss, norms)
+        self.losses.append(loss)
+        self.counts = [[a + b for a, b in zip(x, y)] for x, y in zip(self.counts, counts)] if self.counts else counts
+        if len(self.losses) == self.plan.window_steps:
+            self._window(step)
+
+    def _finite(self, step: int, loss: float, norms: list[float]) -> None:
+        bad = [name for name, norm in zip(self.names, norms) if not math.isfinite(norm)]
+        if math.isfinite(loss) and not bad:
+            return
+        where = f"gradients of {', '.join(bad[:3])}" + (f" and {len(bad) - 3} more" if len(bad) > 3 else "") if bad else "the loss"
+        raise HealthStop(
+            "nan", step, f"step {step}: {where} not finite (loss {loss})",
+            "try a lower learning rate (optim.muon.lr, optim.adamw.lr), optim.clip_norm=1, or fork from the last checkpoint",
+        )  # fmt: skip
+
+    def _window(self, step: int) -> None:
+        mean = sum(self.losses) / len(self.losses)
+        self.losses = []
+        if mean > self.plan.divergence_factor * self.best:
+            raise HealthStop(
+                "divergence", step,
+                f"step {step}: mean loss of the last {self.plan.window_steps} steps {mean:.3f}, best window {self.best:.3f}",
+                "try a lower learning rate or a longer warmup (schedule.warmup_share)",
+            )  # fmt: skip
+        self.best = min(self.best, mean)
+        counts, self.counts = self.counts, []
+        self.last_dead = sum(count.count(0) for count in counts)
+        self.last_dominance = max((max(count) * self.top_k / sum(count) for count in counts), default=0.0)
+        for layer, count in zip(self.moe_layers, counts):
+            self._collapse(step, layer, count)
+
+    def _collapse(self, step: int, layer: int, count: list[int]) -> None:
+        remedy = "turn balancing up (balance.rate), lower optim.multipliers.router, or fork from the last checkpoint"
+        dead = count.count(0)
+        if dead > self.plan.dead_share * len(count):
+            raise HealthStop("collapse", step, f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window", remedy)
+        dominance = max(count) * self.top_k / sum(count)
+        if self.top_k < len(count) and dominance > self.plan.collapse_load:
+            what = f"step {step}, layer {layer}: expert {count.index(max(count))} is in {dominance:.0%} of all top-{self.top_k} sets"
+            raise HealthStop("collapse", step, what, remedy)
+
+    def state(self) -> dict[str, object]:
+        """What a checkpoint keeps, so that a resumed run judges windows as an untouched one does."""
+        return {
+            "best": self.best, "losses": self.losses, "counts": self.counts,
+            "last_dead": self.last_dead, "last_dominance": self.last_dominance,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, object]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)

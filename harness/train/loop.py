@@ -1,0 +1,169 @@
+"""The training loop: steps on the clock; validations and checkpoints off it; raw numbers logged in windows.
+
+A step leaves its numbers on the device. They are read, judged, chained and logged together at the end of a window (every
+`log_every_steps`, and before anything is validated or saved), so that the device is never waited for in between. Which
+steps are read when changes no bits.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+import numpy as np
+import torch
+
+from harness.evaluate.bpb import NATS_PER_BIT, score
+from harness.evaluate.router_health import bias_ranges, layer_health
+from harness.record.folder import MetricsLog, RunFolder
+from harness.train import chain, checkpoint
+from harness.train.clock import Clock
+from harness.train.health import Monitor
+from harness.train.progress import Glance, Progress
+from harness.train.session import Session, StepResult
+from harness.train.signals import Stop
+
+
+@dataclass
+class State:
+    """What a run has besides its tensors; goes into every checkpoint."""
+
+    step: int = 0  # steps done
+    chain: str = chain.START
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    resumes: int = 0
+    peak_memory_bytes: int = 0
+    metrics_position: int = 0
+    monitor: dict[str, Any] = field(default_factory=dict)
+    window_counts: list[list[int]] = field(default_factory=list)
+    ledger: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Loop:
+    session: Session
+    folder: RunFolder
+    clock: Clock
+    state: State
+    progress: Progress
+    slice_N: np.ndarray  # the bytes that the curve is scored on
+    peak_memory: Callable[[], int]
+
+    def __post_init__(self) -> None:
+        s = self.session
+        self.plan, self.first_rank = s.plan, s.ranks.is_first
+        self.monitor = Monitor(s.plan.health, list(s.optimizer.parameters), s.model.moe_layers, s.plan.model.top_k)
+        self.monitor.restore(self.state.monitor)
+        self.log = MetricsLog(self.folder.metrics, self.state.metrics_position) if self.first_rank else None
+        self.pending: list[tuple[int, StepResult]] = []
+        self.saved_at_s = self.clock.train_s
+        self.window_started = (self.state.step, self.clock.train_s)
+        self.window_counts: list[list[int]] = self.state.window_counts
+
+    def run(self, stop: Stop) -> bool:
+        """Trains to the end of the budget. Returns False when a signal or `stop_after_step` ended it early, with a checkpoint.
+
+        Errors: HealthStop; UserError when the disk is full.
+        """
+        plan, last = self.plan, self.plan.steps
+        leave_at = plan.run.stop_after_step or last
+        while self.state.step < last:
+            done = self.state.step + 1
+            closes = done % plan.run.log_every_steps == 0 or done == last
+            with self.clock.entry("train_s"):
+                self.pending.append((done, self.session.step(done - 1, measured=closes)))
+            self.state.step = done
+            leave = self.session.ranks.agree(stop.requested or (done >= leave_at and done < last))
+            validates = done in plan.validation.steps and done < last
+            saves = leave or self._checkpoint_due()
+            if closes or validates or saves:
+                self._flush(window=closes)
+            if validates:
+                self.validate(done)
+            if saves and done < last:
+                self.save()
+            if leave and done < last:
+                return False
+        return True
+
+    def _checkpoint_due(self) -> bool:
+        due = self.clock.train_s - self.saved_at_s >= self.plan.run.checkpoint_every_s
+        return self.session.ranks.agree(due)
+
+    def _flush(self, window: bool) -> None:
+        """Reads the pending steps off the device (on the clock: everything but validation and checkpoints is)."""
+        with self.clock.entry("train_s"):
+            rows = []
+            for step, result in self.pending:
+                loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
+                self.monitor.see(step, loss, norms, counts)
+                norm = float(result.norms.norm())
+                self.window_counts = _added(self.window_counts, counts)
+                self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
+                rows.append({
+                    "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step, "loss": loss, "grad_norm": norm,
+                    "lr_scale": result.lr_scale,
+                })  # fmt: skip
+        groups = self.pending[-1][1].groups
+        self.pending = []
+        if self.log:
+            self.log.append(rows)
+        if window:
+            self._close_window(rows[-1]["loss"], groups)
+
+    def _close_window(self, loss: float, groups: dict[str, Any] | None) -> None:
+        step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
+        begun, seconds = self.window_started
+        rate = (step - begun) * self.plan.batch.tokens_per_step / max(self.clock.train_s - seconds, 1e-9)
+        self.window_started = (step, self.clock.train_s)
+        mfu = rate * self.session.counts.flops_per_token / self.session.machine.matmul_peak_flops
+        row = {
+            "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s, "tokens_per_second": rate, "mfu": mfu,
+            "chain": self.state.chain, "counts": self.window_counts, "bias_range": bias_ranges(self.session.model), "groups": groups,
+        }  # fmt: skip
+        if self.log:
+            self.log.append([row])
+        self._glance(loss, rate, mfu)
+        self.window_counts = []
+
+    def _glance(self, loss: float, rate: float, mfu: float) -> None:
+        step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
+        left = (self.plan.steps - step) * self.plan.batch.tokens_per_step
+        ratios = [layer_health(torch.tensor(c), self.plan.model.top_k)["entropy_ratio"] for c in self.window_counts]
+        worst = min(ratios, default=None)
+        curve = self.state.curve
+        self.progress.show(Glance(
+            step, self.plan.steps, tokens, loss, loss / NATS_PER_BIT, rate, mfu, worst, left / rate,
+            curve[-1]["slice_bpb"] if curve else None,
+        ))  # fmt: skip
+
+    def validate(self, step: int) -> None:
+        """Scores the slice, off the clock, and adds a point to the curve."""
+        with self.clock.entry("validation_s"):
+            bpb = score(self.session.model, self.slice_N, self.plan.validation.batch_tokens).bpb()
+        self.add_point(step, bpb)
+
+    def add_point(self, step: int, slice_bpb: float) -> None:
+        point = {"step": step, "tokens": step * self.plan.batch.tokens_per_step, "train_s": self.clock.train_s, "slice_bpb": slice_bpb}
+        before = self.state.curve[-1]["slice_bpb"] if self.state.curve else float("inf")
+        self.state.curve.append(point)
+        if self.log:
+            self.log.append([{"kind": "validation", **point}])
+        for line in sorted(self.plan.track.lines.values(), key=lambda line: -line.slice):
+            if slice_bpb < line.slice <= before:
+                self.progress.say(f"passed {line.label} ({line.slice:.4f}): {slice_bpb:.4f} bpb on the slice at {self.clock.train_s:.1f} s")
+
+    def save(self) -> None:
+        """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
+        with self.clock.entry("checkpoint_s"):
+            self.state.monitor, self.state.window_counts = self.monitor.state(), self.window_counts
+            self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
+            if self.log:
+                self.state.metrics_position = self.log.position
+                self.state.ledger = self.clock.as_record()
+                checkpoint.save(
+                    self.folder.checkpoints, self.state.step, self.session.state(), vars(self.state), self.plan.run.keep_checkpoints
+                )
+        self.saved_at_s = self.clock.train_s
+
+
+def _added(total: list[list[int]], counts: list[list[int]]) -> list[list[int]]:
+    return [[a + b for a, b in zip(x, y)] for x, y in zip(total, counts)] if total else counts

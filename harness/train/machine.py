@@ -1,0 +1,178 @@
+"""The machine a run is on: device, arithmetic, measured peaks, and the hardware class that must match for bits to match."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sysconfig
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from harness.errors import UserError
+from harness.plan.schema import Plan
+from kernels import Arithmetic
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: str  # cpu | cuda
+    model: str
+    isa: str  # CPU capability that torch dispatches to, or the GPU's compute capability
+    threads: int
+    arithmetic: str  # native | emulated | full
+    compiled: bool
+    matmul_peak_flops: float  # measured, in the dtype that products run in
+    memory_bytes_per_s: float  # measured: one elementwise pass over a large fp32 tensor, bytes read plus written
+    driver: str
+    world_size: int
+
+    @property
+    def hardware_class(self) -> str:
+        """What must match for bits to match, spelled out so that two classes can be told apart by eye."""
+        parts = [self.device, self.model, self.isa, f"{self.threads} threads", self.arithmetic]
+        parts += ["compiled" if self.compiled else "eager", f"torch {torch.__version__}", f"python {platform.python_version_tuple()[1]}"]
+        if self.device == "cuda":
+            parts.append(f"triton {_version('triton')}")
+        if self.world_size > 1:
+            parts.append(f"{self.world_size} ranks")
+        return ", ".join(parts)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.device, torch.cuda.current_device()) if self.device == "cuda" else torch.device("cpu")
+
+    @property
+    def execution(self) -> str:
+        """Whether the planned precision runs natively here."""
+        return "emulated" if self.arithmetic == "emulated" else "native"
+
+    def as_record(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def detect(plan: Plan, world_size: int = 1) -> Machine:
+    """Looks at this machine and measures it; about 0.3 s on a CPU. Errors: UserError where the plan asks for what is not here."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    arithmetic = "full" if plan.precision.format == "fp32" else _bf16_arithmetic(device)
+    dtype = Arithmetic.of(arithmetic).dtype
+    return Machine(
+        device=device,
+        model=torch.cuda.get_device_name() if device == "cuda" else cpu_model(),
+        isa=_isa(device),
+        threads=torch.get_num_threads(),
+        arithmetic=arithmetic,
+        compiled=_compiled(plan.kernels.compile, device),
+        matmul_peak_flops=_gemm_rate(dtype, 1024 if device == "cpu" else 8192, device),
+        memory_bytes_per_s=_stream_rate(device),
+        driver=_driver() if device == "cuda" else "",
+        world_size=world_size,
+    )
+
+
+def _bf16_arithmetic(device: str) -> str:
+    """`native` where a bf16 GEMM is at least as fast as an fp32 one. Small on purpose: without AMX one is very slow."""
+    if device == "cuda":
+        return "native"
+    return "native" if _gemm_rate(torch.bfloat16, 256, device) >= _gemm_rate(torch.float32, 256, device) else "emulated"
+
+
+@cache
+def _gemm_rate(dtype: torch.dtype, size: int, device: str) -> float:
+    """FLOP/s of a square product, best of several."""
+    a, b = (torch.ones(size, size, device=device).normal_().to(dtype) for _ in range(2))
+    return 2 * size**3 / _best_seconds(lambda: a @ b, device)
+
+
+@cache
+def _stream_rate(device: str) -> float:
+    x = torch.ones(1 << 24, device=device)
+    return 2 * x.numel() * x.element_size() / _best_seconds(lambda: torch.add(x, 1.0, out=x), device)
+
+
+def _best_seconds(work, device: str, repeats: int = 6) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _isa(device: str) -> str:
+    if device == "cuda":
+        return "sm_%d%d" % torch.cuda.get_device_capability()
+    capability = torch.backends.cpu.get_cpu_capability()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    amx = torch.cpu._is_amx_tile_supported() and not limit
+    return capability + (" AMX" if amx else "") + (f" (oneDNN limited to {limit})" if limit else "")
+
+
+def compiler_missing() -> str:
+    """What `torch.compile` lacks on a CPU, or "" when nothing."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        return "no g++"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "no Python.h"
+    return ""
+
+
+def _compiled(wanted: str, device: str) -> bool:
+    missing = compiler_missing() if device == "cpu" else ""
+    if wanted == "on" and missing:
+        raise UserError(f"kernels.compile=on, but {missing} here", "install g++ and the Python headers, or use kernels.compile=auto")
+    return wanted != "off" and not missing
+
+
+def _driver() -> str:
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split("\n")[0].strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def memory_available_bytes(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no MemAvailable in /proc/meminfo")
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Of this process: device memory on a GPU, resident set on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

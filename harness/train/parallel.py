@@ -1,0 +1,67 @@
+"""Data parallelism under `torchrun`: every rank takes its slice of the same global batch, gradients are summed once a step.
+
+One process without torchrun is the same code with a world of one. Sums run in a fixed order for a fixed number of ranks
+(gloo's and NCCL's ring), so the number of ranks is part of the hardware class.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    rank: int
+    world: int
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensors: list[Tensor]) -> None:
+        """Sums each tensor over ranks, in place; one message for all of one dtype."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
+            t.copy_(part.view_as(t))
+
+    def agree(self, flag: bool) -> bool:
+        """True on all ranks when it is on any: a signal reaches one process, all must stop at the same step."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor(float(flag), device=_device())
+        dist.all_reduce(value)
+        return bool(value.item() > 0)
+
+    def broadcast(self, value: object) -> object:
+        """Rank 0's picklable value (ranks of one run trust each other; nothing read from disk passes here)."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def join() -> Ranks:
+    """This process's place among the processes that torchrun started; alone otherwise."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks(0, 1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Ranks(dist.get_rank(), world)
+
+
+def leave(ranks: Ranks) -> None:
+    if ranks.world > 1:
+        dist.destroy_process_group()

@@ -1,0 +1,57 @@
+"""The live line: one that rewrites itself on a terminal, one every few seconds elsewhere."""
+
+import sys
+import time
+from dataclasses import dataclass
+
+QUIET_INTERVAL_S = 10.0
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+@dataclass
+class Glance:
+    """What the line shows. `loss` in nats, `bits` in bits per token, `entropy_ratio` of the worst layer or None."""
+
+    step: int
+    steps: int
+    tokens: int
+    loss: float
+    bits: float
+    tokens_per_second: float
+    mfu: float
+    entropy_ratio: float | None
+    eta_s: float
+    slice_bpb: float | None
+
+
+class Progress:
+    def __init__(self, quiet: bool = False):
+        self.quiet, self.live = quiet, sys.stdout.isatty()
+        self.last = -QUIET_INTERVAL_S
+
+    def show(self, g: Glance) -> None:
+        now = time.monotonic()
+        if self.quiet or (not self.live and now - self.last < QUIET_INTERVAL_S and g.step < g.steps):
+            return
+        self.last = now
+        parts = [
+            f"step {g.step:,}/{g.steps:,}", f"{g.tokens:,} tokens", f"loss {g.loss:.3f}", f"train {g.bits:.3f} bits",
+            f"val {g.slice_bpb:.4f} bpb" if g.slice_bpb is not None else "val -",
+            f"{g.tokens_per_second:,.0f} tok/s", f"MFU {g.mfu:.0%}",
+        ]  # fmt: skip
+        if g.entropy_ratio is not None:
+            parts.append(f"entropy {g.entropy_ratio:.3f}")
+        parts.append(f"ETA {duration(g.eta_s)}")
+        line = "  ".join(parts)
+        print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", flush=True)
+
+    def say(self, sentence: str) -> None:
+        """A line that stays."""
+        if not self.quiet:
+            print(f"\r\x1b[K{sentence}" if self.live else sentence, flush=True)

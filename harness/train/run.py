@@ -1,0 +1,205 @@
+"""One run from plan to record: open the folder, build, go on or start, warm up, train, score, write."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from harness.data import overlap
+from harness.data.corpus import Corpus
+from harness.errors import UserError
+from harness.evaluate.bpb import Score, score
+from harness.evaluate.router_health import bias_ranges, router_health
+from harness.plan.compose import Composed
+from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
+from harness.record import record
+from harness.record.folder import RunFolder, identity, open_folder
+from harness.record.provenance import now, provenance
+from harness.train import checkpoint, machine
+from harness.train.chain import hash_weights
+from harness.train.clock import Clock
+from harness.train.health import HealthStop
+from harness.train.loop import Loop, State
+from harness.train.parallel import Ranks
+from harness.train.progress import Progress
+from harness.train.session import Session
+from harness.train.signals import Stop
+from harness.train.warmup import warm_up
+
+SHUFFLE_SEED = 0  # of the shuffled-routing control: the same shuffle for every run
+
+
+class Stopped(Exception):
+    """The run was left early with a checkpoint; `code` is the exit status."""
+
+    def __init__(self, path: Path, code: int):
+        super().__init__(str(path))
+        self.path, self.code = path, code
+
+
+def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus, progress: Progress) -> Path | None:
+    """Returns the path of record.json (None on ranks other than the first).
+
+    Errors: UserError; `Stopped` after a signal; HealthStop after writing stopped.json.
+    """
+    plan, started = composed.plan, time.perf_counter()
+    origin = provenance(composed.overrides)
+    folder = _shared_folder(composed, here, ranks, origin, progress)
+    session = Session(plan, here, ranks, corpus)
+    state, tensors = _starting_state(plan, folder, ranks, progress)
+    if tensors is not None:
+        session.restore(tensors)
+    del tensors
+    clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
+    val_N = corpus.val[: composed.scored_bytes]
+    slice_N = val_N[: plan.track.slice_bytes]
+    progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
+    clock.ledger["setup_s"] += time.perf_counter() - started
+    step_s = warm_up(session, clock, slice_N, state.step)
+    rate = plan.batch.tokens_per_step / step_s
+    progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {(plan.steps - state.step) * step_s:,.0f} s on the clock to go")
+    loop = Loop(session, folder, clock, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
+    with Stop() as stop:
+        try:
+            finished = loop.run(stop)
+        except HealthStop as health:
+            _write_stop(folder, health)
+            raise
+        if not finished:
+            raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
+        path = _finish(composed, loop, val_N, origin) if ranks.is_first else None
+    folder.release()
+    return path
+
+
+def _shared_folder(composed: Composed, here: machine.Machine, ranks: Ranks, origin: dict[str, Any], progress: Progress) -> RunFolder:
+    """Rank 0 opens and locks the folder; the others learn its path, and its refusal."""
+    answer: tuple[str, Any] = ("", None)
+    folder = None
+    if ranks.is_first:
+        try:
+            folder = open_folder(composed.plan, identity(composed.plan, here.hardware_class, origin), progress.say)
+            answer = ("folder", (folder.path, folder.resumes))
+        except UserError as error:
+            answer = ("error", (error.problem, error.remedy))
+    kind, content = ranks.broadcast(answer)
+    if kind == "error":
+        raise UserError(*content)
+    return folder or RunFolder(content[0], sys.stdout, content[1])
+
+
+def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -> tuple[State, dict[str, torch.Tensor] | None]:
+    """A resumed run's last good checkpoint, a fork's, or nothing."""
+    if folder.resumes:
+        found = checkpoint.load_newest(folder.checkpoints, progress.say)
+        if found is not None:
+            state = State(**found.meta)
+            state.resumes += 1
+            progress.say(f"resuming {folder.path} from step {state.step:,}")
+            return state, found.tensors
+        progress.say(f"{folder.path} has no usable checkpoint; starting it from the beginning")
+    if plan.fork:
+        return State(), _forked(plan.fork)
+    return State(), None
+
+
+def _forked(fork: str) -> dict[str, torch.Tensor]:
+    """The tensors of RUN@STEP (or RUN@last). Errors: UserError naming the steps that have a checkpoint."""
+    where, _, wanted = fork.rpartition("@")
+    folder = Path(where) / "checkpoints"
+    known = checkpoint.steps(folder)
+    step = known[-1] if wanted == "last" and known else int(wanted) if wanted.isdigit() else -1
+    if not where or step not in known:
+        raise UserError(
+            f"fork={fork}: no such checkpoint", f"write fork=RUN@STEP; {where or 'RUN'} has steps {', '.join(map(str, known)) or 'none'}"
+        )
+    try:
+        return checkpoint.load(folder, step).tensors
+    except ValueError as error:
+        raise UserError(f"fork={fork}: {error}", f"other steps: {', '.join(map(str, known))}") from error
+
+
+def _entries(ledger: dict[str, float]) -> dict[str, float]:
+    return {name: seconds for name, seconds in ledger.items() if name not in ("other_s", "wall_s")}
+
+
+def _unexplained(ledger: dict[str, float]) -> float:
+    return ledger.get("other_s", 0.0)
+
+
+def _write_stop(folder: RunFolder, health: HealthStop) -> None:
+    kept = checkpoint.steps(folder.checkpoints)
+    stopped = {"reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept}
+    folder.write("stopped.json", json.dumps(stopped, indent=1))
+
+
+def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Path:
+    plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
+    with clock.entry("final_evaluation_s"):
+        final, shuffled = _final_scores(loop, val_N)
+        clean_N = overlap.clean(session.corpus)[: len(val_N)]
+        weights = hash_weights(session.model)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
+        save_file(tensors, folder.path / "weights.safetensors")
+    health = router_health(final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k)
+    loop.log.position  # noqa: B018  syncs the file before it is hashed
+    scores = {
+        "val_bpb": final.bpb(),
+        "val_bpb_clean": final.bpb_where(clean_N),
+        "slice_bpb_shuffled_routing": shuffled,
+        "scored_bytes": len(val_N),
+        "partial": composed.partial,
+        "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
+    }
+    here, counts = session.machine, session.counts
+    reasons = record.unranked_reasons(
+        plan, composed.broken, origin, loop.state.resumes, health, (loop.monitor.last_dead, loop.monitor.last_dominance)
+    )
+    tokens = plan.steps * plan.batch.tokens_per_step
+    content = {
+        "schema_version": record.SCHEMA_VERSION,
+        "lane": plan.lane.name,
+        "track": plan.track.name,
+        "seed": plan.seed,
+        "ranked": not reasons,
+        "unranked_reasons": reasons,
+        "resumes": loop.state.resumes,
+        "fork": plan.fork,
+        "plan_hash": plan_hash(plan),
+        "lane_hash": lane_hash(plan),
+        "recipe_hash": recipe_hash(composed),
+        "hardware_class": here.hardware_class,
+        "hardware": here.as_record(),
+        "precision": {"format": plan.precision.format, "execution": here.execution},
+        "data": {
+            "corpus": plan.track.corpus, "release": plan.track.release,
+            "train_sha256": session.corpus.hashes["train"], "val_sha256": session.corpus.hashes["val"],
+            "train_bytes": len(session.corpus.train), "val_bytes": len(session.corpus.val),
+        },
+        "metrics": record.metrics(
+            plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.matmul_peak_flops, scores
+        ),
+        "router_health": health,
+        "counts": asdict(counts),
+        "determinism": {"chain": loop.state.chain, "weights": weights},
+        "lines": {name: asdict(line) for name, line in plan.track.lines.items()},
+        "anchors": [],
+        "provenance": {**origin, "finished_at": now()},
+        "clock": clock.as_record(),
+    }  # fmt: skip
+    return record.write(folder, content)
+
+
+def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
+    """All of val once; its first bytes are the slice, so the curve's last point costs nothing more."""
+    session, plan = loop.session, loop.plan
+    final = score(session.model, val_N, plan.validation.batch_tokens)
+    loop.add_point(plan.steps, final.bpb(len(loop.slice_N)))
+    if not session.model.moe_layers:
+        return final, None
+    return final, score(session.model, loop.slice_N, plan.validation.batch_tokens, SHUFFLE_SEED).bpb()

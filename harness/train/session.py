@@ -1,0 +1,127 @@
+"""A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.data.batches import Batches
+from harness.data.corpus import Corpus
+from harness.errors import UserError
+from harness.model.counts import Counts, count
+from harness.model.init import initialize
+from harness.model.transformer import Transformer
+from harness.optim.balance import update_biases
+from harness.optim.optimizer import Optimizer
+from harness.optim.schedule import lr_scale
+from harness.plan.schema import Plan
+from harness.train.machine import Machine
+from harness.train.parallel import Ranks
+from kernels import Arithmetic
+
+
+@dataclass
+class StepResult:
+    """What a step left behind, on the device: loss (fp32 mean nats), norms (one per parameter), count_LE, and on measured
+    steps the groups' RMS values."""
+
+    loss: Tensor
+    norms: Tensor
+    count_LE: Tensor
+    lr_scale: float
+    groups: dict[str, dict[str, float]] | None
+
+
+def build_model(plan: Plan, arithmetic: str) -> Transformer:
+    """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
+    backend = "torch" if plan.kernels.backend == "auto" else plan.kernels.backend
+    return Transformer(plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing)
+
+
+def count_plan(plan: Plan) -> Counts:
+    with torch.device("meta"):
+        return count(build_model(plan, "full"))
+
+
+class Session:
+    def __init__(self, plan: Plan, machine: Machine, ranks: Ranks, corpus: Corpus):
+        self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
+        self.batches = Batches(corpus.train, plan.seed, plan.batch.tokens_per_step, plan.model.sequence_length)
+        self.micro_sequences = self._micro_sequences()
+        self.model = build_model(plan, machine.arithmetic)
+        initialize(self.model, plan.init, plan.seed)
+        self.model.to(machine.torch_device)
+        self.counts = count(self.model)
+        self.optimizer = Optimizer(self.model, plan.optim)
+        if machine.compiled:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Block by block: blocks of one kind share one compilation. Expert GEMMs stay opaque operators inside.
+
+        The reference backend has shapes that depend on the data, which static compilation cannot hold: MoE blocks stay eager.
+        """
+        eager_experts = self.plan.kernels.backend == "reference"
+        for i, block in enumerate(self.model.blocks):
+            if not (eager_experts and i in self.model.moe_layers):
+                block.compile(fullgraph=True, dynamic=False)
+        self.model.head.compile(fullgraph=True, dynamic=False)
+
+    def _micro_sequences(self) -> int:
+        share, length = self.batches.sequences_per_step // self.ranks.world, self.plan.model.sequence_length
+        wanted = self.plan.parallel.micro_batch_tokens // length or share
+        if self.batches.sequences_per_step % self.ranks.world or share % wanted:
+            raise UserError(
+                f"{self.batches.sequences_per_step} sequences a step cannot be cut for {self.ranks.world} ranks into "
+                f"micro-batches of {wanted} sequences",
+                "choose parallel.micro_batch_tokens and the number of ranks so that they divide the step",
+            )
+        return wanted
+
+    def step(self, index: int, measured: bool = False) -> StepResult:
+        """Optimizer step `index`, counted from 0: forward and backward over this rank's share, sums over ranks, update."""
+        plan = self.plan
+        inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
+        inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
+        loss, count_LE = None, None
+        for x, y in zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences)):
+            output = self.model(x, y)
+            part = output.nats_BS.sum() / plan.batch.tokens_per_step
+            part.backward()
+            part = part.detach()
+            loss = part if loss is None else loss + part
+            count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
+        self.ranks.sum_([p.grad for p in self.optimizer.parameters.values()])
+        self.ranks.sum_([loss])
+        self.ranks.sum_([count_LE])
+        norms = self.optimizer.gradient_norms()
+        self.optimizer.clip(norms.norm())
+        scale = lr_scale(plan.schedule, index * plan.batch.tokens_per_step, plan.batch.tokens_per_step, plan.steps * plan.batch.tokens_per_step)
+        groups = self.optimizer.step_measured(scale) if measured else self.optimizer.step(scale)
+        self.optimizer.clear_gradients()
+        if plan.balance.rule == "bias":
+            update_biases(self.model, count_LE, plan.balance.rate)
+        return StepResult(loss, norms, count_LE, scale, groups)
+
+    def state(self) -> dict[str, Tensor]:
+        """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""
+        return {f"model.{k}": t for k, t in self.model.state_dict().items()} | self.optimizer.state()
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Copies saved tensors into the live ones. Errors: UserError when names or shapes differ."""
+        live: dict[str, Any] = self.state()
+        if live.keys() != saved.keys():
+            odd = sorted(live.keys() ^ saved.keys())
+            raise UserError(f"the checkpoint does not fit this plan: {', '.join(odd[:4])}", "start it under the plan it was made with")
+        for name, tensor in live.items():
+            if tensor.shape != saved[name].shape:
+                raise UserError(
+                    f"the checkpoint does not fit this plan: {name} is {tuple(saved[name].shape)}, expected {tuple(tensor.shape)}",
+                    "start it under the plan it was made with",
+                )
+            tensor.copy_(saved[name])
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.state().items()}

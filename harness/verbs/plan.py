@@ -1,0 +1,35 @@
+"""Composes, validates and counts a plan, and prints what it would take here; runs nothing.
+
+usage: python -m harness plan [key=value ...]
+       make plan LANE=sotu-moe-16e SET="optim.muon.lr=0.03"
+
+examples
+  python -m harness plan lane=tiny-dense
+  python -m harness plan lane=tiny-moe-16e optim=adamw seed=2
+  python -m harness plan lane=tiny-moe-16e unranked=true model.top_k=2      a frozen key needs unranked=true
+
+A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim, schedule, balance. --keys lists every key.
+"""
+
+SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
+
+
+def main(arguments: list[str]) -> int:
+    from harness.plan.compose import compose
+    from harness.plan.fingerprint import flat, to_yaml
+    from harness.plan.schema import FROZEN, UNHASHED
+
+    keys = "--keys" in arguments
+    composed = compose([word for word in arguments if word != "--keys"])
+    if keys:
+        for key, value in flat(composed.plan).items():
+            mark = "frozen" if key in FROZEN else "no bits" if key in UNHASHED else "free"
+            print(f"{key:<36}{mark:<9}{value}")
+        return 0
+    from harness.train.machine import detect
+    from harness.train.session import count_plan
+    from harness.verbs.starting_plan import starting_plan
+
+    print(to_yaml(composed.plan))
+    print(starting_plan(composed, detect(composed.plan), count_plan(composed.plan)))
+    return 0

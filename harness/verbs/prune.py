@@ -1,0 +1,55 @@
+"""Frees disk: deletes checkpoints of finished runs; with --all also unfinished, stopped and proof folders.
+
+usage: python -m harness prune [--all] [--folder runs]
+       make prune
+
+Records, metrics, plans, figures and final weights of finished runs stay. A run that is still going is never touched.
+"""
+
+import argparse
+import fcntl
+import shutil
+from pathlib import Path
+
+SUMMARY = "delete checkpoints of finished runs (--all: unfinished runs too)"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness prune")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--folder", default="runs")
+    a = parser.parse_args(arguments)
+    freed = 0
+    for identity in sorted(Path(a.folder).rglob("identity.json")):
+        run = identity.parent
+        finished = (run / "record.json").exists()
+        if _is_running(run):
+            print(f"kept, still running: {run}")
+        elif a.all and not finished:
+            freed += _delete(run)
+        elif finished and (run / "checkpoints").exists():
+            freed += _delete(run / "checkpoints")
+    for proof in sorted(Path(a.folder).glob("prove-*")) if a.all else []:
+        if not any(_is_running(path.parent) for path in proof.rglob("identity.json")):
+            freed += _delete(proof)
+    print(f"freed {freed / 1e6:,.1f} MB in {a.folder}")
+    return 0
+
+
+def _is_running(run: Path) -> bool:
+    lock = run / "lock"
+    if not lock.exists():
+        return False
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _delete(folder: Path) -> int:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    print(f"deleted {folder}")
+    return size

@@ -1,0 +1,71 @@
+"""Prints text that a finished run's model writes.
+
+usage: python -m harness sample RUN [--prompt TEXT] [--bytes N] [--temperature X] [--seed N]
+       make sample RUN=runs/tiny-moe-16e/1-0123abcd PROMPT="The state of the Union"
+"""
+
+import argparse
+from pathlib import Path
+
+from harness.errors import UserError
+
+SUMMARY = "text from a run's model"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness sample")
+    parser.add_argument("run")
+    parser.add_argument("--prompt", default="Fellow-Citizens of the Senate and House of Representatives:\n")
+    parser.add_argument("--bytes", type=int, default=400)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--seed", type=int, default=1)
+    a = parser.parse_args(arguments)
+    if not a.prompt or a.bytes < 1 or a.temperature < 0:
+        raise UserError(f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more")
+    model = load_model(Path(a.run))
+    text = continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed)
+    print(text.decode("utf-8", errors="replace"))
+    return 0
+
+
+def load_model(run: Path):
+    """The trained model of a finished run, on the CPU. Errors: UserError when there is none or its weights are damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from harness.data.artifact import file_sha256
+    from harness.plan.stored import read_plan
+    from harness.report.load import read_record
+    from harness.train.session import build_model
+
+    record, weights = read_record(run), run / "weights.safetensors"
+    if not weights.exists():
+        raise UserError(f"{run} has no weights.safetensors", "it was pruned; train it again")
+    if file_sha256(weights) != record["artifacts"][weights.name]["sha256"]:
+        raise UserError(f"{weights} is corrupt: its sha256 is not the recorded one", "train it again")
+    model = build_model(read_plan(run / "plan.yaml"), "full")
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{weights} does not fit {run / 'plan.yaml'}: {error}", "train it again") from error
+    return model.eval()
+
+
+def continue_text(model, prompt: bytes, length: int, temperature: float, seed: int) -> bytes:
+    """`prompt` and `length` more bytes, each drawn from the model given the last S bytes; temperature 0 takes the likeliest."""
+    import torch
+
+    from harness.keyed import generator
+
+    draws = generator(seed, "sample").random(length)
+    tokens = list(prompt)
+    with torch.no_grad():
+        for draw in draws:
+            window = torch.tensor([tokens[-model.shape.sequence_length :]])
+            logits = model.logits(window)[0, -1].double()
+            if temperature == 0:
+                tokens.append(int(logits.argmax()))
+                continue
+            cumulative = torch.softmax(logits / temperature, -1).cumsum(0)
+            tokens.append(min(int(torch.searchsorted(cumulative, draw)), len(cumulative) - 1))
+    return bytes(tokens)

@@ -1,0 +1,82 @@
+"""Prints the starting plan, trains with a live line, scores, writes the record and figures.
+
+usage: python -m harness speedrun [key=value ...] [--multirun]
+       make speedrun [LANE=tiny-moe-16e] [SEED=1 | SEEDS=1,2,3] [SET="key=value ..."]
+
+examples
+  python -m harness speedrun lane=sotu-dense optim.muon.lr=0.02 seed=1
+  python -m harness speedrun --multirun lane=tiny-dense seed=1,2,3 optim.muon.lr=0.01,0.02
+  python -m harness speedrun lane=tiny-moe-16e unranked=true budget.tokens=65536       a short look; scoring is capped alike
+  python -m harness speedrun lane=tiny-moe-16e fork=runs/tiny-moe-16e/1-0123abcd@256 seed=2
+  torchrun --nproc-per-node 2 -m harness speedrun lane=tiny-dense
+
+The same command again goes on with an unfinished run from its last good checkpoint; after a finished one it starts a new
+folder. The last line is `record: PATH`.
+"""
+
+import sys
+
+SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
+MULTIRUN = ("--multirun", "-m")
+
+
+def main(arguments: list[str]) -> int:
+    if any(word in MULTIRUN for word in arguments):
+        from harness.verbs.multirun import multirun
+
+        return multirun([word for word in arguments if word not in MULTIRUN])
+    from harness.plan.compose import compose
+
+    composed = compose(arguments)
+    return train(composed)
+
+
+def train(composed) -> int:
+    from harness.data.corpus import load
+    from harness.data.prepare import prepare
+    from harness.train import machine, parallel
+    from harness.train.determinism import set_torch
+    from harness.train.health import HealthStop
+    from harness.train.progress import Progress
+    from harness.train.run import Stopped, run
+    from harness.train.session import count_plan
+    from harness.verbs.starting_plan import starting_plan
+
+    set_torch()
+    ranks = parallel.join()
+    progress = Progress(quiet=not ranks.is_first)
+    here = machine.detect(composed.plan, ranks.world)
+    progress.say(starting_plan(composed, here, count_plan(composed.plan)))
+    if ranks.is_first:
+        prepare(composed.plan.track, progress.say)
+    ranks.broadcast(None)  # the others wait for the cache
+    try:
+        path = run(composed, here, ranks, load(composed.plan.track), progress)
+    except Stopped as stopped:
+        progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
+        return stopped.code
+    except HealthStop as stop:
+        print(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}", file=sys.stderr)
+        return 3
+    finally:
+        parallel.leave(ranks)
+    if path is not None:
+        finish(path, composed.plan.lane.twin, composed.plan.run.folder)
+    return 0
+
+
+def finish(path, twin: str | None, runs: str) -> None:
+    """Table, figures, and the last line."""
+    from harness.report.figures import draw_all
+    from harness.report.load import best_record, load_run
+    from harness.report.table import end_table
+
+    done = load_run(path.parent)
+    found = best_record([runs, "results"], twin, done.record["hardware_class"]) if twin else None
+    for sentence in found.unreadable if found else []:
+        print(f"warning: {sentence}", file=sys.stderr)
+    folder = found.folder if found else None
+    figures = draw_all(path.parent, folder)
+    print(f"\n{end_table(done, load_run(folder) if folder else None)}\n")
+    print("figures: " + ", ".join(figure.name for figure in figures) + f" in {path.parent}")
+    print(f"record: {path}", flush=True)

@@ -1,0 +1,63 @@
+"""The starting plan: what a run will be, printed before anything is spent."""
+
+from harness.errors import UserError
+from harness.model.counts import Counts
+from harness.plan.compose import Composed
+from harness.plan.fingerprint import plan_hash
+from harness.report.load import best_record, read_record
+from harness.train.estimate import memory_bytes, step_seconds
+from harness.train.machine import Machine, memory_available_bytes
+from harness.train.progress import duration
+from harness.train.warmup import WARMUP_STEPS
+
+GIB = 1 << 30
+
+
+def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
+    """Plain text, one line a topic. Errors: UserError when the plan's memory estimate does not fit this machine."""
+    plan = composed.plan
+    m, track = plan.model, plan.track
+    rank = "unranked: " + "; ".join(f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items()) if composed.broken else "ranked"
+    if plan.unranked and not composed.broken:
+        rank = "unranked"
+    seconds = plan.steps * step_seconds(plan, counts, here)
+    needed = memory_bytes(plan, counts)
+    available = memory_available_bytes(here.device)
+    if needed > available:
+        raise UserError(
+            f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
+            "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, or run LANE=tiny-dense",
+        )
+    ffn = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}, {m.router}" if m.num_experts else f"dense FFN {m.ffn_width}"
+    target = track.lines[track.target]
+    others = ", ".join(f"{line.label} {line.slice:.4f}" for name, line in track.lines.items() if name != track.target)
+    kernels = "torch" if plan.kernels.backend == "auto" else plan.kernels.backend
+    lines = [
+        ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}", f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
+        ("model", f"{m.layers} layers x {m.width}, {ffn}",
+         f"{counts.params_total / 1e6:.2f} M parameters, {counts.params_active / 1e6:.2f} M active, {counts.flops_per_token / 1e6:.1f} MFLOP/token"),
+        ("budget", f"{plan.steps * plan.batch.tokens_per_step:,} bytes, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
+         f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
+        ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
+         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, expert kernels: {kernels}; "
+         f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
+        ("target", f"{target.slice:.4f} bpb on the slice", f"{target.label}; then {others}"),
+        ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
+        ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
+    ]  # fmt: skip
+    if composed.partial:
+        lines.append(("scoring", f"the first {composed.scored_bytes:,} bytes of val", "partial: no figure of the track stands beside it"))
+    width = max(len(left) for _, left, _ in lines) + 3
+    return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+def _twin(twin: str | None, runs: str, here: Machine) -> str:
+    if twin is None:
+        return ""
+    found = best_record([runs, "results"], twin, here.hardware_class)
+    if found.folder is None:
+        return f"no record of it here: make speedrun LANE={twin}"
+    metrics = read_record(found.folder)["metrics"]
+    where = "" if found.same_class else " (another hardware class)"
+    to_target = f"{metrics['time_to_target_s']:,.1f} s to target, " if metrics["target_reached"] else "target not reached, "
+    return f"{to_target}{metrics['slice_bpb']:.4f} bpb{where}"

@@ -1,0 +1,9 @@
+"""Fused operations that a model is built from. They know torch (and later triton), nothing of the harness.
+
+`moe_mlp` is the expert MLP: one interface, several backends, one oracle (`kernels/reference.py`).
+"""
+
+from kernels.moe import BACKENDS, moe_mlp
+from kernels.rounding import Arithmetic
+
+__all__ = ["BACKENDS", "Arithmetic", "moe_mlp"]

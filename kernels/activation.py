@@ -1,0 +1,54 @@
+"""The two activations of an expert, forward and backward, on rows of pre-activations.
+
+Suffixes: R rows, F expert width, G width of the pre-activation (F for squared ReLU, 2F for SwiGLU: gate, then value).
+Written with out-of-place tensor arithmetic on purpose: the CPU path calls them on one expert's rows at a time, which
+stay in cache.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+
+@dataclass(frozen=True)
+class Activation:
+    """`forward(h_RG) -> a_RF`, `backward(h_RG, da_RF) -> (a_RF, dh_RG)`; `fan` is G / F."""
+
+    fan: int
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _relu2(h_RF: Tensor) -> Tensor:
+    return h_RF.relu().square_()
+
+
+def _relu2_backward(h_RF: Tensor, da_RF: Tensor) -> tuple[Tensor, Tensor]:
+    positive_RF = h_RF.relu()
+    dh_RF = torch.mul(positive_RF, da_RF).mul_(2)
+    return positive_RF.square_(), dh_RF
+
+
+def _swiglu(h_RG: Tensor) -> Tensor:
+    gate_RF, value_RF = h_RG.chunk(2, dim=-1)
+    return silu(gate_RF) * value_RF
+
+
+def _swiglu_backward(h_RG: Tensor, da_RF: Tensor) -> tuple[Tensor, Tensor]:
+    gate_RF, value_RF = h_RG.chunk(2, dim=-1)
+    sigmoid_RF = torch.sigmoid(gate_RF)
+    silu_RF = gate_RF * sigmoid_RF
+    dh_RG = torch.empty_like(h_RG)
+    dgate_RF, dvalue_RF = dh_RG.chunk(2, dim=-1)
+    dvalue_RF.copy_(da_RF * silu_RF)
+    dgate_RF.copy_(da_RF * value_RF * (sigmoid_RF + silu_RF * (1 - sigmoid_RF)))
+    return silu_RF * value_RF, dh_RG
+
+
+ACTIVATIONS = {
+    "relu2": Activation(1, _relu2, _relu2_backward),
+    "swiglu": Activation(2, _swiglu, _swiglu_backward),
+}

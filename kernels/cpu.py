@@ -1,0 +1,86 @@
+"""The expert MLP on a CPU: contiguous per-expert segments, one GEMM each, forward and backward.
+
+Each expert's rows are gathered, multiplied, activated and multiplied again while they are still in cache; nothing of size
+T*K*D but the contiguous result that the combine reads. The routing weight scales the activation, not the output: it is the
+same sum, on rows of F instead of D, and its gradient falls out of the down-projection's.
+
+Saved for backward: x and the pre-activation (and the routing metadata), as the GPU kernels will.
+"""
+
+import torch
+from torch import Tensor
+
+from kernels.activation import ACTIVATIONS, Activation
+from kernels.rounding import Arithmetic
+from kernels.routing import Segments
+
+
+def forward(
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    weight_TK: Tensor,
+    segments: Segments,
+    activation: Activation,
+    arithmetic: Arithmetic,
+    h_PG: Tensor,
+) -> Tensor:
+    """Fills `h_PG` with the pre-activations; returns y_TD in fp32. `x_TD` and the weights are operands already."""
+    y_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
+    weight_P = _slot_weights(weight_TK, segments).to(h_PG.dtype).unsqueeze(-1)
+    for expert, start, end in segments.bounds:
+        h_RG = h_PG[start:end]
+        torch.mm(x_TD.index_select(0, segments.token_P[start:end]), w_up_EDG[expert], out=h_RG)
+        a_RF = activation.forward(h_RG).mul_(weight_P[start:end])
+        torch.mm(arithmetic.operand(a_RF), w_down_EFD[expert], out=y_PD[start:end])
+    return gather_sum(y_PD, segments.slot_TK)
+
+
+def backward(
+    dy_TD: Tensor,
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    weight_TK: Tensor,
+    segments: Segments,
+    activation: Activation,
+    arithmetic: Arithmetic,
+    h_PG: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. One writer per output tile, no atomics."""
+    dw_up_EDG = torch.zeros(w_up_EDG.shape, dtype=h_PG.dtype)
+    dw_down_EFD = torch.zeros(w_down_EFD.shape, dtype=h_PG.dtype)
+    dx_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
+    dweight_P = torch.empty(h_PG.shape[0], dtype=torch.float32)
+    weight_P = _slot_weights(weight_TK, segments).to(h_PG.dtype).unsqueeze(-1)
+    for expert, start, end in segments.bounds:
+        token_R, weight_R = segments.token_P[start:end], weight_P[start:end]
+        dy_RD = dy_TD.index_select(0, token_R)
+        da_RF = dy_RD @ w_down_EFD[expert].t()
+        a_RF, dh_RG = activation.backward(h_PG[start:end], da_RF)
+        torch.sum(da_RF.mul_(a_RF), dim=-1, dtype=torch.float32, out=dweight_P[start:end])
+        torch.mm(arithmetic.operand(a_RF.mul_(weight_R)).t(), dy_RD, out=dw_down_EFD[expert])
+        dh_RG = arithmetic.operand(dh_RG.mul_(weight_R))
+        torch.mm(x_TD.index_select(0, token_R).t(), dh_RG, out=dw_up_EDG[expert])
+        torch.mm(dh_RG, w_up_EDG[expert].t(), out=dx_PD[start:end])
+    dx_TD = gather_sum(dx_PD, segments.slot_TK)
+    dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
+    return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
+
+
+def gather_sum(rows_PD: Tensor, slot_TK: Tensor) -> Tensor:
+    """out_t = sum over k, in the order of k, of rows[slot_tk]; fp32. No scatter, so no order of arrival."""
+    if rows_PD.dtype == torch.float32:
+        return torch.nn.functional.embedding_bag(slot_TK, rows_PD, mode="sum")
+    out_TD = rows_PD.index_select(0, slot_TK[:, 0]).float()
+    for k in range(1, slot_TK.shape[1]):
+        out_TD += rows_PD.index_select(0, slot_TK[:, k])
+    return out_TD
+
+
+def _slot_weights(weight_TK: Tensor, segments: Segments) -> Tensor:
+    """The routing weight of each slot, exactly 0 in padding slots."""
+    padded_R1 = torch.cat([weight_TK.reshape(-1).float(), torch.zeros(1)])
+    return padded_R1.index_select(0, segments.row_P)
+
+

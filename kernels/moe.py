@@ -1,0 +1,121 @@
+"""`moe_mlp`: the one operation behind every MoE layer, and the choice of who computes it.
+
+Letters: T tokens, D width, F expert width, G width of the pre-activation (F, or 2F for SwiGLU), E experts, K top-k, P slots.
+
+    y_t = sum over k of weight_tk * act(x_t w_up[expert_tk]) w_down[expert_tk]
+
+`activation="swiglu"`: `w_up[..., :F]` is the gate, `[..., F:]` the value, act = silu(gate) * value.
+`activation="relu2"`: act = relu(h)^2.
+"""
+
+import torch
+from torch import Tensor
+
+from kernels import cpu
+from kernels.activation import ACTIVATIONS
+from kernels.reference import moe_mlp_reference
+from kernels.rounding import Arithmetic
+from kernels.routing import segments, slot_bound
+
+BACKENDS = ("reference", "torch")
+
+
+def moe_mlp(
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    *,
+    activation: str,
+    backend: str = "torch",
+    precision: str = "full",
+) -> Tensor:
+    """The expert MLP, differentiable in x, both weights and the routing weights.
+
+    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision` names an
+    `Arithmetic` (native | emulated | full). Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts and all tokens on one
+    expert work; a token listing one expert twice gets it twice.
+    Errors: ValueError for shapes that do not fit, ids out of range, an unknown backend or activation.
+    """
+    _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
+    if backend == "reference":
+        return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, Arithmetic.of(precision))
+    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision)[0]
+
+
+def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}: known are {', '.join(ACTIVATIONS)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: known are {', '.join(BACKENDS)}")
+    experts, expert_width, width = w_down_EFD.shape
+    expected = (experts, width, expert_width * ACTIVATIONS[activation].fan)
+    if tuple(w_up_EDG.shape) != expected:
+        raise ValueError(f"w_up is {tuple(w_up_EDG.shape)}, but w_down {tuple(w_down_EFD.shape)} and {activation} need {expected}")
+    if x_TD.shape[1] != width or expert_TK.shape != weight_TK.shape or expert_TK.shape[0] != x_TD.shape[0]:
+        raise ValueError(
+            f"x {tuple(x_TD.shape)}, expert {tuple(expert_TK.shape)}, weight {tuple(weight_TK.shape)} do not fit width {width}"
+        )
+
+
+@torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
+def _forward_op(
+    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: str, precision: str
+) -> list[Tensor]:
+    arithmetic = Arithmetic.of(precision)
+    where = segments(expert_TK, w_up_EDG.shape[0])
+    slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
+    h_PG = torch.empty(slots, w_up_EDG.shape[2], dtype=arithmetic.dtype)
+    x, w_up, w_down = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
+    y_TD = cpu.forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
+    return [y_TD, h_PG]
+
+
+@_forward_op.register_fake
+def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision):
+    slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
+    h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
+    return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
+
+
+@torch.library.custom_op("moe_speedrun::expert_mlp_backward", mutates_args=())
+def _backward_op(
+    dy_TD: Tensor,
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    h_PG: Tensor,
+    activation: str,
+    precision: str,
+) -> list[Tensor]:
+    arithmetic = Arithmetic.of(precision)
+    where = segments(expert_TK, w_up_EDG.shape[0])
+    dy, x, w_up, w_down = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
+    return list(cpu.backward(dy, x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG))
+
+
+@_backward_op.register_fake
+def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation, precision):
+    return [t.new_empty(t.shape, dtype=torch.float32) for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK)]
+
+
+def _setup(ctx, inputs, output) -> None:
+    *tensors, ctx.activation, ctx.precision = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grads):
+    x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG = ctx.saved_tensors
+    dx, dw_up, dw_down, dweight = _backward_op(
+        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, ctx.activation, ctx.precision
+    )
+    like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
+    dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))
+    return dx, dw_up, dw_down, None, dweight, None, None
+
+
+_forward_op.register_autograd(_backward, setup_context=_setup)

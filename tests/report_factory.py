@@ -1,0 +1,142 @@
+"""Synthetic run folders for the tests of harness/report: plausible numbers, written as a finished run writes them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+LINES = {
+    "xz_alone": {"label": "xz alone", "slice": 2.2092, "val": 2.1385},
+    "xz_given_train": {"label": "xz given train", "slice": 1.6624, "val": 1.7128},
+    "ppmd_given_train": {"label": "PPMd given train", "slice": 1.4685, "val": 1.4978},
+    "ngram7": {"label": "7-gram", "slice": 1.4086, "val": 1.4986},
+}
+TOKENS_PER_STEP = 4096
+
+
+def write_run(
+    folder: Path, *, lane: str = "tiny-moe-16e", twin: str | None = "tiny-dense", experts: int = 16, top_k: int = 4,
+    layers: int = 4, steps: int = 384, window: int = 16, validations: tuple[int, ...] = (128, 256, 320), step_s: float = 0.26,
+    hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
+    offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0,
+) -> Path:  # fmt: skip
+    """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    moe_layers = layers - leading_dense_layers if experts else 0
+
+    def slice_bpb(step: int) -> float:
+        return 1.27 + offset + 0.36 * (384 / step) ** 0.9 if step > 90 else 8 - 0.045 * step
+
+    rows: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    for step in range(1, steps + 1):
+        bits = min(8.0, slice_bpb(step)) + 0.09 * random.standard_normal()
+        tokens, train_s = step * TOKENS_PER_STEP, step * step_s
+        rows.append({"kind": "step", "step": step, "tokens": tokens, "loss": bits * math.log(2), "grad_norm": 1.0,
+                     "lr_scale": 1.0})  # fmt: skip
+        if step % window == 0 or step == steps:
+            rows.append({
+                "kind": "window", "step": step, "tokens": tokens, "train_s": train_s, "tokens_per_second": 4096 / step_s,
+                "mfu": 0.08, "chain": "ab" * 32, "counts": _counts(random, moe_layers, experts, top_k, step, dead),
+                "bias_range": [0.1] * moe_layers, "groups": _groups(random, step / steps, bool(experts)),
+            })  # fmt: skip
+        if step in validations or step == steps:
+            point = {"step": step, "tokens": tokens, "train_s": train_s, "slice_bpb": slice_bpb(step)}
+            curve.append(point)
+            rows.append({"kind": "validation", **point})
+    record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
+    plan = {
+        "lane": {"name": lane, "twin": twin}, "track": {"name": "tiny", "slice_bytes": 262144},
+        "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
+                  "leading_dense_layers": leading_dense_layers},
+    }  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "plan.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plan)))
+    (folder / "record.json").write_text(json.dumps(record, indent=1))
+    return folder
+
+
+def edit_record(folder: Path, **changes: Any) -> None:
+    """Sets dotted keys of record.json, `__` standing for the dot."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
+        node = record
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value
+    path.write_text(json.dumps(record))
+
+
+def _counts(random: np.random.Generator, layers: int, experts: int, top_k: int, step: int, dead: int) -> list[list[int]]:
+    """A router that starts uneven and is balanced with time; deeper layers later."""
+    counts = []
+    for layer in range(layers):
+        unevenness = 0.08 + 0.9 * math.exp(-step / (40 + 25 * layer))
+        share = np.exp(unevenness * random.standard_normal(experts))
+        if layer == 0 and dead:
+            share[-dead:] = 0
+        for _ in range(20):  # an expert is in a top-k set at most once
+            share = np.minimum(share / share.sum(), 1 / top_k)
+        counts.append(np.round(share / share.sum() * 16 * TOKENS_PER_STEP * top_k).astype(int).tolist())
+    return counts
+
+
+def _groups(random: np.random.Generator, done: float, moe: bool) -> dict[str, dict[str, float]]:
+    scale = {"dense": 1.0, "embedding": 2.5, "head": 0.6} | ({"expert": 0.7, "router": 0.15} if moe else {})
+    decay = 1 - 0.95 * max(0.0, (done - 0.6) / 0.4)
+    return {
+        name: {"grad_rms": 2e-3 * s * math.exp(-done + 0.1 * random.standard_normal()), "update_rms": 2e-4 * s * decay,
+               "param_rms": 0.05 * (1 + done)}
+        for name, s in scale.items()
+    }  # fmt: skip
+
+
+def _record(
+    lane: str, seed: int, hardware_class: str, reasons: tuple[str, ...], curve: list[dict[str, Any]], experts: int,
+    layers: int, step_s: float, dead: int, finished_at: str,
+) -> dict[str, Any]:  # fmt: skip
+    target = LINES["xz_given_train"]["slice"]
+    last = curve[-1]
+    crossed = [(a, b) for a, b in zip(curve, curve[1:]) if a["slice_bpb"] > target >= b["slice_bpb"]]
+    at = {"train_s": None, "tokens": None}
+    if crossed:
+        a, b = crossed[0]
+        share = (a["slice_bpb"] - target) / (a["slice_bpb"] - b["slice_bpb"])
+        at = {x: a[x] + share * (b[x] - a[x]) for x in at}
+    train_s = last["train_s"]
+    health = None
+    if experts:
+        by_layer = [
+            {"layer": i, "entropy": 0.991 * math.log(experts), "entropy_ratio": 0.991, "effective_experts": 0.97 * experts,
+             "cv_percent": 22.0, "max_load_percent": 9.8, "active": experts, "dead": 0, "balance": 0.5, "margin": 0.02,
+             "bias_range": 0.1}
+            for i in range(layers)
+        ]  # fmt: skip
+        health = {"layers": by_layer, "worst_entropy_ratio": 0.991, "dead": dead, "max_load_percent": 9.8}
+    return {
+        "schema_version": 1, "lane": lane, "track": "tiny", "seed": seed, "ranked": not reasons,
+        "unranked_reasons": list(reasons), "resumes": 0, "fork": None, "plan_hash": "3f9c1a2e" * 8, "lane_hash": "aa" * 32,
+        "recipe_hash": "bb" * 32, "hardware_class": hardware_class,
+        "hardware": {"device": "cpu", "threads": 2, "isa": "amx_bf16", "compute": "bf16", "matmul_peak_flops": 2.5e12},
+        "precision": {"format": "bf16", "execution": "native"},
+        "data": {"train_sha256": "33" * 32, "val_sha256": "73" * 32, "train_bytes": 11123664, "val_bytes": 1062581},
+        "metrics": {
+            "val_bpb": last["slice_bpb"] + 0.0591, "slice_bpb": last["slice_bpb"], "val_bpb_clean": last["slice_bpb"] + 0.0777,
+            "slice_bpb_shuffled_routing": last["slice_bpb"] + 0.4 if experts else None,
+            "target": {"line": "xz_given_train", "slice_bpb": target}, "target_reached": bool(crossed),
+            "time_to_target_s": at["train_s"], "tokens_to_target": at["tokens"], "curve": curve, "tokens": last["tokens"],
+            "tokens_per_second": 4096 / step_s, "step_s": step_s, "mfu": 0.08, "partial": False, "peak_memory_bytes": 966367641,
+        },
+        "clock": {"train_s": train_s, "compile_s": 0.0, "warmup_s": 2.0, "validation_s": 12.0, "checkpoint_s": 1.5,
+                  "final_evaluation_s": 21.0, "other_s": 3.5, "wall_s": train_s + 40.0},
+        "router_health": health,
+        "counts": {"params_total": 5390000, "params_active": 2240000, "flops_per_token": 14000000},
+        "determinism": {"chain": "cd" * 32, "weights": "ef" * 32}, "lines": LINES, "anchors": [],
+        "provenance": {"finished_at": finished_at}, "artifacts": {},
+    }  # fmt: skip

@@ -1,0 +1,96 @@
+import lzma
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.data import corpus, lines, ngram
+from harness.data.corpus import Corpus
+from harness.errors import UserError
+from harness.plan.schema import Line, Track
+
+TRAIN = b" ".join(b"the %dth word of a %dth line" % (i, i * i % 97) for i in range(600))
+VAL = b" ".join(b"the %dth word of a %dth line" % (i, i * i % 89) for i in range(600, 700))
+SLICE = 500
+
+
+def array(content):
+    return np.frombuffer(content, np.uint8)
+
+
+def small_track(**stated):
+    return Track(name="small", slice_bytes=SLICE, lines={line_id: Line(line_id, *pair) for line_id, pair in stated.items()})
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
+    return Corpus(array(TRAIN), array(VAL), {"train": "t", "val": "v"})
+
+
+def xz(content):
+    return len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
+
+
+def test_xz_lines_are_those_of_whole_compressed_files(data):
+    found = lines.recompute(small_track(xz_alone=(0, 0), xz_given_train=(0, 0)), data)
+    texts = (VAL[:SLICE], VAL)
+    assert found["xz_alone"] == tuple(8 * xz(text) / len(text) for text in texts)
+    assert found["xz_given_train"] == tuple(8 * (xz(TRAIN + text) - xz(TRAIN)) / len(text) for text in texts)
+
+
+def test_ppmd_given_train_gains_from_train(data):
+    pytest.importorskip("pyppmd")
+    pair = lines.ppmd_given_train(data.train, data.val, SLICE)
+    assert pair[1] == 8 * (lines.ppmd_bytes(array(TRAIN + VAL)) - lines.ppmd_bytes(array(TRAIN))) / len(VAL)
+    assert 0 < pair[1] < 8 * lines.ppmd_bytes(array(VAL)) / len(VAL)
+
+
+def test_the_7_gram_line_is_the_mean_over_all_bytes_but_the_first(data):
+    found = lines.recompute(small_track(ngram7=(0, 0)), data)["ngram7"]
+    assert found[0] == pytest.approx(ngram.bits(data.train, array(VAL[:SLICE])).mean(), abs=1e-12)
+    assert found[1] == pytest.approx(ngram.bits(data.train, data.val).mean(), abs=1e-12)
+
+
+def test_lines_are_computed_once_per_data(data, monkeypatch):
+    track, said = small_track(xz_alone=(0, 0)), []
+    first = lines.recompute(track, data, said.append)
+    assert len(said) == 1
+    assert lines.recompute(track, data, said.append) == first and len(said) == 1
+    lines.recompute(track, Corpus(data.train, data.val, {"train": "t", "val": "other"}), said.append)
+    assert len(said) == 2
+
+
+def test_without_pyppmd_its_line_is_left_out_and_said(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyppmd", None)
+    said = []
+    found = lines.recompute(small_track(xz_alone=(0, 0), ppmd_given_train=(0, 0)), data, said.append)
+    assert set(found) == {"xz_alone"}
+    assert "pip install pyppmd" in said[-1]
+
+
+def test_a_line_of_no_known_method_names_the_nearest(data):
+    with pytest.raises(UserError, match="did you mean ngram7"):
+        lines.recompute(small_track(ngram=(0, 0)), data)
+
+
+@pytest.mark.parametrize("where, found", [("slice", (1.5012, 1.6)), ("val", (1.5, 1.5988)), ("val", (1.5, float("nan")))])
+def test_a_line_beyond_the_tolerance_names_line_stated_and_found(where, found):
+    track = small_track(ngram7=(1.5, 1.6))
+    lines.check(track, {"ngram7": (1.5009, 1.5991)})
+    with pytest.raises(UserError) as error:
+        lines.check(track, {"ngram7": found})
+    stated = {"slice": 1.5, "val": 1.6}[where]
+    for part in ("ngram7", where, f"stated {stated:.4f}", f"found {found[where == 'val']:.4f}"):
+        assert part in error.value.problem
+
+
+def test_the_track_figures_of_xz_alone_come_out_of_the_real_text():
+    path = Path(__file__).parent.parent / "lanes" / "tracks" / "sotu.yaml"
+    track = Track(**yaml.safe_load(path.read_text()))
+    data = corpus.load(track)
+    found = lines.xz_alone(data.train, data.val, track.slice_bytes)
+    stated = track.lines["xz_alone"]
+    assert found == pytest.approx((stated["slice"], stated["val"]), abs=0.00005)

@@ -1,0 +1,49 @@
+import hashlib
+
+import pytest
+
+from harness.data import corpus, lines
+from harness.data.prepare import prepare
+from harness.errors import UserError
+from harness.plan.schema import Line, Track
+
+SHARED = b" ".join(b"shared%d" % i for i in range(13))
+TRAIN = SHARED + b" " + b" ".join(b"train%d" % i for i in range(300))
+VAL = b" ".join(b"val%d" % i for i in range(100)) + b" " + SHARED
+
+
+@pytest.fixture
+def track(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
+    monkeypatch.setitem(corpus.READERS, "small", lambda release: (TRAIN, VAL))
+    sha = {split: hashlib.sha256(text).hexdigest() for split, text in (("train", TRAIN), ("val", VAL))}
+    track = Track("small", "small", "1", len(TRAIN), sha["train"], len(VAL), sha["val"], 100, {}, "ngram7")
+    track.lines = {line_id: Line(line_id, 0, 0) for line_id in ("ngram7", "xz_alone")}
+    for line_id, pair in lines.recompute(track, corpus.load(track)).items():
+        track.lines[line_id] = Line(line_id, *(round(figure, 4) for figure in pair))
+    return track
+
+
+def test_the_report_holds_sizes_hashes_lines_and_clean_shares(track):
+    report = prepare(track)
+    assert report.sizes == {"train": len(TRAIN), "val": len(VAL), "slice": 100}
+    assert report.hashes == {"train": track.train_sha256, "val": track.val_sha256}
+    assert [line.id for line in report.lines] == ["ngram7", "xz_alone"]
+    for line in report.lines:
+        assert line.recomputed == pytest.approx((line.stated.slice, line.stated.val), abs=0.0001)
+    assert report.clean_share == {"val": pytest.approx(1 - len(SHARED) / len(VAL)), "slice": 1}
+    assert set(report.seconds) == {"load", "lines", "overlap"}
+
+
+def test_a_second_call_computes_nothing(track, monkeypatch):
+    first, said = prepare(track), []
+    monkeypatch.setattr(lines, "METHODS", dict.fromkeys(lines.METHODS))
+    monkeypatch.setattr("harness.data.overlap.clean_mask", None)
+    again = prepare(track, said.append)
+    assert said == [] and again.lines == first.lines and again.clean_share == first.clean_share
+
+
+def test_a_stated_line_that_the_data_does_not_give_is_an_error(track):
+    track.lines["ngram7"].val += 0.002
+    with pytest.raises(UserError, match="line ngram7 of track small, val: stated"):
+        prepare(track)

@@ -1,0 +1,204 @@
+"""The expert MLP: the torch backend against the oracle, its edge cases, its bits and its memory."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import BACKENDS, moe_mlp
+from kernels.moe import _backward_op, _forward_op
+
+ACTIVATIONS = ("relu2", "swiglu")
+PRECISIONS = ("full", "emulated", "native")
+ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
+
+
+def routing(kind, tokens, experts, top_k, draws):
+    if kind == "one expert":
+        return torch.full((tokens, top_k), experts - 1)
+    if kind == "duplicates":
+        return torch.randint(experts, (tokens, 1), generator=draws).expand(tokens, top_k).contiguous()
+    if kind == "two experts":
+        return torch.randint(min(2, experts), (tokens, top_k), generator=draws)
+    return torch.rand(tokens, experts, generator=draws).argsort(1)[:, :top_k].contiguous()
+
+
+def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):
+    """x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK with pre-activations and outputs of about unit size."""
+    draws = torch.Generator().manual_seed(seed)
+    fan = 2 if activation == "swiglu" else 1
+    x_TD = torch.randn(tokens, width, generator=draws)
+    w_up_EDG = torch.randn(experts, width, expert_width * fan, generator=draws) / width**0.5
+    w_down_EFD = torch.randn(experts, expert_width, width, generator=draws) / expert_width**0.5
+    expert_TK = routing(kind, tokens, experts, top_k, draws)
+    return x_TD, w_up_EDG, w_down_EFD, expert_TK, torch.rand(tokens, top_k, generator=draws)
+
+
+def run(tensors, dy_TD, **options):
+    """(y, dx, dw_up, dw_down, dweight)."""
+    x, w_up, w_down, expert_TK, weight = tensors
+    leaves = [t.detach().requires_grad_() for t in (x, w_up, w_down, weight)]
+    y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], **options)
+    return [y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)]
+
+
+def relative_error(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_torch_backend_matches_the_oracle_in_values_and_gradients(activation):
+    tensors, dy_TD = inputs(70, 32, 24, 6, 3, activation), torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
+    found = run(tensors, dy_TD, activation=activation, backend="torch")
+    expected = run(tensors, dy_TD, activation=activation, backend="reference")
+    assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    tokens=st.sampled_from([1, 2, 3, 7, 32, 33, 65]),
+    experts=st.integers(1, 6),
+    data=st.data(),
+    kind=st.sampled_from(ROUTINGS),
+    activation=st.sampled_from(ACTIVATIONS),
+    strided=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_torch_backend_matches_the_oracle_on_any_shape_and_routing(tokens, experts, data, kind, activation, strided, seed):
+    top_k = data.draw(st.integers(1, experts), label="top_k")
+    width, expert_width = data.draw(st.tuples(st.integers(3, 18), st.integers(3, 18)), label="width, expert width")
+    tensors = inputs(tokens, width, expert_width, experts, top_k, activation, kind, seed)
+    if strided:  # the same values behind transposed and sliced views
+        x, w_up, w_down, expert_TK, weight = tensors
+        tensors = (
+            x.t().contiguous().t(), w_up.mT.contiguous().mT, torch.cat([w_down, w_down], dim=2)[..., :width],
+            expert_TK.t().contiguous().t(), weight.t().contiguous().t(),
+        )  # fmt: skip
+    dy_TD = torch.randn(width, tokens, generator=torch.Generator().manual_seed(seed)).t()
+    found = run(tensors, dy_TD, activation=activation, backend="torch")
+    expected = run(tensors, dy_TD, activation=activation, backend="reference")
+    for a, b in zip(found, expected):
+        assert a.shape == b.shape
+        # inputs are of unit size: one unit is the floor under sums that cancel
+        assert float((a - b).norm()) <= 1e-5 * max(1.0, float(b.norm()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_expert_listed_twice_counts_twice(backend):
+    x, w_up, w_down, _, _ = inputs(4, 8, 8, 3, 1, "relu2")
+    once = moe_mlp(x, w_up, w_down, torch.full((4, 1), 2), torch.full((4, 1), 0.75), activation="relu2", backend=backend)
+    weight = torch.tensor([[0.5, 0.25]]).expand(4, 2)
+    twice = moe_mlp(x, w_up, w_down, torch.full((4, 2), 2), weight, activation="relu2", backend=backend)
+    torch.testing.assert_close(twice, once, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_experts_without_rows_get_zero_gradients(backend):
+    x, w_up, w_down, _, weight = inputs(5, 8, 4, 4, 2, "swiglu")
+    expert_TK = torch.tensor([[0, 2]] * 5)
+    _, _, dw_up, dw_down, _ = run((x, w_up, w_down, expert_TK, weight), torch.ones(5, 8), activation="swiglu", backend=backend)
+    assert [bool(g[e].any()) for g in (dw_up, dw_down) for e in range(4)] == [True, False, True, False] * 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_without_tokens_gives_no_rows(backend):
+    x, w_up, w_down, expert_TK, weight = inputs(3, 8, 4, 4, 2, "swiglu")
+    y_TD = moe_mlp(x[:0], w_up, w_down, expert_TK[:0], weight[:0], activation="swiglu", backend=backend)
+    assert y_TD.shape == (0, 8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precision, dtypes):
+    x_dtype, w_dtype = (getattr(torch, name) for name in dtypes)
+    x, w_up, w_down, expert_TK, weight = inputs(6, 8, 4, 4, 2, "swiglu")
+    tensors = (x.to(x_dtype), w_up.to(w_dtype), w_down.to(w_dtype), expert_TK, weight)
+    results = run(tensors, torch.ones(6, 8), activation="swiglu", backend=backend, precision=precision)
+    assert [t.dtype for t in results] == [torch.float32, x_dtype, w_dtype, w_dtype, torch.float32]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_two_runs_have_the_same_bits(activation, precision):
+    tensors, dy_TD = inputs(50, 32, 16, 5, 2, activation), torch.randn(50, 32)
+    first, second = (run(tensors, dy_TD, activation=activation, precision=precision) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("others", [0, 1, 30, 31, 32, 99])
+def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activation, precision, others):
+    x, w_up, w_down, expert_TK, weight = inputs(300, 64, 32, 5, 3, activation)
+    dy_TD = torch.randn(300, 64, generator=torch.Generator().manual_seed(2))
+    y_all, dx_all, *_ = run((x, w_up, w_down, expert_TK, weight), dy_TD, activation=activation, precision=precision)
+    chosen = torch.randperm(300, generator=torch.Generator().manual_seed(others))[: others + 1]
+    part = (x[chosen], w_up, w_down, expert_TK[chosen], weight[chosen])
+    y, dx, *_ = run(part, dy_TD[chosen], activation=activation, precision=precision)
+    assert torch.equal(y, y_all[chosen])
+    assert torch.equal(dx, dx_all[chosen])
+
+
+@pytest.mark.parametrize("precision, h_bytes", [("full", 4), ("emulated", 4), ("native", 2)])
+@pytest.mark.parametrize("activation, fan", [("relu2", 1), ("swiglu", 2)])
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(tokens, activation, fan, precision, h_bytes):
+    width, expert_width, experts, top_k = 48, 16, 6, 2
+    x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, experts, top_k, activation)
+    leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
+    saved = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.setdefault(t.data_ptr(), t), lambda t: t):
+        y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], activation=activation, precision=precision)
+    activations = [t for pointer, t in saved.items() if pointer not in (w_up.data_ptr(), w_down.data_ptr())]
+    rows = tokens * top_k
+    slots = rows + min(rows, experts) * 31  # every expert that can have rows is padded by at most 31
+    expected = tokens * width * 4 + slots * expert_width * fan * h_bytes + rows * (8 + 4)
+    assert sum(t.numel() * t.element_size() for t in activations) == expected
+    assert y_TD.requires_grad
+
+
+BAD = {
+    "an unknown activation": (dict(activation="gelu"), ["gelu", "relu2", "swiglu"]),
+    "an unknown backend": (dict(backend="cuda"), ["cuda", "torch"]),
+    "an unknown precision": (dict(precision="bf17"), ["bf17", "native", "emulated", "full"]),
+    "an up-projection of the other activation": (dict(activation="relu2"), ["(4, 8, 12)", "(4, 8, 6)"]),
+    "an up-projection of another width": (dict(w_up=torch.zeros(4, 9, 12)), ["(4, 9, 12)", "(4, 8, 12)"]),
+    "an up-projection of fewer experts": (dict(w_up=torch.zeros(3, 8, 12)), ["(3, 8, 12)", "(4, 8, 12)"]),
+    "a down-projection that is no stack": (dict(w_down=torch.zeros(6, 8)), ["(6, 8)"]),
+    "x of another width": (dict(x=torch.zeros(5, 7)), ["(5, 7)", "8"]),
+    "x without a width": (dict(x=torch.zeros(5)), ["(5,)"]),
+    "ids of another number of tokens": (dict(expert=torch.zeros(4, 2, dtype=torch.int64)), ["(4, 2)"]),
+    "ids and weights without top-k": (dict(expert=torch.zeros(5, dtype=torch.int64), weight=torch.zeros(5)), ["(5,)"]),
+    "top-k of zero": (dict(expert=torch.zeros(5, 0, dtype=torch.int64), weight=torch.zeros(5, 0)), ["(5, 0)"]),
+    "weights of another top-k": (dict(weight=torch.zeros(5, 3)), ["(5, 3)", "(5, 2)"]),
+    "an id of E": (dict(expert=torch.full((5, 2), 4)), ["[0, 4)", "4"]),
+    "a negative id": (dict(expert=torch.full((5, 2), -1)), ["[0, 4)", "-1"]),
+    "ids that are no integers": (dict(expert=torch.zeros(5, 2)), ["float32", "int64"]),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", BAD)
+def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
+    changes, words = BAD[case]
+    x, w_up, w_down, expert_TK, weight = inputs(5, 8, 6, 4, 2, "swiglu")
+    given_ = dict(x=x, w_up=w_up, w_down=w_down, expert=expert_TK, weight=weight, activation="swiglu", backend=backend) | changes
+    tensors = [given_.pop(name) for name in ("x", "w_up", "w_down", "expert", "weight")]
+    with pytest.raises(ValueError) as error:
+        moe_mlp(*tensors, **given_)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_forward_op_keeps_the_rules_of_torch_library(precision):
+    x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
+    leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_backward_op_keeps_the_rules_of_torch_library(precision):
+    x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
+    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, "swiglu", precision)[1]
+    torch.library.opcheck(_backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision))

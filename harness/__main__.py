@@ -6,7 +6,7 @@ import sys
 from harness.errors import UserError, nearest
 from harness.train.determinism import set_environment
 
-VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "sample", "prune")
+VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune")
 HELP = ("-h", "--help", "help")
 
 

@@ -5,8 +5,8 @@ found, the value allowed, what to type next. `harness.__main__` prints it withou
 Broken invariants stay `assert`: they are our mistakes and deserve the traceback.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class UserError(ValueError):

@@ -5,8 +5,8 @@ Written with out-of-place tensor arithmetic on purpose: the CPU path calls them 
 stay in cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 from torch import Tensor

@@ -10,7 +10,7 @@ Saved for backward: x and the pre-activation (and the routing metadata), as the 
 import torch
 from torch import Tensor
 
-from kernels.activation import ACTIVATIONS, Activation
+from kernels.activation import Activation
 from kernels.rounding import Arithmetic
 from kernels.routing import Segments
 
@@ -82,5 +82,3 @@ def _slot_weights(weight_TK: Tensor, segments: Segments) -> Tensor:
     """The routing weight of each slot, exactly 0 in padding slots."""
     padded_R1 = torch.cat([weight_TK.reshape(-1).float(), torch.zeros(1)])
     return padded_R1.index_select(0, segments.row_P)
-
-

@@ -52,7 +52,9 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
     experts, expert_width, width = w_down_EFD.shape
     expected = (experts, width, expert_width * ACTIVATIONS[activation].fan)
     if tuple(w_up_EDG.shape) != expected:
-        raise ValueError(f"w_up is {tuple(w_up_EDG.shape)}, but w_down {tuple(w_down_EFD.shape)} and {activation} need {expected}")
+        raise ValueError(
+            f"w_up is {tuple(w_up_EDG.shape)}, but w_down {tuple(w_down_EFD.shape)} and {activation} need {expected}"
+        )
     if x_TD.shape[1] != width or expert_TK.shape != weight_TK.shape or expert_TK.shape[0] != x_TD.shape[0]:
         raise ValueError(
             f"x {tuple(x_TD.shape)}, expert {tuple(expert_TK.shape)}, weight {tuple(weight_TK.shape)} do not fit width {width}"

@@ -54,7 +54,7 @@ def test_torch_backend_matches_the_oracle_in_values_and_gradients(activation):
     assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     tokens=st.sampled_from([1, 2, 3, 7, 32, 33, 65]),
     experts=st.integers(1, 6),
@@ -128,7 +128,7 @@ def test_two_runs_have_the_same_bits(activation, precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("others", [0, 1, 30, 31, 32, 99])
+@pytest.mark.parametrize("others", [0, 31, 99])
 def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activation, precision, others):
     x, w_up, w_down, expert_TK, weight = inputs(300, 64, 32, 5, 3, activation)
     dy_TD = torch.randn(300, 64, generator=torch.Generator().manual_seed(2))

@@ -19,19 +19,26 @@ def inputs(tokens, width, expert_width, experts, top_k, activation, dtype=torch.
 
 
 def rms_error(found, expected):
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
+    return float((found.double() - expected.double()).detach().norm() / expected.double().detach().norm())
 
 
 def calc_diff(found, expected):
-    """1 minus the cosine-like similarity 2<a,b> / (|a|^2 + |b|^2): blind to no scale, unlike the cosine."""
+    """1 - 2<a,b> / (|a|^2 + |b|^2): a cosine distance that also sees a wrong scale."""
     a, b = found.double(), expected.double()
     return float(1 - 2 * (a * b).sum() / (a.square().sum() + b.square().sum()))
 
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
-@pytest.mark.parametrize("precision, shape", [("emulated", (64, 128, 64, 4, 2)), ("native", (48, 64, 32, 4, 2))])
-def test_bf16_operands_stay_within_bf16_error_of_fp32(precision, shape, activation, backend):
+@pytest.mark.parametrize(
+    "precision, shape, rms_bound, diff_bound",
+    [
+        ("emulated", (64, 128, 64, 4, 2), 5e-3, 1e-5),
+        # bf16 products return bf16: pre-activations and the rows before the combine are rounded once more, nothing else
+        ("native", (256, 64, 32, 4, 2), 5.8e-3, 1.7e-5),
+    ],
+)
+def test_bf16_operands_stay_within_bf16_error_of_fp32(precision, shape, rms_bound, diff_bound, activation, backend):
     tensors, expert_TK, weight_TK = inputs(*shape, activation)
     leaves = [*tensors, weight_TK]
     dy_TD = torch.randn(shape[0], shape[1], generator=torch.Generator().manual_seed(4))
@@ -41,7 +48,7 @@ def test_bf16_operands_stay_within_bf16_error_of_fp32(precision, shape, activati
         results.append([y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)])
     names = ("y", "dx", "dw_up", "dw_down", "dweight")
     errors = {name: (rms_error(a, b), calc_diff(a, b)) for name, a, b in zip(names, *results)}
-    assert {name: e for name, e in errors.items() if e[0] > 5e-3 or e[1] >= 1e-5} == {}
+    assert {name: e for name, e in errors.items() if e[0] > rms_bound or e[1] >= diff_bound} == {}
 
 
 @pytest.mark.parametrize("precision", ["emulated", "native"])

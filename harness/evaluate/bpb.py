@@ -1,8 +1,8 @@
 """Bits per byte of a byte model: sum of nats over scored targets / (ln 2 * number of them).
 
-Letters: N bytes, S sequence length, L MoE layers, E experts. Every byte but the very first is a target. Targets are cut into disjoint windows of S, each starting from the
-byte before it; the last one is short. Full batches have one static shape; what is left over runs outside the compiler.
-Sums are exact where they can be (int64 bytes, fp64 nats) and divided once.
+Letters: N bytes, S sequence length, L MoE layers, E experts. Every byte but the very first is a target. Targets are cut into
+disjoint windows of S, each starting from the byte before it; the last one is short. Full batches have one static shape; what
+is left over runs outside the compiler. Sums are in fp64 and divided once.
 """
 
 import math
@@ -53,7 +53,9 @@ def score(model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_see
         stop = start + sequences * size
         inputs, targets = (tokens[start + i : stop + i].view(sequences, size).to(device) for i in (0, 1))
         count = sequences * size
-        order = np.arange(count) if shuffle_seed is None else generator(shuffle_seed, "shuffled routing", start).permutation(count)
+        order = (
+            np.arange(count) if shuffle_seed is None else generator(shuffle_seed, "shuffled routing", start).permutation(count)
+        )
         output = model(inputs, targets, torch.from_numpy(order).to(device))
         nats.append(output.nats_BS.double().flatten())
         counts.append(output.count_LE)

@@ -31,7 +31,9 @@ def layer_health(count_E: Tensor, top_k: int) -> dict[str, float | int]:
     }
 
 
-def router_health(count_LE: Tensor, margin_L: Tensor, bias_range_L: list[float], layers: list[int], top_k: int) -> dict[str, Any] | None:
+def router_health(
+    count_LE: Tensor, margin_L: Tensor, bias_range_L: list[float], layers: list[int], top_k: int
+) -> dict[str, Any] | None:
     """The record's `router_health`: every MoE layer and the worst of them; None for a dense model."""
     if not layers:
         return None

@@ -1,7 +1,8 @@
 """Initial weights, drawn by a counter-based generator keyed by (seed, parameter name): the same on every device.
 
 Matrices: normal with std = matrix_gain / sqrt(fan_in). Output projections of attention and feed-forward start at zero where
-`zero_output` (every block starts as the identity, arXiv 2203.03466 appendix D.2). The head starts at zero too: the first loss is ln V exactly.
+`zero_output` (every block starts as the identity, arXiv 2203.03466 appendix D.2). The head starts at zero too: the first loss
+is ln V.
 """
 
 import math
@@ -30,5 +31,3 @@ def initialize(model: Transformer, init: Init, seed: int) -> None:
             parameter.copy_(torch.from_numpy(draws).mul_(std))
     for layer, module in enumerate(m for m in model.modules() if isinstance(m, Hash)):
         module.draw(seed, layer)
-
-

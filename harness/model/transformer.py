@@ -1,8 +1,8 @@
 """The decoder: embedding, pre-norm blocks of attention and feed-forward, norm, head.
 
-Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary, L MoE layers, E experts. The residual stream is fp32; products take
-their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as changed state, so
-they are right under gradient accumulation and activation checkpointing.
+Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary, L MoE layers, E experts. The residual stream is fp32;
+products take their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as changed
+state, so they are right under gradient accumulation and activation checkpointing.
 """
 
 from typing import NamedTuple

@@ -17,7 +17,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(g_NIO: Tensor, steps: int) -> Tensor:
-    """The Newton-Schulz approximation of U V^T for each matrix U S V^T of the stack; singular values land in about [0.7, 1.2]."""
+    """Newton-Schulz towards U V^T for each matrix U S V^T of the stack; singular values land in about [0.7, 1.2]."""
     a, b, c = COEFFICIENTS
     dtype = torch.bfloat16 if g_NIO.is_cuda else torch.float32
     tall = g_NIO.shape[1] > g_NIO.shape[2]

@@ -18,7 +18,10 @@ class Optimizer:
         self.parameters = {name: p for group in self.groups.values() for name, p in group.items()}
         multipliers = {name: float(getattr(plan.multipliers, g)) for g, group in self.groups.items() for name in group}
         by_muon = {
-            name: p for g, group in self.groups.items() for name, p in group.items() if plan.matrices == "muon" and g in MATRICES
+            name: p
+            for g, group in self.groups.items()
+            for name, p in group.items()
+            if plan.matrices == "muon" and g in MATRICES
         }
         by_adamw = {name: p for name, p in self.parameters.items() if name not in by_muon}
         self.parts: list[Any] = []

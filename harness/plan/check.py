@@ -38,7 +38,9 @@ def _check_shapes(plan: Plan) -> None:
         if m.ffn_width < 1:
             raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
         if m.top_k or m.shared_experts or m.leading_dense_layers:
-            raise UserError("a dense model (num_experts=0) with MoE keys set", "set top_k, shared_experts and leading_dense_layers to 0")
+            raise UserError(
+                "a dense model (num_experts=0) with MoE keys set", "set top_k, shared_experts and leading_dense_layers to 0"
+            )
         if plan.balance.rule != "none":
             raise UserError(f"balance.rule={plan.balance.rule} in a dense model", "use balance=none")
         return
@@ -53,7 +55,9 @@ def _check_shapes(plan: Plan) -> None:
     if m.leading_dense_layers and m.ffn_width < 1:
         raise UserError(f"model.ffn_width={m.ffn_width} with leading dense layers", "set model.ffn_width")
     if m.router == "hash" and plan.balance.rule != "none":
-        raise UserError(f"balance.rule={plan.balance.rule} with model.router=hash, which has nothing to balance", "use balance=none")
+        raise UserError(
+            f"balance.rule={plan.balance.rule} with model.router=hash, which has nothing to balance", "use balance=none"
+        )
 
 
 def _check_sizes(plan: Plan) -> None:
@@ -64,7 +68,9 @@ def _check_sizes(plan: Plan) -> None:
             f"choose a multiple of {length}",
         )
     if plan.budget.tokens < length:
-        raise UserError(f"budget.tokens={plan.budget.tokens} is less than one sequence of {length}", f"choose at least {length}")
+        raise UserError(
+            f"budget.tokens={plan.budget.tokens} is less than one sequence of {length}", f"choose at least {length}"
+        )
     if plan.parallel.micro_batch_tokens % length:
         raise UserError(
             f"parallel.micro_batch_tokens={plan.parallel.micro_batch_tokens} is no multiple of the sequence length {length}",

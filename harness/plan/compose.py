@@ -75,7 +75,9 @@ def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
             node = hydra_compose("plan", overrides=list(words), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
-        raise UserError(f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar")
+        raise UserError(
+            f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar"
+        ) from error
     choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS and g != "lane"}
     OmegaConf.set_struct(node, False)
     del node["hydra"]
@@ -106,7 +108,9 @@ def _known_words(overrides: list[str] | tuple[str, ...]) -> list[str]:
         try:
             parsed = OverridesParser.create().parse_override(word)
         except HydraException as error:
-            raise UserError(f"cannot read {word!r}: {str(error).splitlines()[0]}", "write key=value, e.g. optim.muon.lr=0.01") from error
+            raise UserError(
+                f"cannot read {word!r}: {str(error).splitlines()[0]}", "write key=value, e.g. optim.muon.lr=0.01"
+            ) from error
         key = parsed.key_or_group
         if parsed.is_sweep_override():
             raise UserError(f"{word!r} names several values", "add --multirun to run them all")

@@ -57,7 +57,9 @@ def differences(ours: Plan, theirs: dict[str, Any]) -> list[str]:
     mine, other = flat(ours, lambda key: key not in UNHASHED), _flatten(theirs)
     keys = [k for k in sorted(mine.keys() | other.keys()) if k not in UNHASHED]
     absent = "(absent)"
-    return [f"{k}: {other.get(k, absent)} -> {mine.get(k, absent)}" for k in keys if other.get(k, absent) != mine.get(k, absent)]
+    return [
+        f"{k}: {other.get(k, absent)} -> {mine.get(k, absent)}" for k in keys if other.get(k, absent) != mine.get(k, absent)
+    ]
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,8 +5,9 @@ A field carries two marks. `frozen=True`: the lane fixes it, a recipe may not se
 Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Iterator
+from typing import Any
 
 from omegaconf import MISSING
 

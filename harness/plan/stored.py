@@ -15,4 +15,6 @@ def read_plan(path: Path) -> Plan:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.load(path)))
     except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"cannot read the plan {path}: {error}", "it may be of another version: check out the record's commit") from error
+        raise UserError(
+            f"cannot read the plan {path}: {error}", "it may be of another version: check out the record's commit"
+        ) from error

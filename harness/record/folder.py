@@ -87,7 +87,9 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise UserError(f"{path} is being written by a run that is still going", "wait for it, stop it, or use another seed") from None
+        raise UserError(
+            f"{path} is being written by a run that is still going", "wait for it, stop it, or use another seed"
+        ) from None
     stored = read_identity(path)
     if stored is None:
         write_atomically(path / "plan.yaml", [to_yaml(plan).encode()])
@@ -103,7 +105,10 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         )
     if changed:
         lock.close()
-        say(f"{path} holds an unfinished run that cannot go on here with the same bits ({', '.join(changed)} changed); starting anew")
+        say(
+            f"{path} holds an unfinished run that cannot go on here with the same bits "
+            f"({', '.join(changed)} changed); starting anew"
+        )
         return None
     return RunFolder(path, lock, resumes=True)
 
@@ -137,7 +142,9 @@ class MetricsLog:
                 self.file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
             self.file.flush()
         except OSError as error:
-            raise UserError(f"cannot write {self.file.name}: {error}", "free some space and run the same command again") from error
+            raise UserError(
+                f"cannot write {self.file.name}: {error}", "free some space and run the same command again"
+            ) from error
 
     @property
     def position(self) -> int:

@@ -27,9 +27,15 @@ def to_target(curve: list[dict[str, Any]], target: float, key: str) -> float | N
 
 
 def metrics(
-    plan: Plan, curve: list[dict[str, Any]], tokens: int, train_s: float, flops_per_token: int, peak_flops: float, scores: dict[str, Any]
+    plan: Plan,
+    curve: list[dict[str, Any]],
+    tokens: int,
+    train_s: float,
+    flops_per_token: int,
+    peak_flops: float,
+    scores: dict[str, Any],
 ) -> dict[str, Any]:
-    """The record's `metrics`. `scores`: val_bpb, val_bpb_clean, slice_bpb_shuffled_routing, scored_bytes, partial, peak_memory_bytes."""
+    """The record's `metrics`. `scores` is added as it is: what final evaluation found, and peak_memory_bytes."""
     target: Line = plan.track.lines[plan.track.target]
     rate = tokens / train_s
     reached = to_target(curve, target.slice, "train_s")
@@ -49,7 +55,11 @@ def metrics(
 
 
 def unranked_reasons(
-    plan: Plan, broken: dict[str, tuple[Any, Any]], provenance: dict[str, Any], resumes: int, health: dict[str, Any] | None,
+    plan: Plan,
+    broken: dict[str, tuple[Any, Any]],
+    provenance: dict[str, Any],
+    resumes: int,
+    health: dict[str, Any] | None,
     last_window: tuple[int, float],
 ) -> list[str]:
     """Why a run is not ranked; empty when it is. `last_window`: dead experts and dominance of the last window of training."""

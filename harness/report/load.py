@@ -6,10 +6,11 @@ by a full disk, edited by hand, or written by a newer harness, and each of these
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf

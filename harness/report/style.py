@@ -5,10 +5,10 @@ here touches matplotlib's global state or a display: figures are `Figure` object
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
-from typing import Iterator
 
 import matplotlib
 from matplotlib.axes import Axes

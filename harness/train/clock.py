@@ -2,8 +2,8 @@
 everything else counts. The ledger says where the whole wall time went."""
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 ENTRIES = ("setup_s", "compile_s", "warmup_s", "train_s", "validation_s", "checkpoint_s", "final_evaluation_s")
 

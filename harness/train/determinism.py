@@ -2,12 +2,16 @@
 
 import os
 
+from harness.data.artifact import cache_folder
+
 
 def set_environment() -> None:
     """Before torch is imported: libraries read these once."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")  # else MKL picks its own thread count from call to call
     os.environ.setdefault("OMP_DYNAMIC", "FALSE")
+    # compiled code outlives a reboot, so that only the first run of a plan on a machine waits for the compiler
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def set_torch() -> None:

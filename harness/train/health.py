@@ -38,7 +38,9 @@ class Monitor:
         bad = [name for name, norm in zip(self.names, norms) if not math.isfinite(norm)]
         if math.isfinite(loss) and not bad:
             return
-        where = f"gradients of {', '.join(bad[:3])}" + (f" and {len(bad) - 3} more" if len(bad) > 3 else "") if bad else "the loss"
+        where = (
+            f"gradients of {', '.join(bad[:3])}" + (f" and {len(bad) - 3} more" if len(bad) > 3 else "") if bad else "the loss"
+        )
         raise HealthStop(
             "nan", step, f"step {step}: {where} not finite (loss {loss})",
             "try a lower learning rate (optim.muon.lr, optim.adamw.lr), optim.clip_norm=1, or fork from the last checkpoint",
@@ -64,10 +66,13 @@ class Monitor:
         remedy = "turn balancing up (balance.rate), lower optim.multipliers.router, or fork from the last checkpoint"
         dead = count.count(0)
         if dead > self.plan.dead_share * len(count):
-            raise HealthStop("collapse", step, f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window", remedy)
+            raise HealthStop(
+                "collapse", step, f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window", remedy
+            )
         dominance = max(count) * self.top_k / sum(count)
         if self.top_k < len(count) and dominance > self.plan.collapse_load:
-            what = f"step {step}, layer {layer}: expert {count.index(max(count))} is in {dominance:.0%} of all top-{self.top_k} sets"
+            expert = count.index(max(count))
+            what = f"step {step}, layer {layer}: expert {expert} is in {dominance:.0%} of all top-{self.top_k} sets"
             raise HealthStop("collapse", step, what, remedy)
 
     def state(self) -> dict[str, object]:

@@ -5,8 +5,9 @@ A step leaves its numbers on the device. They are read, judged, chained and logg
 steps are read when changes no bits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,8 +100,8 @@ class Loop:
                 self.window_counts = _added(self.window_counts, counts)
                 self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
                 rows.append({
-                    "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step, "loss": loss, "grad_norm": norm,
-                    "lr_scale": result.lr_scale,
+                    "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
+                    "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
                 })  # fmt: skip
         groups = self.pending[-1][1].groups
         self.pending = []
@@ -116,8 +117,9 @@ class Loop:
         self.window_started = (step, self.clock.train_s)
         mfu = rate * self.session.counts.flops_per_token / self.session.machine.matmul_peak_flops
         row = {
-            "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s, "tokens_per_second": rate, "mfu": mfu,
-            "chain": self.state.chain, "counts": self.window_counts, "bias_range": bias_ranges(self.session.model), "groups": groups,
+            "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s,
+            "tokens_per_second": rate, "mfu": mfu, "chain": self.state.chain, "counts": self.window_counts,
+            "bias_range": bias_ranges(self.session.model), "groups": groups,
         }  # fmt: skip
         if self.log:
             self.log.append([row])
@@ -142,14 +144,21 @@ class Loop:
         self.add_point(step, bpb)
 
     def add_point(self, step: int, slice_bpb: float) -> None:
-        point = {"step": step, "tokens": step * self.plan.batch.tokens_per_step, "train_s": self.clock.train_s, "slice_bpb": slice_bpb}
+        point = {
+            "step": step,
+            "tokens": step * self.plan.batch.tokens_per_step,
+            "train_s": self.clock.train_s,
+            "slice_bpb": slice_bpb,
+        }
         before = self.state.curve[-1]["slice_bpb"] if self.state.curve else float("inf")
         self.state.curve.append(point)
         if self.log:
             self.log.append([{"kind": "validation", **point}])
         for line in sorted(self.plan.track.lines.values(), key=lambda line: -line.slice):
             if slice_bpb < line.slice <= before:
-                self.progress.say(f"passed {line.label} ({line.slice:.4f}): {slice_bpb:.4f} bpb on the slice at {self.clock.train_s:.1f} s")
+                self.progress.say(
+                    f"passed {line.label} ({line.slice:.4f}): {slice_bpb:.4f} bpb on the slice at {self.clock.train_s:.1f} s"
+                )
 
     def save(self) -> None:
         """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
@@ -160,7 +169,11 @@ class Loop:
                 self.state.metrics_position = self.log.position
                 self.state.ledger = self.clock.as_record()
                 checkpoint.save(
-                    self.folder.checkpoints, self.state.step, self.session.state(), vars(self.state), self.plan.run.keep_checkpoints
+                    self.folder.checkpoints,
+                    self.state.step,
+                    self.session.state(),
+                    vars(self.state),
+                    self.plan.run.keep_checkpoints,
                 )
         self.saved_at_s = self.clock.train_s
 

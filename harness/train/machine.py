@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import UserError
 from harness.plan.schema import Plan
+from harness.record.provenance import versions
 from kernels import Arithmetic
 
 
@@ -34,9 +35,13 @@ class Machine:
     def hardware_class(self) -> str:
         """What must match for bits to match, spelled out so that two classes can be told apart by eye."""
         parts = [self.device, self.model, self.isa, f"{self.threads} threads", self.arithmetic]
-        parts += ["compiled" if self.compiled else "eager", f"torch {torch.__version__}", f"python {platform.python_version_tuple()[1]}"]
+        parts += [
+            "compiled" if self.compiled else "eager",
+            f"torch {torch.__version__}",
+            f"python {platform.python_version_tuple()[1]}",
+        ]
         if self.device == "cuda":
-            parts.append(f"triton {_version('triton')}")
+            parts.append(f"triton {versions()['triton']}")
         if self.world_size > 1:
             parts.append(f"{self.world_size} ranks")
         return ", ".join(parts)
@@ -55,7 +60,7 @@ class Machine:
 
 
 def detect(plan: Plan, world_size: int = 1) -> Machine:
-    """Looks at this machine and measures it; about 0.3 s on a CPU. Errors: UserError where the plan asks for what is not here."""
+    """Looks at this machine and measures it; under a second. Errors: UserError where the plan asks for what is not here."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arithmetic = "full" if plan.precision.format == "fp32" else _bf16_arithmetic(device)
     dtype = Arithmetic.of(arithmetic).dtype
@@ -120,7 +125,7 @@ def cpu_model() -> str:
 
 def _isa(device: str) -> str:
     if device == "cuda":
-        return "sm_%d%d" % torch.cuda.get_device_capability()
+        return "sm_" + "".join(map(str, torch.cuda.get_device_capability()))
     capability = torch.backends.cpu.get_cpu_capability()
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     amx = torch.cpu._is_amx_tile_supported() and not limit
@@ -139,7 +144,9 @@ def compiler_missing() -> str:
 def _compiled(wanted: str, device: str) -> bool:
     missing = compiler_missing() if device == "cpu" else ""
     if wanted == "on" and missing:
-        raise UserError(f"kernels.compile=on, but {missing} here", "install g++ and the Python headers, or use kernels.compile=auto")
+        raise UserError(
+            f"kernels.compile=on, but {missing} here", "install g++ and the Python headers, or use kernels.compile=auto"
+        )
     return wanted != "off" and not missing
 
 
@@ -151,15 +158,6 @@ def _driver() -> str:
         return "unknown"
 
 
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
-
-
 def memory_available_bytes(device: str) -> int:
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
@@ -167,6 +165,11 @@ def memory_available_bytes(device: str) -> int:
         if line.startswith("MemAvailable"):
             return int(line.split()[1]) * 1024
     raise AssertionError("no MemAvailable in /proc/meminfo")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class for device memory, but only a message for the host's."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def peak_memory_bytes(device: str) -> int:

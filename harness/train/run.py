@@ -62,7 +62,8 @@ def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus,
     clock.ledger["setup_s"] += time.perf_counter() - started
     step_s = warm_up(session, clock, slice_N, state.step)
     rate = plan.batch.tokens_per_step / step_s
-    progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {(plan.steps - state.step) * step_s:,.0f} s on the clock to go")
+    left_s = (plan.steps - state.step) * step_s
+    progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {left_s:,.0f} s on the clock to go")
     loop = Loop(session, folder, clock, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
     with Stop() as stop:
         try:
@@ -77,7 +78,9 @@ def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus,
     return path
 
 
-def _shared_folder(composed: Composed, here: machine.Machine, ranks: Ranks, origin: dict[str, Any], progress: Progress) -> RunFolder:
+def _shared_folder(
+    composed: Composed, here: machine.Machine, ranks: Ranks, origin: dict[str, Any], progress: Progress
+) -> RunFolder:
     """Rank 0 opens and locks the folder; the others learn its path, and its refusal."""
     answer: tuple[str, Any] = ("", None)
     folder = None
@@ -116,7 +119,8 @@ def _forked(fork: str) -> dict[str, torch.Tensor]:
     step = known[-1] if wanted == "last" and known else int(wanted) if wanted.isdigit() else -1
     if not where or step not in known:
         raise UserError(
-            f"fork={fork}: no such checkpoint", f"write fork=RUN@STEP; {where or 'RUN'} has steps {', '.join(map(str, known)) or 'none'}"
+            f"fork={fork}: no such checkpoint",
+            f"write fork=RUN@STEP; {where or 'RUN'} has steps {', '.join(map(str, known)) or 'none'}",
         )
     try:
         return checkpoint.load(folder, step).tensors
@@ -146,7 +150,9 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         weights = hash_weights(session.model)
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
         save_file(tensors, folder.path / "weights.safetensors")
-    health = router_health(final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k)
+    health = router_health(
+        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
+    )
     loop.log.position  # noqa: B018  syncs the file before it is hashed
     scores = {
         "val_bpb": final.bpb(),

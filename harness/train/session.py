@@ -97,7 +97,12 @@ class Session:
         self.ranks.sum_([count_LE])
         norms = self.optimizer.gradient_norms()
         self.optimizer.clip(norms.norm())
-        scale = lr_scale(plan.schedule, index * plan.batch.tokens_per_step, plan.batch.tokens_per_step, plan.steps * plan.batch.tokens_per_step)
+        scale = lr_scale(
+            plan.schedule,
+            index * plan.batch.tokens_per_step,
+            plan.batch.tokens_per_step,
+            plan.steps * plan.batch.tokens_per_step,
+        )
         groups = self.optimizer.step_measured(scale) if measured else self.optimizer.step(scale)
         self.optimizer.clear_gradients()
         if plan.balance.rule == "bias":
@@ -114,11 +119,13 @@ class Session:
         live: dict[str, Any] = self.state()
         if live.keys() != saved.keys():
             odd = sorted(live.keys() ^ saved.keys())
-            raise UserError(f"the checkpoint does not fit this plan: {', '.join(odd[:4])}", "start it under the plan it was made with")
+            raise UserError(
+                f"the checkpoint does not fit this plan: {', '.join(odd[:4])}", "start it under the plan it was made with"
+            )
         for name, tensor in live.items():
             if tensor.shape != saved[name].shape:
                 raise UserError(
-                    f"the checkpoint does not fit this plan: {name} is {tuple(saved[name].shape)}, expected {tuple(tensor.shape)}",
+                    f"the checkpoint does not fit this plan: {name} is {tuple(saved[name].shape)}, not {tuple(tensor.shape)}",
                     "start it under the plan it was made with",
                 )
             tensor.copy_(saved[name])

@@ -13,7 +13,7 @@ WARMUP_STEPS = 4
 def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
     """Runs the shapes that training and validation will run, then restores the state. Returns seconds per warm step.
 
-    `step`: the step that training starts from. The first step and the first scored batch compile; both are booked as `compile_s`.
+    `step`: where training starts from. The first step and the first scored batch compile and are booked as `compile_s`.
     """
     saved = session.snapshot()
     device, last = session.machine.device, session.plan.steps - 1

@@ -23,5 +23,7 @@ def main(arguments: list[str]) -> int:
         shape = f"{m.layers} x {m.width}, {ffn}, {plan.precision.format}"
         target = f"{line.slice:.4f} bpb ({line.label})"
         print(f"{name:<18}{plan.track.name:<8}{shape:<44}{plan.budget.tokens:>12,} bytes  {target:<28}{plan.lane.twin}")
-    print("\nAll of them run on a CPU or one GPU. make speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here.")
+    print(
+        "\nAll of them run on a CPU or one GPU. make speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here."
+    )
     return 0

@@ -17,7 +17,13 @@ from omegaconf import DictConfig
 from harness.errors import UserError
 from harness.plan import lanes
 
-QUIET = ("hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+QUIET = (
+    "hydra.sweep.dir=.",
+    "hydra.sweep.subdir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
 RECORD_LINE = "record: "
 
 
@@ -68,4 +74,6 @@ def _summary(outcomes: list[tuple[list[str], int, Path | None]]) -> None:
         row = f"{target:>12}{m['slice_bpb']:>9.4f}{m['val_bpb']:>9.4f}{m['tokens_per_second']:>10,.0f}"
         print(f"{row}   {' '.join(overrides)}")
     if len(finished) > 1:
-        print(f"val_bpb: mean {statistics.mean(finished):.4f}, sd {statistics.stdev(finished):.4f} over n = {len(finished)} runs")
+        print(
+            f"val_bpb: mean {statistics.mean(finished):.4f}, sd {statistics.stdev(finished):.4f} over n = {len(finished)} runs"
+        )

@@ -66,7 +66,9 @@ def _command(words: list[str], folder: Path) -> list[str]:
 def _untouched(words: list[str], folder: Path) -> Path:
     done = subprocess.run(_command(words, folder), capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"the run ended with status {done.returncode}:\n{done.stdout[-800:]}{done.stderr[-800:]}", "mend that first")
+        raise UserError(
+            f"the run ended with status {done.returncode}:\n{done.stdout[-800:]}{done.stderr[-800:]}", "mend that first"
+        )
     record = Path(done.stdout.strip().splitlines()[-1].removeprefix("record: "))
     print(f"  {folder.name}: {record.parent}", flush=True)
     return record
@@ -98,8 +100,8 @@ def _report(records: dict[str, Path]) -> bool:
     found = {name: json.loads(path.read_text()) for name, path in records.items()}
     print(f"  {'':<18}{'chain':<20}{'final weights':<20}{'slice bpb':<12}resumes")
     for name, record in found.items():
-        d = record["determinism"]
-        print(f"  {name:<18}{d['chain'][:16]:<20}{d['weights'][:16]:<20}{record['metrics']['slice_bpb']:<12.6f}{record['resumes']}")
+        chain, weights = (record["determinism"][key][:16] for key in ("chain", "weights"))
+        print(f"  {name:<18}{chain:<20}{weights:<20}{record['metrics']['slice_bpb']:<12.6f}{record['resumes']}")
     first, *others = found.values()
     for name, path in list(records.items())[1:]:
         step = _first_difference(next(iter(records.values())), path)

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args(arguments)
     if not a.prompt or a.bytes < 1 or a.temperature < 0:
-        raise UserError(f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more")
+        raise UserError(
+            f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more"
+        )
     model = load_model(Path(a.run))
     text = continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed)
     print(text.decode("utf-8", errors="replace"))

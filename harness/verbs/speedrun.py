@@ -16,6 +16,8 @@ folder. The last line is `record: PATH`.
 
 import sys
 
+from harness.errors import UserError
+
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
 MULTIRUN = ("--multirun", "-m")
 
@@ -58,20 +60,29 @@ def train(composed) -> int:
     except HealthStop as stop:
         print(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}", file=sys.stderr)
         return 3
+    except RuntimeError as error:
+        if not machine.is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory: {str(error).splitlines()[0]}",
+            "set parallel.micro_batch_tokens to a part of the step, or parallel.activation_checkpointing=true; "
+            "the same command then starts a new run, the last checkpoint of this one stays",
+        ) from error
     finally:
         parallel.leave(ranks)
     if path is not None:
-        finish(path, composed.plan.lane.twin, composed.plan.run.folder)
+        finish(path)
     return 0
 
 
-def finish(path, twin: str | None, runs: str) -> None:
+def finish(path) -> None:
     """Table, figures, and the last line."""
     from harness.report.figures import draw_all
     from harness.report.load import best_record, load_run
     from harness.report.table import end_table
 
     done = load_run(path.parent)
+    twin, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
     found = best_record([runs, "results"], twin, done.record["hardware_class"]) if twin else None
     for sentence in found.unreadable if found else []:
         print(f"warning: {sentence}", file=sys.stderr)

@@ -17,7 +17,11 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
     """Plain text, one line a topic. Errors: UserError when the plan's memory estimate does not fit this machine."""
     plan = composed.plan
     m, track = plan.model, plan.track
-    rank = "unranked: " + "; ".join(f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items()) if composed.broken else "ranked"
+    rank = (
+        "unranked: " + "; ".join(f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items())
+        if composed.broken
+        else "ranked"
+    )
     if plan.unranked and not composed.broken:
         rank = "unranked"
     seconds = plan.steps * step_seconds(plan, counts, here)
@@ -28,14 +32,20 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
             f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
             "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, or run LANE=tiny-dense",
         )
-    ffn = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}, {m.router}" if m.num_experts else f"dense FFN {m.ffn_width}"
+    ffn = (
+        f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}, {m.router}"
+        if m.num_experts
+        else f"dense FFN {m.ffn_width}"
+    )
     target = track.lines[track.target]
     others = ", ".join(f"{line.label} {line.slice:.4f}" for name, line in track.lines.items() if name != track.target)
     kernels = "torch" if plan.kernels.backend == "auto" else plan.kernels.backend
     lines = [
-        ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}", f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
+        ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}",
+         f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
         ("model", f"{m.layers} layers x {m.width}, {ffn}",
-         f"{counts.params_total / 1e6:.2f} M parameters, {counts.params_active / 1e6:.2f} M active, {counts.flops_per_token / 1e6:.1f} MFLOP/token"),
+         f"{counts.params_total / 1e6:.2f} M parameters, {counts.params_active / 1e6:.2f} M active, "
+         f"{counts.flops_per_token / 1e6:.1f} MFLOP/token"),
         ("budget", f"{plan.steps * plan.batch.tokens_per_step:,} bytes, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
@@ -46,7 +56,9 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
     ]  # fmt: skip
     if composed.partial:
-        lines.append(("scoring", f"the first {composed.scored_bytes:,} bytes of val", "partial: no figure of the track stands beside it"))
+        lines.append(
+            ("scoring", f"the first {composed.scored_bytes:,} bytes of val", "partial: no figure of the track stands beside it")
+        )
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
 

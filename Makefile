@@ -1,0 +1,69 @@
+# Every verb of `python -m harness` in the project's own environment. `make` alone lists them.
+#   make speedrun [LANE=tiny-moe-16e] [SEED=1 | SEEDS=1,2,3] [SET="optim.muon.lr=0.02 ..."]
+
+PYTHON ?= python3
+VENV   ?= .venv
+LOCK   := requirements.lock
+# The stamp's name holds the lock's hash: another lock is another set-up, the same lock none.
+STAMP  := $(VENV)/set-up-$(shell cksum $(LOCK) | cut -d' ' -f1)
+HARNESS := $(VENV)/bin/python -m harness
+
+LANE ?= tiny-moe-16e
+SEED ?= 1
+SET  ?=
+PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
+
+.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune test lint lock
+
+help: $(STAMP)
+	@$(HARNESS) --help
+
+setup: $(STAMP)
+
+$(STAMP): $(LOCK)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOCK)
+	@rm -f $(VENV)/set-up-*
+	@touch $@
+
+speedrun: $(STAMP)
+	@$(HARNESS) speedrun $(PLAN)
+
+plan: $(STAMP)
+	@$(HARNESS) plan lane=$(LANE) seed=$(SEED) $(SET)
+
+prove: $(STAMP)
+	@$(HARNESS) prove lane=$(LANE) seed=$(SEED) $(SET)
+
+bench: $(STAMP)
+	@$(HARNESS) bench $(SET)
+
+prepare: $(STAMP)
+	@$(HARNESS) prepare $(TRACK)
+
+lanes: $(STAMP)
+	@$(HARNESS) lanes
+
+show: $(STAMP)
+	@$(HARNESS) show $(RUN)
+
+sample: $(STAMP)
+	@$(HARNESS) sample $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
+
+prune: $(STAMP)
+	@$(HARNESS) prune $(SET)
+
+# One thread a process: two processes that both use both cores wait for each other.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 $(SET)
+
+lint: $(STAMP)
+	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .
+
+# Pins what pyproject.toml allows, from a fresh environment.
+lock:
+	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m pip install --quiet torch==2.13.0 && .lock-venv/bin/python -m pip install --quiet '.[dev]'
+	.lock-venv/bin/python -m pip freeze --exclude moe-speedrun | sed 's/+cpu$$//' > $(LOCK)
+	rm -rf .lock-venv

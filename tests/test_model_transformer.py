@@ -1,0 +1,203 @@
+"""The decoder as a whole: causality, initialization, counts, accumulation, checkpointing, compilation."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from harness.model.init import initialize
+from harness.model.transformer import Transformer
+from harness.plan.schema import Init, Model
+from kernels import Arithmetic
+
+DENSE = dict(width=16, layers=2, heads=2, sequence_length=12, vocab_size=31, ffn_width=24)
+MOE = DENSE | dict(
+    num_experts=5, expert_width=8, top_k=2, shared_experts=1, leading_dense_layers=1, layers=3, activation="swiglu"
+)
+HASH = DENSE | dict(num_experts=5, expert_width=8, top_k=2, router="hash", norm_weight=True, qk_norm=False)
+SHAPES = {"dense": DENSE, "moe": MOE, "hash": HASH}
+
+
+def build(shape, precision="full", seed=1, zero_output=False, head_std=0.25, **options):
+    """A model whose head and outputs are not zero, so that every part has a say."""
+    model = Transformer(Model(**SHAPES[shape]), Arithmetic.of(precision), "torch", **options)
+    initialize(model, Init(zero_output=zero_output), seed)
+    with torch.no_grad():
+        model.head.weight.normal_(0, head_std, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def batch(rows=4, length=12, seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(31, (rows, length), generator=draws) for _ in range(2))
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("precision", ["full", "emulated", "native"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_later_token_never_changes_earlier_logits(shape, precision):
+    model, (token_BS, _) = build(shape, precision), batch()
+    changed_BS = token_BS.clone()
+    changed_BS[:, 7:] = (token_BS[:, 7:] + 5) % 31
+    with torch.no_grad():
+        before, after = model.logits(token_BS), model.logits(changed_BS)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert (before[:, 7:] != after[:, 7:]).any(-1).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_earlier_token_reaches_later_logits(shape):
+    model, (token_BS, _) = build(shape), batch()
+    changed_BS = token_BS.clone()
+    changed_BS[:, 0] = (token_BS[:, 0] + 5) % 31
+    with torch.no_grad():
+        assert (model.logits(token_BS) != model.logits(changed_BS))[:, 1:].any(-1).all()
+
+
+def test_positions_matter():
+    model = build("dense")
+    with torch.no_grad():
+        nats = model.logits(torch.tensor([[3, 9, 4], [9, 3, 4]]))[:, -1]
+    assert not torch.allclose(nats[0], nats[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["full", "emulated", "native"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_first_loss_is_ln_v(shape, precision):
+    model = Transformer(Model(**SHAPES[shape]), Arithmetic.of(precision), "torch")
+    initialize(model, Init(), 1)
+    nats_BS = model(*batch()).nats_BS
+    torch.testing.assert_close(nats_BS, torch.full((4, 12), math.log(31)), rtol=0, atol=1e-6)
+
+
+def test_nats_are_the_cross_entropy_of_the_logits():
+    model, (token_BS, target_BS) = build("moe"), batch()
+    expected = cross_entropy(model.logits(token_BS).flatten(0, 1), target_BS.flatten(), reduction="none").view(4, 12)
+    assert torch.equal(model(token_BS, target_BS).nats_BS, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_initial_weights_depend_on_the_seed_and_nothing_else(shape):
+    models = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(len(models))
+        model = Transformer(Model(**SHAPES[shape]), Arithmetic.of("full"), "torch")
+        initialize(model, Init(zero_output=False), seed)
+        models.append(model.state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    fixed = {name for name in models[0] if torch.equal(models[0][name], models[2][name])}
+    assert fixed == {name for name in fixed if name == "head.weight" or name.endswith(("norm.weight", "router.bias"))}
+
+
+@pytest.mark.parametrize("zero_output", [True, False])
+def test_init_draws_what_it_says(zero_output):
+    shape = Model(**MOE | dict(width=64, expert_width=48, vocab_size=300, norm_weight=True))
+    model = Transformer(shape, Arithmetic.of("full"), "torch")
+    initialize(model, Init(embedding_std=0.5, matrix_gain=2.0, zero_output=zero_output), 1)
+    for name, p in model.named_parameters():
+        if name.endswith("norm.weight"):
+            assert (p == 1).all()
+        elif name == "head.weight" or (zero_output and name.endswith((".down", "attention.output"))):
+            assert not p.any(), name
+        else:
+            std = 0.5 if name == "embedding" else 2.0 / math.sqrt(p.shape[-2])
+            assert p.std().item() == pytest.approx(std, rel=0.15), name
+
+
+@pytest.mark.parametrize("shape, layers", [("moe", [1, 2]), ("hash", [0, 1]), ("dense", [])])
+def test_counts_come_from_moe_layers_only_and_sum_to_tokens_times_k(shape, layers):
+    model = build(shape)
+    output = model(*batch())
+    assert model.moe_layers == layers
+    assert tuple(output.count_LE.shape) == ((len(layers), 5) if layers else (0, 0))
+    assert output.count_LE.dtype == torch.int64
+    assert output.count_LE.sum(-1).tolist() == [48 * 2] * len(layers)
+    assert output.margin_L.shape == (len(layers),) and not output.margin_L.requires_grad
+
+
+@pytest.mark.parametrize("precision", ["full", "emulated", "native"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_activation_checkpointing_changes_neither_counts_nor_gradients(shape, precision):
+    outputs, grads = [], []
+    for checkpointing in (False, True):
+        model = build(shape, precision, activation_checkpointing=checkpointing)
+        output = model(*batch())
+        output.nats_BS.mean().backward()
+        outputs.append(output)
+        grads.append(gradients(model))
+    assert all(torch.equal(a, b) for a, b in zip(*outputs))
+    assert [name for name in grads[0] if not torch.equal(grads[0][name], grads[1][name])] == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_two_halves_accumulate_to_the_whole(shape):
+    token_BS, target_BS = batch()
+    whole, halves = build(shape), build(shape)
+    output = whole(token_BS, target_BS)
+    output.nats_BS.sum().div(48).backward()
+    counts = 0
+    for part in (slice(0, 2), slice(2, 4)):
+        half = halves(token_BS[part], target_BS[part])
+        half.nats_BS.sum().div(48).backward()
+        counts = counts + half.count_LE
+    assert torch.equal(counts, output.count_LE)
+    expected, found = gradients(whole), gradients(halves)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-7, msg=lambda text: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("shape", ["moe", "hash"])
+def test_routing_shuffled_by_the_identity_changes_nothing(shape):
+    model, (token_BS, target_BS) = build(shape), batch()
+    plain, shuffled = model(token_BS, target_BS), model(token_BS, target_BS, torch.arange(48))
+    assert all(torch.equal(a, b) for a, b in zip(plain, shuffled))
+
+
+def test_shuffled_routing_gives_each_token_anothers_experts():
+    model, (token_BS, target_BS) = build("moe"), batch()
+    plain, shuffled = model(token_BS, target_BS), model(token_BS, target_BS, torch.arange(48).flip(0))
+    assert not torch.allclose(plain.nats_BS, shuffled.nats_BS, atol=1e-4)
+    assert torch.equal(plain.count_LE[0], shuffled.count_LE[0])  # the first router saw the same input
+
+
+def test_every_parameter_gets_a_gradient():
+    for shape in SHAPES:
+        model = build(shape)
+        model(*batch())[0].mean().backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_shorter_sequences_give_the_first_logits_of_longer_ones():
+    model, (token_BS, _) = build("moe"), batch()
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(token_BS[:, :5]), model.logits(token_BS)[:, :5], rtol=1e-5, atol=1e-6)
+
+
+def test_emulated_is_bf16_with_fp32_accumulation():
+    """Between them native and emulated may differ by what is stored in bf16; both differ from full by their operands."""
+    logits = {}
+    for precision in ("full", "emulated", "native"):
+        with torch.no_grad():
+            logits[precision] = build("moe", precision).logits(batch()[0]).double()
+    error = {p: float((logits[p] - logits["full"]).norm() / logits["full"].norm()) for p in ("emulated", "native")}
+    assert all(1e-3 < e < 3e-2 for e in error.values()), error
+
+
+def test_a_compiled_block_equals_the_eager_one():
+    """Emulated on purpose: a compiler that drops the rounding of operands is off by 1e-3, not by 1e-5."""
+    model, (token_BS, _) = build("moe", "emulated"), batch(rows=2)
+    block = model.blocks[1]
+    x_BSD = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(5))
+    results = []
+    for run in (block, torch.compile(block, fullgraph=True)):
+        x = x_BSD.clone().requires_grad_()
+        y_BSD, count_E, _ = run(x, token_BS, model.cos_SA, model.sin_SA, None)
+        results.append((y_BSD, count_E, *torch.autograd.grad(y_BSD.square().sum(), [x, *block.parameters()])))
+    eager, compiled = results
+    assert torch.equal(eager[1], compiled[1])
+    errors = [float((b - a).detach().norm() / a.detach().norm()) for a, b in zip(eager, compiled) if a.is_floating_point()]
+    assert max(errors) < 5e-4, errors

@@ -1,0 +1,134 @@
+"""Impossible plans: each refusal names the values found and what to type instead."""
+
+import copy
+
+import pytest
+import yaml
+
+from harness.errors import UserError
+from harness.plan.check import check
+from harness.plan.compose import compose
+
+MOE, DENSE = compose(["lane=tiny-moe-16e"]).plan, compose(["lane=tiny-dense"]).plan
+
+
+def with_words(plan, words):
+    """A copy of a composed plan with `section.key=value` set: what composing would give, a hundred times faster."""
+    out = copy.deepcopy(plan)
+    for word in words:
+        key, _, text = word.partition("=")
+        *sections, leaf = key.split(".")
+        node = out
+        for section in sections:
+            node = getattr(node, section)
+        kind = type(getattr(node, leaf))
+        setattr(node, leaf, kind(yaml.safe_load(text)) if kind is list else kind(text))
+    return out
+
+
+IMPOSSIBLE = [
+    # words over tiny-moe-16e (width 256, 4 heads, 4 layers, 16 experts, S 256, 4096 a step), then what the message must hold
+    (["model.heads=3"], ["model.heads=3", "model.width=256"]),
+    (["model.heads=256"], ["model.heads=256", "even"]),
+    (["model.heads=0"], ["model.heads=0", "at least 1"]),
+    (["model.width=0"], ["model.width=0", "at least 1"]),
+    (["model.layers=-1"], ["model.layers=-1", "at least 1"]),
+    (["model.vocab_size=0"], ["model.vocab_size=0", "at least 1"]),
+    (["model.vocab_size=100"], ["model.vocab_size=100", "256"]),
+    (["model.sequence_length=0"], ["model.sequence_length=0", "at least 1"]),
+    (["model.rope_base=0"], ["model.rope_base=0"]),
+    (["model.top_k=17"], ["model.top_k=17", "model.num_experts=16", "1..16"]),
+    (["model.top_k=0"], ["model.top_k=0", "1..16"]),
+    (["model.num_experts=-1"], ["model.num_experts=-1"]),
+    (["model.expert_width=0"], ["model.expert_width=0", "at least 1"]),
+    (["model.shared_experts=-1"], ["model.shared_experts=-1"]),
+    (["model.leading_dense_layers=4"], ["model.leading_dense_layers=4", "model.layers=4", "at least one MoE layer"]),
+    (["model.leading_dense_layers=1"], ["model.ffn_width=0", "set model.ffn_width"]),
+    (["model.router=hash"], ["balance.rule=bias", "model.router=hash", "balance=none"]),
+    (["model.num_experts=0"], ["model.ffn_width=0", "model.num_experts"]),
+    (["batch.tokens_per_step=4000"], ["batch.tokens_per_step=4000", "multiple of"]),
+    (["batch.tokens_per_step=0"], ["batch.tokens_per_step=0", "multiple of"]),
+    (["budget.tokens=3"], ["budget.tokens=3", "at least"]),
+    (["parallel.micro_batch_tokens=100"], ["parallel.micro_batch_tokens=100", "multiple of"]),
+    (["parallel.micro_batch_tokens=-1024"], ["parallel.micro_batch_tokens=-1024"]),
+    (["validation.batch_tokens=10"], ["validation.batch_tokens=10", "at least one sequence"]),
+    (["validation.steps=[-4]"], ["validation.steps", "-4"]),
+    (["schedule.warmup_share=0.7", "schedule.decay_share=0.7"], ["warmup_share=0.7", "decay_share=0.7"]),
+    (["schedule.warmup_share=-0.1", "schedule.decay_share=0.5"], ["schedule.warmup_share=-0.1"]),
+    (["schedule.decay_share=-0.1", "schedule.warmup_share=0.5"], ["schedule.decay_share=-0.1"]),
+    (["schedule.final_fraction=2"], ["schedule.final_fraction=2"]),
+    (["schedule.final_fraction=-0.5"], ["schedule.final_fraction=-0.5"]),
+    (["optim.muon.lr=-1"], ["optim.muon.lr=-1"]),
+    (["optim.muon.lr=nan"], ["optim.muon.lr=nan"]),
+    (["optim.adamw.lr=inf"], ["optim.adamw.lr=inf"]),
+    (["optim.muon.momentum=1"], ["optim.muon.momentum=1"]),
+    (["optim.muon.newton_schulz_steps=0"], ["optim.muon.newton_schulz_steps=0"]),
+    (["optim.adamw.beta1=1.5"], ["optim.adamw.beta1=1.5"]),
+    (["optim.adamw.eps=0"], ["optim.adamw.eps=0"]),
+    (["optim.clip_norm=-1"], ["optim.clip_norm=-1"]),
+    (["init.matrix_gain=-1"], ["init.matrix_gain=-1"]),
+    (["balance.rate=0"], ["balance.rate=0", "balance=none"]),
+    (["balance.rate=nan"], ["balance.rate=nan"]),
+    (["health.window_steps=0"], ["health.window_steps=0", "at least 1"]),
+    (["run.log_every_steps=0"], ["run.log_every_steps=0", "at least 1"]),
+    (["run.keep_checkpoints=0"], ["run.keep_checkpoints=0", "at least 1"]),
+    (["run.stop_after_step=-1"], ["run.stop_after_step=-1"]),
+    (["track.target=ngram8"], ["track.target='ngram8'", "did you mean ngram7?"]),
+    (["track.slice_bytes=0"], ["track.slice_bytes=0"]),
+    (["seed=-1"], ["seed=-1", "0 or more"]),
+]
+
+
+@pytest.mark.parametrize("words, parts", IMPOSSIBLE, ids=[",".join(words) for words, _ in IMPOSSIBLE])
+def test_an_impossible_plan_is_refused_with_its_values_and_a_remedy(words, parts):
+    with pytest.raises(UserError) as error:
+        check(with_words(MOE, words))
+    assert [part for part in parts if part not in str(error.value)] == []
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["model.ffn_width=0"], ["model.ffn_width=0", "set model.ffn_width"]),
+        (["model.top_k=2"], ["num_experts=0", "top_k"]),
+        (["model.shared_experts=1"], ["num_experts=0", "shared_experts"]),
+        (["model.leading_dense_layers=1"], ["num_experts=0", "leading_dense_layers"]),
+        (["balance.rule=bias"], ["balance.rule=bias", "balance=none"]),
+    ],
+)
+def test_moe_keys_in_a_dense_lane_are_refused(words, parts):
+    with pytest.raises(UserError) as error:
+        check(with_words(DENSE, words))
+    assert [part for part in parts if part not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model.top_k=1"],
+        ["model.top_k=16"],
+        ["model.router=hash", "balance.rule=none"],
+        ["model.leading_dense_layers=3", "model.ffn_width=512"],
+        ["schedule.warmup_share=0", "schedule.decay_share=1"],
+        ["schedule.final_fraction=1"],
+        ["parallel.micro_batch_tokens=1024"],
+        ["budget.tokens=65536"],
+        ["optim.multipliers.router=0"],
+        ["seed=0"],
+    ],
+)
+def test_the_edges_of_what_is_possible_are_allowed(words):
+    check(with_words(MOE, words))
+
+
+def test_a_budget_under_one_step_still_takes_a_step():
+    """The step shrinks to the budget."""
+    plan = compose(["lane=tiny-moe-16e", "unranked=true", "budget.tokens=1024"]).plan
+    assert plan.steps == 1
+    assert plan.batch.tokens_per_step == 1024
+
+
+@pytest.mark.parametrize("plan", [MOE, DENSE])
+def test_lanes_pass_their_own_check(plan):
+    check(plan)

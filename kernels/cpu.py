@@ -27,11 +27,11 @@ def forward(
 ) -> Tensor:
     """Fills `h_PG` with the pre-activations; returns y_TD in fp32. `x_TD` and the weights are operands already."""
     y_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
-    weight_P = _slot_weights(weight_TK, segments).to(h_PG.dtype).unsqueeze(-1)
+    weight_P = _slot_weights(weight_TK, segments).unsqueeze(-1)
     for expert, start, end in segments.bounds:
         h_RG = h_PG[start:end]
         torch.mm(x_TD.index_select(0, segments.token_P[start:end]), w_up_EDG[expert], out=h_RG)
-        a_RF = activation.forward(h_RG).mul_(weight_P[start:end])
+        a_RF = activation.forward(h_RG.float()).mul_(weight_P[start:end])
         torch.mm(arithmetic.operand(a_RF), w_down_EFD[expert], out=y_PD[start:end])
     return gather_sum(y_PD, segments.slot_TK)
 
@@ -52,12 +52,12 @@ def backward(
     dw_down_EFD = torch.zeros(w_down_EFD.shape, dtype=h_PG.dtype)
     dx_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
     dweight_P = torch.empty(h_PG.shape[0], dtype=torch.float32)
-    weight_P = _slot_weights(weight_TK, segments).to(h_PG.dtype).unsqueeze(-1)
+    weight_P = _slot_weights(weight_TK, segments).unsqueeze(-1)
     for expert, start, end in segments.bounds:
         token_R, weight_R = segments.token_P[start:end], weight_P[start:end]
         dy_RD = dy_TD.index_select(0, token_R)
-        da_RF = dy_RD @ w_down_EFD[expert].t()
-        a_RF, dh_RG = activation.backward(h_PG[start:end], da_RF)
+        da_RF = (dy_RD @ w_down_EFD[expert].t()).float()
+        a_RF, dh_RG = activation.backward(h_PG[start:end].float(), da_RF)
         torch.sum(da_RF.mul_(a_RF), dim=-1, dtype=torch.float32, out=dweight_P[start:end])
         torch.mm(arithmetic.operand(a_RF.mul_(weight_R)).t(), dy_RD, out=dw_down_EFD[expert])
         dh_RG = arithmetic.operand(dh_RG.mul_(weight_R))

@@ -39,8 +39,10 @@ def moe_mlp(
     Errors: ValueError for shapes that do not fit, ids out of range, an unknown backend or activation.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
+    arithmetic = Arithmetic.of(precision)
     if backend == "reference":
-        return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, Arithmetic.of(precision))
+        segments(expert_TK, w_up_EDG.shape[0])  # refuses ids that no expert has
+        return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic)
     return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision)[0]
 
 
@@ -49,6 +51,17 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         raise ValueError(f"activation={activation!r}: known are {', '.join(ACTIVATIONS)}")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: known are {', '.join(BACKENDS)}")
+    for name, tensor, letters in (
+        ("x", x_TD, "TD"),
+        ("w_up", w_up_EDG, "EDG"),
+        ("w_down", w_down_EFD, "EFD"),
+        ("expert", expert_TK, "TK"),
+        ("weight", weight_TK, "TK"),
+    ):
+        if tensor.ndim != len(letters):
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, but must have the dimensions {letters}")
+    if expert_TK.dtype != torch.int64 or expert_TK.shape[1] < 1:
+        raise ValueError(f"expert is {tuple(expert_TK.shape)} of {expert_TK.dtype}, but must be int64 with top-k of at least 1")
     experts, expert_width, width = w_down_EFD.shape
     expected = (experts, width, expert_width * ACTIVATIONS[activation].fan)
     if tuple(w_up_EDG.shape) != expected:
@@ -70,6 +83,7 @@ def _forward_op(
     slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
     h_PG = torch.empty(slots, w_up_EDG.shape[2], dtype=arithmetic.dtype)
     x, w_up, w_down = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
+    h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
     y_TD = cpu.forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
     return [y_TD, h_PG]
 

@@ -24,6 +24,8 @@ class Arithmetic:
 
     @staticmethod
     def of(name: str) -> "Arithmetic":
+        if name not in _KNOWN:
+            raise ValueError(f"precision={name!r}: known are {', '.join(_KNOWN)}")
         return _KNOWN[name]
 
     def operand(self, x: Tensor) -> Tensor:

@@ -183,7 +183,9 @@ BAD = {
 def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     changes, words = BAD[case]
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 6, 4, 2, "swiglu")
-    given_ = dict(x=x, w_up=w_up, w_down=w_down, expert=expert_TK, weight=weight, activation="swiglu", backend=backend) | changes
+    given_ = (
+        dict(x=x, w_up=w_up, w_down=w_down, expert=expert_TK, weight=weight, activation="swiglu", backend=backend) | changes
+    )
     tensors = [given_.pop(name) for name in ("x", "w_up", "w_down", "expert", "weight")]
     with pytest.raises(ValueError) as error:
         moe_mlp(*tensors, **given_)

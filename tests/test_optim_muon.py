@@ -19,7 +19,9 @@ def singular_values(stack_NIO):
 
 
 @settings(deadline=None, max_examples=60)
-@given(short=st.integers(1, 24), ratio=st.integers(2, 5), tall=st.booleans(), count=st.integers(1, 3), seed=st.integers(0, 2**31))
+@given(
+    short=st.integers(1, 24), ratio=st.integers(2, 5), tall=st.booleans(), count=st.integers(1, 3), seed=st.integers(0, 2**31)
+)
 def test_singular_values_of_oblong_matrices_land_near_one(short, ratio, tall, count, seed):
     g_NIO = matrices(count, short * ratio + 1, short, seed=seed)
     values = singular_values(orthogonalize(g_NIO if tall else g_NIO.mT, 5))

@@ -112,8 +112,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(word, found, remedy):
 @pytest.mark.parametrize(
     "word",
     [
-        "optim.muon.lr=abc", "seed=1.5", "model.width=true", "model=3", "run.folder=null", "unranked=maybe",
-        "validation.steps=3", "optim=3", "optim=null", "lane=null", "optim.muon.lr=${nope}", "~optim.muon.lr", "model.width=???",
+        "optim.muon.lr=abc", "seed=1.5", "model.width=true", "model=3", "run.folder=null",
+        "unranked=maybe", "validation.steps=3", "optim=3", "optim=null", "lane=null", "optim.muon.lr=${nope}", "~optim.muon.lr",
+        "model.width=???",
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused_naming_its_key(word):
@@ -167,7 +168,6 @@ FROZEN_WORDS = {
     "validation.steps=[128]": "validation.steps",
     "track=sotu": "track.name",
     "track.lines.ngram7.slice=9": "track.lines",
-    "lane.name=mine": "lane.name",
 }
 
 
@@ -187,6 +187,11 @@ def test_another_track_breaks_every_key_in_which_it_differs():
 
 def test_a_frozen_key_set_to_the_lanes_own_value_breaks_nothing():
     assert compose(["lane=tiny-dense", "model.width=256", "track=tiny"]).broken == {}
+
+
+def test_a_lane_cannot_be_renamed_because_records_find_its_file_by_name():
+    message = refusal("lane=tiny-dense", "lane.name=mine", "unranked=true")
+    assert "lane.name" in message and "mine" in message
 
 
 def test_unranked_alone_breaks_nothing():

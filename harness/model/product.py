@@ -46,6 +46,10 @@ class _RoundedOperand(torch.autograd.Function):
 
 
 def _rounded(x: Tensor) -> Tensor:
+    """fp32 `x` rounded to the nearest bf16 value, ties to even."""
+    if torch.compiler.is_compiling():  # Inductor drops a cast there and back: round the bits instead
+        bits = x.view(torch.int32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).view(torch.float32)
     return x.to(torch.bfloat16).to(torch.float32)
 
 

@@ -28,7 +28,7 @@ class Routing(NamedTuple):
 def top_k_lower_id(score_TE: Tensor, k: int) -> Tensor:
     """The ids of the k largest fp32 scores of each row, largest first; ties to the lower id. NaN sorts above everything."""
     bits = (score_TE + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0, which must tie
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).masked_fill(score_TE.isnan(), 0x7FFFFFFF).to(torch.int64)
     experts = score_TE.shape[1]
     key_TE = ordered * experts + (experts - 1 - torch.arange(experts, device=score_TE.device))
     best_TK = key_TE.topk(k, dim=1, sorted=True).values

@@ -1,7 +1,11 @@
 """What a plan must satisfy before anything is built: every refusal names the values and the remedy."""
 
+import math
+from dataclasses import fields
+from operator import attrgetter
+
 from harness.errors import UserError, nearest
-from harness.plan.schema import Plan
+from harness.plan.schema import Multipliers, Plan
 
 CHOICES = {
     "model.activation": ("relu2", "swiglu"),
@@ -14,6 +18,38 @@ CHOICES = {
 }
 
 
+ANY = (0.0, math.inf)  # of a number that may be 0
+SHARE = (0.0, 1.0)
+RANGES = {  # both ends allowed; NaN and infinity never are
+    "model.shared_experts": ANY,
+    "model.rope_base": (1.0, math.inf),
+    "track.slice_bytes": (1, math.inf),
+    "schedule.warmup_share": SHARE,
+    "schedule.decay_share": SHARE,
+    "schedule.final_fraction": SHARE,
+    "optim.muon.lr": ANY,
+    "optim.muon.momentum": (0.0, 0.9999),
+    "optim.muon.weight_decay": ANY,
+    "optim.muon.newton_schulz_steps": (1, math.inf),
+    "optim.adamw.lr": ANY,
+    "optim.adamw.beta1": (0.0, 0.9999),
+    "optim.adamw.beta2": (0.0, 0.99999),
+    "optim.adamw.eps": (1e-20, 1.0),
+    "optim.adamw.weight_decay": ANY,
+    "optim.clip_norm": ANY,
+    **{f"optim.multipliers.{f.name}": ANY for f in fields(Multipliers)},
+    "init.embedding_std": ANY,
+    "init.matrix_gain": ANY,
+    "balance.rate": ANY,
+    "parallel.micro_batch_tokens": ANY,
+    "health.divergence_factor": (1.0, math.inf),
+    "health.collapse_load": SHARE,
+    "health.dead_share": SHARE,
+    "run.checkpoint_every_s": ANY,
+    "run.stop_after_step": ANY,
+}
+
+
 def check(plan: Plan) -> None:
     """Errors: UserError for the first rule that does not hold."""
     for key, known in CHOICES.items():
@@ -21,6 +57,10 @@ def check(plan: Plan) -> None:
         value = getattr(getattr(plan, section), name)
         if value not in known:
             raise UserError(f"{key}={value!r}", nearest(value, known))
+    for key, (low, high) in RANGES.items():
+        value = attrgetter(key)(plan)
+        if not (low <= value <= high and math.isfinite(value)):
+            raise UserError(f"{key}={value}", f"choose a finite number from {low:g} to {high:g}")
     _check_shapes(plan)
     _check_sizes(plan)
     _check_ranges(plan)
@@ -61,6 +101,7 @@ def _check_shapes(plan: Plan) -> None:
 
 
 def _check_sizes(plan: Plan) -> None:
+    m = plan.model
     length, step = plan.model.sequence_length, plan.batch.tokens_per_step
     if step < length or step % length:
         raise UserError(
@@ -76,6 +117,10 @@ def _check_sizes(plan: Plan) -> None:
             f"parallel.micro_batch_tokens={plan.parallel.micro_batch_tokens} is no multiple of the sequence length {length}",
             f"choose a multiple of {length}, or 0 for the whole share of a rank",
         )
+    if any(step < 1 for step in plan.validation.steps):
+        raise UserError(f"validation.steps={plan.validation.steps}", "choose steps of 1 or more")
+    if m.vocab_size < 256 and plan.track.corpus == "sotu":
+        raise UserError(f"model.vocab_size={m.vocab_size} for a track of bytes", "choose at least 256")
     if plan.validation.batch_tokens < length:
         raise UserError(f"validation.batch_tokens={plan.validation.batch_tokens}", f"choose at least one sequence of {length}")
 

@@ -4,6 +4,7 @@ The order matters and is enforced: a recipe that sets a frozen key is an error w
 set one only together with `unranked=true`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.errors import UserError, nearest
 from harness.plan import lanes
@@ -57,6 +59,8 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
         for key in sorted(FROZEN)
         if (was := OmegaConf.select(frozen, key)) != (now := OmegaConf.select(node, key))
     }
+    if "lane.name" in broken:
+        raise UserError(f"lane.name={plan.lane.name}: a lane has the name of its file", "choose a lane with lane=NAME")
     if broken and not plan.unranked:
         key, (was, now) = next(iter(broken.items()))
         raise UserError(
@@ -73,7 +77,7 @@ def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
     try:
         with initialize_config_dir(str(lanes.RECIPES), version_base="1.3"):
             node = hydra_compose("plan", overrides=list(words), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = error.__cause__ or error
         raise UserError(
             f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar"
@@ -85,10 +89,13 @@ def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
 
 
 def _typed(node: DictConfig) -> Plan:
-    missing = sorted(OmegaConf.missing_keys(node))
-    if missing:
-        raise UserError(f"the plan has no value for {', '.join(missing)}", "the lane file must set every frozen key")
-    plan = OmegaConf.to_object(node)
+    try:
+        missing = sorted(OmegaConf.missing_keys(node))
+        if missing:
+            raise UserError(f"the plan has no value for {', '.join(missing)}", "the lane file must set every frozen key")
+        plan = OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the plan does not resolve: {error}", "${key} refers to another key of the plan") from error
     assert isinstance(plan, Plan)
     return plan
 
@@ -116,9 +123,18 @@ def _known_words(overrides: list[str] | tuple[str, ...]) -> list[str]:
             raise UserError(f"{word!r} names several values", "add --multirun to run them all")
         if key == "lane":
             lanes.lane_file(str(parsed.value()))
-        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(("hydra", "track.lines.")):
+        elif key in GROUPS and not parsed.is_delete():
+            _known_choice(key, parsed.value())
+        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(("hydra.", "track.lines.")):
             raise UserError(f"unknown key {key!r}", nearest(key, keys | {"lane"}))
     return list(overrides)
+
+
+def _known_choice(group: str, choice: Any) -> None:
+    folder = lanes.TRACKS if group == "track" else lanes.RECIPES / group
+    known = [path.stem for path in folder.glob("*.yaml")]
+    if choice not in known and not isinstance(choice, dict):  # optim={clip_norm: 1.0} sets keys, not a file
+        raise UserError(f"unknown {group} {choice!r}", nearest(str(choice), known))
 
 
 def _prefixes(key: str) -> list[str]:
@@ -127,11 +143,19 @@ def _prefixes(key: str) -> list[str]:
 
 
 def _refuse_frozen_recipe(group: str, choice: str) -> None:
+    """A recipe may name its package (`# @package _global_`) and build on others of its group."""
     path = lanes.RECIPES / group / f"{choice}.yaml"
     if group == "track" or not path.exists():
         return
-    for key in _leaves(lanes.read(path), f"{group}."):
-        if key in FROZEN:
+    content = lanes.read(path)
+    for base in content.get("defaults", []):
+        if isinstance(base, str):
+            _refuse_frozen_recipe(group, base)
+    header = re.match(r"\s*#\s*@package\s+(\S+)", path.read_text())
+    package = header.group(1) if header else group
+    prefix = "" if package == "_global_" else f"{group if package == '_group_' else package}."
+    for key in _leaves(content, prefix):
+        if any(key == frozen or key.startswith(f"{frozen}.") for frozen in FROZEN):
             raise UserError(f"recipe {group}/{choice}.yaml sets {key}, which the lane freezes", f"remove {key} from the recipe")
 
 

@@ -45,7 +45,14 @@ def recipe_hash(composed: Composed) -> str:
         path: Path = RECIPES / group / f"{choice}.yaml"
         digest.update(f"{group}/{choice}\n".encode())
         digest.update(path.read_bytes() if path.exists() else b"")
+    for word in sorted(composed.overrides):
+        if not _is_unhashed(word):
+            digest.update(f"{word}\n".encode())
     return digest.hexdigest()
+
+
+def _is_unhashed(word: str) -> bool:
+    return word.lstrip("+~").partition("=")[0] in UNHASHED
 
 
 def to_yaml(plan: Plan) -> str:

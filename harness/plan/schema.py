@@ -27,8 +27,8 @@ def unhashed(default: Any) -> Any:
 @dataclass
 class Lane:
     name: str = frozen()
-    summary: str = frozen("")
-    twin: str | None = frozen(None)  # the lane it is fair to compare with
+    # the lane it is fair to compare with
+    twin: str | None = field(default=None, metadata={"frozen": True, "hashed": False})
 
 
 @dataclass

@@ -38,7 +38,7 @@ class Machine:
         parts += [
             "compiled" if self.compiled else "eager",
             f"torch {torch.__version__}",
-            f"python {platform.python_version_tuple()[1]}",
+            f"python {'.'.join(platform.python_version_tuple()[:2])}",
         ]
         if self.device == "cuda":
             parts.append(f"triton {versions()['triton']}")

@@ -194,7 +194,6 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "counts": asdict(counts),
         "determinism": {"chain": loop.state.chain, "weights": weights},
         "lines": {name: asdict(line) for name, line in plan.track.lines.items()},
-        "anchors": [],
         "provenance": {**origin, "finished_at": now()},
         "clock": clock.as_record(),
     }  # fmt: skip

@@ -1,0 +1,116 @@
+"""Micro lanes: the smallest plans that still have every part, trained in this process in about a second.
+
+`run` starts one; `finished` is one that many tests look at and none writes to. Drawing figures takes longer than training
+at this size, so only `finished` draws them.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import harness.report.figures
+from harness.__main__ import main
+from harness.data.corpus import load
+from harness.plan.compose import compose
+from harness.train import machine
+from harness.train.parallel import Ranks
+from harness.train.session import Session
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 32
+COMMON = (
+    "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
+    "budget.tokens=8192 validation.steps=[8,16,24] validation.batch_tokens=2048 kernels.compile=off run.log_every_steps=4"
+).split()
+MOE = ["lane=tiny-moe-16e", "model.num_experts=8", "model.expert_width=16", "model.top_k=2", *COMMON]
+DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.report.figures, "draw_all", lambda *_: [])
+
+
+def speedrun(folder: Path, *words: str, lane: list[str] = MOE) -> int:
+    """The exit status of `speedrun` in this process."""
+    return main(["speedrun", *lane, f"run.folder={folder}", *words])
+
+
+def run(folder: Path, *words: str, lane: list[str] = MOE) -> Path:
+    """The run folder of a run that must finish. A folder with several runs gives the newest."""
+    assert speedrun(folder, *words, lane=lane) == 0
+    return max(folder.glob("*/*/record.json"), key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def the_folder(folder: Path) -> Path:
+    """The one run folder, finished or not."""
+    (found,) = [path.parent for path in folder.glob("*/*/identity.json")]
+    return found
+
+
+def record(run_folder: Path) -> dict[str, Any]:
+    return json.loads((run_folder / "record.json").read_text())
+
+
+def bits(run_folder: Path) -> dict[str, str]:
+    """Hash chain and weights hash of a finished run."""
+    return record(run_folder)["determinism"]
+
+
+def rows(run_folder: Path, kind: str) -> list[dict[str, Any]]:
+    found = map(json.loads, (run_folder / "metrics.jsonl").read_text().splitlines())
+    return [row for row in found if row["kind"] == kind]
+
+
+def losses(run_folder: Path) -> list[float]:
+    return [row["loss"] for row in rows(run_folder, "step")]
+
+
+def checkpointed_steps(run_folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in run_folder.glob("checkpoints/step-*.json"))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
+    """Modification time and hash of every file below, to show that nothing was touched."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+@cache
+def _finished(base: Path, kind: str) -> Path:
+    return run(base / kind, lane=MOE if kind == "moe" else DENSE)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """finished("moe") and finished("dense"): run folders that ended untouched. Read only."""
+    base = tmp_path_factory.getbasetemp() / "finished"
+    yield lambda kind="moe": _finished(base, kind)
+
+
+def session(*words: str, lane: list[str] = MOE, ranks: Ranks = Ranks(0, 1)) -> Session:
+    """A plan built but not run."""
+    plan = compose([*lane, *words]).plan
+    return Session(plan, machine.detect(plan), ranks, load(plan.track))
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_folder / "weights.safetensors")
+
+
+def python(code: str, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code in a process of its own, with the repository on its path."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, env=variables, timeout=timeout
+    )

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from harness.errors import UserError, nearest
-from harness.train.determinism import set_environment
+from harness.train.determinism import keep_freed_memory, set_environment
 
 VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune")
 HELP = ("-h", "--help", "help")
@@ -24,6 +24,7 @@ def main(words: list[str]) -> int:
             print(f"python -m harness {verb}: {module.SUMMARY}\n{module.__doc__.split(chr(10), 1)[1].rstrip()}")
             return 0
         set_environment()
+        keep_freed_memory()
         return module.main(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,9 +7,10 @@ at this size, so only `finished` draws them.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,23 @@ def _finished(base: Path, kind: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """finished("moe") and finished("dense"): run folders that ended untouched. Read only."""
     base = tmp_path_factory.getbasetemp() / "finished"
-    yield lambda kind="moe": _finished(base, kind)
+    return lambda kind="moe": _finished(base, kind)
+
+
+@cache
+def _stopped(base: Path) -> Path:
+    assert speedrun(base, "run.stop_after_step=12", "run.checkpoint_every_s=0", "run.log_every_steps=1") == 0
+    return the_folder(base)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder below tmp_path of a MoE run that was left at step 12, with checkpoints at 11 and 12; free to be damaged."""
+    original = _stopped(tmp_path_factory.getbasetemp() / "stopped")
+    return Path(shutil.copytree(original, tmp_path / original.parent.name / original.name))
 
 
 def session(*words: str, lane: list[str] = MOE, ranks: Ranks = Ranks(0, 1)) -> Session:

@@ -32,7 +32,17 @@ def cells(table: str, name: str) -> dict[str, str]:
 def test_this_run_and_its_twin_fill_every_column(moe, dense):
     edit_record(moe, metrics__time_to_target_s=97.2, metrics__slice_bpb=1.6311, metrics__val_bpb=1.6902)
     table = end_table(load_run(moe), load_run(dense))
-    assert list(cells(table, "this run").values()) == ["97.2 s", "1.6311", "1.6902", "15,754", "8%", "1.30x", "0.991", "0", "9.8%"]
+    assert list(cells(table, "this run").values()) == [
+        "97.2 s",
+        "1.6311",
+        "1.6902",
+        "15,754",
+        "8%",
+        "1.30x",
+        "0.991",
+        "0",
+        "9.8%",
+    ]
     assert list(cells(table, "tiny-dense").values())[3:] == ["20,480", "8%", "1.00x", "-", "-", "-"]
 
 

@@ -6,7 +6,7 @@ import signal
 
 import micro
 import pytest
-from micro import bits, finished, no_figures  # noqa: F401  fixtures
+from micro import bits, finished, no_figures, stopped  # noqa: F401  fixtures
 
 import harness.record.provenance
 import harness.train.checkpoint as checkpoint
@@ -43,14 +43,6 @@ main(sys.argv[1:])
 
 def step_numbers(run_folder):
     return [row["step"] for row in micro.rows(run_folder, "step")]
-
-
-def stopped_at(folder, step, *words):
-    """A run folder left at `step`, with checkpoints at that step and the one before."""
-    assert micro.speedrun(folder, f"run.stop_after_step={step}", *EVERY_STEP, *words) == 0
-    run_folder = micro.the_folder(folder)
-    assert micro.checkpointed_steps(run_folder)[-1] == step
-    return run_folder
 
 
 def damage(run_folder, step, how):
@@ -130,7 +122,8 @@ def test_a_second_interrupt_ends_the_run_at_once_and_keeps_its_checkpoints(tmp_p
 
 
 def test_a_run_left_by_stop_after_step_goes_on_without_it_to_the_same_bits(tmp_path, finished, capsys):
-    run_folder = stopped_at(tmp_path, 12)
+    assert micro.speedrun(tmp_path, "run.stop_after_step=12") == 0
+    run_folder = micro.the_folder(tmp_path)
     assert f"stopped with a checkpoint in {run_folder}" in capsys.readouterr().out
     assert step_numbers(run_folder) == list(range(1, 13))
     micro.run(tmp_path)
@@ -140,15 +133,14 @@ def test_a_run_left_by_stop_after_step_goes_on_without_it_to_the_same_bits(tmp_p
     ]
 
 
-def test_the_very_same_command_with_stop_after_step_finishes_the_run(tmp_path, finished):
-    stopped_at(tmp_path, 12)
+def test_the_very_same_command_with_stop_after_step_finishes_the_run(tmp_path, stopped, finished):
     run_folder = micro.run(tmp_path, "run.stop_after_step=12", *EVERY_STEP)
     assert bits(run_folder) == bits(finished())
 
 
 @pytest.mark.parametrize("how", ["a flipped bit", "truncated", "missing", "its note truncated"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_gives_the_same_bits(tmp_path, finished, capsys, how):
-    run_folder = stopped_at(tmp_path, 12)
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_gives_the_same_bits(tmp_path, stopped, finished, capsys, how):
+    run_folder = stopped
     damage(run_folder, 12, how)
     micro.run(tmp_path)
     said = capsys.readouterr().out
@@ -158,8 +150,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_gives_the_same_
     assert step_numbers(run_folder) == list(range(1, micro.STEPS + 1))
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_says_so(tmp_path, finished, capsys):
-    run_folder = stopped_at(tmp_path, 12)
+def test_a_run_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_says_so(tmp_path, stopped, finished, capsys):
+    run_folder = stopped
     damage(run_folder, 11, "truncated")
     damage(run_folder, 12, "a flipped bit")
     micro.run(tmp_path)
@@ -168,8 +160,9 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_s
     assert step_numbers(run_folder) == list(range(1, micro.STEPS + 1))
 
 
-def test_a_damaged_checkpoint_never_pushes_out_the_good_ones_written_after_it(tmp_path, capsys):
-    run_folder = stopped_at(tmp_path, 12, "run.keep_checkpoints=1")
+def test_a_damaged_checkpoint_never_pushes_out_the_good_ones_written_after_it(tmp_path, stopped, capsys):
+    run_folder = stopped
+    damage(run_folder, 11, "truncated")
     damage(run_folder, 12, "truncated")
     assert micro.speedrun(tmp_path, "run.stop_after_step=5", "run.keep_checkpoints=1") == 0
     capsys.readouterr()
@@ -177,8 +170,8 @@ def test_a_damaged_checkpoint_never_pushes_out_the_good_ones_written_after_it(tm
     assert f"resuming {run_folder} from step 5" in capsys.readouterr().out
 
 
-def test_a_lost_metrics_file_never_ends_in_a_record_without_its_steps(tmp_path, finished):
-    run_folder = stopped_at(tmp_path, 12)
+def test_a_lost_metrics_file_never_ends_in_a_record_without_its_steps(tmp_path, stopped):
+    run_folder = stopped
     (run_folder / "metrics.jsonl").unlink()
     if micro.speedrun(tmp_path) == 0:
         last = max(tmp_path.glob("*/*/record.json")).parent
@@ -223,9 +216,8 @@ def test_a_folder_that_a_living_run_writes_to_is_refused_and_left_alone(tmp_path
     assert "still going" in capsys.readouterr().err
 
 
-def test_an_edited_plan_of_an_unfinished_run_is_refused_with_the_difference(tmp_path, capsys):
-    run_folder = stopped_at(tmp_path, 2)
-    plan = run_folder / "plan.yaml"
+def test_an_edited_plan_of_an_unfinished_run_is_refused_with_the_difference(tmp_path, stopped, capsys):
+    plan = stopped / "plan.yaml"
     plan.write_text(plan.read_text().replace("momentum: 0.95", "momentum: 0.9"))
     before = micro.snapshot(tmp_path)
     assert micro.speedrun(tmp_path) == 2
@@ -235,24 +227,22 @@ def test_an_edited_plan_of_an_unfinished_run_is_refused_with_the_difference(tmp_
 
 
 @pytest.mark.parametrize("content", [None, "", "model: [unclosed", "just words"])
-def test_a_damaged_plan_of_an_unfinished_run_is_a_clear_error(tmp_path, capsys, content):
-    run_folder = stopped_at(tmp_path, 2)
-    plan = run_folder / "plan.yaml"
+def test_a_damaged_plan_of_an_unfinished_run_is_a_clear_error(tmp_path, stopped, capsys, content):
+    plan = stopped / "plan.yaml"
     plan.unlink() if content is None else plan.write_text(content)
     assert micro.speedrun(tmp_path) == 2
     assert "plan.yaml" in capsys.readouterr().err
 
 
-def test_a_damaged_identity_of_an_unfinished_run_is_a_clear_error(tmp_path, capsys):
-    run_folder = stopped_at(tmp_path, 2)
-    (run_folder / "identity.json").write_text("{")
+def test_a_damaged_identity_of_an_unfinished_run_is_a_clear_error(tmp_path, stopped, capsys):
+    (stopped / "identity.json").write_text("{")
     assert micro.speedrun(tmp_path) == 2
     assert "identity.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["source_sha256", "versions", "commit"])
-def test_an_unfinished_run_of_other_software_is_left_alone_and_a_new_one_started(tmp_path, monkeypatch, capsys, what):
-    run_folder = stopped_at(tmp_path, 2)
+def test_an_unfinished_run_of_other_software_is_left_alone_and_a_new_one_started(tmp_path, stopped, monkeypatch, capsys, what):
+    run_folder = stopped
     before = micro.snapshot(run_folder)
     if what == "commit":
         monkeypatch.setenv("SPEEDRUN_COMMIT", "0" * 40)
@@ -266,16 +256,19 @@ def test_an_unfinished_run_of_other_software_is_left_alone_and_a_new_one_started
         path: seen for path, seen in before.items() if not path.endswith("lock")
     }
     anew = run_folder.parent / f"{run_folder.name}.2"
-    assert json.loads((anew / "identity.json").read_text())[what] != json.loads((run_folder / "identity.json").read_text())[what]
+    assert (
+        json.loads((anew / "identity.json").read_text())[what] != json.loads((run_folder / "identity.json").read_text())[what]
+    )
 
 
 def test_keep_checkpoints_bounds_what_lies_on_disk(tmp_path):
-    run_folder = stopped_at(tmp_path, 9, "run.keep_checkpoints=3")
+    assert micro.speedrun(tmp_path, "run.stop_after_step=9", "run.keep_checkpoints=3", *EVERY_STEP) == 0
+    run_folder = micro.the_folder(tmp_path)
     assert micro.checkpointed_steps(run_folder) == [7, 8, 9]
     assert len(os.listdir(run_folder / "checkpoints")) == 6
 
 
-def test_a_checkpoint_reads_back_exactly(tmp_path, finished):
+def test_a_checkpoint_reads_back_exactly(tmp_path):
     session = micro.session()
     session.step(0)
     tensors = session.state()

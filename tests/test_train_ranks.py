@@ -1,0 +1,74 @@
+"""Several processes train one run; numbers agree with one process, and one record is written."""
+
+import os
+import subprocess
+import sys
+
+import micro
+import pytest
+from micro import finished, no_figures  # noqa: F401  fixtures
+
+from harness.errors import UserError
+from harness.train.parallel import Ranks
+
+
+def torchrun(folder, *words, lane, processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    command += ["-m", "harness", "speedrun", *lane, f"run.folder={folder}", *words]
+    variables = os.environ | {"PYTHONPATH": str(micro.ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=micro.ROOT, env=variables, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two gloo processes: left at step 12, then resumed to the end."""
+    folder = tmp_path_factory.mktemp("two")
+    cut = torchrun(folder, "run.stop_after_step=12", lane=micro.MOE)
+    assert cut.returncode == 0, cut.stderr[-2000:]
+    done = torchrun(folder, lane=micro.MOE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return micro.the_folder(folder), done.stdout
+
+
+def test_two_processes_give_the_losses_of_one_and_write_one_record(two, finished):
+    run_folder, said = two
+    ours, alone = micro.rows(run_folder, "step"), micro.rows(finished(), "step")
+    assert [row["step"] for row in ours] == list(range(1, micro.STEPS + 1))
+    assert [row["loss"] for row in ours[:8]] == pytest.approx([row["loss"] for row in alone[:8]], rel=5e-3)
+    assert ours[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=3e-2)
+    assert [row["grad_norm"] for row in ours[:4]] == pytest.approx([row["grad_norm"] for row in alone[:4]], rel=3e-2)
+    record = micro.record(run_folder)
+    assert record["metrics"]["val_bpb"] == pytest.approx(micro.record(finished())["metrics"]["val_bpb"], abs=0.05)
+    assert "2 ranks" in record["hardware_class"] and record["hardware"]["world_size"] == 2
+    assert said.count("record: ") == 1 and said.count("resuming ") == 1 and record["resumes"] == 1
+
+
+def test_counts_of_two_processes_are_those_of_the_whole_step(two):
+    for row in micro.rows(two[0], "window"):
+        assert [sum(layer) for layer in row["counts"]] == [4 * 256 * 2] * 2
+
+
+def test_mfu_of_two_processes_is_a_share_of_the_peak_of_both(two):
+    record = micro.record(two[0])
+    metrics, peak = record["metrics"], record["hardware"]["matmul_peak_flops"] * record["hardware"]["world_size"]
+    assert metrics["mfu"] == pytest.approx(metrics["tokens_per_second"] * record["counts"]["flops_per_token"] / peak)
+
+
+@pytest.mark.parametrize("world, words", [(3, ()), (16, ()), (2, ("parallel.micro_batch_tokens=96",))])
+def test_ranks_or_micro_batches_that_do_not_divide_the_step_are_refused(world, words):
+    with pytest.raises(UserError, match="cannot be cut") as caught:
+        micro.session(*words, ranks=Ranks(0, world))
+    assert "parallel.micro_batch_tokens" in caught.value.remedy
+
+
+def test_a_micro_batch_that_does_not_divide_the_step_leaves_no_folder(tmp_path, capsys):
+    assert micro.speedrun(tmp_path, "parallel.micro_batch_tokens=96") == 2
+    assert "micro-batches of 3 sequences" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("identity.json"))
+
+
+def test_one_process_sums_and_agrees_with_itself():
+    alone, tensors = Ranks(0, 1), [micro.torch.arange(3.0)]
+    alone.sum_(tensors)
+    assert tensors[0].tolist() == [0, 1, 2] and alone.agree(True) and not alone.agree(False)
+    assert alone.broadcast({"a": 1}) == {"a": 1}

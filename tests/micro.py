@@ -1,7 +1,8 @@
 """Micro lanes: the smallest plans that still have every part, trained in this process in about a second.
 
-`run` starts one; `finished` is one that many tests look at and none writes to. Drawing figures takes longer than training
-at this size, so only `finished` draws them.
+`run` starts one. A test module imports the fixtures it asks for: `finished` gives runs that many tests look at and none
+writes to, `stopped` one that is half done. Drawing figures takes longer than training at this size: `no_figures` leaves
+them out.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from harness.train.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 32
+ALONE = Ranks(0, 1)
 COMMON = (
     "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
     "budget.tokens=8192 validation.steps=[8,16,24] validation.batch_tokens=2048 kernels.compile=off run.log_every_steps=4"
@@ -37,8 +39,8 @@ MOE = ["lane=tiny-moe-16e", "model.num_experts=8", "model.expert_width=16", "mod
 DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(name="no_figures")
+def no_figures_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.report.figures, "draw_all", lambda *_: [])
 
 
@@ -92,8 +94,8 @@ def _finished(base: Path, kind: str) -> Path:
     return run(base / kind, lane=MOE if kind == "moe" else DENSE)
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+@pytest.fixture(name="finished", scope="session")
+def finished_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """finished("moe") and finished("dense"): run folders that ended untouched. Read only."""
     base = tmp_path_factory.getbasetemp() / "finished"
     return lambda kind="moe": _finished(base, kind)
@@ -105,14 +107,14 @@ def _stopped(base: Path) -> Path:
     return the_folder(base)
 
 
-@pytest.fixture
-def stopped(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="stopped")
+def stopped_fixture(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder below tmp_path of a MoE run that was left at step 12, with checkpoints at 11 and 12; free to be damaged."""
     original = _stopped(tmp_path_factory.getbasetemp() / "stopped")
     return Path(shutil.copytree(original, tmp_path / original.parent.name / original.name))
 
 
-def session(*words: str, lane: list[str] = MOE, ranks: Ranks = Ranks(0, 1)) -> Session:
+def session(*words: str, lane: list[str] = MOE, ranks: Ranks = ALONE) -> Session:
     """A plan built but not run."""
     plan = compose([*lane, *words]).plan
     return Session(plan, machine.detect(plan), ranks, load(plan.track))

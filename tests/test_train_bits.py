@@ -4,7 +4,7 @@ import micro
 import numpy as np
 import pytest
 import torch
-from micro import bits, finished, no_figures  # noqa: F401  fixtures
+from micro import bits, finished_fixture, no_figures_fixture  # noqa: F401
 
 from harness.evaluate.router_health import bias_ranges
 from harness.optim.schedule import lr_scale

@@ -4,7 +4,7 @@ import time
 
 import micro
 import pytest
-from micro import finished, no_figures  # noqa: F401  fixtures
+from micro import finished_fixture, no_figures_fixture  # noqa: F401
 
 import harness.train.loop
 from harness.record.folder import MetricsLog

@@ -6,7 +6,7 @@ import os
 
 import micro
 import pytest
-from micro import bits, finished, no_figures, stopped  # noqa: F401  fixtures
+from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 from safetensors import SafetensorError
 
 import harness.data.artifact

@@ -2,7 +2,7 @@
 
 import micro
 import pytest
-from micro import no_figures, stopped  # noqa: F401  fixtures
+from micro import no_figures_fixture, stopped_fixture  # noqa: F401
 
 import harness.train.run
 from harness.train import checkpoint

@@ -6,7 +6,7 @@ import math
 import micro
 import pytest
 import torch
-from micro import no_figures  # noqa: F401  fixtures
+from micro import no_figures_fixture  # noqa: F401
 
 from harness.plan.schema import Health
 from harness.train import checkpoint

@@ -6,7 +6,7 @@ import signal
 
 import micro
 import pytest
-from micro import bits, finished, no_figures, stopped  # noqa: F401  fixtures
+from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 
 import harness.record.provenance
 import harness.train.checkpoint as checkpoint
@@ -244,11 +244,12 @@ def test_a_damaged_identity_of_an_unfinished_run_is_a_clear_error(tmp_path, stop
 def test_an_unfinished_run_of_other_software_is_left_alone_and_a_new_one_started(tmp_path, stopped, monkeypatch, capsys, what):
     run_folder = stopped
     before = micro.snapshot(run_folder)
-    if what == "commit":
-        monkeypatch.setenv("SPEEDRUN_COMMIT", "0" * 40)
-    else:
-        other = {"torch": "0.0"} if what == "versions" else "0" * 64
-        monkeypatch.setattr(harness.record.provenance, "source_hash" if what != "versions" else "versions", lambda: other)
+    name, other = {
+        "source_sha256": ("source_hash", "0" * 64),
+        "versions": ("versions", {"torch": "0.0"}),
+        "commit": ("commit", ("0" * 40, False)),
+    }[what]
+    monkeypatch.setattr(harness.record.provenance, name, lambda: other)
     assert micro.speedrun(tmp_path, "run.stop_after_step=1") == 0
     said = capsys.readouterr().out
     assert f"{run_folder} holds an unfinished run" in said and f"({what} changed); starting anew" in said

@@ -110,22 +110,26 @@ def derived(name: str, key: Any, build: Callable[[], Any]) -> Any:
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file that is whole or absent, whatever happens meanwhile. UserError when its folder cannot be written.
+    """`replace_atomically` in the cache folder. UserError when it cannot be written.
 
     What `chunks` raises passes through and leaves nothing behind; an OSError of its own would be taken for the folder's.
     """
     with using(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+        replace_atomically(path, chunks)
+
+
+def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """Writes a file that is whole or absent, whatever happens meanwhile. OSError when its folder cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     temporary = path.with_name(f".{path.name[:80]}.{uuid4().hex}.tmp")
     try:
-        with using(path.parent):
-            with temporary.open("xb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+        with temporary.open("xb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -48,7 +48,7 @@ class Composed:
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     """Composes and checks a plan. Errors: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
     lanes.register()
-    words = _known_words(overrides)
+    words = known_words(overrides)
     node, choices = _compose(words)
     frozen, _ = _compose([word for word in words if word.startswith("lane=")])
     plan = _typed(node)
@@ -107,8 +107,8 @@ def _shorten(plan: Plan) -> None:
     plan.validation.steps = [step for step in plan.validation.steps if step < plan.steps]
 
 
-def _known_words(overrides: list[str] | tuple[str, ...]) -> list[str]:
-    """Refuses unknown lanes and keys with the nearest name, before Hydra sees them."""
+def known_words(overrides: list[str] | tuple[str, ...], sweeps: bool = False) -> list[str]:
+    """Refuses unknown lanes and keys with the nearest name, before Hydra sees them; several values unless `sweeps`."""
     keys = {key for key, _ in walk()}
     sections = {part for key in keys for part in _prefixes(key)}
     for word in overrides:
@@ -119,8 +119,10 @@ def _known_words(overrides: list[str] | tuple[str, ...]) -> list[str]:
                 f"cannot read {word!r}: {str(error).splitlines()[0]}", "write key=value, e.g. optim.muon.lr=0.01"
             ) from error
         key = parsed.key_or_group
-        if parsed.is_sweep_override():
+        if parsed.is_sweep_override() and not sweeps:
             raise UserError(f"{word!r} names several values", "add --multirun to run them all")
+        if key in ("lane", *GROUPS) and parsed.is_sweep_override():
+            continue  # every job looks at its own
         if key == "lane":
             lanes.lane_file(str(parsed.value()))
         elif key in GROUPS and not parsed.is_delete():

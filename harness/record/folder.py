@@ -9,13 +9,17 @@ runs out of one folder; a killed process loses it by itself.
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from safetensors import SafetensorError
 
-from harness.data.artifact import write_atomically
+from harness.data.artifact import replace_atomically
 from harness.errors import UserError
 from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
@@ -39,7 +43,7 @@ def identity(plan: Plan, hardware_class: str, provenance: dict[str, Any]) -> Ide
 @dataclass
 class RunFolder:
     path: Path
-    lock: TextIO
+    lock: TextIO | None  # held by the first rank only
     resumes: bool  # whether an unfinished run is in it
 
     @property
@@ -52,10 +56,26 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Errors: UserError when the disk is full."""
-        write_atomically(self.path / name, [text.encode()])
+        with writing(self.path / name):
+            replace_atomically(self.path / name, [text.encode()])
 
     def release(self) -> None:
-        self.lock.close()
+        if self.lock:
+            self.lock.close()
+
+    def forget(self) -> None:
+        """Removes a folder that was just made for a run which cannot start after all."""
+        if self.lock and not self.resumes:
+            shutil.rmtree(self.path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a full disk into the sentence that a user can act on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path}: {error}", "free some space and run the same command again") from error
 
 
 def open_folder(plan: Plan, who: Identity, say) -> RunFolder:
@@ -92,11 +112,12 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         ) from None
     stored = read_identity(path)
     if stored is None:
-        write_atomically(path / "plan.yaml", [to_yaml(plan).encode()])
-        write_atomically(path / "identity.json", [json.dumps(who, indent=1).encode()])
-        return RunFolder(path, lock, resumes=False)
+        folder = RunFolder(path, lock, resumes=False)
+        folder.write("plan.yaml", to_yaml(plan))
+        folder.write("identity.json", json.dumps(who, indent=1))
+        return folder
     changed = [key for key in who if stored.get(key) != who[key]]
-    planned = differences(plan, yaml.safe_load((path / "plan.yaml").read_text()))
+    planned = differences(plan, _stored_plan(path / "plan.yaml"))
     if planned or "plan_hash" in changed:
         lock.close()
         shown = "\n    ".join(planned) or f"plan_hash {stored.get('plan_hash')} -> {who['plan_hash']}"
@@ -111,6 +132,16 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         )
         return None
     return RunFolder(path, lock, resumes=True)
+
+
+def _stored_plan(path: Path) -> dict[str, Any]:
+    try:
+        stored = yaml.safe_load(path.read_text())
+        if isinstance(stored, dict):
+            return stored
+        raise ValueError("it holds no YAML mapping")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} of an unfinished run cannot be read: {error}", "move the folder away") from error
 
 
 def read_identity(path: Path) -> Identity | None:
@@ -137,14 +168,10 @@ class MetricsLog:
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Errors: UserError when the disk is full."""
-        try:
+        with writing(self.file.name):
             for row in rows:
                 self.file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
             self.file.flush()
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.file.name}: {error}", "free some space and run the same command again"
-            ) from error
 
     @property
     def position(self) -> int:

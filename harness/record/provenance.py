@@ -17,14 +17,12 @@ GENERATED = (":(exclude)results", ":(exclude)runs")
 
 def commit() -> tuple[str, bool]:
     """(commit, dirty). Without git, SPEEDRUN_COMMIT carries both: a hash, with `+dirty` behind it where the tree was."""
-    stated = os.environ.get("SPEEDRUN_COMMIT")
-    if stated:
-        return stated.removesuffix("+dirty"), stated.endswith("+dirty")
     try:
         head = _git("rev-parse", "HEAD")
         return head, bool(_git("status", "--porcelain", "--", ".", *GENERATED))
     except (OSError, subprocess.CalledProcessError):
-        return "unknown", True
+        stated = os.environ.get("SPEEDRUN_COMMIT", "unknown+dirty")
+        return stated.removesuffix("+dirty"), stated.endswith("+dirty")
 
 
 def _git(*words: str) -> str:

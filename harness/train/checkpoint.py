@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.data.artifact import file_sha256, write_atomically
+from harness.data.artifact import file_sha256, replace_atomically
 from harness.errors import UserError
 
 
@@ -28,7 +28,10 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int) -> None:
-    """Writes one checkpoint and drops all but the newest `keep`. Errors: UserError when the disk is full; older ones stay."""
+    """Writes one checkpoint and drops all but the newest `keep` up to it.
+
+    Errors: UserError when the disk is full; older ones stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.safetensors"
     temporary = path.with_suffix(".tmp")
@@ -38,16 +41,22 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, An
         digest = file_sha256(temporary)
         os.replace(temporary, path)
         content = json.dumps({"step": step, "sha256": digest, "meta": meta})
-        write_atomically(path.with_suffix(".json"), [content.encode()])
+        replace_atomically(path.with_suffix(".json"), [content.encode()])
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise UserError(
             f"cannot write the checkpoint of step {step} to {folder}: {error}",
             f"free some space and run the same command again; {_newest(folder)}",
         ) from error
-    for old in steps(folder)[:-keep]:
-        (folder / f"step-{old:06d}.json").unlink(missing_ok=True)
-        (folder / f"step-{old:06d}.safetensors").unlink(missing_ok=True)
+    _drop_all_but([done for done in steps(folder) if done <= step][-keep:], folder)
+
+
+def _drop_all_but(kept: list[int], folder: Path) -> None:
+    """Later ones too: a run that is at this step has passed them over as damaged. And what a kill left half written."""
+    names = {f"step-{step:06d}" for step in kept}
+    for path in sorted(folder.glob("step-*"), key=lambda path: path.suffix):  # .json first: then the rest no longer counts
+        if path.stem not in names:
+            path.unlink(missing_ok=True)
 
 
 def steps(folder: Path) -> list[int]:

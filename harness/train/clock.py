@@ -13,23 +13,36 @@ class Clock:
 
     def __init__(self, ledger: dict[str, float] | None = None, process_started: float | None = None):
         self.ledger = {entry: 0.0 for entry in ENTRIES} | (ledger or {})
+        self.open: list[str] = []
+        self.booked = time.perf_counter()
         self.before = sum(self.ledger.values())
         self.started = process_started if process_started is not None else time.perf_counter()
 
     @contextmanager
     def entry(self, name: str) -> Iterator[None]:
+        """Books what passes inside to `name`; an entry within an entry stops the outer one."""
         assert name in ENTRIES, name
-        start = time.perf_counter()
+        self._book()
+        self.open.append(name)
         try:
             yield
         finally:
-            self.ledger[name] += time.perf_counter() - start
+            self._book()
+            self.open.pop()
+
+    def _book(self) -> None:
+        now = time.perf_counter()
+        if self.open:
+            self.ledger[self.open[-1]] += now - self.booked
+        self.booked = now
 
     @property
     def train_s(self) -> float:
+        self._book()
         return self.ledger["train_s"]
 
     def as_record(self) -> dict[str, float]:
         """Seconds per entry, `wall_s` in all, and `other_s`: what no entry explains (imports, figures, the record)."""
+        self._book()
         wall = self.before + time.perf_counter() - self.started
         return self.ledger | {"other_s": max(0.0, wall - sum(self.ledger.values())), "wall_s": wall}

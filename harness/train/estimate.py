@@ -1,28 +1,40 @@
 """What a plan will take, before it is run: seconds a step and bytes of memory.
 
-Seconds: products at the measured peak, plus everything elementwise at the measured memory bandwidth, plus the optimizer. The
-two constants were fitted to the committed records; after warm-up the run prints what it measured.
+Seconds are products at the measured peak, attention and Muon's iteration at the measured fp32 peak, and everything elementwise
+at the measured memory bandwidth. The constants were read off a profile of the tiny lanes on two AVX2 cores; after warm-up a
+run prints what it measured instead.
 """
 
 from harness.model.counts import Counts
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
 
-GEMM_EFFICIENCY = 0.75  # of the peak of a large square product
-PASSES_PER_LAYER = 90  # fp32 passes over (tokens, width) that one block makes, forward and backward
+PRODUCT_EFFICIENCY = 0.85  # of the peak of a large square product
+ATTENTION_EFFICIENCY = 0.28  # of the fp32 peak: short sequences, softmax, causal tiles half empty
+ITERATION_EFFICIENCY = 0.9  # Newton-Schulz, of the fp32 peak
+BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
+ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
 OPTIMIZER_PASSES = 12  # over the parameters
 BASE_BYTES = 0.7 * 2**30  # interpreter, torch, compiled code
 
 
 def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
-    tokens = plan.batch.tokens_per_step / here.world_size
-    products = tokens * counts.flops_per_token / (GEMM_EFFICIENCY * here.matmul_peak_flops)
-    moved = 4 * (tokens * plan.model.layers * plan.model.width * PASSES_PER_LAYER + counts.params_total * OPTIMIZER_PASSES)
-    return products + newton_schulz_flops(plan, counts) / here.matmul_peak_flops + moved / here.memory_bytes_per_s
+    """Seconds of one optimizer step on this machine."""
+    m, tokens = plan.model, plan.batch.tokens_per_step / here.world_size
+    attention = tokens * 6 * m.layers * m.width * m.sequence_length
+    products = tokens * counts.flops_per_token - attention
+    elements = m.layers * tokens * m.width * (BLOCK_PASSES + ROW_PASSES * m.top_k) + counts.params_total * OPTIMIZER_PASSES
+    return (
+        products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops)
+        + attention / (ATTENTION_EFFICIENCY * here.fp32_peak_flops)
+        + newton_schulz_flops(plan, counts) / (ITERATION_EFFICIENCY * here.fp32_peak_flops)
+        + 4 * elements / here.memory_bytes_per_s
+    )
 
 
 def newton_schulz_flops(plan: Plan, counts: Counts) -> float:
-    """Muon's iteration: about 2 products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix."""
+    """Of Muon's iteration: two products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix, which for
+    matrices twice as wide as high is 5 x rows per parameter."""
     if plan.optim.matrices != "muon":
         return 0.0
     m = plan.model

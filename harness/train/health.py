@@ -16,6 +16,11 @@ class HealthStop(Exception):
         self.reason, self.step, self.what, self.remedy = reason, step, what, remedy
 
 
+def not_finite(step: int, where: str) -> HealthStop:
+    remedy = "try a lower learning rate (optim.muon.lr, optim.adamw.lr), optim.clip_norm=1, or fork from the last checkpoint"
+    return HealthStop("nan", step, f"step {step}: {where} not finite", remedy)
+
+
 class Monitor:
     """Fed every step in order. A window is `window_steps` steps; counts are summed over it per MoE layer."""
 
@@ -41,10 +46,7 @@ class Monitor:
         where = (
             f"gradients of {', '.join(bad[:3])}" + (f" and {len(bad) - 3} more" if len(bad) > 3 else "") if bad else "the loss"
         )
-        raise HealthStop(
-            "nan", step, f"step {step}: {where} not finite (loss {loss})",
-            "try a lower learning rate (optim.muon.lr, optim.adamw.lr), optim.clip_norm=1, or fork from the last checkpoint",
-        )  # fmt: skip
+        raise not_finite(step, f"{where} (loss {loss})")
 
     def _window(self, step: int) -> None:
         mean = sum(self.losses) / len(self.losses)

@@ -5,6 +5,7 @@ A step leaves its numbers on the device. They are read, judged, chained and logg
 steps are read when changes no bits.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from harness.evaluate.router_health import bias_ranges, layer_health
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
-from harness.train.health import Monitor
+from harness.train.health import Monitor, not_finite
 from harness.train.progress import Glance, Progress
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
@@ -64,13 +65,16 @@ class Loop:
 
         Errors: HealthStop; UserError when the disk is full.
         """
+        with self.clock.entry("train_s"):
+            return self._train(stop)
+
+    def _train(self, stop: Stop) -> bool:
         plan, last = self.plan, self.plan.steps
-        leave_at = plan.run.stop_after_step or last
+        leave_at = plan.run.stop_after_step if plan.run.stop_after_step > self.state.step else last
         while self.state.step < last:
             done = self.state.step + 1
             closes = done % plan.run.log_every_steps == 0 or done == last
-            with self.clock.entry("train_s"):
-                self.pending.append((done, self.session.step(done - 1, measured=closes)))
+            self.pending.append((done, self.session.step(done - 1, measured=closes)))
             self.state.step = done
             leave = self.session.ranks.agree(stop.requested or (done >= leave_at and done < last))
             validates = done in plan.validation.steps and done < last
@@ -91,18 +95,17 @@ class Loop:
 
     def _flush(self, window: bool) -> None:
         """Reads the pending steps off the device (on the clock: everything but validation and checkpoints is)."""
-        with self.clock.entry("train_s"):
-            rows = []
-            for step, result in self.pending:
-                loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
-                self.monitor.see(step, loss, norms, counts)
-                norm = float(result.norms.norm())
-                self.window_counts = _added(self.window_counts, counts)
-                self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
-                rows.append({
-                    "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
-                    "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
-                })  # fmt: skip
+        rows = []
+        for step, result in self.pending:
+            loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
+            self.monitor.see(step, loss, norms, counts)
+            norm = float(result.norms.norm())
+            self.window_counts = _added(self.window_counts, counts)
+            self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
+            rows.append({
+                "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
+                "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
+            })  # fmt: skip
         groups = self.pending[-1][1].groups
         self.pending = []
         if self.log:
@@ -115,7 +118,7 @@ class Loop:
         begun, seconds = self.window_started
         rate = (step - begun) * self.plan.batch.tokens_per_step / max(self.clock.train_s - seconds, 1e-9)
         self.window_started = (step, self.clock.train_s)
-        mfu = rate * self.session.counts.flops_per_token / self.session.machine.matmul_peak_flops
+        mfu = rate * self.session.counts.flops_per_token / self.session.machine.peak_flops
         row = {
             "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s,
             "tokens_per_second": rate, "mfu": mfu, "chain": self.state.chain, "counts": self.window_counts,
@@ -144,6 +147,8 @@ class Loop:
         self.add_point(step, bpb)
 
     def add_point(self, step: int, slice_bpb: float) -> None:
+        if not math.isfinite(slice_bpb):
+            raise not_finite(step, "validation bits per byte")
         point = {
             "step": step,
             "tokens": step * self.plan.batch.tokens_per_step,
@@ -160,9 +165,16 @@ class Loop:
                     f"passed {line.label} ({line.slice:.4f}): {slice_bpb:.4f} bpb on the slice at {self.clock.train_s:.1f} s"
                 )
 
+    def _refuse_bad_weights(self) -> None:
+        """A step whose loss and gradients were finite may still leave weights that are not: never the last good checkpoint."""
+        for name, tensor in self.session.state().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise not_finite(self.state.step, f"{name} after the update")
+
     def save(self) -> None:
         """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
         with self.clock.entry("checkpoint_s"):
+            self._refuse_bad_weights()
             self.state.monitor, self.state.window_counts = self.monitor.state(), self.window_counts
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             if self.log:

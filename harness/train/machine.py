@@ -27,6 +27,7 @@ class Machine:
     arithmetic: str  # native | emulated | full
     compiled: bool
     matmul_peak_flops: float  # measured, in the dtype that products run in
+    fp32_peak_flops: float  # measured
     memory_bytes_per_s: float  # measured: one elementwise pass over a large fp32 tensor, bytes read plus written
     driver: str
     world_size: int
@@ -47,6 +48,11 @@ class Machine:
         return ", ".join(parts)
 
     @property
+    def peak_flops(self) -> float:
+        """Of all ranks together, as far as each measured it alone."""
+        return self.matmul_peak_flops * self.world_size
+
+    @property
     def torch_device(self) -> torch.device:
         return torch.device(self.device, torch.cuda.current_device()) if self.device == "cuda" else torch.device("cpu")
 
@@ -63,7 +69,7 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
     """Looks at this machine and measures it; under a second. Errors: UserError where the plan asks for what is not here."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arithmetic = "full" if plan.precision.format == "fp32" else _bf16_arithmetic(device)
-    dtype = Arithmetic.of(arithmetic).dtype
+    dtype, size = Arithmetic.of(arithmetic).dtype, 1024 if device == "cpu" else 8192
     return Machine(
         device=device,
         model=torch.cuda.get_device_name() if device == "cuda" else cpu_model(),
@@ -71,7 +77,8 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
         threads=torch.get_num_threads(),
         arithmetic=arithmetic,
         compiled=_compiled(plan.kernels.compile, device),
-        matmul_peak_flops=_gemm_rate(dtype, 1024 if device == "cpu" else 8192, device),
+        matmul_peak_flops=_gemm_rate(dtype, size, device),
+        fp32_peak_flops=_gemm_rate(torch.float32, size, device),
         memory_bytes_per_s=_stream_rate(device),
         driver=_driver() if device == "cuda" else "",
         world_size=world_size,

@@ -1,7 +1,6 @@
 """One run from plan to record: open the folder, build, go on or start, warm up, train, score, write."""
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from harness.evaluate.router_health import bias_ranges, router_health
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.record import record
-from harness.record.folder import RunFolder, identity, open_folder
+from harness.record.folder import RunFolder, identity, open_folder, writing
 from harness.record.provenance import now, provenance
 from harness.train import checkpoint, machine
 from harness.train.chain import hash_weights
@@ -50,10 +49,14 @@ def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus,
     plan, started = composed.plan, time.perf_counter()
     origin = provenance(composed.overrides)
     folder = _shared_folder(composed, here, ranks, origin, progress)
-    session = Session(plan, here, ranks, corpus)
-    state, tensors = _starting_state(plan, folder, ranks, progress)
-    if tensors is not None:
-        session.restore(tensors)
+    try:
+        session = Session(plan, here, ranks, corpus)
+        state, tensors = _starting_state(plan, folder, ranks, progress)
+        if tensors is not None:
+            session.restore(tensors)
+    except UserError:
+        folder.forget()
+        raise
     del tensors
     clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
     val_N = corpus.val[: composed.scored_bytes]
@@ -67,13 +70,12 @@ def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus,
     loop = Loop(session, folder, clock, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
     with Stop() as stop:
         try:
-            finished = loop.run(stop)
+            if not loop.run(stop):
+                raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
+            path = _finish(composed, loop, val_N, origin) if ranks.is_first else None
         except HealthStop as health:
             _write_stop(folder, health)
             raise
-        if not finished:
-            raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
-        path = _finish(composed, loop, val_N, origin) if ranks.is_first else None
     folder.release()
     return path
 
@@ -93,14 +95,17 @@ def _shared_folder(
     kind, content = ranks.broadcast(answer)
     if kind == "error":
         raise UserError(*content)
-    return folder or RunFolder(content[0], sys.stdout, content[1])
+    return folder or RunFolder(content[0], None, content[1])
 
 
 def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -> tuple[State, dict[str, torch.Tensor] | None]:
     """A resumed run's last good checkpoint, a fork's, or nothing."""
     if folder.resumes:
         found = checkpoint.load_newest(folder.checkpoints, progress.say)
-        if found is not None:
+        logged = folder.metrics.stat().st_size if folder.metrics.exists() else 0
+        if found is not None and found.meta["metrics_position"] > logged:
+            progress.say(f"{folder.metrics} has lost rows that the checkpoint of step {found.step} counts on")
+        elif found is not None:
             state = State(**found.meta)
             state.resumes += 1
             progress.say(f"resuming {folder.path} from step {state.step:,}")
@@ -116,7 +121,7 @@ def _forked(fork: str) -> dict[str, torch.Tensor]:
     where, _, wanted = fork.rpartition("@")
     folder = Path(where) / "checkpoints"
     known = checkpoint.steps(folder)
-    step = known[-1] if wanted == "last" and known else int(wanted) if wanted.isdigit() else -1
+    step = known[-1] if wanted == "last" and known else int(wanted) if wanted.isdecimal() else -1
     if not where or step not in known:
         raise UserError(
             f"fork={fork}: no such checkpoint",
@@ -149,7 +154,8 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         clean_N = overlap.clean(session.corpus)[: len(val_N)]
         weights = hash_weights(session.model)
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
-        save_file(tensors, folder.path / "weights.safetensors")
+        with writing(folder.path / "weights.safetensors"):
+            save_file(tensors, folder.path / "weights.safetensors")
     health = router_health(
         final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
     )
@@ -188,7 +194,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
             "train_bytes": len(session.corpus.train), "val_bytes": len(session.corpus.val),
         },
         "metrics": record.metrics(
-            plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.matmul_peak_flops, scores
+            plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores
         ),
         "router_health": health,
         "counts": asdict(counts),

@@ -15,6 +15,9 @@ from typing import Any
 
 from harness.errors import UserError
 
+# Overrides of the MoE lane that would turn its dense twin into a MoE model too.
+EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router")
+EXPERTS_ONLY = tuple(f"model.{name}" for name in EXPERTS_ONLY)
 SUMMARY = "whole steps side by side: the lane, its twin, and the mask-and-loop MoE"
 
 
@@ -32,11 +35,11 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{ours.plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     set_torch()
     here = machine.detect(ours.plan)
-    free = [word for word in words if not word.startswith("lane=")]
+    shared = [word for word in words if word.split("=")[0] not in ("lane", "balance", *EXPERTS_ONLY)]
     plans = {
         ours.plan.lane.name: ours.plan,
         "mask and loop": compose([*words, "kernels.backend=reference"]).plan,
-        ours.plan.lane.twin: compose([f"lane={ours.plan.lane.twin}", *free]).plan,
+        ours.plan.lane.twin: compose([f"lane={ours.plan.lane.twin}", *shared]).plan,
     }
     seconds = _interleaved({name: _session(plan, here) for name, plan in plans.items()}, int(rounds), here.device)
     rows = _rows(plans, seconds, here)
@@ -91,7 +94,7 @@ def _rows(plans: dict[str, Any], seconds: dict[str, list[float]], here) -> list[
         median = statistics.median(times)
         rate = plans[name].batch.tokens_per_step / median
         flops = count_plan(plans[name]).flops_per_token
-        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
+        quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [median] * 3
         rows.append({
             "name": name, "step_s": median, "quartiles_s": [quartiles[0], quartiles[2]], "tokens_per_second": rate,
             "mfu": rate * flops / here.matmul_peak_flops, "ratio": statistics.median(t / f for t, f in zip(times, first)),

@@ -8,6 +8,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import hydra
@@ -16,9 +17,9 @@ from omegaconf import DictConfig
 
 from harness.errors import UserError
 from harness.plan import lanes
+from harness.plan.compose import known_words
 
 QUIET = (
-    "hydra.sweep.dir=.",
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=none",
@@ -30,6 +31,7 @@ RECORD_LINE = "record: "
 def multirun(words: list[str]) -> int:
     """Runs every job, then prints one line each. Exit status 1 when any failed; the others still run."""
     lanes.register()
+    known_words(words, sweeps=True)
     outcomes: list[tuple[list[str], int, Path | None]] = []
 
     @hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")
@@ -40,8 +42,9 @@ def multirun(words: list[str]) -> int:
         outcomes.append((overrides, code, record))
         return json.loads(record.read_text())["metrics"]["val_bpb"] if record else float("inf")
 
-    sys.argv = ["harness speedrun", "--multirun", *words, *QUIET]
-    job()
+    with tempfile.TemporaryDirectory() as hydras:  # its multirun.yaml would make the tree dirty, and every job unranked
+        sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, f"hydra.sweep.dir={hydras}"]
+        job()
     _summary(outcomes)
     if not outcomes:
         raise UserError("no job ran", "check the sweep's values")

@@ -14,8 +14,8 @@ def set_environment() -> None:
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")  # else MKL picks its own thread count from call to call
     os.environ.setdefault("OMP_DYNAMIC", "FALSE")
     # how long a thread spins before it sleeps: libgomp's 300,000 starves the others when another program wants a core (a step
-    # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s with this)
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s at 10,000, which cost a tenth on a quiet machine; 50,000 did not)
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     # compiled code outlives a reboot, so that only the first run of a plan on a machine waits for the compiler
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 

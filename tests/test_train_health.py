@@ -154,4 +154,7 @@ def test_a_collapsing_router_stops_the_run_and_names_the_layer(tmp_path, capsys)
     assert micro.speedrun(tmp_path, "balance.rate=1e9", *bounds) == 3
     said = capsys.readouterr().err
     assert "stopped by health (collapse)" in said and "layer " in said
-    assert json.loads((micro.the_folder(tmp_path) / "stopped.json").read_text())["step"] == 4
+    run_folder = micro.the_folder(tmp_path)
+    assert json.loads((run_folder / "stopped.json").read_text())["step"] == 4
+    logged = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged if row["kind"] == "step"] == [1, 2, 3], "the steps that led to the stop are evidence"

@@ -95,23 +95,29 @@ class Loop:
 
     def _flush(self, window: bool) -> None:
         """Reads the pending steps off the device (on the clock: everything but validation and checkpoints is)."""
-        rows = []
-        for step, result in self.pending:
-            loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
-            self.monitor.see(step, loss, norms, counts)
-            norm = float(result.norms.norm())
-            self.window_counts = _added(self.window_counts, counts)
-            self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
-            rows.append({
-                "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
-                "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
-            })  # fmt: skip
+        rows: list[dict[str, Any]] = []
+        try:
+            for step, result in self.pending:
+                rows.append(self._read(step, result))
+        finally:  # a health stop leaves the steps that led to it in the log
+            if self.log:
+                self.log.append(rows)
         groups = self.pending[-1][1].groups
         self.pending = []
-        if self.log:
-            self.log.append(rows)
         if window:
             self._close_window(rows[-1]["loss"], groups)
+
+    def _read(self, step: int, result: StepResult) -> dict[str, Any]:
+        """Reads one step: extends the chain, adds to the window, judges. Errors: HealthStop."""
+        loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
+        norm = float(result.norms.norm())
+        self.monitor.see(step, loss, norms, counts)
+        self.window_counts = _added(self.window_counts, counts)
+        self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
+        return {
+            "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
+            "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
+        }  # fmt: skip
 
     def _close_window(self, loss: float, groups: dict[str, Any] | None) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step

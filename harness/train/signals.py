@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM end a run after the step in flight, with a checkpoint; a second one ends it at once."""
 
+import os
 import signal
 from types import FrameType
+
+NOTICE = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
 
 
 class Stop:
@@ -24,4 +27,4 @@ class Stop:
         if self.requested:
             raise KeyboardInterrupt
         self.requested, self.number = True, number
-        print("\nstopping after this step, with a checkpoint (again: at once) ...", flush=True)
+        os.write(1, NOTICE)  # print() is not safe inside a signal handler

@@ -47,7 +47,7 @@ def train(composed) -> int:
     set_torch()
     ranks = parallel.join()
     progress = Progress(quiet=not ranks.is_first)
-    here = machine.detect(composed.plan, ranks.world)
+    here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
     progress.say(starting_plan(composed, here, count_plan(composed.plan)))
     if ranks.is_first:
         prepare(composed.plan.track, progress.say)

@@ -1,8 +1,9 @@
 """Bits per byte of a byte model: sum of nats over scored targets / (ln 2 * number of them).
 
 Letters: N bytes, S sequence length, L MoE layers, E experts. Every byte but the very first is a target. Targets are cut into
-disjoint windows of S, each starting from the byte before it; the last one is short. Full batches have one static shape; what
-is left over runs outside the compiler. Sums are in fp64 and divided once.
+disjoint windows of S, each starting from the byte before it; the last one is short. Full batches run the very graph that
+training compiled (with gradients on, though none is taken: another mode would be another compilation); what is left over, and
+the shuffled control, run outside the compiler. Sums are in fp64 and divided once.
 """
 
 import math
@@ -37,7 +38,6 @@ class Score:
         return float(nats.sum()) / (NATS_PER_BIT * len(nats)) if len(nats) else None
 
 
-@torch.no_grad()
 def score(model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None) -> Score:
     """Scores `text_N` (uint8). `shuffle_seed`: gives every token of a batch the routing of another one, as a control."""
     assert len(text_N) > 1, "nothing to score"
@@ -52,19 +52,19 @@ def score(model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_see
     def run(start: int, sequences: int, size: int) -> None:
         stop = start + sequences * size
         inputs, targets = (tokens[start + i : stop + i].view(sequences, size).to(device) for i in (0, 1))
-        count = sequences * size
-        order = (
-            np.arange(count) if shuffle_seed is None else generator(shuffle_seed, "shuffled routing", start).permutation(count)
-        )
-        output = model(inputs, targets, torch.from_numpy(order).to(device))
-        nats.append(output.nats_BS.double().flatten())
+        count, order = sequences * size, None
+        if shuffle_seed is not None:
+            order = torch.from_numpy(generator(shuffle_seed, "shuffled routing", start).permutation(count)).to(device)
+        output = model(inputs, targets, order)
+        nats.append(output.nats_BS.detach().double().flatten())
         counts.append(output.count_LE)
         margins.append(output.margin_L * count)
 
     full = windows // per_batch * per_batch
-    for first in range(0, full, per_batch):
-        run(first * length, per_batch, length)
-    with torch.compiler.set_stance("force_eager"):
+    with torch.enable_grad(), torch.compiler.set_stance("default" if shuffle_seed is None else "force_eager"):
+        for first in range(0, full, per_batch):
+            run(first * length, per_batch, length)
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         if windows > full:
             run(full * length, windows - full, length)
         if rest := len(tokens) - 1 - windows * length:

@@ -121,8 +121,11 @@ def _check_sizes(plan: Plan) -> None:
         raise UserError(f"validation.steps={plan.validation.steps}", "choose steps of 1 or more")
     if m.vocab_size < 256 and plan.track.corpus == "sotu":
         raise UserError(f"model.vocab_size={m.vocab_size} for a track of bytes", "choose at least 256")
-    if plan.validation.batch_tokens < length:
-        raise UserError(f"validation.batch_tokens={plan.validation.batch_tokens}", f"choose at least one sequence of {length}")
+    if plan.validation.batch_tokens and plan.validation.batch_tokens < length:
+        raise UserError(
+            f"validation.batch_tokens={plan.validation.batch_tokens}",
+            f"choose at least one sequence of {length}, or 0 for the shape of training",
+        )
 
 
 def _check_ranges(plan: Plan) -> None:

@@ -89,7 +89,7 @@ class Budget:
 @dataclass
 class Validation:
     steps: list[int] = frozen([])  # the curve's steps; the last step is always scored
-    batch_tokens: int = 16384  # tokens per forward pass of scoring
+    batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
 
 
 @dataclass

@@ -149,7 +149,7 @@ class Loop:
     def validate(self, step: int) -> None:
         """Scores the slice, off the clock, and adds a point to the curve."""
         with self.clock.entry("validation_s"):
-            bpb = score(self.session.model, self.slice_N, self.plan.validation.batch_tokens).bpb()
+            bpb = score(self.session.model, self.slice_N, self.session.scoring_tokens).bpb()
         self.add_point(step, bpb)
 
     def add_point(self, step: int, slice_bpb: float) -> None:

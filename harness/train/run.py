@@ -209,8 +209,8 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
     """All of val once; its first bytes are the slice, so the curve's last point costs nothing more."""
     session, plan = loop.session, loop.plan
-    final = score(session.model, val_N, plan.validation.batch_tokens)
+    final = score(session.model, val_N, session.scoring_tokens)
     loop.add_point(plan.steps, final.bpb(len(loop.slice_N)))
     if not session.model.moe_layers:
         return final, None
-    return final, score(session.model, loop.slice_N, plan.validation.batch_tokens, SHUFFLE_SEED).bpb()
+    return final, score(session.model, loop.slice_N, session.scoring_tokens, SHUFFLE_SEED).bpb()

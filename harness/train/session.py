@@ -68,6 +68,11 @@ class Session:
                 block.compile(fullgraph=True, dynamic=False)
         self.model.head.compile(fullgraph=True, dynamic=False)
 
+    @property
+    def scoring_tokens(self) -> int:
+        """Tokens per forward pass of scoring: as planned, or those of a micro-batch."""
+        return self.plan.validation.batch_tokens or self.micro_sequences * self.plan.model.sequence_length
+
     def _micro_sequences(self) -> int:
         share, length = self.batches.sequences_per_step // self.ranks.world, self.plan.model.sequence_length
         wanted = self.plan.parallel.micro_batch_tokens // length or share

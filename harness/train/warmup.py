@@ -19,7 +19,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
     device, last = session.machine.device, session.plan.steps - 1
     with clock.entry("compile_s"):
         session.step(min(step, last), measured=True)
-        score(session.model, val_N[: session.plan.validation.batch_tokens + 1], session.plan.validation.batch_tokens)
+        score(session.model, val_N[: session.scoring_tokens + 1], session.scoring_tokens)
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):

@@ -20,7 +20,7 @@ help: $(STAMP)
 
 setup: $(STAMP)
 
-$(STAMP): $(LOCK)
+$(STAMP):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOCK)

@@ -1,6 +1,7 @@
 """`python -m harness <verb> ...`: the verb is taken off, the rest belongs to it."""
 
 import importlib
+import os
 import sys
 
 from harness.errors import UserError, nearest
@@ -29,6 +30,9 @@ def main(words: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted; the last checkpoint stands, the same command goes on from it", file=sys.stderr)
         return 130

@@ -12,8 +12,7 @@ from harness.model.product import product
 from harness.model.router import ROUTERS, Routing
 from harness.plan.schema import Model
 from kernels import Arithmetic, moe_mlp
-
-PRE_ACTIVATIONS = {"relu2": 1, "swiglu": 2}  # G / F
+from kernels.activation import ACTIVATIONS
 
 
 def activate(h: Tensor, activation: str) -> Tensor:
@@ -27,7 +26,7 @@ class Dense(nn.Module):
     def __init__(self, model: Model, width: int, arithmetic: Arithmetic):
         super().__init__()
         self.activation, self.arithmetic = model.activation, arithmetic
-        self.up = nn.Parameter(torch.empty(model.width, width * PRE_ACTIVATIONS[model.activation]))
+        self.up = nn.Parameter(torch.empty(model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(width, model.width))
 
     def forward(self, x_TD: Tensor, token_T: Tensor, shuffle_T: Tensor | None) -> tuple[Tensor, Routing | None]:
@@ -41,7 +40,7 @@ class Experts(nn.Module):
         self.activation, self.arithmetic, self.backend = model.activation, arithmetic, backend
         shape = (model.num_experts, model.width, model.expert_width)
         self.router = ROUTERS[model.router](model)
-        self.up = nn.Parameter(torch.empty(*shape[:2], shape[2] * PRE_ACTIVATIONS[model.activation]))
+        self.up = nn.Parameter(torch.empty(*shape[:2], shape[2] * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
         shared_width = model.shared_experts * model.expert_width
         self.shared = Dense(model, shared_width, arithmetic) if shared_width else None

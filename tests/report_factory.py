@@ -1,5 +1,10 @@
-"""Synthetic run folders for the tests of harness/report: plausible numbers, written as a finished run writes them."""
+"""Synthetic run folders for the tests of harness/report: plausible numbers, written as a finished run writes them.
 
+They pass `harness.report.integrity.check`. `edit_record` signs what it changed, as a forger would; `sign=False` leaves the
+hashes as they were, as an accident would.
+"""
+
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,6 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from harness.plan.fingerprint import stored_plan_hash
+from harness.record.record import content_hash
+
 LINES = {
     "xz_alone": {"label": "xz alone", "slice": 2.2092, "val": 2.1385},
     "xz_given_train": {"label": "xz given train", "slice": 1.6624, "val": 1.7128},
@@ -15,6 +23,7 @@ LINES = {
     "ngram7": {"label": "7-gram", "slice": 1.4086, "val": 1.4986},
 }
 TOKENS_PER_STEP = 4096
+TRAIN_BYTES, VAL_BYTES = 11123664, 1062581
 
 
 def write_run(
@@ -41,26 +50,57 @@ def write_run(
         if step % window == 0 or step == steps:
             rows.append({
                 "kind": "window", "step": step, "tokens": tokens, "train_s": train_s, "tokens_per_second": 4096 / step_s,
-                "mfu": 0.08, "chain": "ab" * 32, "counts": _counts(random, moe_layers, experts, top_k, step, dead),
+                "mfu": 0.08, "chain": "cd" * 32,
+                "counts": _counts(random, moe_layers, experts, top_k, step, dead, (step - 1) % window + 1),
                 "bias_range": [0.1] * moe_layers, "groups": _groups(random, step / steps, bool(experts)),
             })  # fmt: skip
         if step in validations or step == steps:
             point = {"step": step, "tokens": tokens, "train_s": train_s, "slice_bpb": slice_bpb(step)}
             curve.append(point)
             rows.append({"kind": "validation", **point})
-    record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
     plan = {
-        "lane": {"name": lane, "twin": twin}, "track": {"name": "tiny", "slice_bytes": 262144},
+        "lane": {"name": lane, "twin": twin},
+        "track": {"name": "tiny", "train_bytes": TRAIN_BYTES, "train_sha256": "33" * 32, "val_bytes": VAL_BYTES,
+                  "val_sha256": "73" * 32, "slice_bytes": 262144, "lines": LINES, "target": "xz_given_train"},
+        "batch": {"tokens_per_step": TOKENS_PER_STEP}, "budget": {"tokens": steps * TOKENS_PER_STEP},
+        "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons),
         "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
                   "leading_dense_layers": leading_dense_layers},
     }  # fmt: skip
+    record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
+    record["plan_hash"] = stored_plan_hash(plan)
+    targets, counts = VAL_BYTES - 1, [[]]
+    if experts:
+        counts = [[1000 + i for i in range(experts)]] * moe_layers
+        if dead:
+            counts[0] = counts[0][:-dead] + [0] * dead
+        record["router_health"] = _health(counts)
+    nats = record["metrics"]["val_bpb"] * math.log(2) * targets
+    scores = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing", "scored_bytes")
+    rows.append({"kind": "final", "step": steps, "nats": nats, "targets": targets, "counts": counts,
+                 **{key: record["metrics"][key] for key in scores}})  # fmt: skip
+    identity = {"plan_hash": record["plan_hash"], "seed": seed, "hardware_class": hardware_class}
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "plan.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plan)))
+    (folder / "identity.json").write_text(json.dumps(identity))
     (folder / "record.json").write_text(json.dumps(record, indent=1))
+    sign(folder)
     return folder
 
 
-def edit_record(folder: Path, **changes: Any) -> None:
+def sign(folder: Path) -> None:
+    """Recomputes every hash of the record over the files as they are."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text())
+    for name in ("plan.yaml", "identity.json", "metrics.jsonl"):
+        content = (folder / name).read_bytes() if (folder / name).exists() else b""
+        record["artifacts"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    record["artifacts"]["weights.safetensors"] = {"sha256": "ee" * 32, "bytes": 21_000_000}
+    record["content_sha256"] = content_hash(record)
+    path.write_text(json.dumps(record, indent=1))
+
+
+def edit_record(folder: Path, sign: bool = True, **changes: Any) -> None:
     """Sets dotted keys of record.json, `__` standing for the dot."""
     path = folder / "record.json"
     record = json.loads(path.read_text())
@@ -70,11 +110,15 @@ def edit_record(folder: Path, **changes: Any) -> None:
         for parent in parents:
             node = node[parent]
         node[leaf] = value
+    if sign:
+        record["content_sha256"] = content_hash(record)
     path.write_text(json.dumps(record))
 
 
-def _counts(random: np.random.Generator, layers: int, experts: int, top_k: int, step: int, dead: int) -> list[list[int]]:
-    """A router that starts uneven and is balanced with time; deeper layers later."""
+def _counts(
+    random: np.random.Generator, layers: int, experts: int, top_k: int, step: int, dead: int, window: int
+) -> list[list[int]]:
+    """Counts of a window of `window` steps. A router that starts uneven and is balanced with time; deeper layers later."""
     counts = []
     for layer in range(layers):
         unevenness = 0.08 + 0.9 * math.exp(-step / (40 + 25 * layer))
@@ -83,8 +127,29 @@ def _counts(random: np.random.Generator, layers: int, experts: int, top_k: int, 
             share[-dead:] = 0
         for _ in range(20):  # an expert is in a top-k set at most once
             share = np.minimum(share / share.sum(), 1 / top_k)
-        counts.append(np.round(share / share.sum() * 16 * TOKENS_PER_STEP * top_k).astype(int).tolist())
+        total = window * TOKENS_PER_STEP * top_k
+        rounded = np.floor(share / share.sum() * total).astype(int)
+        rounded[: total - rounded.sum()] += 1  # what flooring left over, and every window sums to its assignments
+        counts.append(rounded.tolist())
     return counts
+
+
+def _health(counts: list[list[int]]) -> dict[str, Any]:
+    """As harness/evaluate/router_health.py derives it, in plain Python."""
+    layers = []
+    for i, of_layer in enumerate(counts):
+        shares = [count / sum(of_layer) for count in of_layer]
+        entropy = -sum(share * math.log(share) for share in shares if share)
+        layers.append({
+            "layer": i, "entropy": entropy, "entropy_ratio": entropy / math.log(len(of_layer)),
+            "effective_experts": math.exp(entropy), "cv_percent": 22.0, "max_load_percent": 100 * max(shares),
+            "active": sum(c > 0 for c in of_layer), "dead": sum(c == 0 for c in of_layer), "balance": 0.5, "margin": 0.02,
+            "bias_range": 0.1,
+        })  # fmt: skip
+    return {
+        "layers": layers, "worst_entropy_ratio": min(layer["entropy_ratio"] for layer in layers),
+        "dead": sum(layer["dead"] for layer in layers), "max_load_percent": max(layer["max_load_percent"] for layer in layers),
+    }  # fmt: skip
 
 
 def _groups(random: np.random.Generator, done: float, moe: bool) -> dict[str, dict[str, float]]:
@@ -110,35 +175,28 @@ def _record(
         share = (a["slice_bpb"] - target) / (a["slice_bpb"] - b["slice_bpb"])
         at = {x: a[x] + share * (b[x] - a[x]) for x in at}
     train_s = last["train_s"]
-    health = None
-    if experts:
-        by_layer = [
-            {"layer": i, "entropy": 0.991 * math.log(experts), "entropy_ratio": 0.991, "effective_experts": 0.97 * experts,
-             "cv_percent": 22.0, "max_load_percent": 9.8, "active": experts, "dead": 0, "balance": 0.5, "margin": 0.02,
-             "bias_range": 0.1}
-            for i in range(layers)
-        ]  # fmt: skip
-        health = {"layers": by_layer, "worst_entropy_ratio": 0.991, "dead": dead, "max_load_percent": 9.8}
     return {
         "schema_version": 1, "lane": lane, "track": "tiny", "seed": seed, "ranked": not reasons,
         "unranked_reasons": list(reasons), "resumes": 0, "fork": None, "plan_hash": "3f9c1a2e" * 8, "lane_hash": "aa" * 32,
         "recipe_hash": "bb" * 32, "hardware_class": hardware_class,
         "hardware": {"device": "cpu", "threads": 2, "isa": "amx_bf16", "compute": "bf16", "matmul_peak_flops": 2.5e12},
         "precision": {"format": "bf16", "execution": "native"},
-        "data": {"train_sha256": "33" * 32, "val_sha256": "73" * 32, "train_bytes": 11123664, "val_bytes": 1062581},
+        "data": {"train_sha256": "33" * 32, "val_sha256": "73" * 32, "train_bytes": TRAIN_BYTES, "val_bytes": VAL_BYTES},
         "metrics": {
             "val_bpb": last["slice_bpb"] + 0.0591, "slice_bpb": last["slice_bpb"], "val_bpb_clean": last["slice_bpb"] + 0.0777,
             "slice_bpb_shuffled_routing": last["slice_bpb"] + 0.4 if experts else None,
             "target": {"line": "xz_given_train", "slice_bpb": target}, "target_reached": bool(crossed),
             "time_to_target_s": at["train_s"], "tokens_to_target": at["tokens"], "curve": curve, "tokens": last["tokens"],
-            "tokens_per_second": 4096 / step_s, "step_s": step_s, "mfu": 0.08,
+            "tokens_per_second": 4096 / step_s, "step_s": step_s, "mfu": 4096 / step_s * 14000000 / 2.5e12,
+            "scored_bytes": VAL_BYTES,
             "partial": any("partial" in reason for reason in reasons),
             "peak_memory_bytes": 966367641,
         },
         "clock": {"train_s": train_s, "compile_s": 0.0, "warmup_s": 2.0, "validation_s": 12.0, "checkpoint_s": 1.5,
                   "final_evaluation_s": 21.0, "other_s": 3.5, "wall_s": train_s + 40.0},
-        "router_health": health,
+        "router_health": None,
         "counts": {"params_total": 5390000, "params_active": 2240000, "flops_per_token": 14000000},
         "determinism": {"chain": "cd" * 32, "weights": "ef" * 32}, "lines": LINES,
-        "provenance": {"finished_at": finished_at}, "artifacts": {},
+        "provenance": {"commit": "c0" * 20, "dirty": False, "started_at": finished_at, "finished_at": finished_at},
+        "artifacts": {},
     }  # fmt: skip

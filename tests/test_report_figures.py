@@ -14,7 +14,7 @@ from harness.report import style
 from harness.report.figure_bpb import draw_bpb, spread
 from harness.report.figure_router import load_statistics
 from harness.report.figures import draw_all
-from harness.report.load import load_run
+from harness.report.run_data import load_run
 
 MOE = ["bpb.png", "router_health.png", "expert_load.png", "updates.png"]
 CASES = {
@@ -156,7 +156,8 @@ def test_a_partial_run_is_labelled_and_has_no_classical_lines(tmp_path, monkeypa
 
 def test_the_caption_names_seed_n_class_plan_and_protocol(moe, monkeypatch):
     text = words(bpb_figure(monkeypatch, moe, None))
-    for part in ("seed 1 (n = 1)", "cpu-amx_bf16-2t", "plan 3f9c1a2e", "Track tiny, bf16", "first 262,144 bytes of val"):
+    plan = load_run(moe).record["plan_hash"][:8]
+    for part in ("seed 1 (n = 1)", "cpu-amx_bf16-2t", f"plan {plan}", "Track tiny, bf16", "first 262,144 bytes of val"):
         assert part in text
 
 

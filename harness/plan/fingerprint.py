@@ -30,7 +30,15 @@ def flat(plan: Plan, keep: Any = lambda key: True) -> dict[str, Any]:
 
 def plan_hash(plan: Plan) -> str:
     """sha256 over the canonical JSON of every key that can change bits."""
-    hashed = flat(plan, lambda key: key not in UNHASHED)
+    return _sha256(flat(plan, lambda key: key not in UNHASHED))
+
+
+def stored_plan_hash(stored: dict[str, Any]) -> str:
+    """The hash that a plan read from plan.yaml was given, whatever keys the schema has gained since."""
+    return _sha256({key: value for key, value in _flatten(stored).items() if key not in UNHASHED})
+
+
+def _sha256(hashed: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

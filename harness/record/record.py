@@ -1,5 +1,6 @@
 """The record: what a run claims, derived from raw numbers that stand beside it. `record.json` is written once, atomically."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,19 @@ def unranked_reasons(
     return reasons
 
 
+def content_hash(record: dict[str, Any]) -> str:
+    """sha256 over the canonical JSON of everything in the record but this hash itself; finds an edited figure."""
+    content = {key: value for key, value in record.items() if key != "content_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def write(folder: RunFolder, record: dict[str, Any]) -> Path:
-    """Adds the hashes of the evidence and writes record.json; its presence marks the run as finished."""
+    """Adds the hashes of the evidence and of itself, and writes record.json; its presence marks the run as finished."""
     record["artifacts"] = {
         name: {"sha256": file_sha256(folder.path / name), "bytes": (folder.path / name).stat().st_size}
         for name in EVIDENCE
         if (folder.path / name).exists()
     }
+    record["content_sha256"] = content_hash(record)
     folder.write("record.json", json.dumps(record, indent=1, allow_nan=False))
     return folder.path / "record.json"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from harness.report import style
-from harness.report.load import RunData
+from harness.report.run_data import RunData
 
 LABEL_GAP = 0.058  # of the panel's height: one line of text
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from harness.report import style
-from harness.report.load import RunData
+from harness.report.run_data import RunData
 
 SORT_ABOVE = 64  # more experts than this are drawn sorted by load: ids would not be readable
 

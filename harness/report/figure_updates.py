@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from harness.report import style
-from harness.report.load import RunData
+from harness.report.run_data import RunData
 
 
 def draw_updates(run: RunData, path: Path) -> Path:

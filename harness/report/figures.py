@@ -5,7 +5,7 @@ from pathlib import Path
 from harness.report.figure_bpb import draw_bpb
 from harness.report.figure_router import draw_expert_load, draw_router_health
 from harness.report.figure_updates import draw_updates
-from harness.report.load import load_run
+from harness.report.run_data import load_run
 from harness.report.style import styled
 
 

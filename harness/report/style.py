@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from harness.report.load import RunData
+from harness.report.run_data import RunData
 
 WIDTH_IN, DPI = 8.0, 200
 CAPTION_PT, CAPTION_LINE_IN, CAPTION_CHARS = 8, 0.155, 136

@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.report.load import read_record
+from harness.report.run_data import read_record
 
 HEADER = ("lane", "n", "to target, s", "slice", "all val", "tokens/s", "MFU", "worst entropy", "dead", "max load")
 

@@ -2,7 +2,7 @@
 
 from textwrap import wrap
 
-from harness.report.load import RunData
+from harness.report.run_data import RunData
 
 COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
 INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table

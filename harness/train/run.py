@@ -156,15 +156,20 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
         with writing(folder.path / "weights.safetensors"):
             save_file(tensors, folder.path / "weights.safetensors")
-    health = router_health(
-        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
-    )
-    loop.log.position  # noqa: B018  syncs the file before it is hashed
     scores = {
         "val_bpb": final.bpb(),
         "val_bpb_clean": final.bpb_where(clean_N),
         "slice_bpb_shuffled_routing": shuffled,
         "scored_bytes": len(val_N),
+    }
+    nats, targets = float(final.nats_N.sum()), len(final.nats_N)
+    counts_LE = final.count_LE.tolist()
+    loop.log.append([{"kind": "final", "step": plan.steps, "nats": nats, "targets": targets, "counts": counts_LE, **scores}])
+    health = router_health(
+        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
+    )
+    loop.log.position  # noqa: B018  syncs the file before it is hashed
+    scores |= {
         "partial": composed.partial,
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
     }

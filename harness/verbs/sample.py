@@ -37,7 +37,7 @@ def load_model(run: Path):
 
     from harness.data.artifact import file_sha256
     from harness.plan.stored import read_plan
-    from harness.report.load import read_record
+    from harness.report.run_data import read_record
     from harness.train.session import build_model
 
     record, weights = read_record(run), run / "weights.safetensors"

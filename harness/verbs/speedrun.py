@@ -78,7 +78,7 @@ def train(composed) -> int:
 def finish(path) -> None:
     """Table, figures, and the last line."""
     from harness.report.figures import draw_all
-    from harness.report.load import best_record, load_run
+    from harness.report.run_data import best_record, load_run
     from harness.report.table import end_table
 
     done = load_run(path.parent)

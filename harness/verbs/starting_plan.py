@@ -4,7 +4,7 @@ from harness.errors import UserError
 from harness.model.counts import Counts
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
-from harness.report.load import best_record, read_record
+from harness.report.run_data import best_record, read_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.progress import duration

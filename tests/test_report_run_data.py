@@ -8,7 +8,7 @@ import pytest
 from report_factory import TOKENS_PER_STEP, edit_record, write_run
 
 from harness.errors import UserError
-from harness.report.load import best_record, load_run, read_record
+from harness.report.run_data import best_record, load_run, read_record
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def swap_first_lines(path):
         (lambda f: (f / "record.json").write_bytes(b"\xff\xfe\x00{"), "record.json is truncated or corrupt"),
         (lambda f: (f / "record.json").write_text("[]"), "no schema_version"),
         (lambda f: (f / "plan.yaml").write_text("lane: {name: [tiny"), "plan.yaml is truncated or corrupt"),
-        (lambda f: (f / "plan.yaml").write_text(""), "plan.yaml is corrupt: lane.twin is missing"),
+        (lambda f: (f / "plan.yaml").write_text(""), "plan.yaml is corrupt: lane.name is missing"),
         (lambda f: cut(f / "metrics.jsonl", 2000), "truncated: its last line is cut off"),
         (lambda f: (f / "metrics.jsonl").write_text('{"kind": "st\n' * 3), "corrupt in line 1"),
         (lambda f: (f / "metrics.jsonl").write_text(""), "metrics.jsonl is incomplete"),

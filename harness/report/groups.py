@@ -1,0 +1,132 @@
+"""Runs that are seeds of one thing: a group is what a leaderboard row, a comparison and a gate speak of.
+
+Runs belong together when lane, plan hash, hardware class and protocol are the same. Commits may differ within a group (a
+README fix changes none of the bits); the group says how many there are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.report.run_data import RunData, load_run
+from harness.report.statistics import Sample
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs in seed order, at least one. No two share a seed: of several the newest stands."""
+
+    runs: tuple[RunData, ...]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The record of the lowest seed, for what all runs of a group share."""
+        return self.runs[0].record
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return self.runs[0].plan
+
+    @property
+    def lane(self) -> str:
+        return self.first["lane"]
+
+    @property
+    def track(self) -> str:
+        return self.first["track"]
+
+    @property
+    def hardware_class(self) -> str:
+        return self.first["hardware_class"]
+
+    @property
+    def plan_hash(self) -> str:
+        return self.first["plan_hash"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.record["seed"] for run in self.runs)
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    @property
+    def ranked(self) -> bool:
+        return all(run.record["ranked"] for run in self.runs)
+
+    @property
+    def why_unranked(self) -> str | None:
+        """The reasons of its runs in one line, each once."""
+        return "; ".join(sorted({run.why_unranked for run in self.runs if run.why_unranked})) or None
+
+    @property
+    def emulated(self) -> bool:
+        return self.first["precision"]["execution"] == "emulated"
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return tuple(sorted({str(run.record.get("provenance", {}).get("commit", "unknown")) for run in self.runs}))
+
+    @property
+    def finished_at(self) -> str:
+        """ISO 8601 of the last run: when the group was complete. Empty where no run says."""
+        return max(str(run.record.get("provenance", {}).get("finished_at", "")) for run in self.runs)
+
+    def sample(self, key: str) -> Sample:
+        """A figure of `metrics` over the seeds, such as "val_bpb"; every run must have it."""
+        return Sample.of([run.record["metrics"][key] for run in self.runs])
+
+    def to_target(self) -> Sample | None:
+        """Seconds to target; None unless every seed reached it on a clock."""
+        seconds = [run.record["metrics"]["time_to_target_s"] for run in self.runs]
+        return None if None in seconds else Sample.of(seconds)
+
+
+def protocol(run: RunData) -> tuple[Any, ...]:
+    """What must match for bits per byte to share an axis: track, data, and how much of val was scored."""
+    record = run.record
+    scored = "part" if run.is_partial else "all"
+    return (record["track"], record["data"]["train_sha256"], record["data"]["val_sha256"], scored)
+
+
+@dataclass
+class Found:
+    """Groups in order of track, hardware class, lane, plan; `problems` has one sentence a record that was skipped."""
+
+    groups: list[Group] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ranked(self) -> list[Group]:
+        return [group for group in self.groups if group.ranked]
+
+
+def find_groups(folders: Iterable[str | Path]) -> Found:
+    """Every finished run below `folders`, grouped. Ranked and unranked runs never share a group.
+
+    A record that cannot be read is named in `problems` and skipped.
+    """
+    found, runs = Found(), {}
+    for path in sorted(
+        {path.parent.resolve(): path.parent for top in folders for path in Path(top).rglob("record.json")}.values()
+    ):
+        try:
+            run = load_run(path)
+        except UserError as error:
+            found.problems.append(error.problem)
+            continue
+        r = run.record
+        key = (r["track"], r["hardware_class"], r["lane"], not r["ranked"], r["plan_hash"], protocol(run))
+        by_seed = runs.setdefault(key, {})
+        if r["seed"] not in by_seed or _finished(by_seed[r["seed"]]) < _finished(run):
+            by_seed[r["seed"]] = run
+    for key in sorted(runs, key=str):
+        found.groups.append(Group(tuple(runs[key][seed] for seed in sorted(runs[key]))))
+    return found
+
+
+def _finished(run: RunData) -> str:
+    return str(run.record.get("provenance", {}).get("finished_at", ""))

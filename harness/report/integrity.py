@@ -1,0 +1,198 @@
+"""Is the evidence of a record whole and consistent? Files against hashes, derived numbers against the raw ones they rest on.
+
+This finds accidental and partial edits: one figure changed, a line of metrics.jsonl removed, a plan exchanged, protocols
+mixed. It cannot find a forgery whose author recomputed every hash; only re-execution does (`python -m harness verify`).
+What no raw number in the folder can confirm is listed in `ONLY_BY_RE_EXECUTION`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.plan.fingerprint import stored_plan_hash
+from harness.record.record import EVIDENCE, content_hash, to_target
+from harness.report.run_data import RunData
+
+ONLY_BY_RE_EXECUTION = (
+    "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
+    "the scores of the final evaluation beyond the slice's curve",
+    "seconds, peak memory and the machine's measured peaks",
+)
+OPTIONAL_FILES = ("weights.safetensors",)  # large: results/ keeps its hash, not the file
+SUMS_TO_S = 0.01  # the ledger's entries against wall time
+
+
+def check(run: RunData) -> list[str]:
+    """One sentence for each thing that does not hold; empty when the evidence is whole."""
+    return [*_files(run), *_identity(run), *_curve(run), *_rates(run), *_steps(run), *_scores(run), *_health(run)]
+
+
+def _differs(name: str, stated: Any, derived: Any, source: str) -> Iterator[str]:
+    same = (
+        math.isclose(stated, derived, rel_tol=1e-9)
+        if isinstance(stated, float) and isinstance(derived, (int, float))
+        else (stated == derived)
+    )
+    if not same:
+        yield f"{name} is {stated!r}, {source} gives {derived!r}"
+
+
+def _files(run: RunData) -> Iterator[str]:
+    stated = run.record.get("content_sha256")
+    if stated is None:
+        yield "record.json carries no content_sha256: it was written by an older harness or stripped"
+    elif stated != content_hash(run.record):
+        yield "record.json was changed after it was written: its content_sha256 does not match its content"
+    artifacts = run.record.get("artifacts", {})
+    for name in EVIDENCE:
+        if name not in artifacts:
+            yield f"record.json states no hash of {name}"
+            continue
+        path = run.folder / name
+        if not path.exists():
+            if name not in OPTIONAL_FILES:
+                yield f"{name} is missing"
+        elif _sha256(path) != artifacts[name]["sha256"]:
+            yield f"{name} was changed after the record was written: its sha256 is not the recorded one"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(run: RunData) -> Iterator[str]:
+    """Record, plan and identity speak of one run."""
+    record, plan = run.record, run.plan
+    yield from _differs("plan_hash", record["plan_hash"], stored_plan_hash(plan), "plan.yaml")
+    yield from _differs("lane", record["lane"], plan["lane"]["name"], "plan.yaml")
+    yield from _differs("track", record["track"], plan["track"]["name"], "plan.yaml")
+    yield from _differs("seed", record["seed"], plan["seed"], "plan.yaml")
+    yield from _differs("lines", record["lines"], plan["track"]["lines"], "the track in plan.yaml")
+    for part in ("train", "val"):
+        for key in (f"{part}_sha256", f"{part}_bytes"):
+            yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
+    reasons = record["unranked_reasons"]
+    if record["ranked"] == bool(reasons):
+        yield f"ranked is {record['ranked']}, with {len(reasons)} reasons against it"
+    if record["ranked"] and (record["resumes"] or record["fork"] or plan["unranked"] or record["provenance"]["dirty"]):
+        yield "ranked is True, although the run was resumed, forked, declared unranked, or made from a dirty tree"
+    path = run.folder / "identity.json"
+    try:
+        identity = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError:
+        yield "identity.json is truncated or corrupt"
+        return
+    for key in ("plan_hash", "seed", "hardware_class"):
+        if key in identity:
+            yield from _differs(key, record[key], identity[key], "identity.json")
+
+
+def _curve(run: RunData) -> Iterator[str]:
+    """The curve is the validation rows at the planned steps, and the target follows from it."""
+    metrics, plan = run.record["metrics"], run.plan
+    rows = [{key: row[key] for key in ("step", "tokens", "train_s", "slice_bpb")} for row in run.validations]
+    if metrics["curve"] != rows:
+        yield f"metrics.curve is not the {len(rows)} validation rows of metrics.jsonl"
+    planned = sorted({*(s for s in plan["validation"]["steps"] if s < _last_step(run)), _last_step(run)})
+    if [row["step"] for row in rows] != planned:
+        yield f"protocol: validated at steps {[row['step'] for row in rows]}, the plan says {planned}"
+    target = plan["track"]["lines"][plan["track"]["target"]]["slice"]
+    yield from _differs("metrics.target.slice_bpb", metrics["target"]["slice_bpb"], target, "the track in plan.yaml")
+    yield from _differs("metrics.slice_bpb", metrics["slice_bpb"], metrics["curve"][-1]["slice_bpb"], "the curve's last point")
+    crossing = to_target(metrics["curve"], target, "train_s")
+    yield from _differs("metrics.target_reached", metrics["target_reached"], crossing is not None, "the curve")
+    yield from _differs("metrics.time_to_target_s", metrics["time_to_target_s"], crossing, "the curve")
+    tokens = to_target(metrics["curve"], target, "tokens")
+    yield from _differs("metrics.tokens_to_target", metrics["tokens_to_target"], tokens, "the curve")
+
+
+def _last_step(run: RunData) -> int:
+    return run.plan["budget"]["tokens"] // run.plan["batch"]["tokens_per_step"]
+
+
+def _rates(run: RunData) -> Iterator[str]:
+    metrics, clock, record = run.record["metrics"], run.record["clock"], run.record
+    rate = metrics["tokens"] / clock["train_s"] if clock["train_s"] else 0.0
+    yield from _differs("metrics.tokens_per_second", metrics["tokens_per_second"], rate, "tokens / clock.train_s")
+    per_step = run.plan["batch"]["tokens_per_step"]
+    yield from _differs("metrics.step_s", metrics["step_s"], per_step / rate if rate else 0.0, "tokens_per_second")
+    mfu = rate * record["counts"]["flops_per_token"] / record["hardware"]["matmul_peak_flops"]
+    yield from _differs("metrics.mfu", metrics["mfu"], mfu, "tokens/s x FLOP per token / matmul peak")
+    spent = sum(seconds for name, seconds in clock.items() if name != "wall_s")
+    if abs(spent - clock["wall_s"]) > SUMS_TO_S:
+        yield f"clock: its entries sum to {spent:.2f} s, wall_s is {clock['wall_s']:.2f} s"
+    times = [row["train_s"] for row in (*run.windows, *run.validations)]
+    if times and max(times) > clock["train_s"] + SUMS_TO_S:
+        yield f"clock.train_s is {clock['train_s']:.2f} s, metrics.jsonl reaches {max(times):.2f} s"
+    if any(b["train_s"] <= a["train_s"] for a, b in zip(run.windows, run.windows[1:])):
+        yield "metrics.jsonl: the clock of its windows does not rise"
+
+
+def _steps(run: RunData) -> Iterator[str]:
+    """Every step is there once, and the windows' chain ends where the record's does."""
+    per_step, last = run.plan["batch"]["tokens_per_step"], _last_step(run)
+    steps = [row["step"] for row in run.steps]
+    if steps != list(range(1, last + 1)):
+        missing = sorted(set(range(1, last + 1)) - set(steps))
+        named = f"; missing: {', '.join(map(str, missing[:5]))}" if missing else ""
+        yield f"metrics.jsonl has {len(steps)} step rows, the plan {last} steps{named}"
+    for row in run.steps:
+        if row["tokens"] != row["step"] * per_step:
+            yield f"metrics.jsonl: step {row['step']} counts {row['tokens']:,} tokens instead of {row['step'] * per_step:,}"
+            break
+    yield from _differs("metrics.tokens", run.record["metrics"]["tokens"], last * per_step, "plan.yaml")
+    yield from _differs("determinism.chain", run.record["determinism"]["chain"], run.windows[-1]["chain"], "the last window")
+    before = 0
+    for window in run.windows:
+        expected = (window["step"] - before) * per_step * run.plan["model"]["top_k"]
+        sums = {sum(counts) for counts in window["counts"]}
+        if sums - {expected}:
+            yield f"metrics.jsonl: the window of step {window['step']} counts {sorted(sums)} rows a layer, not {expected}"
+            break
+        before = window["step"]
+
+
+def _scores(run: RunData) -> Iterator[str]:
+    """The final evaluation as metrics.jsonl logged it."""
+    metrics = run.record["metrics"]
+    if not metrics["partial"] and metrics["scored_bytes"] != run.plan["track"]["val_bytes"]:
+        scored, val = metrics["scored_bytes"], run.plan["track"]["val_bytes"]
+        yield f"protocol: {scored:,} bytes of val were scored, the track has {val:,}"
+    if run.final is None:
+        yield "metrics.jsonl has no row of the final evaluation"
+        return
+    for key in ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing", "scored_bytes"):
+        yield from _differs(f"metrics.{key}", metrics[key], run.final[key], "the final row of metrics.jsonl")
+    bits = run.final["nats"] / (math.log(2) * run.final["targets"])
+    yield from _differs("metrics.val_bpb", metrics["val_bpb"], bits, "nats over scored bytes")
+    if run.final["targets"] != metrics["scored_bytes"] - 1:
+        yield (
+            f"protocol: bits per byte divides by {run.final['targets']:,} bytes; of {metrics['scored_bytes']:,} scored bytes "
+            "all but the first are targets"
+        )
+
+
+def _health(run: RunData) -> Iterator[str]:
+    health, counts = run.record["router_health"], (run.final or {}).get("counts") or []
+    if not health or not counts:
+        return
+    layers = health["layers"]
+    yield from _differs("router_health.dead", health["dead"], sum(layer["dead"] for layer in layers), "its layers")
+    worst = min(layer["entropy_ratio"] for layer in layers)
+    yield from _differs("router_health.worst_entropy_ratio", health["worst_entropy_ratio"], worst, "its layers")
+    most = max(layer["max_load_percent"] for layer in layers)
+    yield from _differs("router_health.max_load_percent", health["max_load_percent"], most, "its layers")
+    for layer, of_layer in zip(layers, counts):
+        total = sum(of_layer)
+        shares = [count / total for count in of_layer]
+        name = f"router_health of layer {layer['layer']}"
+        yield from _differs(f"{name}: dead", layer["dead"], sum(count == 0 for count in of_layer), "the final counts")
+        if not math.isclose(layer["max_load_percent"], 100 * max(shares), rel_tol=1e-6):
+            yield f"{name}: max_load_percent is {layer['max_load_percent']:.4f}, the final counts give {100 * max(shares):.4f}"
+        entropy = -sum(share * math.log(share) for share in shares if share)
+        if not math.isclose(layer["entropy"], entropy, rel_tol=1e-6, abs_tol=1e-9):
+            yield f"{name}: entropy is {layer['entropy']:.6f}, the final counts give {entropy:.6f}"

@@ -1,7 +1,8 @@
 """Which runs are seeds of one thing."""
 
+from report_factory import edit_record, write_run
+
 from harness.report.groups import find_groups
-from tests.report_factory import edit_record, write_run
 
 
 def test_seeds_of_one_plan_and_machine_make_one_group(tmp_path):

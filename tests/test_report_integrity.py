@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from micro import finished_fixture  # noqa: F401
+from report_factory import edit_record, sign, write_run
 
 from harness.report.integrity import check
 from harness.report.run_data import load_run
-from tests.micro import finished_fixture  # noqa: F401
-from tests.report_factory import edit_record, sign, write_run
 
 
 @pytest.mark.parametrize("kind", ["moe", "dense"])

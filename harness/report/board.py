@@ -20,7 +20,8 @@ from harness.report.statistics import MIN_SEEDS, Test, below, welch
 
 @dataclass(frozen=True)
 class Twin:
-    """What stands beside a row: the best ranked group of the twin lane, of the row's hardware class where there is one."""
+    """What stands beside a row: the best ranked group of the twin lane, of the row's hardware class where there is one, and
+    of three seeds where there is one."""
 
     lane: str
     group: Group | None  # None where the twin has no ranked record under this protocol
@@ -177,9 +178,9 @@ def _twin(group: Group, timed: bool, same_board: list[Group], same_terms: list[G
     if not (here or elsewhere):
         return Twin(lane, None, False)
     if here:
-        return Twin(lane, min(here, key=lambda other: _place(other, timed)), timed)
+        return Twin(lane, min(here, key=lambda other: (other.n < MIN_SEEDS, _place(other, timed))), timed)
     of_class = [other for other in elsewhere if other.hardware_class == group.hardware_class]
-    return Twin(lane, min(of_class or elsewhere, key=lambda other: _place(other, False)), False)
+    return Twin(lane, min(of_class or elsewhere, key=lambda other: (other.n < MIN_SEEDS, _place(other, False))), False)
 
 
 def _history(groups: list[Group], timed: bool) -> tuple[Tenure, ...]:

@@ -102,7 +102,7 @@ def spread(sample: Sample, form: str) -> str:
 def recipe(group: Group) -> str:
     """What the command line turned beyond lane and seed, then the plan's hash: two plans of one lane differ in these."""
     words = group.first.get("provenance", {}).get("overrides", [])
-    turned = [str(word) for word in words if not str(word).startswith(LAUNCH_WORDS)]
+    turned = [str(word) for word in words if not str(word).startswith(LAUNCH_WORDS)] if isinstance(words, list) else []
     return " ".join([*turned, f"plan {group.plan_hash[:8]}"])
 
 

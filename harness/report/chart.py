@@ -13,10 +13,10 @@ from harness.report.figure_bpb import spread
 from harness.report.groups import Group
 from harness.report.style import magnitude
 
-WIDTH, HEIGHT, LOW = 490, 268, 190  # LOW: the height of the holders' steps
+WIDTH, HEIGHT, LOW = 500, 268, 190  # LOW: the height of the holders' steps
 LEFT, TOP, BOTTOM = 44, 22, 38
 LABEL_PX = 14  # one line of text
-LABELLED = 166  # right margin where lines are named, else BARE
+LABELLED = 176  # right margin where lines are named, else BARE
 BARE = 14
 
 

@@ -156,10 +156,11 @@ def load_run(folder: str | Path) -> RunData:
     model = plan["model"]
     moe_layers = model["layers"] - model["leading_dense_layers"] if model["num_experts"] else 0
     for window in windows:
-        if [len(c) for c in window["counts"]] != [model["num_experts"]] * moe_layers:
+        experts = [len(counts) if isinstance(counts, list) else 0 for counts in window["counts"]]
+        if experts != [model["num_experts"]] * moe_layers:
             raise UserError(
                 f"{path} does not belong to its plan: the window of step {window['step']} counts "
-                f"{[len(c) for c in window['counts']]} experts by layer, the plan {[model['num_experts']] * moe_layers}",
+                f"{experts} experts by layer, the plan {[model['num_experts']] * moe_layers}",
                 _restore(path),
             )
     return RunData(folder, record, plan, steps, windows, validations, rows["final"][-1] if rows["final"] else None)

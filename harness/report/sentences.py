@@ -35,22 +35,24 @@ def _against_holder(standing: Standing, board: Board) -> list[str]:
     if board.is_held_by(standing.group):
         return [f"Holder: this plan has held the record since {holder.since[:10]}."]
     test = compare(standing.group, holder.group, board.timed)
-    unit, form = _unit(standing.on_time and holder.on_time)
-    side = "less" if test.difference < 0 else "more"
-    amount = form.replace("+", "").format(abs(test.difference))
-    return [f"Holder: {amount} {unit} {side} than {holder.group.lane}{_judgement(test, form)}"]
+    amount, form = _amount(test, standing.on_time and holder.on_time)
+    return [f"Holder: {amount} than {holder.group.lane}{_judgement(test, form)}"]
 
 
 def about_tenure(tenure: Tenure) -> str:
     """How a holder compared with the one before."""
     if tenure.test is None:
         return "the first claim"
-    unit, form = _unit(tenure.on_time and tenure.against.to_target() is not None)
-    return f"{form.format(tenure.test.difference)} {unit} against {tenure.against.lane}{_judgement(tenure.test, form)}"
+    amount, form = _amount(tenure.test, tenure.on_time and tenure.against.to_target() is not None)
+    return f"{amount} than {tenure.against.lane}{_judgement(tenure.test, form)}"
 
 
-def _unit(seconds: bool) -> tuple[str, str]:
-    return ("s to target", "{:+,.1f}") if seconds else ("bits per byte of all of val", "{:+.4f}")
+def _amount(test: Test, seconds: bool) -> tuple[str, str]:
+    """How much less or more, with its unit, and the format of such figures."""
+    side = "less" if test.difference < 0 else "more"
+    if seconds:
+        return f"{abs(test.difference):,.1f} s {side} to target", "{:+,.1f}"
+    return f"{abs(test.difference):.4f} bits per byte {side} on all of val", "{:+.4f}"
 
 
 def _judgement(test: Test, form: str) -> str:

@@ -1,7 +1,7 @@
 """Finished runs as pandas frames, for notebooks. `run` is the run folder's path below the folder that was loaded.
 
-A record whose evidence does not hold is in the frames too, with `evidence_holds` false, so that one can look at it; ranking
-it is another matter. pandas is imported when frames are made: nothing else in the harness needs it.
+A record whose evidence does not hold is in `records` too, with `evidence_holds` false, so that one can look at it; its rows
+are not in the other frames. pandas is imported when frames are made: nothing else in the harness needs it.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,8 @@ def load_frames(folder: str | Path) -> Frames:
         doubts = integrity.check(run)
         problems += [f"{run.folder}: {doubt}" for doubt in doubts]
         records.append({"run": name, **_record_row(run), "evidence_holds": not doubts})
+        if doubts:
+            continue
         curves += [{"run": name, **point} for point in run.record["metrics"]["curve"]]
         steps += [(name, row["step"], row["loss"], row.get("grad_norm", np.nan)) for row in run.steps]
         counts += [pd.DataFrame({"run": name, **window}) for window in _windows(run)]

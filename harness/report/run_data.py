@@ -245,8 +245,9 @@ def _read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
             raise UserError(f"{path} is corrupt in line {number}: a row without a kind", _restore(path))
         if row["kind"] in rows:
             fields = ROW_FIELDS[row["kind"]]
-            if not all(isinstance(row.get(key, _MISSING), kind) for key, kind in fields.items()):
-                _check(row, fields, path, f"line {number}: ")
+            for key, kind in fields.items():
+                if not isinstance(row.get(key, _MISSING), kind):
+                    _check(row, fields, path, f"line {number}: ")
             rows[row["kind"]].append(row)
     return rows
 

@@ -17,7 +17,6 @@ from harness.plan.schema import Plan
 from harness.record.provenance import versions
 from kernels import Arithmetic
 
-
 GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
 
 

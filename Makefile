@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench prepare lanes show report sample prune test lint lock
+.PHONY: help setup speedrun plan prove bench prepare lanes show submit compare report sample prune test lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -50,6 +50,12 @@ show: $(STAMP)
 
 report: $(STAMP)
 	@$(HARNESS) report $(RUN) $(if $(OUT),--out $(OUT))
+
+submit: $(STAMP)
+	@$(HARNESS) submit $(RUN) $(SET)
+
+compare: $(STAMP)
+	@$(HARNESS) compare $(A) $(B) $(SET)
 
 sample: $(STAMP)
 	@$(HARNESS) sample $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)

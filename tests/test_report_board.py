@@ -146,9 +146,10 @@ def test_every_tested_sentence_carries_its_assumptions(tmp_path):
     seeds(tmp_path, "holder", lane="holder", step_s=0.2)
     seeds(tmp_path, "other", lane="other", step_s=0.3)
     (board,) = boards(tmp_path)
-    target, holder = about(board.standings[1], board)
+    target, holder, tuning = about(board.standings[1], board)
     assert target.endswith(f"{ASSUMES}.") and holder.endswith(f"{ASSUMES}.")
     assert "s more to target than holder" in holder and "not significant" in holder
+    assert tuning == "Tuning: not stated how many plans were tried for it."
 
 
 def test_one_seed_is_never_called_significant(tmp_path):

@@ -73,7 +73,7 @@ def test_every_link_leads_to_a_part_of_the_page_or_a_file_of_the_records(page, t
 
 def test_each_row_holds_its_twin_its_curves_its_seeds_and_its_plan(page):
     entries = page.split('<tbody class="entry">')[1:]
-    entries[-1], _ = entries[-1].split("</tbody>\n  </table>")  # what follows belongs to the board
+    entries[-1], _ = entries[-1].split('  </div>\n  <div class="charts">')  # what follows belongs to the board
     assert len(entries) == 2
     for entry, lane, twin in zip(entries, ("tiny-dense", "tiny-moe-16e"), ("tiny-moe-16e", "tiny-dense")):
         main, beside = re.findall(r'<span class="lane">(.*?)</span>', entry)

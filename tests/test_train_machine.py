@@ -34,6 +34,15 @@ def test_a_machine_whose_bf16_is_slow_emulates_it_in_fp32_as_a_class_of_its_own(
     assert slow.hardware_class != fast.hardware_class
 
 
+def test_a_peak_measured_again_only_rises(rates, monkeypatch):
+    rates(2e9, 223e9)
+    first = machine.detect(compose(micro.MOE).plan)
+    for measured, kept in ((150e9, 223e9), (240e9, 240e9)):
+        monkeypatch.setattr(machine, "_measure_gemm", lambda *_, measured=measured: measured)
+        again = first.measured_again()
+        assert again.matmul_peak_flops == kept and again.hardware_class == first.hardware_class
+
+
 def test_an_fp32_plan_is_native_everywhere(rates):
     rates(2e9, 223e9)
     found = machine.detect(compose([*micro.MOE, "precision.format=fp32"]).plan)

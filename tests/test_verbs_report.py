@@ -1,6 +1,7 @@
 """`python -m harness report`: what it writes, what it refuses, and that it is the same each time."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 from report_factory import edit_record, write_run
 
 from harness.__main__ import main
+from harness.report.claims import claim_name, record_sha256
+from harness.report.groups import find_groups
 
 
 @pytest.fixture(name="results", scope="module")
@@ -18,15 +21,8 @@ def results_fixture(tmp_path_factory) -> Path:
     top = tmp_path_factory.mktemp("sound") / "results"
     for seed in (1, 2, 3):
         write_run(top / "moe" / str(seed), seed=seed, offset=0.003 * seed, finished_at=f"2026-01-0{seed}T00:00:00Z")
-        write_run(
-            top / "dense" / str(seed),
-            lane="tiny-dense",
-            twin="tiny-moe-16e",
-            experts=0,
-            seed=seed,
-            offset=0.002 * seed,
-            step_s=0.2,
-        )
+        write_run(top / "dense" / str(seed), lane="tiny-dense", twin="tiny-moe-16e", experts=0, seed=seed,
+                  offset=0.002 * seed, step_s=0.2)  # fmt: skip
     write_run(top / "again", seed=9, reasons=("resumed 1 time",))
     return top
 
@@ -80,12 +76,32 @@ def test_what_is_wrong_is_named_and_the_rest_reported(results, tmp_path, capsys)
     assert "| **tiny-dense**<br>" in text and "n = 2: a claim takes 3 seeds" in text
 
 
+def test_a_claim_that_its_records_no_longer_bear_out_is_named(results, tmp_path, capsys):
+    top = tmp_path / "results"
+    for seed in (1, 2, 3):
+        write_run(top / "tiny-dense" / f"{seed}-plan", lane="tiny-dense", experts=0, seed=seed, offset=0.002 * seed)
+    (group,) = find_groups([top]).groups
+    claim = {
+        "schema_version": 1, "lane": "tiny-dense", "track": "tiny", "plan_hash": group.plan_hash,
+        "hardware_class": group.hardware_class, "seeds": [1, 2, 3], "stop_step": 384,
+        "records": {run.folder.name: record_sha256(run.folder) for run in group.runs},
+        "tuning_trials": {"found": 4, "declared": 2}, "failed_seeds": {}, "submissions": [], "replaced": [],
+    }  # fmt: skip
+    (top / "tiny-dense" / claim_name(group.plan_hash, group.hardware_class)).write_text(json.dumps(claim))
+    assert report(top, "--out", top) == 0
+    assert "Tuning: 4 other plans tried for it." in (top / "index.html").read_text()
+    shutil.rmtree(top / "tiny-dense/2-plan")
+    assert report(top, "--out", top) == 1
+    said, page = capsys.readouterr().err, (top / "index.html").read_text()
+    assert "seed 2 was dropped" in said and "seed 2 was dropped" in page
+
+
 def test_a_record_of_another_shape_does_not_stop_the_others(results, tmp_path, capsys):
     top = tmp_path / "results"
     shutil.copytree(results, top)
     edit_record(top / "moe/2", router_health__layers=[{}])
     assert report(top, "--out", top) == 1
-    assert "moe/2: its health are not in the shape of a record" in capsys.readouterr().err
+    assert "moe/2: its evidence of health is not in the shape of a record" in capsys.readouterr().err
     assert "**tiny-dense**" in (top / "LEADERBOARD.md").read_text()
 
 

@@ -18,7 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 def draw_board(board: Board, path: Path) -> Path:
     """Bits per byte of the slice against tokens and, unless the board is without seconds, against training seconds."""
     groups = [standing.group for standing in board.standings[:SHOWN]]
-    fig = style.framed(f"{board.track}: bits per byte of the best groups", _caption(board, groups), 4.0)
+    fig = style.plain_figure(f"{board.track}: bits per byte of the best groups", 4.0, _caption(board, groups))
     panels = fig.subplots(1, 2 if board.timed else 1, sharey=True, squeeze=False)[0]
     for ax, x in zip(panels, ("tokens", "train_s")):
         for line_id, line in board.lines.items():

@@ -22,7 +22,7 @@ def draw_holders(board: Board, path: Path) -> Path:
         f"Track {board.track}, hardware class {board.hardware_class}; a holder is the best claim by date: at least 3 seeds, "
         f"seconds to target where every seed reached it, else bits per byte of all of val; bars: sd over seeds."
     )
-    fig = style.framed(f"{board.track}: who held the record", caption, 3.0)
+    fig = style.plain_figure(f"{board.track}: who held the record", 3.0, caption)
     panels = fig.subplots(1, 2 if timed else 1, sharex=True, squeeze=False)[0]
     _steps(panels[0], board.history, lambda tenure: tenure.group.sample("val_bpb"), board)
     panels[0].set_ylabel("bits per byte of all of val")

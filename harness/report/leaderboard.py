@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.report import integrity
 from harness.report.board import Board, make_boards, mixed_protocols
+from harness.report.claims import check_claims
 from harness.report.groups import Group, group_runs, read_runs
 from harness.report.run_data import RunData
 
@@ -33,7 +34,7 @@ class Leaderboard:
         return list(dict.fromkeys(board.track for board in self.boards))
 
 
-def gather(folders: Iterable[str | Path]) -> Leaderboard:
+def gather(folders: Sequence[str | Path]) -> Leaderboard:
     """Reads every record below `folders` once. A record that is unreadable or whose evidence does not hold is not ranked."""
     unreadable: list[str] = []
     unsound: list[tuple[RunData, list[str]]] = []
@@ -54,7 +55,7 @@ def gather(folders: Iterable[str | Path]) -> Leaderboard:
         unranked=[group for group in groups if not group.ranked],
         unsound=unsound,
         unreadable=unreadable,
-        doubts=mixed_protocols(groups),
+        doubts=[*mixed_protocols(groups), *(doubt for folder in folders for doubt in check_claims(folder))],
         records=len(read),
         newest=max(read, default="")[:10],
     )

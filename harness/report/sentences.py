@@ -1,6 +1,8 @@
 """Statistics in sentences, each with the assumption it rests on."""
 
 from harness.report.board import Board, Standing, Tenure, compare
+from harness.report.claims import find_claim, trials
+from harness.report.groups import Group
 from harness.report.statistics import ALPHA, ASSUMES, LEVEL, MIN_SEEDS, Test
 
 HOW_RANKED = (
@@ -17,8 +19,8 @@ HOW_TESTED = (
 
 
 def about(standing: Standing, board: Board) -> list[str]:
-    """What the seeds of a row allow to be said: against the target, and against the holder of the record."""
-    return [_against_target(standing, board), *_against_holder(standing, board)]
+    """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
+    return [_against_target(standing, board), *_against_holder(standing, board), _tuning(standing.group)]
 
 
 def _against_target(standing: Standing, board: Board) -> str:
@@ -37,6 +39,12 @@ def _against_holder(standing: Standing, board: Board) -> list[str]:
     test = compare(standing.group, holder.group, board.timed)
     amount, form = _amount(test, standing.on_time and holder.on_time)
     return [f"Holder: {amount} than {holder.group.lane}{_judgement(test, form)}"]
+
+
+def _tuning(group: Group) -> str:
+    """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
+    tried = trials(find_claim(group.runs[0].folder.parents[1], group))
+    return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
 
 
 def about_tenure(tenure: Tenure) -> str:

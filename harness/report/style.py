@@ -50,15 +50,16 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figure:
-    """A figure of one run with title and caption in place; `notes` end the caption."""
+    """A figure with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
     warning = f"unranked: {run.why_unranked}" if run.why_unranked else ""
-    return framed(f"{run.record['lane']}: {title}", caption(run, *notes), height_in, warning)
+    return plain_figure(f"{run.record['lane']}: {title}", height_in, caption(run, *notes), warning)
 
 
-def framed(title: str, caption: str, height_in: float, warning: str = "") -> Figure:
-    """A figure with title, warning and caption in place; `height_in` is what lies between them."""
-    lines, warnings = wrap(caption, CAPTION_CHARS), wrap(warning, CAPTION_CHARS - 12)
-    below_in = CAPTION_LINE_IN * (len(lines) + len(warnings)) + 0.1
+def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> Figure:
+    """A figure of any runs: title above, `text` below, `caution` in the warning colour between."""
+    lines = wrap(text, CAPTION_CHARS)
+    warning = wrap(caution, CAPTION_CHARS - 12)
+    below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
     total_in = TITLE_IN + height_in + below_in
     fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(fig)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from harness.errors import UserError
 from harness.plan.schema import Plan
 from harness.record.provenance import versions
 from kernels import Arithmetic
+
+GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Machine:
         """Whether the planned precision runs natively here."""
         return "emulated" if self.arithmetic == "emulated" else "native"
 
+    def measured_again(self) -> "Machine":
+        """The same machine with the larger of the peaks measured then and now: a neighbour can only have lowered them."""
+        dtype, size = Arithmetic.of(self.arithmetic).dtype, GEMM_SIZE[self.device]
+        matmul, fp32 = (_measure_gemm(d, size, self.device) for d in (dtype, torch.float32))
+        return replace(
+            self,
+            matmul_peak_flops=max(self.matmul_peak_flops, matmul),
+            fp32_peak_flops=max(self.fp32_peak_flops, fp32),
+        )
+
     def as_record(self) -> dict[str, object]:
         return asdict(self)
 
@@ -69,7 +81,7 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
     """Looks at this machine and measures it; under a second. Errors: UserError where the plan asks for what is not here."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arithmetic = "full" if plan.precision.format == "fp32" else _bf16_arithmetic(device)
-    dtype, size = Arithmetic.of(arithmetic).dtype, 1024 if device == "cpu" else 8192
+    dtype, size = Arithmetic.of(arithmetic).dtype, GEMM_SIZE[device]
     return Machine(
         device=device,
         model=torch.cuda.get_device_name() if device == "cuda" else cpu_model(),
@@ -94,6 +106,11 @@ def _bf16_arithmetic(device: str) -> str:
 
 @cache
 def _gemm_rate(dtype: torch.dtype, size: int, device: str) -> float:
+    """As `_measure_gemm`, once a process."""
+    return _measure_gemm(dtype, size, device)
+
+
+def _measure_gemm(dtype: torch.dtype, size: int, device: str) -> float:
     """FLOP/s of a square product, best of several."""
     a, b = (torch.ones(size, size, device=device).normal_().to(dtype) for _ in range(2))
     return 2 * size**3 / _best_seconds(lambda: a @ b, device)

@@ -173,7 +173,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "partial": composed.partial,
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
     }
-    here, counts = session.machine, session.counts
+    here, counts = session.machine.measured_again(), session.counts
     reasons = record.unranked_reasons(
         plan, composed.broken, origin, loop.state.resumes, health, (loop.monitor.last_dead, loop.monitor.last_dominance)
     )

@@ -7,7 +7,7 @@ from harness.train.clock import Clock
 from harness.train.machine import synchronize
 from harness.train.session import Session
 
-WARMUP_STEPS = 4
+WARMUP_STEPS = 2
 
 
 def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:

@@ -1,0 +1,103 @@
+"""A comparison written out: for the terminal, as Markdown, as JSON."""
+
+from typing import Any
+
+from harness.report.claims import spread
+from harness.report.compare import Ranking, amount_text
+from harness.report.contract import Contract
+from harness.report.groups import Group
+
+HEADER = ("contract", "amount", "A", "B", "A - B", "95% interval", "ahead", "claim")
+
+
+Sentences = list[tuple[str, str]]  # of harness.report.compare.sentences
+
+
+def as_text(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences, everything: bool) -> str:
+    lines = [f"A  {_who(a)}", f"B  {_who(b)}", "", "The swap contract", *_fields(deal, everything)]
+    lines += ["", _fairness(deal), "", "Slice bpb under each fairness contract"]
+    table = [HEADER, *(_row(r) for r in rankings)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
+    lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+    lines += [f"  {r.basis}: {r.refused}" for r in rankings if r.refused]
+    marked = [r for r in rankings if r.mid_run]
+    if marked:
+        lines.append("  * read off before that side's schedule ended: a run planned for this amount would stand lower")
+    for kind in ("may be claimed", "may not be claimed"):
+        told = [sentence for which, sentence in said if which == kind]
+        lines += ["", kind[0].upper() + kind[1:] + ("" if told else ": nothing"), *(f"  - {sentence}" for sentence in told)]
+    return "\n".join(lines)
+
+
+def as_markdown(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences) -> str:
+    rows = ["| " + " | ".join(row) + " |" for row in (HEADER, ["---"] * len(HEADER), *(_row(r) for r in rankings))]
+    fields = [f"| {f.part} | `{f.name}` | {f.a} | {f.b} | {'differs' if f.differs else 'same'} |" for f in deal.fields]
+    told = [f"- {which}: {sentence}" for which, sentence in said]
+    return "\n".join([
+        f"# {a.lane} and {b.lane}", "", f"- A: {_who(a)}", f"- B: {_who(b)}", "", _fairness(deal), "",
+        "![curves](compare.png)", "",
+        "## Rankings", "", *rows, "", *(f"- {r.basis}: {r.refused}" for r in rankings if r.refused), "",
+        "## What may be said", "",
+        *told, "", "## The swap contract", "", "| part | field | A | B | |", "| --- | --- | --- | --- | --- |", *fields, "",
+    ])  # fmt: skip
+
+
+def as_json(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences) -> dict[str, Any]:
+    return {
+        "a": _identity(a), "b": _identity(b), "fair": not deal.why_not_fair, "why_not_fair": deal.why_not_fair,
+        "swapped": deal.swapped, "fields": [{"part": f.part, "name": f.name, "a": f.a, "b": f.b} for f in deal.fields],
+        "rankings": [_ranking(r) for r in rankings], "sentences": [{"kind": kind, "text": text} for kind, text in said],
+    }  # fmt: skip
+
+
+def _identity(group: Group) -> dict[str, Any]:
+    return {"lane": group.lane, "plan_hash": group.plan_hash, "hardware_class": group.hardware_class,
+            "seeds": list(group.seeds),
+            "folders": [str(run.folder) for run in group.runs]}  # fmt: skip
+
+
+def _ranking(r: Ranking) -> dict[str, Any]:
+    if r.refused:
+        return {"contract": r.basis, "refused": r.refused}
+    return {
+        "contract": r.basis, "amount": r.amount, "unit": r.unit, "a": list(r.a.values), "b": list(r.b.values), "ahead": r.ahead,
+        "difference": r.difference.difference, "interval": r.difference.interval, "p": r.test.p,
+        "significant": r.test.significant, "read_off_mid_run": r.mid_run,
+    }  # fmt: skip
+
+
+def _who(group: Group) -> str:
+    emulated = ", emulated" if group.emulated else ""
+    seconds = group.to_target()
+    time = f", {spread(seconds, '{:.1f}')} s to target" if seconds else ", target not reached by every seed"
+    unranked = f", UNRANKED: {group.why_unranked}" if group.why_unranked else ""
+    return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {spread(group.sample('slice_bpb'), '{:.4f}')}{time}, "
+            f"on {group.hardware_class}{emulated}{unranked}")  # fmt: skip
+
+
+def _fairness(deal: Contract) -> str:
+    if not deal.why_not_fair:
+        return f"Fair: only the {deal.swapped[0]} differs."
+    return "Not a fair comparison: " + "; ".join(deal.why_not_fair) + "."
+
+
+def _fields(deal: Contract, everything: bool) -> list[str]:
+    shown = [f for f in deal.fields if f.differs or everything]
+    same = sum(not f.differs for f in deal.fields)
+    width = max((len(f.name) for f in shown), default=0)
+    lines = [f"  {f.part:<15}{f.name:<{width}}  {_short(f.a)}{' | ' + _short(f.b) if f.differs else ''}" for f in shown]
+    return lines if everything else [*lines, f"  {same} fields agree (--all shows them)"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _row(r: Ranking) -> list[str]:
+    if r.refused:
+        return [r.basis, "-", "-", "-", "-", "-", "-", "none"]
+    interval = "-" if r.difference.interval is None else "{:+.4f} to {:+.4f}".format(*r.difference.interval)
+    sides = [f"{sample.mean:.4f}{'*' if name in r.mid_run else ''}" for name, sample in (("A", r.a), ("B", r.b))]
+    claim = f"p = {r.test.p:.2g}" if r.test.significant else "none"
+    return [r.basis, amount_text(r), *sides, f"{r.difference.difference:+.4f}", interval, r.ahead, claim]

@@ -1,0 +1,93 @@
+"""Compares two lanes, records or run folders: the swap contract field by field, and the ranking under each fairness contract.
+
+usage: python -m harness compare A B [--all] [--out FOLDER]
+       make compare A=tiny-dense B=tiny-moe-16e
+       make compare A=results/tiny-dense B=runs/tiny-moe-16e/1-0123abcd
+
+A lane stands for its ranked runs in results/ and runs/: those of one plan and hardware class, chosen so that both sides share
+the class where they can, with the most seeds. A folder stands for the runs below it. --all prints the fields that agree too.
+Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOLDER).
+"""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from harness.errors import UserError, nearest
+from harness.verbs.words import Words
+
+SUMMARY = "two lanes or runs: the swap contract, and who is ahead under each fairness contract"
+PLACES = ("results", "runs")
+
+
+def main(arguments: list[str]) -> int:
+    from harness.report.compare import rank, sentences
+    from harness.report.comparison import as_json, as_markdown, as_text
+    from harness.report.contract import contract
+    from harness.report.figure_compare import draw_compare
+
+    words = _parse(arguments)
+    a, b = _pair(words.a, words.b)
+    deal = contract(a, b, _claim(a), _claim(b))
+    rankings = rank(a, b)
+    said = sentences(a, b, rankings, deal.why_not_fair)
+    names = (a.lane, b.lane) if a.lane != b.lane else (f"{a.lane} {a.plan_hash[:8]}", f"{b.lane} {b.plan_hash[:8]}")
+    print(as_text(a, b, deal, rankings, said, everything=words.all))
+    out = Path(words.out or f"runs/compare/{names[0]}-vs-{names[1]}".replace(" ", "-"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.md").write_text(as_markdown(a, b, deal, rankings, said))
+    (out / "compare.json").write_text(json.dumps(as_json(a, b, deal, rankings, said), indent=1) + "\n")
+    draw_compare(a, b, rankings, names, out / "compare.png")
+    print(f"\nwritten to {out}: compare.md, compare.json, compare.png")
+    return 0
+
+
+def _parse(arguments: list[str]) -> Namespace:
+    parser = Words("compare")
+    parser.add_argument("a", metavar="A")
+    parser.add_argument("b", metavar="B")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--out")
+    return parser.parse_args(arguments)
+
+
+def _pair(first: str, second: str):
+    """The two groups. Where a side has several, a shared hardware class wins, then the most seeds, then the newest."""
+    sides = [_groups(first), _groups(second)]
+    pairs = [(a, b) for a in sides[0] for b in sides[1] if a.runs[0].folder != b.runs[0].folder]
+    if not pairs:
+        raise UserError(f"{first} and {second} are the same runs", "name two different lanes or run folders")
+    return max(pairs, key=lambda pair: (
+        pair[0].hardware_class == pair[1].hardware_class, min(pair[0].n, pair[1].n), pair[0].n + pair[1].n,
+        min(pair[0].finished_at, pair[1].finished_at), pair[0].plan_hash, pair[1].plan_hash,
+    ))  # fmt: skip
+
+
+def _groups(word: str) -> list:
+    from harness.plan.lanes import lane_names
+    from harness.report.groups import find_groups
+    from harness.report.integrity import check
+
+    if word in lane_names():
+        groups = [g for g in find_groups(PLACES).ranked if g.lane == word]
+        if not groups:
+            raise UserError(f"no ranked record of {word} in {' or '.join(PLACES)}", f"make speedrun LANE={word} SEEDS=1,2,3")
+    elif Path(word).is_dir():
+        found = find_groups([word])
+        groups = found.groups
+        if not groups:
+            raise UserError("; ".join(found.problems) or f"no finished run in {word}", "make speedrun makes one")
+    else:
+        raise UserError(
+            f"{word} is neither a lane nor a folder", f"{nearest(word, lane_names())}\n  `make lanes` lists the lanes"
+        )
+    broken = [f"{run.folder}: {sentence}" for group in groups for run in group.runs for sentence in check(run)]
+    if broken:
+        raise UserError("evidence does not hold:\n    " + "\n    ".join(broken), "restore those records, or name others")
+    return groups
+
+
+def _claim(group):
+    from harness.report.claims import find_claim
+
+    return find_claim(group.runs[0].folder.parent.parent, group)

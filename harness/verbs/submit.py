@@ -1,0 +1,210 @@
+"""Puts finished run folders into results/ as records of one claim, and shows the statistics of that claim.
+
+usage: python -m harness submit RUN [RUN ...] [--trials N] [--replace "REASON"] [--to results]
+       make submit RUN=runs/tiny-dense                    every seed below
+       make submit RUN="runs/tiny-dense/1-... runs/tiny-dense/2-... runs/tiny-dense/3-..." SET="--trials 4"
+
+All runs must be seeds of one plan on one hardware class, ranked, and their evidence whole; nothing is copied otherwise.
+A ranked seed of the same plan that lies beside them and is left out is refused: seeds are chosen before they are run. Seeds
+that were stopped by health or are unranked are named in the claim.
+--trials N   how many other plans were tried before this one, here or elsewhere. Those whose runs lie beside the submitted
+             ones are counted too, and the larger number stands. Without it `compare` calls no comparison fair.
+--replace    a claim stands once made: more seeds may join it, but a seed already in it is replaced only with the whole
+             claim and a reason, which the new claim keeps.
+"""
+
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.verbs.words import Words
+
+SUMMARY = "run folders into results/ as one claim, with its statistics"
+KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights stay behind: the record has their hash
+
+
+def main(arguments: list[str]) -> int:
+    from harness.record.provenance import now
+    from harness.report.claims import best_other, claim_name, read_claim, statistics_of
+    from harness.report.groups import find_groups
+
+    words = _parse(arguments)
+    group = _one_group([Path(run) for run in words.runs])
+    found, failed = _beside(group)
+    root = Path(words.to)
+    claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
+    old: dict[str, Any] | None = None
+    if claim_path.exists():
+        old = read_claim(claim_path)
+        if isinstance(old, str):
+            raise UserError(old, "restore it (git checkout), or delete the claim and its records and submit again")
+    if old and words.replace is None:
+        again = sorted(set(group.seeds) & set(old["seeds"]))
+        if again:
+            raise UserError(
+                f"seed {', '.join(map(str, again))} of this plan is in {claim_path} already",
+                'submit only new seeds, or replace the whole claim: --replace "why"',
+            )
+    claim = _new_claim(group, found, failed, words.trials, old, words.replace, now())
+    for name in old["records"] if old and words.replace is not None else {}:
+        shutil.rmtree(claim_path.parent / name, ignore_errors=True)
+    claim["records"] |= _copy(group, claim_path.parent)
+    claim["seeds"] = sorted({*claim["seeds"], *group.seeds})
+    _write(claim_path, claim)
+    everything = find_groups([root])
+    whole = next(g for g in everything.groups if g.ranked and (g.lane, g.plan_hash) == (group.lane, group.plan_hash)
+                 and g.hardware_class == group.hardware_class)  # fmt: skip
+    print(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {', '.join(map(str, claim['seeds']))}, on {group.hardware_class}")
+    for line in [*statistics_of(whole, best_other(whole, everything.groups)), *_spent(claim)]:
+        print(f"  {line}")
+    print(f"claim: {claim_path}")
+    return 0
+
+
+def _parse(arguments: list[str]) -> Namespace:
+    parser = Words("submit")
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--replace")
+    parser.add_argument("--to", default="results")
+    words = parser.parse_args(arguments)
+    if words.trials is not None and words.trials < 0:
+        raise UserError(f"--trials {words.trials}", "it counts plans: 0 or more")
+    if words.replace is not None and not words.replace.strip():
+        raise UserError("--replace without a reason", '--replace "why the earlier records do not stand"')
+    return words
+
+
+def _one_group(paths: list[Path]):
+    """The runs as one group. Errors: UserError naming every run that may not be submitted, or the groups where there are
+    several."""
+    from harness.report.groups import Group, protocol
+    from harness.report.integrity import check
+    from harness.report.run_data import load_run
+
+    folders: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder", "name run folders, or a folder that holds them")
+        folders += [path] if (path / "record.json").exists() else sorted(p.parent for p in path.rglob("record.json"))
+    if not folders:
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}", "make speedrun makes one")
+    runs = [load_run(folder) for folder in folders]
+    if len(paths) == 1 and len(runs) > 1:  # a whole folder: what is not ranked in it is named in the claim, not refused
+        runs = [run for run in runs if run.record["ranked"]] or runs
+    refused = [f"{run.folder} is unranked: {run.why_unranked}" for run in runs if run.why_unranked]
+    refused += [f"{run.folder}: {sentence}" for run in runs for sentence in check(run)]
+    if refused:
+        raise UserError(
+            "not submitted:\n    " + "\n    ".join(refused), "run those seeds again from a clean tree, to their end"
+        )
+    kinds = {(r.record["lane"], r.record["plan_hash"], r.record["hardware_class"], protocol(r)) for r in runs}
+    if len(kinds) > 1:
+        listed = "\n    ".join(f"{lane}, plan {plan[:8]}, on {hardware}" for lane, plan, hardware, _ in sorted(kinds))
+        raise UserError(
+            f"these runs are not seeds of one plan on one hardware class:\n    {listed}", "name the runs of one of them"
+        )
+    by_seed: dict[int, list[Path]] = {}
+    for run in runs:
+        by_seed.setdefault(run.record["seed"], []).append(run.folder)
+    twice = [f"seed {seed}: {', '.join(map(str, found))}" for seed, found in sorted(by_seed.items()) if len(found) > 1]
+    if twice:
+        raise UserError(
+            "a seed counts once:\n    " + "\n    ".join(twice), "name the run of each seed that is to stand, by its date"
+        )
+    return Group(tuple(sorted(runs, key=lambda run: run.record["seed"])))
+
+
+def _beside(group) -> tuple[int, dict[str, str]]:
+    """(other plans tried in the folders that the runs come from, seeds of this plan that failed there).
+
+    Errors: UserError when a ranked seed of the plan is left out.
+    """
+    from harness.record.folder import read_identity
+    from harness.report.run_data import read_record
+
+    mine = {run.folder.resolve() for run in group.runs}
+    other_plans, failed, dropped = set(), {}, []
+    for parent in sorted({folder.parent for folder in mine}):
+        for path in sorted(parent.glob("*/identity.json")):
+            folder, who = path.parent, read_identity(path.parent)
+            if folder in mine or who is None:
+                continue
+            if who.get("plan_hash") != group.plan_hash:
+                other_plans.add(who.get("plan_hash"))
+            elif who.get("hardware_class") == group.hardware_class and who["seed"] not in group.seeds and not who.get("fork"):
+                if (folder / "stopped.json").exists():
+                    failed[str(who["seed"])] = json.loads((folder / "stopped.json").read_text())["what"]
+                elif not (folder / "record.json").exists():
+                    failed[str(who["seed"])] = "unfinished"
+                elif (record := read_record(folder))["ranked"]:
+                    dropped.append(f"seed {record['seed']} in {folder}")
+                else:
+                    failed[str(who["seed"])] = "unranked: " + "; ".join(record["unranked_reasons"])
+    if dropped:
+        raise UserError(
+            f"ranked seeds of this plan lie beside these and are left out: {', '.join(dropped)}", "submit all seeds or none"
+        )
+    return len(other_plans), failed
+
+
+def _new_claim(group, found: int, failed: dict[str, str], declared: int | None, old, reason: str | None, date: str):
+    joins = old if old and reason is None else None
+    before = joins["tuning_trials"] if joins else {"found": 0, "declared": None}
+    stated = [n for n in (before["declared"], declared) if n is not None]
+    replaced = list(old["replaced"]) if old else []
+    if old and reason is not None:
+        replaced.append({"reason": reason, "at": date, "records": old["records"]})
+    return {
+        "schema_version": 1, "lane": group.lane, "track": group.track, "plan_hash": group.plan_hash,
+        "hardware_class": group.hardware_class, "stop_step": group.runs[0].steps[-1]["step"],
+        "seeds": list(joins["seeds"]) if joins else [], "records": dict(joins["records"]) if joins else {},
+        "tuning_trials": {"found": max(found, before["found"]), "declared": max(stated) if stated else None},
+        "failed_seeds": (joins["failed_seeds"] if joins else {}) | failed,
+        "submissions": [*(joins["submissions"] if joins else []), {"at": date, "seeds": list(group.seeds)}],
+        "replaced": replaced,
+    }  # fmt: skip
+
+
+def _copy(group, lane_folder: Path) -> dict[str, str]:
+    """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
+    from harness.record.folder import writing
+    from harness.report.claims import record_sha256
+
+    copied = {}
+    for run in group.runs:
+        stem = f"{run.record['seed']}-{group.plan_hash[:8]}"
+        names = (stem if n == 1 else f"{stem}.{n}" for n in range(1, 10_000))
+        target = next(lane_folder / name for name in names if not (lane_folder / name).exists())
+        part = lane_folder / f".{target.name}.part"
+        with writing(target):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            for name in KEPT:
+                shutil.copyfile(run.folder / name, part / name)
+            part.rename(target)
+        copied[target.name] = record_sha256(target)
+    return copied
+
+
+def _write(path: Path, claim: dict[str, Any]) -> None:
+    from harness.data.artifact import replace_atomically
+    from harness.record.folder import writing
+
+    with writing(path):
+        replace_atomically(path, [json.dumps(claim, indent=1).encode() + b"\n"])
+
+
+def _spent(claim: dict[str, Any]) -> list[str]:
+    spent = claim["tuning_trials"]
+    declared = "none declared (--trials N)" if spent["declared"] is None else f"{spent['declared']} declared"
+    lines = [f"tuning trials before this plan: {spent['found']} found beside the runs, {declared}"]
+    lines += [f"seed {seed} does not count: {why}" for seed, why in claim["failed_seeds"].items()]
+    if len(claim["submissions"]) > 1:
+        lines.append(
+            f"seeds were added in {len(claim['submissions'])} submissions: those added later knew the first ones' result"
+        )
+    return lines

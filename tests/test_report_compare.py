@@ -1,0 +1,151 @@
+"""What may be said of two groups: the swap contract, the rankings, the sentences."""
+
+import json
+from pathlib import Path
+
+import pytest
+from report_factory import edit_record, sign, write_run
+
+from harness.__main__ import main
+from harness.report.compare import rank, sentences
+from harness.report.contract import contract
+from harness.report.groups import Group, find_groups
+
+STATED = {"tuning_trials": {"found": 0, "declared": 0}}
+
+
+def group(folder: Path, seeds: int = 3, offset: float = 0.0, **words) -> Group:
+    for seed in range(1, seeds + 1):
+        write_run(folder / f"{seed}-x", seed=seed, offset=offset + 0.003 * (seed - 2), **words)
+    (found,) = find_groups([folder]).groups
+    return found
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Group:
+    return group(tmp_path / "tiny-dense", lane="tiny-dense", twin="tiny-moe-16e", experts=0, step_s=0.2)
+
+
+@pytest.fixture
+def moe(tmp_path: Path) -> Group:
+    return group(tmp_path / "tiny-moe-16e", offset=-0.03)
+
+
+def by_basis(a: Group, b: Group) -> dict:
+    return {ranking.basis: ranking for ranking in rank(a, b)}
+
+
+def test_the_ranking_may_flip_between_contracts(dense, moe):
+    found = by_basis(dense, moe)
+    assert found["equal tokens"].ahead == "B" and found["equal tokens"].test.significant
+    assert found["equal wall-clock"].ahead == "A" and found["equal wall-clock"].mid_run == "B"
+
+
+def test_equal_wall_clock_reads_the_slower_side_off_between_its_validations(dense, moe):
+    ranking = by_basis(dense, moe)["equal wall-clock"]
+    assert ranking.amount == pytest.approx(384 * 0.2)
+    before, after = moe.first["metrics"]["curve"][1:3]  # 66.56 s and 83.2 s
+    share = (ranking.amount - before["train_s"]) / (after["train_s"] - before["train_s"])
+    expected = before["slice_bpb"] + share * (after["slice_bpb"] - before["slice_bpb"])
+    assert ranking.b.values[0] == pytest.approx(expected)
+
+
+def test_equal_flops_and_tokens_per_parameter_use_the_counts(dense, moe, tmp_path):
+    for run in moe.runs:
+        edit_record(run.folder, counts__flops_per_token=28_000_000, counts__params_total=10_780_000)
+    (costly,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
+    found = by_basis(dense, costly)
+    assert found["equal active FLOPs"].amount == pytest.approx(384 * 4096 * 14e6)
+    assert found["equal active FLOPs"].mid_run == "B"  # it has half its budget left
+    assert found["equal tokens per total parameter"].amount == pytest.approx(384 * 4096 / 10_780_000)
+    assert found["equal tokens per total parameter"].mid_run == "A"
+
+
+def test_an_amount_before_the_first_validation_gives_no_ranking(moe, tmp_path):
+    short = group(tmp_path / "short", lane="tiny-dense", experts=0, steps=64, validations=(16,))
+    assert "before a run's first validation" in by_basis(short, moe)["equal tokens"].refused
+
+
+def test_seconds_and_memory_of_another_machine_are_not_ranked_but_tokens_are(dense, tmp_path):
+    other = group(tmp_path / "other", hardware_class="another machine")
+    found = by_basis(dense, other)
+    assert "hardware classes" in found["equal wall-clock"].refused and "hardware classes" in found["equal memory"].refused
+    assert found["equal tokens"].refused is None
+
+
+def test_another_protocol_is_not_ranked_at_all(dense, moe, tmp_path):
+    for run in moe.runs:
+        text = (run.folder / "plan.yaml").read_text().replace("73" * 32, "99" * 32)
+        (run.folder / "plan.yaml").write_text(text)
+        edit_record(run.folder, data__val_sha256="99" * 32)
+    (other,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
+    assert all("val data has another hash" in r.refused for r in rank(dense, other))
+
+
+def test_unequal_memory_names_the_side_that_fits(dense, moe, tmp_path):
+    for run in moe.runs:
+        edit_record(run.folder, metrics__peak_memory_bytes=2 * run.record["metrics"]["peak_memory_bytes"])
+    (large,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
+    assert "only A runs" in by_basis(dense, large)["equal memory"].refused
+
+
+def test_one_seed_a_side_may_claim_nothing(tmp_path):
+    a = group(tmp_path / "a", seeds=1, lane="tiny-dense", experts=0)
+    b = group(tmp_path / "b", seeds=1, offset=-0.5)
+    said = sentences(a, b, rank(a, b), [])
+    assert {kind for kind, _ in said} == {"may not be claimed"} and "n = 1" in said[0][1]
+
+
+def test_a_swap_of_the_ffn_alone_with_stated_trials_is_fair(dense, moe):
+    deal = contract(dense, moe, STATED, STATED)
+    assert deal.swapped == ["FFN"] and deal.why_not_fair == []
+    assert any(text.startswith("In a fair comparison") for _, text in sentences(dense, moe, rank(dense, moe), []))
+
+
+def test_the_word_fair_is_refused_where_more_differs(dense, moe, tmp_path):
+    def why(a, b, *claims):
+        return " ".join(contract(a, b, *claims).why_not_fair)
+
+    assert "tuning trials are stated for neither side" in why(dense, moe, None, None)
+    tried = {"tuning_trials": {"found": 9, "declared": 0}}
+    assert "tuning trials before the plan differs: 0 against 9" in why(dense, moe, STATED, tried)
+    for run in moe.runs:
+        plan = run.folder / "plan.yaml"
+        plan.write_text(plan.read_text() + "optim:\n  muon:\n    lr: 0.04\n")
+        sign(run.folder)
+    (tuned,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
+    reasons = why(dense, tuned, STATED, STATED)
+    assert "2 components differ: FFN, optimizer" in reasons
+    assert "fair" not in " ".join(text for _, text in sentences(dense, tuned, rank(dense, tuned), [reasons]))
+
+
+def test_two_groups_of_one_recipe_are_not_a_comparison(dense, tmp_path):
+    again = group(tmp_path / "again", lane="tiny-dense", twin="tiny-moe-16e", experts=0, hardware_class="another machine")
+    assert any("no component differs" in reason for reason in contract(dense, again, STATED, STATED).why_not_fair)
+
+
+def test_compare_prints_and_writes_all_of_it(dense, moe, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(tmp_path / "tiny-dense"), str(tmp_path / "tiny-moe-16e"), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    for part in ("The swap contract", "model.num_experts", "Not a fair comparison", "equal wall-clock", "May be claimed"):
+        assert part in text
+    written = json.loads((out / "compare.json").read_text())
+    assert len(written["rankings"]) == 6 and not written["fair"]
+    assert "![curves](compare.png)" in (out / "compare.md").read_text()
+    assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words", [["tiny-dens", "tiny-moe-16e"], ["tiny-dense"], [], ["a", "b", "--fast"], ["lanes", "harness"]]
+)
+def test_a_mistake_is_explained(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *words]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_records_whose_evidence_does_not_hold_are_not_compared(dense, moe, tmp_path, capsys):
+    edit_record(moe.runs[0].folder, metrics__val_bpb=1.0)
+    assert main(["compare", str(tmp_path / "tiny-dense"), str(tmp_path / "tiny-moe-16e")]) == 2
+    assert "metrics.val_bpb is 1.0" in capsys.readouterr().err

@@ -36,7 +36,9 @@ def check(run: RunData) -> list[str]:
         try:
             found += part(run)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            found.append(f"its {part.__name__[1:]} are not in the shape of a record ({type(error).__name__}: {error})")
+            found.append(
+                f"its evidence of {part.__name__[1:]} is not in the shape of a record ({type(error).__name__}: {error})"
+            )
     return found
 
 

@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench prepare lanes show submit compare sample prune test lint lock
+.PHONY: help setup speedrun plan prove bench prepare lanes show submit compare report sample prune test lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -47,6 +47,9 @@ lanes: $(STAMP)
 
 show: $(STAMP)
 	@$(HARNESS) show $(RUN)
+
+report: $(STAMP)
+	@$(HARNESS) report $(RUN) $(if $(OUT),--out $(OUT))
 
 submit: $(STAMP)
 	@$(HARNESS) submit $(RUN) $(SET)

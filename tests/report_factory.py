@@ -31,6 +31,7 @@ def write_run(
     layers: int = 4, steps: int = 384, window: int = 16, validations: tuple[int, ...] = (128, 256, 320), step_s: float = 0.26,
     hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
     offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0,
+    track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
     """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0."""
     folder.mkdir(parents=True)
@@ -60,15 +61,17 @@ def write_run(
             rows.append({"kind": "validation", **point})
     plan = {
         "lane": {"name": lane, "twin": twin},
-        "track": {"name": "tiny", "train_bytes": TRAIN_BYTES, "train_sha256": "33" * 32, "val_bytes": VAL_BYTES,
+        "track": {"name": track, "train_bytes": TRAIN_BYTES, "train_sha256": "33" * 32, "val_bytes": VAL_BYTES,
                   "val_sha256": "73" * 32, "slice_bytes": 262144, "lines": LINES, "target": "xz_given_train"},
+        "optim": {"muon": {"lr": lr}},
         "batch": {"tokens_per_step": TOKENS_PER_STEP}, "budget": {"tokens": steps * TOKENS_PER_STEP},
         "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons),
         "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
                   "leading_dense_layers": leading_dense_layers},
     }  # fmt: skip
     record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
-    record["plan_hash"] = stored_plan_hash(plan)
+    record |= {"plan_hash": stored_plan_hash(plan), "track": track}
+    record["provenance"]["overrides"] = [f"lane={lane}", f"seed={seed}", *overrides]
     targets, counts = VAL_BYTES - 1, [[]]
     if experts:
         counts = [[1000 + i for i in range(experts)]] * moe_layers

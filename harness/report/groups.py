@@ -4,7 +4,7 @@ Runs belong together when lane, plan hash, hardware class and protocol are the s
 README fix changes none of the bits); the group says how many there are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Group:
     @property
     def finished_at(self) -> str:
         """ISO 8601 of the last run: when the group was complete. Empty where no run says."""
-        return max(str(run.record.get("provenance", {}).get("finished_at", "")) for run in self.runs)
+        return max(map(finished_at, self.runs))
 
     def sample(self, key: str) -> Sample:
         """A figure of `metrics` over the seeds, such as "val_bpb"; every run must have it."""
@@ -109,24 +109,33 @@ def find_groups(folders: Iterable[str | Path]) -> Found:
 
     A record that cannot be read is named in `problems` and skipped.
     """
-    found, runs = Found(), {}
-    for path in sorted(
-        {path.parent.resolve(): path.parent for top in folders for path in Path(top).rglob("record.json")}.values()
-    ):
-        try:
-            run = load_run(path)
-        except UserError as error:
-            found.problems.append(error.problem)
-            continue
-        r = run.record
-        key = (r["track"], r["hardware_class"], r["lane"], not r["ranked"], r["plan_hash"], protocol(run))
-        by_seed = runs.setdefault(key, {})
-        if r["seed"] not in by_seed or _finished(by_seed[r["seed"]]) < _finished(run):
-            by_seed[r["seed"]] = run
-    for key in sorted(runs, key=str):
-        found.groups.append(Group(tuple(runs[key][seed] for seed in sorted(runs[key]))))
+    found = Found()
+    found.groups = group_runs(read_runs(folders, found.problems))
     return found
 
 
-def _finished(run: RunData) -> str:
+def read_runs(folders: Iterable[str | Path], problems: list[str]) -> Iterator[RunData]:
+    """Every finished run below `folders`, one at a time; what cannot be read goes to `problems`, a sentence each."""
+    paths = (path.parent for top in folders for path in Path(top).rglob("record.json"))
+    for path in sorted({path.resolve(): path for path in paths}.values()):
+        try:
+            yield load_run(path)
+        except UserError as error:
+            problems.append(error.problem)
+
+
+def group_runs(runs: Iterable[RunData]) -> list[Group]:
+    """Groups in order of track, hardware class, lane, plan."""
+    by_key: dict[tuple[Any, ...], dict[int, RunData]] = {}
+    for run in runs:
+        r = run.record
+        key = (r["track"], r["hardware_class"], r["lane"], not r["ranked"], r["plan_hash"], protocol(run))
+        by_seed = by_key.setdefault(key, {})
+        if r["seed"] not in by_seed or finished_at(by_seed[r["seed"]]) < finished_at(run):
+            by_seed[r["seed"]] = run
+    return [Group(tuple(by_key[key][seed] for seed in sorted(by_key[key]))) for key in sorted(by_key, key=str)]
+
+
+def finished_at(run: RunData) -> str:
+    """ISO 8601; empty where the record does not say."""
     return str(run.record.get("provenance", {}).get("finished_at", ""))

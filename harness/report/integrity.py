@@ -26,8 +26,18 @@ SUMS_TO_S = 0.01  # the ledger's entries against wall time
 
 
 def check(run: RunData) -> list[str]:
-    """One sentence for each thing that does not hold; empty when the evidence is whole."""
-    return [*_files(run), *_identity(run), *_curve(run), *_rates(run), *_steps(run), *_scores(run), *_health(run)]
+    """One sentence for each thing that does not hold; empty when the evidence is whole.
+
+    `load_run` has seen the fields and their types, not all that lies beneath them: what is there in another shape does not
+    hold either, and must not keep others from being checked.
+    """
+    found: list[str] = []
+    for part in (_files, _identity, _curve, _rates, _steps, _scores, _health):
+        try:
+            found += part(run)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            found.append(f"its {part.__name__[1:]} are not in the shape of a record ({type(error).__name__}: {error})")
+    return found
 
 
 def _differs(name: str, stated: Any, derived: Any, source: str) -> Iterator[str]:
@@ -100,6 +110,7 @@ def _curve(run: RunData) -> Iterator[str]:
     planned = sorted({*(s for s in plan["validation"]["steps"] if s < _last_step(run)), _last_step(run)})
     if [row["step"] for row in rows] != planned:
         yield f"protocol: validated at steps {[row['step'] for row in rows]}, the plan says {planned}"
+    yield from _differs("metrics.target.line", metrics["target"]["line"], plan["track"]["target"], "the track in plan.yaml")
     target = plan["track"]["lines"][plan["track"]["target"]]["slice"]
     yield from _differs("metrics.target.slice_bpb", metrics["target"]["slice_bpb"], target, "the track in plan.yaml")
     yield from _differs("metrics.slice_bpb", metrics["slice_bpb"], metrics["curve"][-1]["slice_bpb"], "the curve's last point")

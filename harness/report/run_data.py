@@ -30,6 +30,7 @@ _PlanYaml.add_implicit_resolver(
 
 NUMBER = (int, float)
 NUMBER_OR_NULL = (int, float, type(None))
+_MISSING = object()  # of no type that a field may have
 
 # What this room reads, and of which type. A record without one of these is corrupt, not merely old.
 RECORD_FIELDS: dict[str, Any] = {
@@ -155,10 +156,11 @@ def load_run(folder: str | Path) -> RunData:
     model = plan["model"]
     moe_layers = model["layers"] - model["leading_dense_layers"] if model["num_experts"] else 0
     for window in windows:
-        if [len(c) for c in window["counts"]] != [model["num_experts"]] * moe_layers:
+        experts = [len(counts) if isinstance(counts, list) else 0 for counts in window["counts"]]
+        if experts != [model["num_experts"]] * moe_layers:
             raise UserError(
                 f"{path} does not belong to its plan: the window of step {window['step']} counts "
-                f"{[len(c) for c in window['counts']]} experts by layer, the plan {[model['num_experts']] * moe_layers}",
+                f"{experts} experts by layer, the plan {[model['num_experts']] * moe_layers}",
                 _restore(path),
             )
     return RunData(folder, record, plan, steps, windows, validations, rows["final"][-1] if rows["final"] else None)
@@ -238,19 +240,35 @@ def _read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"{path} is missing", _restore(path))
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROW_FIELDS}
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            what = "truncated: its last line is cut off" if number == len(lines) else f"corrupt in line {number} ({error})"
-            raise UserError(f"{path} is {what}", _restore(path)) from error
+    for number, row in enumerate(_parse_lines(path), 1):
         if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
             raise UserError(f"{path} is corrupt in line {number}: a row without a kind", _restore(path))
         if row["kind"] in rows:
-            _check(row, ROW_FIELDS[row["kind"]], path, f"line {number}: ")
+            fields = ROW_FIELDS[row["kind"]]
+            for key, kind in fields.items():
+                if not isinstance(row.get(key, _MISSING), kind):
+                    _check(row, fields, path, f"line {number}: ")
             rows[row["kind"]].append(row)
     return rows
+
+
+def _parse_lines(path: Path) -> list[Any]:
+    """Every line as JSON. A whole file is parsed as one array, three times as fast; only a broken one line by line."""
+    lines = path.read_bytes().splitlines()
+    try:
+        parsed = json.loads(b"[%s]" % b",".join(lines))
+        if len(parsed) == len(lines):
+            return parsed
+    except ValueError:
+        pass  # the loop below says which line
+    parsed = []
+    for number, line in enumerate(lines, 1):
+        try:
+            parsed.append(json.loads(line))
+        except ValueError as error:
+            what = "truncated: its last line is cut off" if number == len(lines) else f"corrupt in line {number} ({error})"
+            raise UserError(f"{path} is {what}", _restore(path)) from error
+    return parsed
 
 
 def _check(tree: Any, spec: Mapping[str, Any], path: Path, where: str) -> None:

@@ -66,22 +66,24 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
     fig.get_layout_engine().set(rect=(0, below_in / total_in, 1, height_in / total_in), w_pad=0.06, h_pad=0.05)
     fig.text(0.01, 1 - 0.06 / total_in, title, va="top", fontsize=11, weight="bold")
     place = {"x": 0.01, "va": "top", "ha": "left", "fontsize": CAPTION_PT, "linespacing": 1.25}
-    if warning:
-        fig.text(y=below_in / total_in, s="\n".join(warning), color=WARNING, weight="bold", **place)
-    caption_top_in = below_in - CAPTION_LINE_IN * len(warning)
+    if warnings:
+        fig.text(y=below_in / total_in, s="\n".join(warnings), color=WARNING, weight="bold", **place)
+    caption_top_in = below_in - CAPTION_LINE_IN * len(warnings)
     fig.text(y=caption_top_in / total_in, s="\n".join(lines), color="#505050", **place)
     return fig
 
 
-def add_legend(fig: Figure, ax: Axes) -> None:
-    """One row between title and panels, for all panels."""
+def add_legend(fig: Figure, ax: Axes, columns: int | None = None) -> None:
+    """One row, or rows of `columns`, between title and panels, for all panels."""
     handles, labels = ax.get_legend_handles_labels()
+    columns = columns or len(labels)
     top_in = fig.get_size_inches()[1] - TITLE_IN
-    fig.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=len(labels),
+    fig.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=columns,
                borderaxespad=0, borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
     engine = fig.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
-    engine.set(rect=(left, bottom, width, height - LEGEND_IN / fig.get_size_inches()[1]))
+    rows = -(-len(labels) // columns)
+    engine.set(rect=(left, bottom, width, height - rows * LEGEND_IN / fig.get_size_inches()[1]))
 
 
 def caption(run: RunData, *notes: str) -> str:

@@ -1,0 +1,103 @@
+"""Finished runs as pandas frames, for notebooks. `run` is the run folder's path below the folder that was loaded.
+
+A record whose evidence does not hold is in `records` too, with `evidence_holds` false, so that one can look at it; its rows
+are not in the other frames. pandas is imported when frames are made: nothing else in the harness needs it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import UserError
+from harness.report import integrity
+from harness.report.groups import read_runs
+from harness.report.run_data import RunData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORD_KEYS = ("lane", "track", "seed", "ranked", "hardware_class", "plan_hash", "resumes", "fork")
+COUNT_COLUMNS = ("run", "step", "layer", "expert", "count")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """`records`: a row a run. `curves`: run, step, tokens, train_s, slice_bpb. `steps`: run, step, loss, grad_norm.
+    `expert_counts`: run, step, layer, expert, count, of the window that ends at that step; layers are counted as in the
+    model. `problems`: one sentence for each record that could not be read or whose evidence does not hold."""
+
+    records: "pd.DataFrame"
+    curves: "pd.DataFrame"
+    steps: "pd.DataFrame"
+    expert_counts: "pd.DataFrame"
+    problems: list[str]
+
+
+def load_frames(folder: str | Path) -> Frames:
+    """Errors: UserError when the folder does not exist or pandas is not installed."""
+    pd, top = _pandas(), Path(folder)
+    if not top.is_dir():
+        raise UserError(f"{top} is no folder", "name a folder of records, such as results or runs")
+    problems: list[str] = []
+    records, curves, steps, counts = [], [], [], []
+    for run in read_runs([top], problems):
+        name = run.folder.relative_to(top).as_posix()
+        doubts = integrity.check(run)
+        problems += [f"{run.folder}: {doubt}" for doubt in doubts]
+        records.append({"run": name, **_record_row(run), "evidence_holds": not doubts})
+        if doubts:
+            continue
+        curves += [{"run": name, **point} for point in run.record["metrics"]["curve"]]
+        steps += [(name, row["step"], row["loss"], row.get("grad_norm", np.nan)) for row in run.steps]
+        counts += [pd.DataFrame({"run": name, **window}) for window in _windows(run)]
+    frame = pd.DataFrame(records)
+    for key in ("started_at", "finished_at") if records else ():
+        frame[key] = pd.to_datetime(frame[key], utc=True, errors="coerce", format="ISO8601")
+    return Frames(
+        records=frame,
+        curves=pd.DataFrame(curves, columns=["run", "step", "tokens", "train_s", "slice_bpb"]),
+        steps=pd.DataFrame(steps, columns=["run", "step", "loss", "grad_norm"]),
+        expert_counts=pd.concat(counts, ignore_index=True) if counts else pd.DataFrame(columns=COUNT_COLUMNS),
+        problems=problems,
+    )
+
+
+def _pandas() -> ModuleType:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise UserError("harness.report.load needs pandas, which is not installed", "pip install pandas") from error
+    return pandas
+
+
+def _record_row(run: RunData) -> dict[str, Any]:
+    """The record flattened: metrics and counts under their own names, the clock as clock_*, the worst of router health."""
+    record = run.record
+    metrics, health, source = record["metrics"], record["router_health"] or {}, record["provenance"]
+    return {
+        **{key: record[key] for key in RECORD_KEYS},
+        "unranked_reasons": "; ".join(record["unranked_reasons"]),
+        "precision": record["precision"]["format"],
+        "execution": record["precision"]["execution"],
+        **{key: value for key, value in metrics.items() if key not in ("curve", "target")},
+        "target_line": metrics["target"]["line"],
+        "target_slice_bpb": metrics["target"]["slice_bpb"],
+        **record["counts"],
+        **{f"clock_{key}": value for key, value in record["clock"].items()},
+        **{key: health.get(key) for key in ("worst_entropy_ratio", "dead", "max_load_percent")},
+        **{key: source.get(key) for key in ("commit", "dirty", "started_at", "finished_at")},
+    }
+
+
+def _windows(run: RunData) -> list[dict[str, np.ndarray]]:
+    """Columns of `expert_counts` for one run: none for a dense run."""
+    if not run.is_moe:
+        return []
+    counts_NLE = np.array([window["counts"] for window in run.windows])
+    steps_N = np.array([window["step"] for window in run.windows])
+    window, layer, expert = (axis.ravel() for axis in np.indices(counts_NLE.shape))
+    first = run.plan["model"]["leading_dense_layers"]
+    return [{"step": steps_N[window], "layer": layer + first, "expert": expert, "count": counts_NLE.ravel()}]

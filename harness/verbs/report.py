@@ -1,0 +1,69 @@
+"""Makes the leaderboard of a folder of records: LEADERBOARD.md, figures and one page that opens from a file.
+
+usage: python -m harness report [FOLDER ...] [--out FOLDER]
+       python -m harness report                        reads results/, writes into results/
+       python -m harness report runs --out /tmp/look   what your own runs amount to
+       make report [RUN="results runs"] [OUT=results]
+
+Written into the folder after --out: LEADERBOARD.md, index.html, figures/leaderboard-*.png, figures/holders-*.png. The same
+records give the same bytes. A record that is corrupt, newer than this harness, foreign, or whose evidence does not hold is
+named and left out of the ranking, and the exit status is 1; everything else is still reported.
+"""
+
+import sys
+from pathlib import Path
+
+from harness.errors import UserError
+
+SUMMARY = "records into LEADERBOARD.md, figures and results/index.html"
+
+
+def main(arguments: list[str]) -> int:
+    folders, out = _parse(arguments)
+    from harness.report.leaderboard import gather
+    from harness.report.publish import publish
+
+    leaderboard = gather(folders)
+    if not leaderboard.records and not leaderboard.unreadable:
+        raise UserError(f"no record below {', '.join(map(str, folders))}", "make speedrun makes one; make submit files it")
+    for path in publish(leaderboard, out):
+        print(f"wrote {path}")
+    _say(leaderboard)
+    return 0 if leaderboard.holds else 1
+
+
+def _parse(arguments: list[str]) -> tuple[list[Path], Path]:
+    words, out = list(arguments), Path("results")
+    if "--out" in words:
+        at = words.index("--out")
+        if at + 1 == len(words):
+            raise UserError("--out names no folder", "python -m harness report results --out results")
+        out = Path(words[at + 1])
+        del words[at : at + 2]
+    for word in words:
+        if word.startswith("-"):
+            raise UserError(f"unknown option {word}", "python -m harness report --help shows what there is")
+    folders = [Path(word) for word in words or ["results"]]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder", "name a folder of records, such as results or runs")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder", "name a folder to write into after --out")
+    return folders, out
+
+
+def _say(leaderboard) -> None:
+    """A summary to read in the terminal; what is wrong goes to stderr, where a CI log shows it apart."""
+    rows = sum(len(board.standings) for board in leaderboard.boards)
+    print(f"{leaderboard.records} records, {rows} ranked groups on {len(leaderboard.boards)} boards, "
+          f"{len(leaderboard.unranked)} groups unranked")  # fmt: skip
+    for board in leaderboard.boards:
+        holder = board.holder
+        held = f"{holder.group.lane} since {holder.since[:10]}" if holder else "nobody: a claim takes three seeds"
+        print(f"  {board.track}, {board.title}: {held}")
+    for run, reasons in leaderboard.unsound:
+        print(f"evidence does not hold: {run.folder}: {'; '.join(reasons)}", file=sys.stderr)
+    for doubt in leaderboard.doubts:
+        print(f"does not fit together: {doubt}", file=sys.stderr)
+    for problem in leaderboard.unreadable:
+        print(f"skipped: {problem}", file=sys.stderr)

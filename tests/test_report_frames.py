@@ -1,0 +1,72 @@
+"""Records as pandas frames."""
+
+import subprocess
+import sys
+
+import pytest
+from report_factory import edit_record, write_run
+
+import harness.report
+from harness.errors import UserError
+
+
+@pytest.fixture(name="frames", scope="module")
+def frames_fixture(tmp_path_factory):
+    top = tmp_path_factory.mktemp("results")
+    write_run(top / "moe/1", steps=32, window=16, validations=(16,), leading_dense_layers=1)
+    write_run(top / "dense/1", lane="tiny-dense", experts=0, steps=32, window=16, validations=(16,))
+    edit_record(write_run(top / "edited", seed=3, steps=32, window=16, validations=(16,)), sign=False, metrics__val_bpb=1.0)
+    (top / "broken").mkdir()
+    (top / "broken/record.json").write_text("{")
+    return harness.report.load(str(top) + "/")
+
+
+def test_records_have_a_row_a_run_with_figures_under_their_own_names(frames):
+    records = frames.records.set_index("run")
+    assert sorted(records.index) == ["dense/1", "edited", "moe/1"]
+    moe = records.loc["moe/1"]
+    assert (moe.lane, moe.seed, moe.target_line, moe.params_total) == ("tiny-moe-16e", 1, "xz_given_train", 5390000)
+    assert moe.clock_train_s == pytest.approx(32 * 0.26) and moe.dead == 0
+    assert records.finished_at["moe/1"].year == 2026 and str(records.finished_at.dtype).startswith("datetime64")
+    assert records.worst_entropy_ratio.isna()["dense/1"]
+
+
+def test_curves_and_steps_are_long(frames):
+    assert list(frames.curves.query("run == 'moe/1'").step) == [16, 32]
+    steps = frames.steps.query("run == 'dense/1'")
+    assert list(steps.step) == list(range(1, 33)) and steps.loss.iloc[0] > steps.loss.iloc[-1]
+    assert (steps.grad_norm == 1.0).all()
+
+
+def test_expert_counts_sum_to_the_windows_assignments_and_name_layers_as_the_model_does(frames):
+    counts = frames.expert_counts
+    assert set(counts.run) == {"moe/1"} and sorted(counts.layer.unique()) == [1, 2, 3]
+    assert (counts.groupby(["step", "layer"])["count"].sum() == 16 * 4096 * 4).all()
+    assert counts.expert.max() == 15 and len(counts) == 2 * 3 * 16
+
+
+def test_what_is_wrong_is_named_and_only_records_keep_it(frames):
+    assert any("broken" in problem for problem in frames.problems)
+    assert any("edited" in problem and "content_sha256" in problem for problem in frames.problems)
+    assert list(frames.records.query("not evidence_holds").run) == ["edited"]
+    assert "edited" not in set(frames.steps.run)
+
+
+def test_an_empty_folder_gives_empty_frames(tmp_path):
+    frames = harness.report.load(tmp_path)
+    assert len(frames.records) == 0 and frames.problems == []
+    assert list(frames.expert_counts.columns) == ["run", "step", "layer", "expert", "count"]
+
+
+def test_a_missing_folder_or_pandas_is_explained(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="is no folder"):
+        harness.report.load(tmp_path / "nowhere")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="needs pandas"):
+        harness.report.load(tmp_path)
+
+
+def test_importing_the_room_is_light():
+    code = "import sys, harness.report; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

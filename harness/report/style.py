@@ -50,15 +50,20 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figure:
-    """A figure with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
-    lines = wrap(caption(run, *notes), CAPTION_CHARS)
-    warning = wrap(f"unranked: {run.why_unranked}", CAPTION_CHARS - 12) if run.why_unranked else []
+    """A figure of one run with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
+    return framed(f"{run.record['lane']}: {title}", caption(run, *notes), run.why_unranked, height_in)
+
+
+def framed(title: str, caption: str, why_unranked: str | None, height_in: float) -> Figure:
+    """A figure with title, caption and warning in place, and `height_in` between them."""
+    lines = wrap(caption, CAPTION_CHARS)
+    warning = wrap(f"unranked: {why_unranked}", CAPTION_CHARS - 12) if why_unranked else []
     below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
     total_in = TITLE_IN + height_in + below_in
     fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(fig)
     fig.get_layout_engine().set(rect=(0, below_in / total_in, 1, height_in / total_in), w_pad=0.06, h_pad=0.05)
-    fig.text(0.01, 1 - 0.06 / total_in, f"{run.record['lane']}: {title}", va="top", fontsize=11, weight="bold")
+    fig.text(0.01, 1 - 0.06 / total_in, title, va="top", fontsize=11, weight="bold")
     place = {"x": 0.01, "va": "top", "ha": "left", "fontsize": CAPTION_PT, "linespacing": 1.25}
     if warning:
         fig.text(y=below_in / total_in, s="\n".join(warning), color=WARNING, weight="bold", **place)

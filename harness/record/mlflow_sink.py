@@ -23,7 +23,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.record.folder import is_running
-from harness.record.points import Point, points
+from harness.record.points import Point, of_record, points
 
 KEY, LOGGED, FILES = "speedrun.key", "speedrun.logged", "speedrun.files"
 BATCH = 1000  # what MLflow takes in one call
@@ -72,7 +72,7 @@ class Sink:
     def _bring_up(self, run: "_Folder") -> tuple[str, int]:
         run_id, begun_ms, tags = self._run(run)
         logged = json.loads(tags.get(LOGGED, "{}"))
-        new = [p for p in points(run.rows, run.first_moe_layer, run.state != "RUNNING") if p.step > logged.get(p.kind, 0)]
+        new = [p for p in run.points() if p.step > logged.get(p.kind, 0)]
         for batch in _batches(new):
             self.client.log_batch(run_id, metrics=[self._metric(p, begun_ms) for p in batch])
         for point in new:
@@ -170,6 +170,11 @@ class _Folder:
         if not isinstance(content, dict):
             raise UserError(f"{self.path / name} is corrupt: it holds no mapping", "restore it")
         return content
+
+    def points(self) -> Iterator[Point]:
+        yield from points(self.rows, self.first_moe_layer, ended=self.state != "RUNNING")
+        if self.record:
+            yield from of_record(self.record)
 
     @property
     def tags(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 STEP = ("loss", "grad_norm", "lr_scale")
 WINDOW = ("tokens_per_second", "mfu")
+RECORD = ("time_to_target_s", "tokens_per_second", "mfu", "peak_memory_bytes", "step_s")
 FINAL = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing")
 
 
@@ -21,6 +22,15 @@ class Point:
     step: int
     seconds: float
     kind: str  # of the row it came from
+
+
+def of_record(record: dict[str, Any]) -> Iterator[Point]:
+    """What a run came to, for a table of runs to be sorted by: `run/...`, at its last step."""
+    last = record["metrics"]["curve"][-1]
+    figures = {name: record["metrics"][name] for name in RECORD} | {"train_s": record["clock"]["train_s"]}
+    for name, value in figures.items():
+        if value is not None:
+            yield Point(f"run/{name}", value, last["step"], last["train_s"], "record")
 
 
 def points(rows: list[dict[str, Any]], first_moe_layer: int, ended: bool) -> Iterator[Point]:

@@ -13,9 +13,18 @@ from harness.report.statistics import ALPHA, MIN_SEEDS, Sample
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # the rows of a metrics.jsonl by kind
 
+# Bounds of relative differences, about twice what other arithmetic was seen to do to one seed. Largest difference of a loss
+# against two threads, compiled, bf16 emulated, on two AVX2 cores with 1,024 bytes a step:
+#                                          steps 1 to 16   17 to 32    17 to 384       scores after up to 384 steps
+#   one thread                 both lanes              0          0
+#   kernels.compile=off        tiny-dense        1.6e-06    1.7e-05
+#                              tiny-moe-16e      4.5e-04    1.7e-03
+#   precision.format=fp32      tiny-dense        3.7e-05    4.6e-05
+#                              tiny-moe-16e      6.7e-04    3.7e-03    2.7e-02 (*)     5.7e-03 (*)
+# (*) width 64, one thread and eager on both sides. A router that rounds otherwise sends tokens elsewhere: MoE drifts faster.
 EARLY_STEPS = 16
 EARLY_TOLERANCE = 1e-3
-LATE_TOLERANCE = 3e-2
+LATE_TOLERANCE = 5e-2
 SCORE_TOLERANCE = 1e-2
 
 EXACT = {

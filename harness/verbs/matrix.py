@@ -31,12 +31,12 @@ def main(arguments: list[str]) -> int:
     from harness.report.matrix import matrix_table
 
     track, seeds, words = _read(arguments)
-    jobs, cannot = _jobs(track, words)
+    jobs, cannot, complaints = _jobs(track, words)
     for lane, why in cannot.items():
         print(f"{lane}: not run here: {why}")
     found = find_groups(_places(jobs))
     known = [run for group in found.groups for run in group.runs]
-    state = State(complaints=[f"skipped: {problem}" for problem in found.problems])
+    state = State(complaints=complaints + [f"skipped: {problem}" for problem in found.problems])
     for complaint in state.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     for seed in seeds:
@@ -92,19 +92,25 @@ def _read(arguments: list[str]) -> tuple[str, list[int], list[str]]:
     return own["track"], [int(seed) for seed in seeds], words
 
 
-def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str]]:
-    """The lanes to run, and why the others of the track are not. Errors: UserError when none is left."""
-    from harness.plan.compose import compose
+def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list[str]]:
+    """The lanes to run, why others of the track cannot run on this machine, and complaints about those whose plan does not
+    compose with these overrides. Errors: UserError when no lane is left."""
+    from harness.plan.compose import compose, known_words
     from harness.plan.fingerprint import plan_hash
     from harness.plan.lanes import lane_names
     from harness.train.machine import detect
 
-    jobs, cannot = [], {}
+    known_words(words)
+    jobs, cannot, complaints = [], {}, []
     for lane in lane_names():
         if compose([f"lane={lane}"]).plan.track.name != track:
             continue
         try:
             plan = compose([f"lane={lane}", *words]).plan
+        except UserError as error:
+            complaints.append(f"{lane}: {error.problem}")
+            continue
+        try:
             here = detect(plan)
             _refuse_too_large(plan, here.device)
         except UserError as error:
@@ -112,10 +118,9 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str]]:
             continue
         jobs.append(Job(lane, words, plan, plan_hash(plan), here.hardware_class))
     if not jobs:
-        raise UserError(
-            f"no lane of track {track} can be run here:\n  " + "\n  ".join(f"{k}: {v}" for k, v in cannot.items()), "make lanes"
-        )
-    return jobs, cannot
+        why = "\n  ".join([*(f"{lane}: {problem}" for lane, problem in cannot.items()), *complaints])
+        raise UserError(f"no lane of track {track} can be run here:\n  {why}", "`make lanes` lists them")
+    return jobs, cannot, complaints
 
 
 def _refuse_too_large(plan, device: str) -> None:

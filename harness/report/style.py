@@ -66,9 +66,9 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
     fig.get_layout_engine().set(rect=(0, below_in / total_in, 1, height_in / total_in), w_pad=0.06, h_pad=0.05)
     fig.text(0.01, 1 - 0.06 / total_in, title, va="top", fontsize=11, weight="bold")
     place = {"x": 0.01, "va": "top", "ha": "left", "fontsize": CAPTION_PT, "linespacing": 1.25}
-    if warnings:
-        fig.text(y=below_in / total_in, s="\n".join(warnings), color=WARNING, weight="bold", **place)
-    caption_top_in = below_in - CAPTION_LINE_IN * len(warnings)
+    if warning:
+        fig.text(y=below_in / total_in, s="\n".join(warning), color=WARNING, weight="bold", **place)
+    caption_top_in = below_in - CAPTION_LINE_IN * len(warning)
     fig.text(y=caption_top_in / total_in, s="\n".join(lines), color="#505050", **place)
     return fig
 

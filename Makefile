@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench prepare lanes show submit compare report sample prune test lint lock
+.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune submit report compare verify matrix track test lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -62,6 +62,15 @@ sample: $(STAMP)
 
 prune: $(STAMP)
 	@$(HARNESS) prune $(SET)
+
+verify: $(STAMP)
+	@$(HARNESS) verify $(RECORD) $(SET)
+
+track: $(STAMP)
+	@$(HARNESS) track $(RUN) $(SET)
+
+matrix: $(STAMP)
+	@$(HARNESS) matrix $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 
 # One thread a process: two processes that both use both cores wait for each other.
 test: $(STAMP)

@@ -7,7 +7,10 @@ import sys
 from harness.errors import UserError, nearest
 from harness.train.determinism import keep_freed_memory, set_environment
 
-VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "submit", "compare", "report", "sample", "prune")
+VERBS = (
+    "speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune",
+    "submit", "report", "compare", "verify", "matrix", "track",
+)  # fmt: skip
 HELP = ("-h", "--help", "help")
 
 

@@ -15,6 +15,7 @@ CHOICES = {
     "kernels.backend": ("auto", "reference", "torch"),
     "kernels.compile": ("auto", "on", "off"),
     "precision.format": ("bf16", "fp32"),
+    "run.track": ("end", "live", "off"),
 }
 
 

@@ -186,6 +186,7 @@ class Run:
     keep_checkpoints: int = unhashed(2)
     log_every_steps: int = unhashed(16)
     stop_after_step: int = unhashed(0)  # leave with a checkpoint after this step; 0 runs to the end
+    track: str = unhashed("end")  # end | live | off: into MLflow when it has ended, while it goes on, or never
 
 
 @dataclass

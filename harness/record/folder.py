@@ -158,6 +158,19 @@ def is_finished(path: Path) -> bool:
     return (path / "record.json").exists() or (path / "stopped.json").exists()
 
 
+def is_running(run: Path) -> bool:
+    """Whether a living process writes to this run folder."""
+    lock = run / "lock"
+    if not lock.exists():
+        return False
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, appended; `position` goes into checkpoints and a resume cuts back to it."""
 

@@ -143,7 +143,7 @@ def load_run(folder: str | Path) -> RunData:
     folder = Path(folder)
     record, plan = read_record(folder), _read_plan(folder / "plan.yaml")
     path = folder / "metrics.jsonl"
-    rows = _read_rows(path)
+    rows = read_rows(path)
     steps, windows, validations = rows["step"], rows["window"], rows["validation"]
     if not steps or not windows:
         raise UserError(f"{path} is incomplete: {len(steps)} step rows, {len(windows)} window rows", _restore(path))
@@ -235,7 +235,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def _read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of the kinds this room reads; rows of other kinds are left alone."""
     if not path.is_file():
         raise UserError(f"{path} is missing", _restore(path))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,12 @@ class Stopped(Exception):
         self.path, self.code = path, code
 
 
-def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus, progress: Progress) -> Path | None:
-    """Returns the path of record.json (None on ranks other than the first).
+def run(
+    composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus, progress: Progress,
+    opened: Callable[[Path], None] = lambda folder: None,
+) -> Path | None:  # fmt: skip
+    """Returns the path of record.json (None on ranks other than the first). `opened` is told the run folder, by the first
+    rank, once it is locked.
 
     Errors: UserError; `Stopped` after a signal; HealthStop after writing stopped.json.
     """
@@ -58,6 +63,8 @@ def run(composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus,
         folder.forget()
         raise
     del tensors
+    if ranks.is_first:
+        opened(folder.path)
     clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
     val_N = corpus.val[: composed.scored_bytes]
     slice_N = val_N[: plan.track.slice_bytes]

@@ -7,9 +7,10 @@ Records, metrics, plans, figures and final weights of finished runs stay. A run 
 """
 
 import argparse
-import fcntl
 import shutil
 from pathlib import Path
+
+from harness.record.folder import is_running
 
 SUMMARY = "delete checkpoints of finished runs (--all: unfinished runs too)"
 
@@ -23,29 +24,17 @@ def main(arguments: list[str]) -> int:
     for identity in sorted(Path(a.folder).rglob("identity.json")):
         run = identity.parent
         finished = (run / "record.json").exists()
-        if _is_running(run):
+        if is_running(run):
             print(f"kept, still running: {run}")
         elif a.all and not finished:
             freed += _delete(run)
         elif finished and (run / "checkpoints").exists():
             freed += _delete(run / "checkpoints")
     for proof in sorted(Path(a.folder).glob("prove-*")) if a.all else []:
-        if not any(_is_running(path.parent) for path in proof.rglob("identity.json")):
+        if not any(is_running(path.parent) for path in proof.rglob("identity.json")):
             freed += _delete(proof)
     print(f"freed {freed / 1e6:,.1f} MB in {a.folder}")
     return 0
-
-
-def _is_running(run: Path) -> bool:
-    lock = run / "lock"
-    if not lock.exists():
-        return False
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _delete(folder: Path) -> int:

@@ -15,8 +15,10 @@ folder. The last line is `record: PATH`.
 """
 
 import sys
+from functools import partial
 
 from harness.errors import UserError
+from harness.verbs.tracking import start_follower, track_at_end
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
 MULTIRUN = ("--multirun", "-m")
@@ -53,7 +55,7 @@ def train(composed) -> int:
         prepare(composed.plan.track, progress.say)
     ranks.broadcast(None)  # the others wait for the cache
     try:
-        path = run(composed, here, ranks, load(composed.plan.track), progress)
+        path = run(composed, here, ranks, load(composed.plan.track), progress, partial(_follow, composed.plan, progress))
     except Stopped as stopped:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code
@@ -71,12 +73,19 @@ def train(composed) -> int:
     finally:
         parallel.leave(ranks)
     if path is not None:
-        finish(path)
+        finish(path, composed.plan.run.track)
     return 0
 
 
-def finish(path) -> None:
-    """Table, figures, and the last line."""
+def _follow(plan, progress, folder) -> None:
+    """Starts the follower of a run that is tracked live."""
+    if plan.run.track == "live":
+        start_follower(folder, plan.run.folder)
+        progress.say("tracking live: the follower runs at the lowest priority, but it shares this machine with the timed run")
+
+
+def finish(path, track: str = "off") -> None:
+    """Table, figures, MLflow, and the last line."""
     from harness.report.figures import draw_all
     from harness.report.run_data import best_record, load_run
     from harness.report.table import end_table
@@ -90,4 +99,6 @@ def finish(path) -> None:
     figures = draw_all(path.parent, folder)
     print(f"\n{end_table(done, load_run(folder) if folder else None)}\n")
     print("figures: " + ", ".join(figure.name for figure in figures) + f" in {path.parent}")
+    if track != "off":
+        print(track_at_end(path.parent, runs), flush=True)
     print(f"record: {path}", flush=True)

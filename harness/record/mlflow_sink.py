@@ -1,0 +1,233 @@
+"""A run folder, finished or still growing, as a run in MLflow. Training knows nothing of it.
+
+One folder is one MLflow run however often it is tracked. Its key is a hash over identity.json and the first window of
+metrics.jsonl, whose clock reading no other execution repeats: it needs nothing written into the folder, and a copy made on
+another machine has the same. A tag says up to which step each kind of row has been logged; points have times that follow from
+the folder, so that what was logged before a crash, but not yet tagged, is recognized by the store.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+from harness.record.folder import is_running
+from harness.record.points import Point, of_record, points
+
+KEY, LOGGED, FILES = "speedrun.key", "speedrun.logged", "speedrun.files"
+BATCH = 1000  # what MLflow takes in one call
+FIGURES = "*.png"
+
+
+def default_store(runs: str | Path = "runs") -> str:
+    """MLFLOW_TRACKING_URI, else a SQLite file in the folder of runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs}/mlflow.db"
+
+
+class Sink:
+    """Errors: UserError when MLflow is missing, or its store cannot be used."""
+
+    def __init__(self, store: str):
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 keep asking a dead server for minutes
+        for name in ("alembic", "mlflow.store", "mlflow.tracking"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            from mlflow.exceptions import MlflowException
+            from mlflow.tracking import MlflowClient
+        except ImportError as error:
+            raise UserError(f"MLflow is not installed ({error})", "pip install mlflow, or run.track=off") from error
+        self.store = store
+        self.artifacts = None
+        if store.startswith("sqlite:///"):
+            database = Path(store.removeprefix("sqlite:///"))
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self.artifacts = (database.parent / "mlflow-artifacts").resolve()
+        try:
+            self.client = MlflowClient(tracking_uri=store)
+            self.client.search_experiments(max_results=1)
+        except MlflowException as error:
+            raise UserError(f"the MLflow store {store} cannot be used: {error}", "MLFLOW_TRACKING_URI names another") from error
+
+    def track(self, folder: Path) -> tuple[str, int] | None:
+        """Brings MLflow up to the folder's present state: (MLflow's run id, points logged now). None while the folder has no
+        closed window yet. Errors: UserError when it is no run folder, or its files are damaged."""
+        run = _Folder(folder)
+        if run.key is None:
+            return None
+        with self._alone():
+            return self._bring_up(run)
+
+    def _bring_up(self, run: "_Folder") -> tuple[str, int]:
+        run_id, begun_ms, tags = self._run(run)
+        logged = json.loads(tags.get(LOGGED, "{}"))
+        new = [p for p in run.points() if p.step > logged.get(p.kind, 0)]
+        for batch in _batches(new):
+            self.client.log_batch(run_id, metrics=[self._metric(p, begun_ms) for p in batch])
+        for point in new:
+            logged[point.kind] = max(logged.get(point.kind, 0), point.step)
+        files = self._files(run_id, run, json.loads(tags.get(FILES, "{}")))
+        self._tag(run_id, run.tags | {LOGGED: json.dumps(logged), FILES: json.dumps(files)})
+        if run.state != "RUNNING":
+            self.client.set_terminated(run_id, run.state, run.ended_ms)
+        return run_id, len(new)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Several runs may end at once, and a run be tracked twice: one after the other."""
+        if self.artifacts is None:
+            yield
+            return
+        with open(self.artifacts.parent / "mlflow.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _run(self, run: "_Folder") -> tuple[str, int, dict[str, str]]:
+        """The MLflow run of this folder, made if need be, and open for writing: its id, its beginning, its tags."""
+        experiment = self.client.get_experiment_by_name(run.experiment)
+        if experiment is None:
+            place = f"{self.artifacts.as_uri()}/{run.experiment}" if self.artifacts else None
+            experiment_id = self.client.create_experiment(run.experiment, artifact_location=place)
+        else:
+            experiment_id = experiment.experiment_id
+        found = self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{run.key}'", max_results=1)
+        if found:
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id, found[0].info.start_time, found[0].data.tags
+        made = self.client.create_run(experiment_id, run.started_ms, {KEY: run.key}, run_name=run.name)
+        for some in _batches(_params(run.plan), 100):
+            self.client.log_batch(made.info.run_id, params=some)
+        return made.info.run_id, run.started_ms, {}
+
+    def _files(self, run_id: str, run: "_Folder", logged: dict[str, str]) -> dict[str, str]:
+        """Uploads what is new or has changed; {name: sha256}. Named after the run: a search of the runs folder for
+        record.json must not meet MLflow's copy of one."""
+        for path in sorted([*run.path.glob("*.json"), run.path / "plan.yaml", *run.path.glob(FIGURES)]):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+            if digest is None or logged.get(path.name) == digest:
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                copy = Path(place) / (path.name if path.suffix == ".png" else f"{run.path.name}.{path.name}")
+                copy.write_bytes(path.read_bytes())
+                self.client.log_artifact(run_id, str(copy))
+            logged[path.name] = digest
+        return logged
+
+    def _tag(self, run_id: str, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    @staticmethod
+    def _metric(point: Point, started_ms: int):
+        from mlflow.entities import Metric
+
+        return Metric(point.name, point.value, started_ms + round(1000 * point.seconds), point.step)
+
+
+class _Folder:
+    """What the sink needs to know of a run folder."""
+
+    def __init__(self, path: Path):
+        self.path = path = path.resolve()
+        self.plan = self._read("plan.yaml", yaml.safe_load)
+        self.identity = self._read("identity.json", json.loads)
+        self.record = self._read("record.json", json.loads) if (path / "record.json").exists() else None
+        self.rows = _rows(path / "metrics.jsonl")
+        first = next((row for row in self.rows if row["kind"] == "window"), None)
+        self.key = None
+        if first is not None:
+            unique = json.dumps([self.identity, first], sort_keys=True)
+            self.key = hashlib.sha256(unique.encode()).hexdigest()[:32]
+        self.experiment, self.name = self.plan["track"]["name"], f"{path.parent.name}/{path.name}"
+        self.first_moe_layer = self.plan["model"]["leading_dense_layers"]
+        origin = self.record["provenance"] if self.record else {}
+        made = (path / "identity.json").stat().st_mtime
+        self.started_ms = _ms(origin.get("started_at")) or int(made * 1000)
+        self.ended_ms = _ms(origin.get("finished_at"))
+        stopped = (path / "stopped.json").exists()
+        self.state = "FINISHED" if self.record else "FAILED" if stopped else "RUNNING" if is_running(path) else "KILLED"
+
+    def _read(self, name: str, parse) -> dict[str, Any]:
+        """Errors: UserError."""
+        try:
+            content = parse((self.path / name).read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(
+                f"{self.path} is no run folder: {name} cannot be read ({error})", "name a folder below runs/"
+            ) from error
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name} is corrupt: it holds no mapping", "restore it")
+        return content
+
+    def points(self) -> Iterator[Point]:
+        yield from points(self.rows, self.first_moe_layer, ended=self.state != "RUNNING")
+        if self.record:
+            yield from of_record(self.record)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """All that is known so far; a live run learns the rest at its end."""
+        tags = {
+            "lane": self.plan["lane"]["name"], "track": self.plan["track"]["name"], "seed": str(self.plan["seed"]),
+            "plan_hash": self.identity["plan_hash"], "hardware_class": self.identity["hardware_class"],
+            "folder": str(self.path),
+        }  # fmt: skip
+        if "commit" in self.identity:
+            tags["commit"] = self.identity["commit"]
+        if self.record:
+            r = self.record
+            tags |= {
+                "commit": r["provenance"]["commit"], "ranked": str(r["ranked"]).lower(),
+                "execution": r["precision"]["execution"],
+                "unranked_reasons": "; ".join(r["unranked_reasons"]) or "none",
+            }  # fmt: skip
+        return tags
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; a last one without its end is still being written. Errors: UserError for a damaged line."""
+    if not path.exists():
+        return []
+    whole = path.read_bytes().split(b"\n")[:-1]
+    rows = []
+    for number, line in enumerate(whole, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path} is corrupt in line {number} ({error})", "restore it or run that lane again") from error
+    return rows
+
+
+def _params(plan: dict[str, Any]) -> Iterator[Any]:
+    from mlflow.entities import Param
+
+    def leaves(node: dict[str, Any], prefix: str) -> Iterator[Any]:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{name}.")
+            else:
+                yield Param(prefix + name, str(value))
+
+    return leaves(plan, "")
+
+
+def _batches(items: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _ms(stamp: str | None) -> int | None:
+    return int(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None

@@ -1,0 +1,81 @@
+"""The rows of metrics.jsonl as points of curves: (name, value, step, seconds on the clock).
+
+Rows may still be growing. A step's time is known when the window that holds it has closed, so its points come with that
+window; steps that no window will close come with `ended`.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+STEP = ("loss", "grad_norm", "lr_scale")
+WINDOW = ("tokens_per_second", "mfu")
+RECORD = ("time_to_target_s", "tokens_per_second", "mfu", "peak_memory_bytes", "step_s")
+FINAL = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing")
+
+
+@dataclass(frozen=True)
+class Point:
+    name: str
+    value: float
+    step: int
+    seconds: float
+    kind: str  # of the row it came from
+
+
+def of_record(record: dict[str, Any]) -> Iterator[Point]:
+    """What a run came to, for a table of runs to be sorted by: `run/...`, at its last step."""
+    last = record["metrics"]["curve"][-1]
+    figures = {name: record["metrics"][name] for name in RECORD} | {"train_s": record["clock"]["train_s"]}
+    for name, value in figures.items():
+        if value is not None:
+            yield Point(f"run/{name}", value, last["step"], last["train_s"], "record")
+
+
+def points(rows: list[dict[str, Any]], first_moe_layer: int, ended: bool) -> Iterator[Point]:
+    """In the order of the rows. A value that is no number of this run (None) gives no point."""
+    waiting: list[dict[str, Any]] = []
+    last_step, last_s = 0, 0.0
+    for row in rows:
+        kind, step = row["kind"], row["step"]
+        if kind == "step":
+            waiting.append(row)
+        elif kind == "window":
+            span = max(step - last_step, 1)
+            for earlier in waiting:
+                share = (earlier["step"] - last_step) / span
+                yield from _plain(earlier, STEP, last_s + share * (row["train_s"] - last_s))
+            yield from _window(row, first_moe_layer)
+            waiting, last_step, last_s = [], step, row["train_s"]
+        elif kind == "validation":
+            yield Point("slice_bpb", row["slice_bpb"], step, row["train_s"], kind)
+        elif kind == "final":
+            yield from _plain(row, FINAL, last_s)
+    for row in waiting if ended else []:
+        yield from _plain(row, STEP, last_s)
+
+
+def _plain(row: dict[str, Any], names: tuple[str, ...], seconds: float) -> Iterator[Point]:
+    for name in names:
+        if row[name] is not None:
+            yield Point(name, row[name], row["step"], seconds, row["kind"])
+
+
+def _window(row: dict[str, Any], first_moe_layer: int) -> Iterator[Point]:
+    step, seconds = row["step"], row["train_s"]
+    yield from _plain(row, WINDOW, seconds)
+    for i, (counts, bias_range) in enumerate(zip(row["counts"], row["bias_range"])):
+        shares = [count / sum(counts) for count in counts]
+        entropy = -sum(share * math.log(share) for share in shares if share)
+        of_layer = {
+            "entropy_ratio": entropy / math.log(len(counts)) if len(counts) > 1 else 1.0,
+            "max_load_percent": 100 * max(shares),
+            "dead": float(counts.count(0)),
+            "bias_range": bias_range,
+        }
+        for name, value in of_layer.items():
+            yield Point(f"router/layer_{first_moe_layer + i}/{name}", value, step, seconds, "window")
+    for group, rms in (row["groups"] or {}).items():
+        if rms["param_rms"]:
+            yield Point(f"update_ratio/{group}", rms["update_rms"] / rms["param_rms"], step, seconds, "window")

@@ -1,0 +1,114 @@
+"""Runs a record's command line again, in a process of its own: this checkout, or a clean one of the record's commit."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.plan.lanes import ROOT
+from harness.report.run_data import RunData, read_rows
+from harness.verbs.worktree import worktree
+
+OURS = ("run.",)  # overrides that say where and how often, which a re-execution decides for itself
+
+
+@dataclass(frozen=True)
+class Execution:
+    rows: dict[str, list[dict[str, Any]]]
+    identity: dict[str, Any]
+    record: dict[str, Any] | None  # of a run to the end
+
+    @property
+    def hardware_class(self) -> str:
+        return self.identity["hardware_class"]
+
+
+def command_line(run: RunData) -> list[str]:
+    """The overrides that made the record. Errors: UserError when it states none, or started from another run's checkpoint."""
+    words = run.record["provenance"].get("overrides")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(
+            f"{run.folder} does not state its command line (provenance.overrides)", "its evidence can be checked: steps=0"
+        )
+    if run.record["fork"]:
+        raise UserError(
+            f"{run.folder} was forked from {run.record['fork']}: it does not start at step 0", "verify the run it came from"
+        )
+    return [word for word in words if not word.lstrip("+~").startswith(OURS)]
+
+
+def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
+    """What this checkout makes of the record's command line: (hashed keys that differ from its plan.yaml, keys that the
+    schema has gained since), each as "key: recorded -> here". Errors: UserError when it does not compose here at all."""
+    from harness.plan.compose import compose
+    from harness.plan.fingerprint import differences
+
+    try:
+        plan = compose(command_line(run)).plan
+    except UserError as error:
+        raise UserError(
+            f"the record's command line means nothing in this checkout: {error.problem}",
+            "commit=record runs it at its own commit",
+        ) from error
+    found = differences(plan, run.plan)
+    if plan.seed != run.record["seed"]:
+        found.append(f"seed: {run.record['seed']} -> {plan.seed}")
+    gained = [line for line in found if ": (absent) -> " in line]
+    return [line for line in found if line not in gained], gained
+
+
+@contextmanager
+def checkout(run: RunData, commit: str) -> Iterator[Path]:
+    """The tree to execute: `here`, or at the `record`'s commit."""
+    with worktree(run.record["provenance"]["commit"]) if commit == "record" else nullcontext(ROOT) as tree:
+        yield tree
+
+
+def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) -> Execution:
+    """The first `steps` steps (all of them: with scores) of `words` in `home`, on as many threads as the record had.
+
+    Errors: UserError with the end of its output when it fails.
+    """
+    last = run.steps[-1]["step"]
+    knows_tracking = tree == ROOT or "track" in run.plan["run"]  # older commits have no such key
+    command = [
+        sys.executable, "-m", "harness", "speedrun", *words, f"run.folder={home}", "run.checkpoint_every_s=3600",
+        f"run.log_every_steps={run.windows[0]['step']}", *(["run.track=off"] if knows_tracking else []),
+        *([f"run.stop_after_step={steps}"] if steps < last else []),
+    ]  # fmt: skip
+    threads = run.record["hardware"].get("threads")
+    environment = dict(os.environ)
+    if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
+        environment["OMP_NUM_THREADS"] = str(threads)
+    said = _watched(command, tree, environment)
+    folders = [path.parent for path in home.glob("*/*/metrics.jsonl")]
+    if len(folders) != 1:
+        raise UserError(f"the re-execution left no run behind:\n{said[-1500:]}", "mend that first")
+    record = folders[0] / "record.json"
+    return Execution(
+        read_rows(folders[0] / "metrics.jsonl"),
+        json.loads((folders[0] / "identity.json").read_text()),
+        json.loads(record.read_text()) if record.exists() else None,
+    )
+
+
+def _watched(command: list[str], tree: Path, environment: dict[str, str]) -> str:
+    """Runs it, passing on only its live line. Returns all it said."""
+    said = []
+    with subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith(("step ", "warm: ")):
+                print(f"          {line}", end="", flush=True)
+        code = process.wait()
+    if code:
+        raise UserError(f"the re-execution ended with status {code}:\n{''.join(said)[-1500:]}", "mend that first")
+    return "".join(said)

@@ -1,0 +1,244 @@
+"""Checks a record: its evidence against hashes and raw numbers, then its first steps, or all of them, by running them again.
+
+usage: python -m harness verify RECORD [steps=16|all] [commit=here|record]
+       make verify RECORD=results/tiny-dense/1-0123abcd [SET="steps=all commit=record"]
+
+examples
+  python -m harness verify results/tiny-dense/1-0123abcd               evidence, and 16 steps in this checkout
+  python -m harness verify results/tiny-dense steps=0                  the evidence of every record below; 3 s, no torch
+  python -m harness verify runs/tiny-moe-16e/1-0123abcd steps=all      the whole run again: weights and scores too
+  python -m harness verify results/tiny-dense/1-0123abcd commit=record in a clean checkout of the commit that made it
+
+Verdicts, strongest first. Each needs whole evidence, and says how many steps were run.
+  equal bits              every loss, gradient norm, expert count and chain link is the recorded one
+  equal within tolerance  on another hardware class or from other source: losses differ by rounding only
+  fresh seeds inside the recorded interval   a new seed is where at least three recorded seeds predict it, and so is this one
+  not verified            exit status 1
+On the hardware class, source and versions of the record its bits are promised: there only equal bits pass. `steps` is
+rounded up to whole log windows, whose chains are compared. The verdict is written to verify.json beside the record.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, nearest
+
+SUMMARY = "check a record: evidence, then re-execution of its first steps or all"
+EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
+    "evidence whole", "equal bits", "equal within tolerance", "fresh seeds inside the recorded interval", "not verified",
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    from harness.data.artifact import replace_atomically
+    from harness.report.verdict_text import line, summary
+
+    path, steps, commit = _read(arguments)
+    folders = [path] if (path / "record.json").exists() else sorted(p.parent for p in path.rglob("record.json"))
+    if not folders:
+        raise UserError(f"no record.json below {path}", "name a run folder, or a folder of runs")
+    passed = []
+    for folder in folders:
+        report = verify(folder, steps, commit)
+        try:
+            replace_atomically(folder / "verify.json", [json.dumps(report, indent=1).encode()])
+        except OSError as error:
+            raise UserError(
+                f"cannot write {folder / 'verify.json'}: {error}", "copy the record to where you may write"
+            ) from error
+        passed.append(report["passed"])
+        if len(folders) == 1:
+            print(summary(report))
+        else:
+            print(line(report), flush=True)
+    if len(folders) > 1:
+        print(f"{sum(passed)} of {len(passed)} records pass; each verdict is in its verify.json")
+    return int(not all(passed))
+
+
+def _read(arguments: list[str]) -> tuple[Path, int | None, str]:
+    """(folder, steps with None for all, here or record)"""
+    own = {"steps": "16", "commit": "here"}
+    paths = [word for word in arguments if "=" not in word]
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        if equals and key not in own:
+            raise UserError(f"unknown key {key!r}", nearest(key, own))
+        if equals:
+            own[key] = value
+    if len(paths) != 1 or not Path(paths[0]).is_dir():
+        raise UserError(
+            f"{' '.join(paths) or 'nothing'} is no folder", "name one: python -m harness verify results/LANE/SEED-PLAN"
+        )
+    if own["steps"] != "all" and not own["steps"].isdecimal():
+        raise UserError(f"steps={own['steps']}", "a whole number, 0 for the evidence alone, or all")
+    if own["commit"] not in ("here", "record"):
+        raise UserError(f"commit={own['commit']}", "here (this checkout) or record (the record's own commit)")
+    return Path(paths[0]), None if own["steps"] == "all" else int(own["steps"]), own["commit"]
+
+
+def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
+    """What verify.json holds. Nothing that is wrong with the record is raised: it is in the report."""
+    from harness.record.provenance import now
+    from harness.report.integrity import ONLY_BY_RE_EXECUTION, check
+    from harness.report.run_data import load_run
+
+    report: dict[str, Any] = {
+        "record": str(folder), "verdict": NOT, "passed": False, "verified_at": now(), "did": "evidence only", "problems": [],
+        "notes": [], "execution": None, "fresh_seed": None, "not_covered": list(ONLY_BY_RE_EXECUTION),
+    }  # fmt: skip
+    try:
+        run = load_run(folder)
+    except UserError as error:
+        report["problems"].append(error.problem)
+        return report
+    r = run.record
+    report["of"] = f"{r['lane']}, seed {r['seed']}, plan {r['plan_hash'][:8]}, commit {str(r['provenance']['commit'])[:8]}"
+    report["content_sha256"] = r.get("content_sha256")
+    report["problems"] += check(run)
+    _check_data(run, report)
+    if report["problems"]:
+        return report
+    if steps == 0:
+        return report | {"verdict": EVIDENCE_WHOLE, "passed": True}
+    try:
+        _check_counts(run, report)
+        with tempfile.TemporaryDirectory(prefix="verify-") as home:
+            _re_execute(run, steps, commit, Path(home), report)
+    except UserError as error:
+        report["problems"].append(str(error))
+    report["passed"] = not report["problems"]
+    if not report["passed"]:
+        report["verdict"] = NOT
+    return report
+
+
+def _check_data(run, report: dict[str, Any]) -> None:
+    """The record's data hashes against the track file here, and that one against the data here."""
+    from omegaconf import OmegaConf
+
+    from harness.data.corpus import load
+    from harness.plan.lanes import TRACKS, read
+    from harness.plan.schema import Track
+
+    path = TRACKS / f"{run.record['track']}.yaml"
+    if not path.exists():
+        report["problems"].append(f"track {run.record['track']} does not exist in this checkout")
+        return
+    track = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Track), read(path)))
+    for key in ("train_sha256", "val_sha256", "train_bytes", "val_bytes"):
+        stated, here = run.record["data"][key], getattr(track, key)
+        if stated != here:
+            report["problems"].append(f"data.{key} is {stated!r} in the record, {path.name} says {here!r}")
+    lines = {name: asdict(line) for name, line in track.lines.items()}
+    if run.record["lines"] != lines or run.plan["track"]["target"] != track.target:
+        report["problems"].append(f"the lines or the target of the record are not those of {path.name}")
+    try:
+        load(track)
+        report["notes"].append(f"data: the record's, {path.name}'s and the files' hashes are equal")
+    except UserError as error:
+        report["notes"].append(f"data: the record's hashes are {path.name}'s; the files could not be checked: {error.problem}")
+
+
+def _check_counts(run, report: dict[str, Any]) -> None:
+    """Parameters and FLOPs of the model that plan.yaml describes, built on the meta device."""
+    from harness.plan.stored import read_plan
+    from harness.train.session import count_plan
+
+    counts = asdict(count_plan(read_plan(run.folder / "plan.yaml")))
+    for key, built in counts.items():
+        if run.record["counts"][key] != built:
+            report["problems"].append(
+                f"counts.{key} is {run.record['counts'][key]:,}, the model built from plan.yaml has {built:,}"
+            )
+    shown = ", ".join(f"{key} {value:,}" for key, value in counts.items())
+    report["notes"].append(f"counts: rebuilt from plan.yaml on the meta device: {shown}")
+
+
+def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[str, Any]) -> None:
+    from harness.report.integrity import ONLY_BY_RE_EXECUTION
+    from harness.report.reexecution import compare
+    from harness.verbs.reexecute import changed_keys, checkout, command_line, execute
+
+    words, last, window = command_line(run), run.steps[-1]["step"], run.windows[0]["step"]
+    wanted = last if steps is None else min(-(-steps // window) * window, last)
+    if commit == "here":
+        changed, gained = changed_keys(run)
+        if changed:
+            raise UserError(
+                "this checkout makes another plan of the record's command line (recorded -> here):\n    "
+                + "\n    ".join(changed),
+                "commit=record runs it at its own commit",
+            )
+        report["notes"] += [f"plan: the schema has gained {line.replace('(absent) -> ', '')} since" for line in gained]
+    print(f"re-executing {wanted:,} of {last:,} steps of {run.folder} ...", flush=True)
+    with checkout(run, commit) as tree:
+        found = execute(run, tree, words, wanted, home / "same")
+        recorded = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
+        result = compare(recorded, found.rows, wanted)
+        broken = _other_ends(run, found) if wanted == last else []
+        same = {
+            "hardware class": found.hardware_class == run.record["hardware_class"],
+            "source": found.identity["source_sha256"] == run.record["provenance"]["source_sha256"],
+            "versions": found.identity["versions"] == run.record["provenance"]["versions"],
+        }
+        report["did"] = f"re-execution of {wanted:,} of {last:,} steps"
+        report["execution"] = {
+            "steps": wanted, "of": last, "commit": found.identity["commit"], "hardware_class": found.hardware_class,
+            "recorded_hardware_class": run.record["hardware_class"], "same": same, **asdict(result), "ends": broken,
+        }  # fmt: skip
+        report["not_covered"] = _not_covered(ONLY_BY_RE_EXECUTION, wanted, last)
+        if commit == "record" and found.identity["plan_hash"] != run.record["plan_hash"]:
+            report["problems"].append(f"its commit makes plan {found.identity['plan_hash'][:8]} of the record's command line")
+        elif result.contradiction:
+            report["problems"].append(result.contradiction)
+        elif result.equal_bits and not broken:
+            report["verdict"] = EQUAL
+        elif all(same.values()):
+            what = result.difference or "; ".join(broken)
+            report["problems"].append(f"same hardware class, source and versions, but other bits: {what}")
+        elif result.within_tolerance:
+            report["verdict"] = CLOSE
+        else:
+            _fresh_seed(run, tree, words, wanted, home / "fresh", report)
+
+
+def _other_ends(run, found) -> list[str]:
+    """What differs at the end of a whole run, beyond the rows."""
+    stated, ended = run.record["determinism"], found.record["determinism"]
+    return [f"determinism.{key} is another" for key in stated if stated[key] != ended.get(key)]
+
+
+def _not_covered(only: tuple[str, ...], wanted: int, last: int) -> list[str]:
+    *bits, machine = only
+    return [machine] if wanted == last else [f"after step {wanted:,}: {what}" for what in bits] + [machine]
+
+
+def _fresh_seed(run, tree: Path, words: list[str], steps: int, home: Path, report: dict[str, Any]) -> None:
+    """The weakest tier: a seed nobody has chosen among the recorded ones."""
+    from harness.report.groups import find_groups, protocol
+    from harness.report.reexecution import try_fresh_seed, window_losses
+    from harness.report.verdict_text import distance
+    from harness.verbs.reexecute import execute
+
+    def windows(of) -> list[float]:
+        return window_losses({"step": of.steps, "window": of.windows}, steps)
+
+    beside = [other for group in find_groups([run.folder.parent]).groups for other in group.runs]
+    alike = [
+        other for other in beside if other.record["plan_hash"] == run.record["plan_hash"] and protocol(other) == protocol(run)
+    ]
+    recorded = {other.record["seed"]: windows(other) for other in alike} | {run.record["seed"]: windows(run)}
+    fresh = max(recorded) + 1
+    print(f"beyond tolerance; running fresh seed {fresh} for as many steps ...", flush=True)
+    seeded = [word for word in words if word.partition("=")[0] != "seed"] + [f"seed={fresh}"]
+    found = window_losses(execute(run, tree, seeded, steps, home).rows, steps)
+    test = try_fresh_seed(recorded, run.record["seed"], fresh, found)
+    report["fresh_seed"] = asdict(test)
+    if test.problem:
+        report["problems"].append(f"neither equal bits nor within tolerance ({distance(report['execution'])}); {test.problem}")
+    else:
+        report["verdict"] = SEEDS

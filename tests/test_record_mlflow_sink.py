@@ -1,0 +1,199 @@
+"""MLflow gets a run folder whole, once, and while it grows; and no run fails by it."""
+
+import fcntl
+import itertools
+import json
+import os
+import shutil
+
+import micro
+import pytest
+from micro import finished_fixture, no_figures_fixture  # noqa: F401
+from report_factory import write_run
+
+from harness.__main__ import main
+from harness.errors import UserError
+from harness.record.mlflow_sink import Sink, default_store
+from harness.verbs import tracking
+
+EXECUTIONS = itertools.count()  # each takes its own time
+
+
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory):
+    """One store for all tests: making its tables takes longer than everything else."""
+    return Sink(f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A synthetic run as a run leaves it: with the window's clock that tells executions apart."""
+
+    def make(name="1-aaaa", **words):
+        path = write_run(
+            tmp_path / "tiny-moe-16e" / name, steps=64, validations=(16, 32), step_s=0.2 + 0.001 * next(EXECUTIONS), **words
+        )
+        (path / "bpb.png").write_bytes(b"figure")
+        return path
+
+    return make
+
+
+def history(sink, run_id, name):
+    return [(m.step, m.value) for m in sorted(sink.client.get_metric_history(run_id, name), key=lambda m: m.step)]
+
+
+def logged(path, kind, name):
+    rows = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return [(row["step"], row[name]) for row in rows if row["kind"] == kind]
+
+
+def test_a_finished_run_arrives_with_plan_curves_router_metrics_figures_and_record(sink, folder):
+    path = folder()
+    run_id, _ = sink.track(path)
+    assert history(sink, run_id, "loss") == logged(path, "step", "loss")
+    assert history(sink, run_id, "slice_bpb") == logged(path, "validation", "slice_bpb")
+    assert len(history(sink, run_id, "router/layer_3/entropy_ratio")) == 4 and history(sink, run_id, "update_ratio/expert")
+    run = sink.client.get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.params["model.num_experts"] == "16"
+    record = micro.record(path)
+    expected = {"lane": "tiny-moe-16e", "track": "tiny", "seed": "1", "ranked": "true", "execution": "native"}
+    expected |= {key: record[key] for key in ("plan_hash", "hardware_class")} | {"commit": record["provenance"]["commit"]}
+    assert expected.items() <= run.data.tags.items()
+    assert run.data.metrics["run/tokens_per_second"] == record["metrics"]["tokens_per_second"]
+    names = {artifact.path for artifact in sink.client.list_artifacts(run_id)}
+    assert {"bpb.png", "1-aaaa.record.json", "1-aaaa.plan.yaml"} <= names
+
+
+def test_no_copy_is_found_by_a_search_for_records(sink, folder):
+    sink.track(folder())
+    assert list(sink.artifacts.rglob("*record.json")) and not list(sink.artifacts.rglob("record.json"))
+
+
+def test_tracking_again_adds_nothing_and_a_copy_elsewhere_is_the_same_run(sink, folder, tmp_path):
+    path = folder()
+    run_id, points = sink.track(path)
+    before = history(sink, run_id, "loss")
+    copy = shutil.copytree(path, tmp_path / "another machine" / "1-aaaa")
+    assert points > 0 and sink.track(path) == (run_id, 0) and sink.track(copy) == (run_id, 0)
+    assert history(sink, run_id, "loss") == before
+
+
+def test_points_logged_before_a_crash_are_not_logged_twice(sink, folder):
+    path = folder()
+    run_id, points = sink.track(path)
+    before = history(sink, run_id, "loss")
+    sink.client.set_tag(run_id, "speedrun.logged", "{}")
+    assert sink.track(path) == (run_id, points) and history(sink, run_id, "loss") == before
+
+
+def test_two_executions_of_one_plan_and_seed_are_two_runs(sink, folder):
+    assert sink.track(folder("1-aaaa"))[0] != sink.track(folder("1-aaaa.2"))[0]
+
+
+def test_a_run_that_goes_on_grows_and_then_ends(sink, folder):
+    path = folder("live")
+    record, rows = (path / "record.json").read_bytes(), (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "record.json").unlink()
+    (path / "metrics.jsonl").write_text("".join(rows[:5]))
+    with open(path / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert sink.track(path) is None  # no window yet
+        (path / "metrics.jsonl").write_text("".join(rows[:30])[:-20])
+        run_id, _ = sink.track(path)
+        assert sink.client.get_run(run_id).info.status == "RUNNING"
+        assert [s for s, _ in history(sink, run_id, "loss")] == list(range(1, 17))
+    (path / "metrics.jsonl").write_text("".join(rows))
+    assert sink.track(path)[0] == run_id and sink.client.get_run(run_id).info.status == "KILLED"
+    (path / "record.json").write_bytes(record)
+    assert sink.track(path)[0] == run_id and sink.client.get_run(run_id).info.status == "FINISHED"
+    assert history(sink, run_id, "loss") == logged(path, "step", "loss")
+    assert history(sink, run_id, "slice_bpb") == logged(path, "validation", "slice_bpb")
+
+
+def test_a_damaged_line_is_named(sink, folder):
+    path = folder()
+    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_text("".join([*lines[:3], "{broken\n", *lines[3:]]))
+    with pytest.raises(UserError, match="corrupt in line 4"):
+        sink.track(path)
+
+
+def test_a_real_run_is_tracked_whole(sink, finished):
+    run_id, _ = sink.track(finished())
+    assert history(sink, run_id, "loss") == logged(finished(), "step", "loss")
+    assert history(sink, run_id, "val_bpb") == [(32, micro.record(finished())["metrics"]["val_bpb"])]
+    assert sink.client.get_run(run_id).data.params["run.track"] == "off"
+
+
+def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere.db")
+    assert default_store("runs") == "sqlite:////elsewhere.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert default_store("runs") == "sqlite:///runs/mlflow.db"
+
+
+@pytest.mark.parametrize("track", ["end", "off"])
+def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
+    tracked = []
+    monkeypatch.setattr("harness.verbs.speedrun.track_at_end", lambda *words: tracked.append(words) or "in MLflow")
+    path = micro.run(tmp_path, f"run.track={track}", lane=micro.DENSE)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"record: {path / 'record.json'}"
+    assert tracked == ([(path, str(tmp_path))] if track == "end" else [])
+    assert (lines[-2] == "in MLflow") == (track == "end")
+
+
+def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch):
+    (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(tracking, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
+    line = tracking.track_at_end(folder(), str(tmp_path))
+    assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)") and "\n" not in line
+
+
+def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sink.store)
+    path = folder()
+    line = tracking.track_at_end(path, str(tmp_path))
+    assert line == f"MLflow: mlflow ui --backend-store-uri {sink.store}"
+    assert sink.track(path)[1] == 0 and not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_live_run_starts_a_follower_and_says_what_it_costs(tmp_path, monkeypatch, capsys, no_figures):
+    started = []
+    monkeypatch.setattr("harness.verbs.speedrun.start_follower", lambda *words: started.append(words))
+    monkeypatch.setattr("harness.verbs.speedrun.track_at_end", lambda run, runs: "tracked")
+    path = micro.run(tmp_path, "run.track=live", lane=micro.DENSE)
+    assert started == [(path, str(tmp_path))]
+    assert "shares this machine with the timed run" in capsys.readouterr().out
+
+
+def test_the_follower_tails_a_run_at_the_lowest_priority_until_it_ends(sink, folder, monkeypatch, capsys):
+    path = folder("followed")
+    record, rows = (path / "record.json").read_bytes(), (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "record.json").unlink()
+    (path / "metrics.jsonl").write_text("".join(rows[:20]))
+    lock, naps, niceness = open(path / "lock", "a"), [], []
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            (path / "metrics.jsonl").write_text("".join(rows))
+            (path / "record.json").write_bytes(record)
+            lock.close()
+
+    monkeypatch.setattr("harness.verbs.track.time.sleep", nap)
+    monkeypatch.setattr("harness.verbs.track.os.nice", niceness.append)
+    assert main(["track", str(path), "--follow", "--store", sink.store]) == 0
+    said = capsys.readouterr().out
+    run_id = sink.track(path)[0]
+    assert len(naps) == 2 and niceness == [19] and run_id in said
+    assert history(sink, run_id, "loss") == logged(path, "step", "loss")
+    assert sink.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_key_that_names_no_way_of_tracking_is_refused(tmp_path, capsys):
+    assert micro.speedrun(tmp_path / "runs", "run.track=later") == 2
+    assert "run.track='later'" in capsys.readouterr().err

@@ -1,0 +1,246 @@
+"""Verify: evidence finds edits, re-execution finds forgeries, and the verdict says which of the two was done."""
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import micro
+import pytest
+from micro import finished_fixture  # noqa: F401
+from report_factory import edit_record
+
+from harness.__main__ import main
+from harness.data.artifact import file_sha256
+from harness.record.record import content_hash
+from harness.verbs import reexecute, worktree
+
+NO_TORCH = "import sys; from harness.__main__ import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished(), tmp_path / "tiny-moe-16e" / "1-copy")
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Re-executions by command: the same one gives the same bits, so each is run once."""
+    return {}
+
+
+@pytest.fixture
+def quick(monkeypatch, no_figures, made, tmp_path_factory):
+    """Re-executions in this process: a new one imports torch for longer than it trains a micro lane. Gives their commands."""
+    commands = []
+
+    def here(command, tree, environment):
+        commands.append(command)
+        (home,) = [word.removeprefix("run.folder=") for word in command if word.startswith("run.folder=")]
+        words = [word for word in command[3:] if not word.startswith("run.folder=")]
+        if tuple(words) not in made:
+            made[tuple(words)] = kept = tmp_path_factory.mktemp("re-executed") / "runs"
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert main([*words, f"run.folder={kept}"]) == 0
+        shutil.copytree(made[tuple(words)], home)
+        return ""
+
+    monkeypatch.setattr(reexecute, "_watched", here)
+    return commands
+
+
+no_figures_fixture = micro.no_figures_fixture
+
+
+def rewrite(folder, change, **identity):
+    """Changes the rows and signs everything again, as a forger would."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+    stated = json.loads((folder / "identity.json").read_text()) | identity
+    (folder / "identity.json").write_text(json.dumps(stated))
+    record = micro.record(folder) | {key: value for key, value in identity.items() if key == "hardware_class"}
+    for name in record["artifacts"]:
+        record["artifacts"][name]["sha256"] = file_sha256(folder / name)
+    record["content_sha256"] = content_hash(record)
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def scale_losses(by, since=1, chain=lambda old: old):
+    def change(row):
+        if row["kind"] == "step" and row["step"] >= since:
+            row["loss"] *= by
+        if row["kind"] == "window":
+            row["chain"] = chain(row["chain"])
+        return row
+
+    return change
+
+
+def verdict(folder):
+    return json.loads((folder / "verify.json").read_text())
+
+
+def test_the_evidence_alone_answers_without_torch_and_says_what_it_cannot_see(copy):
+    done = micro.python(NO_TORCH, "verify", str(copy), "steps=0")
+    assert done.returncode == 0, done.stderr
+    assert "evidence only" in done.stdout and "only steps=all would find" in done.stdout
+    assert verdict(copy)["verdict"] == "evidence whole" and len(verdict(copy)["not_covered"]) == 3
+
+
+def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(copy, quick, capsys):
+    assert main(["verify", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert "re-execution of 16 of 32 steps" in said and "verdict   equal bits" in said and "params_total" in said
+    written = verdict(copy)
+    assert (
+        written["passed"]
+        and written["execution"]["difference"] is None
+        and written["not_covered"][0].startswith("after step 16")
+    )
+    assert all(written["execution"]["same"].values())
+
+
+def test_an_edited_figure_is_found_by_the_evidence_and_nothing_is_run(copy, quick, capsys):
+    edit_record(copy, metrics__val_bpb=1.2)
+    assert main(["verify", str(copy)]) == 1
+    assert "metrics.val_bpb is 1.2" in capsys.readouterr().out and not quick
+
+
+def test_a_count_that_the_plan_does_not_build_is_found(copy, quick, capsys):
+    record = micro.record(copy)
+    edit_record(copy, counts__params_total=record["counts"]["params_total"] - 1)
+    assert main(["verify", str(copy)]) == 1
+    assert "counts.params_total is" in capsys.readouterr().out
+
+
+def test_data_of_another_hash_is_found_against_the_track_file(copy, capsys):
+    edit_record(copy, data__val_sha256="00" * 32)
+    assert main(["verify", str(copy), "steps=0"]) == 1
+    assert "tiny.yaml says" in capsys.readouterr().out
+
+
+def test_a_signed_forgery_of_the_losses_passes_the_evidence_and_fails_re_execution(copy, quick, capsys):
+    rewrite(copy, scale_losses(0.97))
+    assert main(["verify", str(copy), "steps=0"]) == 0
+    assert main(["verify", str(copy)]) == 1
+    assert verdict(copy)["verdict"] == "not verified" and "step 1:" in verdict(copy)["execution"]["difference"]
+
+
+@pytest.mark.parametrize("by", [0.97, 1 + 1e-6])
+def test_where_bits_are_promised_only_equal_bits_pass(copy, quick, capsys, by):
+    """A forged chain too: nothing in the record contradicts itself, and one millionth is well within any tolerance."""
+    flip = scale_losses(by, chain=lambda old: old[::-1])
+    rewrite(copy, flip)
+    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    assert main(["verify", str(copy), "steps=0"]) == 0
+    assert main(["verify", str(copy)]) == 1
+    assert "same hardware class, source and versions, but other bits: step 1" in capsys.readouterr().out
+
+
+def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, capsys):
+    rewrite(copy, scale_losses(1 + 1e-5, chain=lambda old: old[::-1]), hardware_class="another")
+    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    assert main(["verify", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert "verdict   equal within tolerance" in said and "another hardware class" in said and "1.0e-05" in said
+
+
+def test_beyond_tolerance_without_three_seeds_nothing_is_verified(copy, quick, capsys):
+    rewrite(copy, scale_losses(0.9, chain=lambda old: old[::-1]), hardware_class="another")
+    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    assert main(["verify", str(copy)]) == 1
+    assert "1 recorded seeds of this plan beside it, 3 are needed" in capsys.readouterr().out and len(quick) == 2
+    assert "seed=2" in quick[1]
+
+
+def test_an_edit_after_the_executed_steps_is_found_by_executing_all(copy, quick, capsys):
+    rewrite(copy, scale_losses(0.97, since=30))
+    assert main(["verify", str(copy)]) == 0
+    assert main(["verify", str(copy), "steps=all"]) == 1
+    assert "step 30" in capsys.readouterr().out
+    assert verdict(copy)["not_covered"] == ["seconds, peak memory and the machine's measured peaks"]
+
+
+def test_final_weights_of_another_hash_are_found_by_executing_all(copy, quick, capsys):
+    edit_record(copy, determinism__weights="00" * 32)
+    assert main(["verify", str(copy), "steps=all"]) == 1
+    assert "determinism.weights is another" in capsys.readouterr().out
+
+
+def test_the_metrics_of_another_seed_are_found(copy, quick, tmp_path, capsys):
+    other = micro.run(tmp_path / "other", "seed=2")
+    shutil.copy(other / "metrics.jsonl", copy)
+    theirs = micro.record(other)
+    kept = ("seed", "provenance", "artifacts", "content_sha256")
+    record = theirs | {key: value for key, value in micro.record(copy).items() if key in kept}
+    (copy / "record.json").write_text(json.dumps(record))
+    rewrite(copy, lambda row: row)
+    (copy / "weights.safetensors").unlink()
+    assert main(["verify", str(copy), "steps=0"]) == 0, capsys.readouterr().out
+    assert main(["verify", str(copy)]) == 1
+
+
+def test_a_command_line_that_makes_another_plan_here_is_explained_key_by_key(copy, quick, capsys):
+    words = [*micro.record(copy)["provenance"]["overrides"], "optim.muon.lr=0.01"]
+    edit_record(copy, provenance__overrides=words)
+    assert main(["verify", str(copy)]) == 1
+    said = capsys.readouterr().out
+    assert "optim.muon.lr: 0.02 -> 0.01" in said and "commit=record" in said and not quick
+
+
+def test_a_commit_that_is_not_here_is_a_clear_error(copy, capsys):
+    edit_record(copy, provenance__commit="deadbeef" * 5)
+    assert main(["verify", str(copy), "commit=record"]) == 1
+    assert f"commit {'deadbeef' * 5} cannot be checked out here" in capsys.readouterr().out
+
+
+def test_several_records_get_a_line_each_and_one_bad_one_fails_them_all(copy, capsys):
+    shutil.copytree(copy, copy.parent / "2-cut")
+    (copy.parent / "2-cut" / "record.json").write_text("{")
+    assert main(["verify", str(copy.parent), "steps=0"]) == 1
+    good, bad, count = capsys.readouterr().out.splitlines()
+    assert good.startswith("evidence whole") and bad.startswith("not verified") and "truncated or corrupt" in bad
+    assert count.startswith("1 of 2 records pass")
+
+
+def test_the_fork_of_another_run_is_not_re_executed(copy, capsys):
+    edit_record(copy, fork="runs/a@8", ranked=False, unranked_reasons=["forked"])
+    assert main(["verify", str(copy)]) == 1
+    assert "forked from runs/a@8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [([], "nothing is no folder"), (["nowhere"], "nowhere is no folder"), ([".", "step=4"], "did you mean steps?"),
+     ([".", "steps=-1"], "steps=-1"), ([".", "commit=HEAD"], "commit=HEAD")],
+)  # fmt: skip
+def test_bad_arguments_are_explained(words, said, capsys):
+    assert main(["verify", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_worktree_holds_the_commit_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    for content in ("first", "second"):
+        (tmp_path / "file").write_text(content)
+        git("add", "file")
+        git("commit", "-q", "-m", content)
+    monkeypatch.setattr(worktree, "ROOT", tmp_path)
+    with worktree.worktree("HEAD~1") as tree:
+        assert (tree / "file").read_text() == "first"
+    assert not tree.exists() and len(git("worktree", "list").splitlines()) == 1
+
+
+def test_a_real_re_execution_runs_in_a_process_of_its_own(copy):
+    """With the recorded number of threads, whatever this process has."""
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "verify", str(copy)], capture_output=True, text=True, cwd=micro.ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert verdict(copy)["verdict"] == "equal bits"

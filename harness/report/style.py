@@ -57,7 +57,7 @@ def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figur
 def framed(title: str, caption: str, why_unranked: str | None, height_in: float) -> Figure:
     """A figure with title, caption and warning in place, and `height_in` between them."""
     lines = wrap(caption, CAPTION_CHARS)
-    warning = wrap(f"unranked: {why_unranked}", CAPTION_CHARS - 12) if why_unranked else []
+    warning = wrap(f"unranked: {why_unranked}", CAPTION_CHARS - 20) if why_unranked else []
     below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
     total_in = TITLE_IN + height_in + below_in
     fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")

@@ -31,7 +31,6 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
         panels = fig.subplots(1, 3 if moe else 2)
         line = first.record["metrics"]["target"]
         _panel(panels[0], groups, place, "seconds to target", lambda run: run.record["metrics"]["time_to_target_s"])
-        panels[0].set_ylim(bottom=0)
         _panel(panels[1], groups, place, "bits per byte of the slice", lambda run: run.record["metrics"]["slice_bpb"])
         if not first.is_partial:
             label = f"target: {first.record['lines'][line['line']]['label']} {line['slice_bpb']:.4f}"
@@ -47,6 +46,9 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
             ax.set_xlim(names.index(shown[0]) - 0.6, names.index(shown[-1]) + 0.6)
             ax.grid(axis="x", visible=False)
             ax.yaxis.set_major_locator(MaxNLocator(6))
+        panels[0].set_ylim(bottom=0)
+        if all(run.record["metrics"]["time_to_target_s"] is None for group in groups for run in group.runs):
+            panels[0].set_yticks([])
         for name in formats:
             panels[1].plot([], [], marker="o", linestyle="none", color=COLOURS[name], label=name)
         panels[1].plot([], [], color=style.GREY, linewidth=2, label="mean over seeds")
@@ -102,4 +104,8 @@ def _caption(groups: list[Group], first: RunData) -> str:
 
 
 def _unranked(groups: list[Group]) -> str | None:
-    return "; ".join(f"{group.lane}: {group.why_unranked}" for group in groups if group.why_unranked) or None
+    """Each reason once, with the lanes it holds for."""
+    lanes: dict[str, list[str]] = {}
+    for group in groups:
+        lanes.setdefault(group.why_unranked or "", []).append(group.lane)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in lanes.items() if why) or None

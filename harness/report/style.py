@@ -58,7 +58,7 @@ def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figur
 def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> Figure:
     """A figure of any runs: title above, `text` below, `caution` in the warning colour between."""
     lines = wrap(text, CAPTION_CHARS)
-    warning = wrap(caution, CAPTION_CHARS - 12)
+    warning = wrap(caution, CAPTION_CHARS - 20)
     below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
     total_in = TITLE_IN + height_in + below_in
     fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")

@@ -87,12 +87,12 @@ def trials(claim: Mapping[str, Any] | None) -> int | None:
 
 def best_other(group: Group, groups: Iterable[Group]) -> Group | None:
     """The holder: the ranked group of the same track, data and hardware class that is fastest to the target with MIN_SEEDS
-    seeds; where none reached it on every seed, the one with the lowest mean bits per byte."""
+    seeds; where none reached it on every seed, the one with the lowest mean bits per byte of all of val."""
     rivals = [g for g in groups if g.ranked and g.n >= MIN_SEEDS and _comparable(g, group) and not _same(g, group)]
     fast = [g for g in rivals if g.to_target()]
     if fast:
         return min(fast, key=lambda g: g.to_target().mean)
-    return min(rivals, key=lambda g: g.sample("slice_bpb").mean, default=None)
+    return min(rivals, key=lambda g: g.sample("val_bpb").mean, default=None)
 
 
 def _comparable(a: Group, b: Group) -> bool:

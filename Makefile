@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune test lint lock
+.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune probe gate gate-update sabotage test lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -53,6 +53,18 @@ sample: $(STAMP)
 
 prune: $(STAMP)
 	@$(HARNESS) prune $(SET)
+
+probe: $(STAMP)
+	@$(HARNESS) probe lane=$(LANE) seed=$(SEED) $(SET)
+
+gate: $(STAMP)
+	@$(HARNESS) gate lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
+
+gate-update: $(STAMP)
+	@$(HARNESS) gate update lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+
+sabotage: $(STAMP)
+	@$(HARNESS) sabotage $(SET)
 
 # One thread a process: two processes that both use both cores wait for each other.
 test: $(STAMP)

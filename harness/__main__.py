@@ -7,7 +7,7 @@ import sys
 from harness.errors import UserError, nearest
 from harness.train.determinism import keep_freed_memory, set_environment
 
-VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune")
+VERBS = ("speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune", "probe", "gate", "sabotage")
 HELP = ("-h", "--help", "help")
 
 

@@ -1,6 +1,7 @@
 """The gate as a user meets it: bad words, a base commit, an update from finished runs, the workflow that CI runs."""
 
 import subprocess
+from dataclasses import replace
 
 import micro
 import pytest
@@ -129,17 +130,40 @@ def test_a_worktree_holds_the_commit_and_leaves_nothing_behind():
     assert subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True).stdout == before
 
 
-def test_an_update_takes_finished_runs_and_their_own_words(tmp_path, pretended, capsys):
+def test_an_update_trains_the_seeds_that_are_missing_and_keeps_earlier_reasons(tmp_path, pretended, monkeypatch, capsys):
     run, calls = pretended
+    trained = []
+
+    def train(self, words, folder, name="train"):
+        trained.append(words)
+        (seed,) = [int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")]
+        return replace(run, record={**run.record, "seed": seed})
+
+    monkeypatch.setattr(Checkout, "train", train)
+    monkeypatch.setattr(gate_update, "_refuse", lambda *_: None)  # the pretended seeds contradict their plan.yaml
     places = [f"baselines={tmp_path / 'baselines'}", f"out={tmp_path / 'out'}"]
-    with pytest.raises(KeyError):  # seeds 2 and 3 are trained; the pretended run has seed 1
-        main(["gate", "update", "reason=one", str(run.folder), *places, "seeds=1,2,3"]) and {}["seed"]
-    assert [what for what, _ in calls][:2] == ["train", "train"]
+    assert main(["gate", "update", "reason=first", str(run.folder), *places]) == 0
+    assert [words[-1] for words in trained] == ["seed=2", "seed=3"]
+    own = {word for word in micro.MOE if not word.startswith("run.")}
+    assert all(own <= set(words) for words in trained)  # the finished run's own words
+    assert main(["gate", "update", "reason=second", "seeds=4,5,6", *micro.MOE, *places]) == 0
+    found = gate_baseline.read(tmp_path / "baselines", "tiny-moe-16e")
+    assert [(note["reason"], note["seeds"]) for note in found.history] == [("first", [1, 2, 3]), ("second", [4, 5, 6])]
+    (plan,) = found.plans.values()
+    (of_class,) = plan.classes.values()
+    assert sorted(of_class.seeds) == [4, 5, 6] and len(of_class.ratios) == gate_update.PROBES
+    assert str(tmp_path) not in (tmp_path / "baselines" / "tiny-moe-16e.json").read_text()
 
 
 @pytest.mark.parametrize(
     "text, given, expected",
-    [(None, [], [1, 2, 3]), (None, [2], [1, 2, 3]), (None, [4, 7, 9, 11], [4, 7, 9, 11]), ("5,6,7", [], [5, 6, 7]), ("1,2", [9], [1, 2, 9])],
+    [
+        (None, [], [1, 2, 3]),
+        (None, [2], [1, 2, 3]),
+        (None, [4, 7, 9, 11], [4, 7, 9, 11]),
+        ("5,6,7", [], [5, 6, 7]),
+        ("1,2", [9], [1, 2, 9]),
+    ],
 )
 def test_seeds_are_those_named_else_those_given_filled_up_to_three(text, given, expected):
     assert gate_update._seeds(text, given) == expected

@@ -105,19 +105,24 @@ def gate(checkout, words: list[str], folder: Path, baseline) -> int:
 
 
 def collect(checkout, words: list[str], folder: Path, baseline) -> tuple[Any, str]:
-    """(evidence, "") of one checkout, or (None, why) where it did not finish. A probe that looks slow is repeated."""
-    from harness.report.gate import FAIL, Evidence, speed
+    """(evidence, "") of one checkout, or (None, why) where it did not finish."""
     from harness.verbs.gate_job import JobFailed
 
     try:
-        run = checkout.train(words, folder)
-        evidence = Evidence(run, baseline, probes=[checkout.probe(words, folder)])
-        if speed(evidence).status == FAIL:
-            more = [checkout.probe(words, folder, f"probe-{i + 2}") for i in range(MORE_PROBES)]
-            evidence = replace(evidence, probes=[*evidence.probes, *more])
+        return probed(checkout, words, folder, checkout.train(words, folder), baseline), ""
     except JobFailed as failed:
         return None, str(failed)
-    return evidence, ""
+
+
+def probed(checkout, words: list[str], folder: Path, run, baseline) -> Any:
+    """The evidence of a finished run with a probe beside it; one that looks slow is repeated. Errors: JobFailed."""
+    from harness.report.gate import FAIL, Evidence, speed
+
+    evidence = Evidence(run, baseline, probes=[checkout.probe(words, folder)])
+    if speed(evidence).status == FAIL:
+        more = [checkout.probe(words, folder, f"probe-{i + 2}") for i in range(MORE_PROBES)]
+        evidence = replace(evidence, probes=[*evidence.probes, *more])
+    return evidence
 
 
 def _with_base(ref: str, words: list[str], plan, folder: Path, known) -> int:

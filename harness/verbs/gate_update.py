@@ -19,7 +19,9 @@ def update(arguments: list[str]) -> int:
     if not own.get("reason", "").strip():
         raise UserError("a baseline is not changed without a reason", 'add reason="what changed, and why that is meant"')
     given = [load_run(folder) for folder in folders]
-    words = [word for word in words or _words_of(given) if not word.startswith("seed=")]
+    if all(word.startswith("run.") for word in words):  # nothing said about the plan: the runs' own
+        words = [*_words_of(given), *words]
+    words = [word for word in words if not word.startswith("seed=")]
     plan = compose(words).plan
     runs = {run.record["seed"]: run for run in given}
     for run in given:

@@ -13,7 +13,8 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune submit report compare verify matrix track test lint lock
+.PHONY: help setup speedrun plan prove bench prepare lanes show sample prune submit report compare
+.PHONY: gate gate-update verify matrix track sabotage probe test lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -71,6 +72,18 @@ track: $(STAMP)
 
 matrix: $(STAMP)
 	@$(HARNESS) matrix $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+
+probe: $(STAMP)
+	@$(HARNESS) probe lane=$(LANE) seed=$(SEED) $(SET)
+
+gate: $(STAMP)
+	@$(HARNESS) gate lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
+
+gate-update: $(STAMP)
+	@$(HARNESS) gate update lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+
+sabotage: $(STAMP)
+	@$(HARNESS) sabotage $(SET)
 
 # One thread a process: two processes that both use both cores wait for each other.
 test: $(STAMP)

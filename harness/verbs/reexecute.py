@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,11 @@ def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
 @contextmanager
 def checkout(run: RunData, commit: str) -> Iterator[Path]:
     """The tree to execute: `here`, or at the `record`'s commit."""
-    with worktree(run.record["provenance"]["commit"]) if commit == "record" else nullcontext(ROOT) as tree:
-        yield tree
+    if commit == "here":
+        yield ROOT
+        return
+    with worktree(run.record["provenance"]["commit"]) as there:
+        yield there.root
 
 
 def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) -> Execution:

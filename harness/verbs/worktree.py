@@ -1,30 +1,54 @@
-"""A commit of this repository checked out beside it, for as long as something runs there."""
+"""Another commit of this repository, checked out beside it for as long as it is needed."""
 
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.plan.lanes import ROOT
 
 
+@dataclass(frozen=True)
+class Worktree:
+    root: Path
+    commit: str
+
+
 @contextmanager
-def worktree(ref: str) -> Iterator[Path]:
-    """The root of a clean checkout of `ref`. Errors: UserError when there is no git here or no such commit in it."""
-    with tempfile.TemporaryDirectory(prefix="worktree-") as home:
-        tree = Path(home) / "tree"
-        _git(ref, "worktree", "add", "--detach", "--force", str(tree), f"{ref}^{{commit}}")
+def worktree(ref: str) -> Iterator[Worktree]:
+    """Yields the commit that `ref` names, in a temporary folder that is removed afterwards. Nothing here is touched.
+
+    Errors: UserError where there is no git repository, or the ref is unknown.
+    """
+    commit = resolve(ref)
+    with tempfile.TemporaryDirectory(prefix="speedrun-base-") as folder:
+        root = Path(folder) / "checkout"
+        added = _git("worktree", "add", "--detach", str(root), commit)
+        if added.returncode:
+            raise UserError(f"cannot check out {ref}: {added.stderr.strip()}", "`git worktree prune` forgets lost ones")
         try:
-            yield tree
+            yield Worktree(root, commit)
         finally:
-            _git(ref, "worktree", "remove", "--force", str(tree))
+            _git("worktree", "remove", "--force", str(root))
 
 
-def _git(ref: str, *words: str) -> None:
+def resolve(ref: str) -> str:
+    """The full hash of a commit."""
+    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found.returncode == 0:
+        return found.stdout.strip()
+    if _git("rev-parse", "--git-dir").returncode:
+        raise UserError(f"{ref!r} cannot be checked out: {ROOT} is no git repository", "clone the project with git")
+    raise UserError(
+        f"unknown commit, branch or tag {ref!r}", "`git fetch origin` gets branches, `git log --oneline` lists commits"
+    )
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
     try:
-        subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        raise UserError(f"commit {ref} cannot be checked out here: {why}", "git fetch --all --tags, or a full clone") from error
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise UserError("git is not installed", "install git") from error

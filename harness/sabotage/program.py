@@ -1,0 +1,58 @@
+"""The program with one fault in it, in this process or in a fork of one that has torch loaded already.
+
+Importing torch's compiler takes longer than a micro run: a server imports it once (`multiprocessing`'s forkserver) and every
+run is a fork of it, with memory, clock and patches of its own.
+"""
+
+import multiprocessing
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness.report.figures
+from harness.__main__ import main
+from harness.sabotage.faults import FAULTS, NONE
+from harness.train.determinism import keep_freed_memory, set_environment
+from harness.verbs.gate_job import Checkout, JobFailed
+
+PRELOAD = ("harness.sabotage.preload",)
+
+
+def program(fault: str, words: list[str]) -> int:
+    """The exit status of `harness` with the fault in it. Figures are not drawn: they take longer than a micro run."""
+    set_environment()  # before a fault imports torch
+    keep_freed_memory()
+    harness.report.figures.draw_all = lambda *_: []
+    if fault != NONE:
+        FAULTS[fault][1]()
+    return main(words)
+
+
+@dataclass(frozen=True)
+class FaultyCheckout(Checkout):
+    """This checkout with a fault patched in; what it says goes to a log, as the gate's own processes do."""
+
+    fault: str = NONE
+
+    def run(self, what: str, words: list[str], log: Path) -> str:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOAD))
+        process = context.Process(target=_logged, args=(self.fault, words, str(log)))
+        process.start()
+        process.join()
+        said = log.read_text(errors="replace") if log.exists() else ""
+        if process.exitcode:
+            raise JobFailed(what, process.exitcode, said)
+        return said
+
+
+def _logged(fault: str, words: list[str], log: str) -> None:
+    with open(log, "w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+        status = program(fault, words)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    sys.exit(status)

@@ -1,0 +1,106 @@
+"""`gate update`: accepts how a plan behaves now as its baseline, for a stated reason."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+OWN = ("reason", "seeds", "out", "baselines")
+SEEDS = (1, 2, 3)
+PROBES = 5  # processes timed; their spread decides which slowdown is noise
+
+
+def update(arguments: list[str]) -> int:
+    from harness.plan.compose import compose
+    from harness.report.run_data import load_run
+    from harness.verbs.gate import baselines_of, split
+
+    own, words, folders = split(arguments, OWN)
+    if not own.get("reason", "").strip():
+        raise UserError("a baseline is not changed without a reason", 'add reason="what changed, and why that is meant"')
+    given = [load_run(folder) for folder in folders]
+    if all(word.startswith("run.") for word in words):  # nothing said about the plan: the runs' own
+        words = [*_words_of(given), *words]
+    words = [word for word in words if not word.startswith("seed=")]
+    plan = compose(words).plan
+    runs = {run.record["seed"]: run for run in given}
+    for run in given:
+        _refuse(run, plan)
+    wanted = _seeds(own.get("seeds"), list(runs))
+    return _write(own, words, plan, runs, wanted, baselines_of(own))
+
+
+def _write(own: dict[str, str], words: list[str], plan, runs: dict[int, Any], wanted: list[int], place: Path) -> int:
+    from harness.record.provenance import now
+    from harness.report import gate_baseline
+    from harness.verbs.gate_job import Checkout, JobFailed, new_folder
+
+    before = gate_baseline.read(place, plan.lane.name)
+    folder = new_folder(own.get("out"), plan.run.folder, "gate-update-")
+    checkout = Checkout()
+    try:
+        for seed in (seed for seed in wanted if seed not in runs):
+            print(f"training seed {seed} of {plan.lane.name} in {folder}", flush=True)
+            runs[seed] = checkout.train([*words, f"seed={seed}"], folder, f"seed-{seed}")
+            _refuse(runs[seed], plan)
+        probes = []
+        for i in range(1, PROBES + 1):
+            print(f"timing {i} of {PROBES}", flush=True)
+            probes.append(checkout.probe([*words, f"seed={wanted[0]}"], folder, f"probe-{i}"))
+    except JobFailed as failed:
+        raise UserError(str(failed), "a baseline is made of runs that finish: mend that first") from failed
+    chosen = [runs[seed] for seed in wanted]
+    _refuse_other_class(chosen, probes)
+    path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own["reason"], now()))
+    print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record['hardware_class']}")
+    print(f"written to {path}; commit it together with the change that it accepts")
+    return 0
+
+
+def _words_of(runs: list[Any]) -> list[str]:
+    """The command line of a finished run, less its seed and its folder; an empty one is the default lane."""
+    if not runs:
+        return []
+    words = runs[0].record["provenance"].get("overrides")
+    if words is None:
+        raise UserError(f"{runs[0].folder} does not say how it was started", "add the plan's words: lane=... key=value")
+    return [word for word in words if word.split("=")[0] != "seed" and not word.startswith("run.")]
+
+
+def _refuse(run, plan) -> None:
+    """Only whole evidence of the very plan becomes a baseline."""
+    from harness.plan.fingerprint import plan_hash
+    from harness.report.integrity import check
+
+    if run.record["plan_hash"] != plan_hash(plan):
+        raise UserError(
+            f"{run.folder} ran plan {run.record['plan_hash'][:8]}, these words make {plan_hash(plan)[:8]}",
+            "name runs of one plan, with the words that made them",
+        )
+    found = check(run)
+    if found:
+        raise UserError(f"{run.folder} contradicts itself: {found[0]}", "restore it, or leave it out to train that seed anew")
+
+
+def _refuse_other_class(runs: list[Any], probes: list[dict[str, Any]]) -> None:
+    classes = {run.record["hardware_class"] for run in runs} | {probe["hardware_class"] for probe in probes}
+    if len(classes) > 1:
+        raise UserError(
+            f"runs and timings are of {len(classes)} hardware classes: {'; '.join(sorted(classes))}",
+            "leave out the runs of other machines: their seeds are then trained here",
+        )
+
+
+def _seeds(text: str | None, given: list[int]) -> list[int]:
+    """Those named, else those given, filled up with the lowest others to as many as a claim takes."""
+    if text is None:
+        others = [seed for seed in range(1, 1 + len(SEEDS) + len(given)) if seed not in given]
+        return sorted([*given, *others[: max(0, len(SEEDS) - len(given))]])
+    if not all(part.strip().isdigit() for part in text.split(",")):
+        raise UserError(f"seeds={text}", "write whole numbers: seeds=1,2,3")
+    wanted = sorted({int(part) for part in text.split(",")} | set(given))
+    if len(wanted) < len(SEEDS):
+        raise UserError(
+            f"seeds={text}: {len(wanted)} seeds", f"name at least {len(SEEDS)}: fewer show no spread worth the name"
+        )
+    return wanted

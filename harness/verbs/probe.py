@@ -1,0 +1,61 @@
+"""Times a lane's training step against a fixed workload, and checks the scorer with a uniform model. Trains nothing.
+
+usage: python -m harness probe [key=value ...] [out=FILE.json]
+       make probe LANE=tiny-moe-16e
+
+The ratio of the two times is what `gate` compares: both are taken in turns in one process, so that a machine that is busy or
+throttled is so for both. The scorer must give a model that knows nothing exactly log2(vocabulary) bits per byte.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "a lane's step against a fixed workload, and the scorer's own check"
+
+
+def main(arguments: list[str]) -> int:
+    from harness.plan.compose import compose
+
+    out = next((Path(word.removeprefix("out=")) for word in arguments if word.startswith("out=")), None)
+    plan = compose([word for word in arguments if not word.startswith("out=")]).plan
+    found = probe(plan)
+    timing, scores = found["timing"], found["uniform"]
+    low, high = timing["quartiles"]
+    print(f"step      {1e3 * timing['step_s']:,.1f} ms, the workload {1e3 * timing['reference_s']:,.3f} ms")
+    print(f"ratio     {timing['ratio']:.2f} (median of {timing['rounds']} rounds, quartiles {low:.2f} to {high:.2f})")
+    print(f"uniform   {scores['all']:.7f} bits per byte, {scores['expected']:g} expected")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def probe(plan) -> dict[str, Any]:
+    """{"plan_hash", "hardware_class", "timing", "uniform"}."""
+    from harness.data.corpus import load
+    from harness.evaluate.uniform import uniform_scores
+    from harness.plan.fingerprint import plan_hash
+    from harness.train import machine
+    from harness.train.determinism import set_torch
+    from harness.train.parallel import Ranks
+    from harness.train.reference import against_reference, reference
+    from harness.train.session import Session
+
+    set_torch()
+    here, corpus = machine.detect(plan), load(plan.track)
+    session = Session(plan, here, Ranks(0, 1), corpus)
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        session.step(steps % plan.steps)
+        steps += 1
+
+    timing = against_reference(step, reference(plan, here.torch_device), here.device)
+    return {
+        "plan_hash": plan_hash(plan),
+        "hardware_class": here.hardware_class,
+        "timing": timing.as_record(),
+        "uniform": uniform_scores(session.model, corpus.val, session.scoring_tokens),
+    }

@@ -193,7 +193,7 @@ def test_a_command_line_that_makes_another_plan_here_is_explained_key_by_key(cop
 def test_a_commit_that_is_not_here_is_a_clear_error(copy, capsys):
     edit_record(copy, provenance__commit="deadbeef" * 5)
     assert main(["verify", str(copy), "commit=record"]) == 1
-    assert f"commit {'deadbeef' * 5} cannot be checked out here" in capsys.readouterr().out
+    assert f"unknown commit, branch or tag '{'deadbeef' * 5}'" in capsys.readouterr().out
 
 
 def test_several_records_get_a_line_each_and_one_bad_one_fails_them_all(copy, capsys):
@@ -232,9 +232,9 @@ def test_a_worktree_holds_the_commit_and_leaves_nothing_behind(tmp_path, monkeyp
         git("add", "file")
         git("commit", "-q", "-m", content)
     monkeypatch.setattr(worktree, "ROOT", tmp_path)
-    with worktree.worktree("HEAD~1") as tree:
-        assert (tree / "file").read_text() == "first"
-    assert not tree.exists() and len(git("worktree", "list").splitlines()) == 1
+    with worktree.worktree("HEAD~1") as there:
+        assert (there.root / "file").read_text() == "first"
+    assert not there.root.exists() and len(git("worktree", "list").splitlines()) == 1
 
 
 def test_a_real_re_execution_runs_in_a_process_of_its_own(copy):

@@ -241,12 +241,13 @@ def test_markdown_and_xml_name_every_detector_once(tmp_path, baseline, monkeypat
     run = edited(a_run(tmp_path, 77), counts__params_total=1)
     outcomes = gate.judge(Evidence(run, baseline, probes=[a_probe()]))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    gate_output.write(tmp_path, "gate: a | b", outcomes)
-    rows = [line for line in (tmp_path / "gate.md").read_text().splitlines() if line.startswith("| ")]
+    out = tmp_path / "not" / "there"
+    gate_output.write(out, "gate: a | b", outcomes)
+    rows = [line for line in (out / "gate.md").read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(outcomes) and all(row.count(" | ") == 3 for row in rows)
-    assert "**gate: FAILED by counts (not judged: exact bits)**" in (tmp_path / "gate.md").read_text()
-    assert (tmp_path / "summary.md").read_text() == (tmp_path / "gate.md").read_text()
-    suite = ElementTree.parse(tmp_path / "gate.xml").getroot()
+    assert "**gate: FAILED by counts (not judged: exact bits)**" in (out / "gate.md").read_text()
+    assert (tmp_path / "summary.md").read_text() == (out / "gate.md").read_text()
+    suite = ElementTree.parse(out / "gate.xml").getroot()
     assert [case.get("name") for case in suite] == [o.detector for o in outcomes]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("8", "1", "1")
     assert len(suite.findall("testcase/failure")) == 1 and len(suite.findall("testcase/skipped")) == 1

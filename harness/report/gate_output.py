@@ -84,6 +84,7 @@ def _printable(text: str) -> str:
 def write(folder: Path, title: str, outcomes: Sequence[Outcome]) -> None:
     """gate.md and gate.xml; the former is also appended to $GITHUB_STEP_SUMMARY where a CI job sets it."""
     summary = markdown(title, outcomes)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "gate.md").write_text(summary)
     (folder / "gate.xml").write_text(junit(title, outcomes))
     if os.environ.get("GITHUB_STEP_SUMMARY"):

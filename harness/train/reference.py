@@ -3,9 +3,9 @@
 Seconds of a shared machine vary several-fold from one minute to the next; the ratio of a step to plain torch operators timed
 in turns with it varies far less. The workload must never follow the harness's own code, so it uses torch alone: per layer two
 matrix products, an activation and a norm, forward and backward in fp32, then an elementwise update and a copy of every
-parameter. Backward and update are in it because the two must suffer alike from a busy neighbour: under three competing
-processes the ratio to bare products rose by 30%, to this workload by 6%. A change here is a new `VERSION`: ratios of
-different versions are not compared.
+parameter. Backward and update are in it because the two must suffer alike from a busy neighbour: when three busy processes
+joined, a micro lane's ratio to bare products rose by 33%, to this workload by 7% (one measurement of each).
+A change here is a new `VERSION`: ratios of different versions are not compared.
 """
 
 import statistics
@@ -20,7 +20,7 @@ from harness.plan.schema import Plan
 from harness.train.machine import synchronize
 
 VERSION = 1
-PAIRS = 8  # of products per planned layer: about a quarter of a step of the small lanes
+PAIRS = 8  # of products per planned layer: a pass took a quarter of a micro lane's step
 BLOCK_S = 0.02  # one timed block lasts at least this long, so that the clock's own cost does not show
 MIN_ROUNDS = 25  # a round is a block of steps and a block of the workload, in turns
 ERROR, MAX_S = 0.015, 15.0  # rounds go on until the median's standard error is this small, or this long

@@ -20,9 +20,9 @@ from harness.plan.schema import Plan
 from harness.train.machine import synchronize
 
 VERSION = 1
-PAIRS = 8  # of products per planned layer: a pass took a quarter of a micro lane's step
+PAIRS = 2  # of products per planned layer: on a tiny lane a pass has about as many FLOPs as a step
 BLOCK_S = 0.02  # one timed block lasts at least this long, so that the clock's own cost does not show
-MIN_ROUNDS = 25  # a round is a block of steps and a block of the workload, in turns
+MIN_ROUNDS = 9  # a round is a block of steps and a block of the workload, in turns; a tiny step takes a second on AVX2
 ERROR, MAX_S = 0.015, 15.0  # rounds go on until the median's standard error is this small, or this long
 MEDIAN_ERROR = 0.93  # of a normal sample: its median's standard error is 0.93 x interquartile range / sqrt(n)
 WARM_ROUNDS = 2  # thrown away: they compile, and fill the caches

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from micro import python
 from report_factory import edit_record, sign, write_run
 
 from harness.__main__ import main
@@ -149,3 +150,13 @@ def test_records_whose_evidence_does_not_hold_are_not_compared(dense, moe, tmp_p
     edit_record(moe.runs[0].folder, metrics__val_bpb=1.0)
     assert main(["compare", str(tmp_path / "tiny-dense"), str(tmp_path / "tiny-moe-16e")]) == 2
     assert "metrics.val_bpb is 1.0" in capsys.readouterr().err
+
+
+def test_a_comparison_answers_without_torch(dense, moe, tmp_path):
+    code = (
+        "import sys; from harness.__main__ import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    sides = [str(tmp_path / "tiny-dense"), str(tmp_path / "tiny-moe-16e")]
+    done = python(code, "compare", *sides, "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr

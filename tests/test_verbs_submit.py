@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from micro import python
 from report_factory import edit_record, write_run
 
 from harness.__main__ import main
@@ -144,3 +145,12 @@ def test_a_mistyped_word_is_explained(tmp_path, capsys):
     assert "--trails" in capsys.readouterr().err
     assert submit(tmp_path / "nowhere") == 2
     assert "no folder" in capsys.readouterr().err
+
+
+def test_a_submission_is_judged_without_torch(runs, tmp_path):
+    code = (
+        "import sys; from harness.__main__ import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = python(code, "submit", str(runs), "--to", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stderr

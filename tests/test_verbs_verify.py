@@ -54,6 +54,11 @@ def quick(monkeypatch, no_figures, made, tmp_path_factory):
 no_figures_fixture = micro.no_figures_fixture
 
 
+def spoken(capsys):
+    """What was printed, on one line: a verdict is wrapped, and where depends on the length of its paths."""
+    return " ".join(capsys.readouterr().out.split())
+
+
 def rewrite(folder, change, **identity):
     """Changes the rows and signs everything again, as a forger would."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -105,20 +110,20 @@ def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(
 def test_an_edited_figure_is_found_by_the_evidence_and_nothing_is_run(copy, quick, capsys):
     edit_record(copy, metrics__val_bpb=1.2)
     assert main(["verify", str(copy)]) == 1
-    assert "metrics.val_bpb is 1.2" in capsys.readouterr().out and not quick
+    assert "metrics.val_bpb is 1.2" in spoken(capsys) and not quick
 
 
 def test_a_count_that_the_plan_does_not_build_is_found(copy, quick, capsys):
     record = micro.record(copy)
     edit_record(copy, counts__params_total=record["counts"]["params_total"] - 1)
     assert main(["verify", str(copy)]) == 1
-    assert "counts.params_total is" in capsys.readouterr().out
+    assert "counts.params_total is" in spoken(capsys)
 
 
 def test_data_of_another_hash_is_found_against_the_track_file(copy, capsys):
     edit_record(copy, data__val_sha256="00" * 32)
     assert main(["verify", str(copy), "steps=0"]) == 1
-    assert "tiny.yaml says" in capsys.readouterr().out
+    assert "tiny.yaml says" in spoken(capsys)
 
 
 def test_a_signed_forgery_of_the_losses_passes_the_evidence_and_fails_re_execution(copy, quick, capsys):
@@ -136,7 +141,7 @@ def test_where_bits_are_promised_only_equal_bits_pass(copy, quick, capsys, by):
     edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy), "steps=0"]) == 0
     assert main(["verify", str(copy)]) == 1
-    assert "same hardware class, source and versions, but other bits: step 1" in capsys.readouterr().out
+    assert "same hardware class, source and versions, but other bits: step 1" in spoken(capsys)
 
 
 def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, capsys):
@@ -151,7 +156,7 @@ def test_beyond_tolerance_without_three_seeds_nothing_is_verified(copy, quick, c
     rewrite(copy, scale_losses(0.9, chain=lambda old: old[::-1]), hardware_class="another")
     edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy)]) == 1
-    assert "1 recorded seeds of this plan beside it, 3 are needed" in capsys.readouterr().out and len(quick) == 2
+    assert "1 recorded seeds of this plan beside it, 3 are needed" in spoken(capsys) and len(quick) == 2
     assert "seed=2" in quick[1]
 
 
@@ -159,14 +164,14 @@ def test_an_edit_after_the_executed_steps_is_found_by_executing_all(copy, quick,
     rewrite(copy, scale_losses(0.97, since=30))
     assert main(["verify", str(copy)]) == 0
     assert main(["verify", str(copy), "steps=all"]) == 1
-    assert "step 30" in capsys.readouterr().out
+    assert "step 30" in spoken(capsys)
     assert verdict(copy)["not_covered"] == ["seconds, peak memory and the machine's measured peaks"]
 
 
 def test_final_weights_of_another_hash_are_found_by_executing_all(copy, quick, capsys):
     edit_record(copy, determinism__weights="00" * 32)
     assert main(["verify", str(copy), "steps=all"]) == 1
-    assert "determinism.weights is another" in capsys.readouterr().out
+    assert "determinism.weights is another" in spoken(capsys)
 
 
 def test_the_metrics_of_another_seed_are_found(copy, quick, tmp_path, capsys):
@@ -193,7 +198,7 @@ def test_a_command_line_that_makes_another_plan_here_is_explained_key_by_key(cop
 def test_a_commit_that_is_not_here_is_a_clear_error(copy, capsys):
     edit_record(copy, provenance__commit="deadbeef" * 5)
     assert main(["verify", str(copy), "commit=record"]) == 1
-    assert f"unknown commit, branch or tag '{'deadbeef' * 5}'" in capsys.readouterr().out
+    assert f"unknown commit, branch or tag '{'deadbeef' * 5}'" in spoken(capsys)
 
 
 def test_several_records_get_a_line_each_and_one_bad_one_fails_them_all(copy, capsys):
@@ -208,7 +213,7 @@ def test_several_records_get_a_line_each_and_one_bad_one_fails_them_all(copy, ca
 def test_the_fork_of_another_run_is_not_re_executed(copy, capsys):
     edit_record(copy, fork="runs/a@8", ranked=False, unranked_reasons=["forked"])
     assert main(["verify", str(copy)]) == 1
-    assert "forked from runs/a@8" in " ".join(capsys.readouterr().out.split())  # the verdict is wrapped
+    assert "forked from runs/a@8" in spoken(capsys)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 `moe_mlp` is the expert MLP: one interface, several backends, one oracle (`kernels/reference.py`).
 """
 
+from kernels.cpu import prepare_products
 from kernels.moe import BACKENDS, moe_mlp
 from kernels.rounding import Arithmetic
 
-__all__ = ["BACKENDS", "Arithmetic", "moe_mlp"]
+__all__ = ["BACKENDS", "Arithmetic", "moe_mlp", "prepare_products"]

@@ -11,13 +11,14 @@ Letters: T tokens, D width, F expert width, G width of the pre-activation (F, or
 import torch
 from torch import Tensor
 
-from kernels import cpu
+from kernels import cpu, cpu_fused
 from kernels.activation import ACTIVATIONS
 from kernels.reference import moe_mlp_reference
 from kernels.rounding import Arithmetic
 from kernels.routing import segments, slot_bound
 
-BACKENDS = ("reference", "torch")
+BACKENDS = ("reference", "torch", "inductor")
+CPU = {"torch": cpu, "inductor": cpu_fused}
 
 
 def moe_mlp(
@@ -36,14 +37,20 @@ def moe_mlp(
     x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision` names an
     `Arithmetic` (native | emulated | full). Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts and all tokens on one
     expert work; a token listing one expert twice gets it twice.
+    `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
+    everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`).
     Errors: ValueError for shapes that do not fit, ids out of range, an unknown backend or activation.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     arithmetic = Arithmetic.of(precision)
+    if backend == "inductor" and arithmetic.rounds:
+        raise ValueError(
+            f"backend='inductor' with precision={precision!r}: Inductor drops the rounding of emulated bf16; use 'torch'"
+        )
     if backend == "reference":
         segments(expert_TK, w_up_EDG.shape[0])  # refuses ids that no expert has
         return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic)
-    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision)[0]
+    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend)[0]
 
 
 def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend) -> None:
@@ -76,7 +83,14 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
 
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
-    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: str, precision: str
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    activation: str,
+    precision: str,
+    backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
     where = segments(expert_TK, w_up_EDG.shape[0])
@@ -84,12 +98,12 @@ def _forward_op(
     h_PG = torch.empty(slots, w_up_EDG.shape[2], dtype=arithmetic.dtype)
     x, w_up, w_down = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
     h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
-    y_TD = cpu.forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
+    y_TD = CPU[backend].forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
     return [y_TD, h_PG]
 
 
 @_forward_op.register_fake
-def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision):
+def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend):
     slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
     h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
     return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
@@ -106,20 +120,21 @@ def _backward_op(
     h_PG: Tensor,
     activation: str,
     precision: str,
+    backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
     where = segments(expert_TK, w_up_EDG.shape[0])
     dy, x, w_up, w_down = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    return list(cpu.backward(dy, x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG))
+    return list(CPU[backend].backward(dy, x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG))
 
 
 @_backward_op.register_fake
-def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation, precision):
+def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation, precision, backend):
     return [t.new_empty(t.shape, dtype=torch.float32) for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK)]
 
 
 def _setup(ctx, inputs, output) -> None:
-    *tensors, ctx.activation, ctx.precision = inputs
+    *tensors, ctx.activation, ctx.precision, ctx.backend = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.set_materialize_grads(False)
 
@@ -127,11 +142,11 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, grads):
     x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG = ctx.saved_tensors
     dx, dw_up, dw_down, dweight = _backward_op(
-        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, ctx.activation, ctx.precision
+        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, ctx.activation, ctx.precision, ctx.backend
     )
     like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))
-    return dx, dw_up, dw_down, None, dweight, None, None
+    return dx, dw_up, dw_down, None, dweight, None, None, None
 
 
 _forward_op.register_autograd(_backward, setup_context=_setup)

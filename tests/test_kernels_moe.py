@@ -1,15 +1,17 @@
-"""The expert MLP: the torch backend against the oracle, its edge cases, its bits and its memory."""
+"""The expert MLP: the CPU backends against the oracle, its edge cases, its bits and its memory."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BACKENDS, moe_mlp
+from kernels import BACKENDS, moe_mlp, prepare_products
 from kernels.moe import _backward_op, _forward_op
 
 ACTIVATIONS = ("relu2", "swiglu")
 PRECISIONS = ("full", "emulated", "native")
+FAST = tuple(name for name in BACKENDS if name != "reference")
+WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emulated")]  # which the latter refuses
 ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
 
 
@@ -46,10 +48,11 @@ def relative_error(found, expected):
     return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_torch_backend_matches_the_oracle_in_values_and_gradients(activation):
+def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backend):
     tensors, dy_TD = inputs(70, 32, 24, 6, 3, activation), torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
-    found = run(tensors, dy_TD, activation=activation, backend="torch")
+    found = run(tensors, dy_TD, activation=activation, backend=backend)
     expected = run(tensors, dy_TD, activation=activation, backend="reference")
     assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
 
@@ -63,8 +66,9 @@ def test_torch_backend_matches_the_oracle_in_values_and_gradients(activation):
     activation=st.sampled_from(ACTIVATIONS),
     strided=st.booleans(),
     seed=st.integers(0, 2**31),
+    backend=st.sampled_from(FAST),
 )
-def test_torch_backend_matches_the_oracle_on_any_shape_and_routing(tokens, experts, data, kind, activation, strided, seed):
+def test_a_backend_matches_the_oracle_on_any_shape_and_routing(backend, tokens, experts, data, kind, activation, strided, seed):
     top_k = data.draw(st.integers(1, experts), label="top_k")
     width, expert_width = data.draw(st.tuples(st.integers(3, 18), st.integers(3, 18)), label="width, expert width")
     tensors = inputs(tokens, width, expert_width, experts, top_k, activation, kind, seed)
@@ -75,7 +79,7 @@ def test_torch_backend_matches_the_oracle_on_any_shape_and_routing(tokens, exper
             expert_TK.t().contiguous().t(), weight.t().contiguous().t(),
         )  # fmt: skip
     dy_TD = torch.randn(width, tokens, generator=torch.Generator().manual_seed(seed)).t()
-    found = run(tensors, dy_TD, activation=activation, backend="torch")
+    found = run(tensors, dy_TD, activation=activation, backend=backend)
     expected = run(tensors, dy_TD, activation=activation, backend="reference")
     for a, b in zip(found, expected):
         assert a.shape == b.shape
@@ -107,8 +111,7 @@ def test_a_batch_without_tokens_gives_no_rows(backend):
     assert y_TD.shape == (0, 8)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("backend, precision", [("reference", p) for p in PRECISIONS] + WAYS)
 @pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precision, dtypes):
     x_dtype, w_dtype = (getattr(torch, name) for name in dtypes)
@@ -118,38 +121,41 @@ def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precisio
     assert [t.dtype for t in results] == [torch.float32, x_dtype, w_dtype, w_dtype, torch.float32]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("backend, precision", WAYS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_two_runs_have_the_same_bits(activation, precision):
+def test_two_runs_have_the_same_bits(activation, backend, precision):
     tensors, dy_TD = inputs(50, 32, 16, 5, 2, activation), torch.randn(50, 32)
-    first, second = (run(tensors, dy_TD, activation=activation, precision=precision) for _ in range(2))
+    first, second = (run(tensors, dy_TD, activation=activation, backend=backend, precision=precision) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("backend, precision", WAYS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("others", [0, 31, 99])
-def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activation, precision, others):
+def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activation, backend, precision, others):
     x, w_up, w_down, expert_TK, weight = inputs(300, 64, 32, 5, 3, activation)
     dy_TD = torch.randn(300, 64, generator=torch.Generator().manual_seed(2))
-    y_all, dx_all, *_ = run((x, w_up, w_down, expert_TK, weight), dy_TD, activation=activation, precision=precision)
+    y_all, dx_all, *_ = run(
+        (x, w_up, w_down, expert_TK, weight), dy_TD, activation=activation, backend=backend, precision=precision
+    )
     chosen = torch.randperm(300, generator=torch.Generator().manual_seed(others))[: others + 1]
     part = (x[chosen], w_up, w_down, expert_TK[chosen], weight[chosen])
-    y, dx, *_ = run(part, dy_TD[chosen], activation=activation, precision=precision)
+    y, dx, *_ = run(part, dy_TD[chosen], activation=activation, backend=backend, precision=precision)
     assert torch.equal(y, y_all[chosen])
     assert torch.equal(dx, dx_all[chosen])
 
 
-@pytest.mark.parametrize("precision, h_bytes", [("full", 4), ("emulated", 4), ("native", 2)])
+@pytest.mark.parametrize("backend, precision", WAYS)
 @pytest.mark.parametrize("activation, fan", [("relu2", 1), ("swiglu", 2)])
 @pytest.mark.parametrize("tokens", [1, 40])
-def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(tokens, activation, fan, precision, h_bytes):
+def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(tokens, activation, fan, backend, precision):
+    h_bytes = {"full": 4, "emulated": 4, "native": 2}[precision]
     width, expert_width, experts, top_k = 48, 16, 6, 2
     x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, experts, top_k, activation)
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
     saved = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.setdefault(t.data_ptr(), t), lambda t: t):
-        y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], activation=activation, precision=precision)
+        y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], activation=activation, backend=backend, precision=precision)
     activations = [t for pointer, t in saved.items() if pointer not in (w_up.data_ptr(), w_down.data_ptr())]
     rows = tokens * top_k
     slots = rows + min(rows, experts) * 31  # every expert that can have rows is padded by at most 31
@@ -192,15 +198,31 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     assert [word for word in words if word not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_forward_op_keeps_the_rules_of_torch_library(precision):
+@pytest.mark.parametrize("backend, precision", WAYS)
+def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
-    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision))
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision, backend))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_backward_op_keeps_the_rules_of_torch_library(precision):
+@pytest.mark.parametrize("backend, precision", WAYS)
+def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
-    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, "swiglu", precision)[1]
-    torch.library.opcheck(_backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision))
+    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, "swiglu", precision, backend)[1]
+    torch.library.opcheck(
+        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision, backend)
+    )
+
+
+def test_the_fused_backend_refuses_emulated_bf16_and_says_what_to_use():
+    *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
+    with pytest.raises(ValueError, match="inductor.*emulated.*use 'torch'"):
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="inductor", precision="emulated")
+
+
+def test_preparing_products_changes_no_bits():
+    tensors, dy_TD = inputs(300, 64, 32, 5, 3, "relu2"), torch.randn(300, 64)
+    before = run(tensors, dy_TD, activation="relu2", precision="native")
+    prepare_products(300, 64, 32, activation="relu2", precision="native")
+    after = run(tensors, dy_TD, activation="relu2", precision="native")
+    assert all(torch.equal(a, b) for a, b in zip(before, after))

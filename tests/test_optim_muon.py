@@ -119,3 +119,11 @@ def test_a_multiplier_scales_its_parameter_only():
     scaled.step(1.0)
     assert torch.equal(p["a"], q["a"])
     torch.testing.assert_close(q["b"] - start["b"], 3 * (p["b"] - start["b"]), rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_iterations_stay_near_fp32_ones():
+    g_NIO = torch.randn(3, 24, 48, generator=torch.Generator().manual_seed(5))
+    exact, rounded = orthogonalize(g_NIO, 5), orthogonalize(g_NIO, 5, torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    error = float((rounded - exact).norm() / exact.norm())
+    assert 1e-4 < error < 0.05  # it rounds, and the polynomial does not blow the rounding up

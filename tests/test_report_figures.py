@@ -11,7 +11,8 @@ from matplotlib.text import Text
 from report_factory import edit_record, write_run
 
 from harness.report import style
-from harness.report.figure_bpb import draw_bpb, spread
+from harness.report.curves import spread
+from harness.report.figure_bpb import draw_bpb
 from harness.report.figure_router import load_statistics
 from harness.report.figures import draw_all
 from harness.report.run_data import load_run

@@ -13,8 +13,8 @@ from report_factory import edit_record, write_run
 from harness.__main__ import main
 from harness.report.figure_matrix import draw_matrix
 from harness.report.groups import Group
-from harness.report.matrix import matrix_table
 from harness.report.run_data import load_run
+from harness.report.summary import summary_table
 from harness.verbs import multirun
 
 
@@ -103,12 +103,14 @@ def test_the_table_gives_every_lane_its_precision_seconds_bits_and_health(tmp_pa
         group(tmp_path, "tiny-moe-16e"), group(tmp_path, "tiny-moe-16e-fp8", "fp8", seeds=(1,)),
         group(tmp_path, "tiny-dense", experts=0, step_s=0.13, offset=9.0),
     ]  # fmt: skip
-    rows = [line.split(" | ") for line in matrix_table(groups).splitlines() if line.startswith("| tiny")]
+    rows = [line.split(" | ") for line in summary_table(groups).splitlines() if line.startswith("| tiny")]
     assert [(row[0], row[1], row[2]) for row in rows] == [
-        ("| tiny-dense", "bf16", "2"), ("| tiny-moe-16e", "bf16", "2"), ("| tiny-moe-16e", "fp8", "1")]  # fmt: skip
+        ("| tiny-dense", "bf16 native", "2"), ("| tiny-moe-16e", "bf16 native", "2"),
+        ("| tiny-moe-16e-fp8", "fp8 native", "1"),
+    ]  # fmt: skip
     dense, moe, _ = rows
-    assert dense[3] == "0 of 2 reached it" and dense[8:] == ["-", "-", "- |"] and moe[7] == "2.00x"
-    assert moe[9] == "0" and float(moe[8]) > 0.9
+    assert dense[3] == "0 of 2 reached it" and dense[9:] == ["-", "-", "- |"] and moe[8] == "2.00x"
+    assert moe[10] == "0" and float(moe[9]) > 0.9
 
 
 def test_the_figure_is_drawn_for_dense_lanes_alone_too(tmp_path):

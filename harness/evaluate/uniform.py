@@ -12,8 +12,6 @@ import torch
 from harness.evaluate.bpb import score
 from harness.model.transformer import Transformer
 
-TOLERANCE = 1e-6  # ln 256 is rounded to fp32 once
-
 
 def uniform_scores(model: Transformer, text_N: np.ndarray, batch_tokens: int) -> dict[str, float]:
     """Bits per byte of a uniform model by each way of scoring. Zeroes the model's head: its weights are lost."""

@@ -13,7 +13,8 @@ from harness.plan.schema import Optim
 
 
 class Optimizer:
-    def __init__(self, model: Transformer, plan: Optim):
+    def __init__(self, model: Transformer, plan: Optim, product_dtype: torch.dtype = torch.float32):
+        """`product_dtype`: of the matrix products inside an update; state and weights stay fp32."""
         self.plan, self.groups = plan, group_parameters(model)
         self.parameters = {name: p for group in self.groups.values() for name, p in group.items()}
         multipliers = {name: float(getattr(plan.multipliers, g)) for g, group in self.groups.items() for name in group}
@@ -26,7 +27,7 @@ class Optimizer:
         by_adamw = {name: p for name, p in self.parameters.items() if name not in by_muon}
         self.parts: list[Any] = []
         if by_muon:
-            self.parts.append(Muon(by_muon, multipliers, plan.muon))
+            self.parts.append(Muon(by_muon, multipliers, plan.muon, product_dtype))
         self.parts.append(AdamW(by_adamw, multipliers, plan.adamw))
 
     @torch.no_grad()

@@ -159,7 +159,7 @@ class Balance:
 
 @dataclass
 class Kernels:
-    backend: str = "auto"  # auto | reference | torch
+    backend: str = "auto"  # auto | reference | torch | inductor
     compile: str = "auto"  # auto | on | off: torch.compile of the dense parts
 
 

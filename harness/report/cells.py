@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from harness.report.board import Standing, Twin
 from harness.report.groups import Group
-from harness.report.statistics import Sample
 
 NONE = "–"
 LAUNCH_WORDS = ("lane=", "seed=", "run.", "unranked=", "--multirun", "-m")
@@ -38,7 +37,7 @@ COLUMNS = (
     Column("dead", "dead", "experts without a token over all of val, worst seed"),
     Column("max_load", "max load", "largest share of an expert's load in any layer and seed"),
     Column("rate", "tokens/s", "training tokens (bytes on byte tracks) a second, mean ± sd", False),
-    Column("mfu", "MFU", "share of the peak that each run measured at its start, mean", False),
+    Column("mfu", "MFU", "share of the peak that each run measured before and after training, mean", False),
     Column("memory", "GiB", "peak memory, largest over seeds"),
     Column("date", "date", "when the last seed finished, UTC", False),
     Column("commit", "commit", "of the harness that ran it"),
@@ -72,14 +71,14 @@ def _figures(group: Group, timed: bool) -> list[Cell]:
         Cell("lane", group.lane, group.lane),
         Cell("n", str(group.n), group.n),
         _to_target(group, timed),
-        *(Cell(key, spread(s := group.sample(f"{key}_bpb"), "{:.4f}"), s.mean) for key in ("slice", "val")),
+        *(Cell(key, (s := group.sample(f"{key}_bpb")).text("{:.4f}"), s.mean) for key in ("slice", "val")),
         *(Cell(key, *worst[key]) for key in worst),
-        Cell("rate", spread(rate, "{:,.0f}"), rate.mean) if timed else Cell("rate", NONE, None),
+        Cell("rate", rate.text("{:,.0f}"), rate.mean) if timed else Cell("rate", NONE, None),
         Cell("mfu", f"{mfu:.1%}" if mfu < 0.01 else f"{mfu:.0%}", mfu) if timed else Cell("mfu", NONE, None),
         Cell("memory", f"{memory:.2f}", memory),
         Cell("date", group.finished_at[:10] or "not stated", group.finished_at or None),
         Cell("commit", commits(group), commits(group)),
-        Cell("arithmetic", arithmetic(group), arithmetic(group)),
+        Cell("arithmetic", group.arithmetic, group.arithmetic),
     ]
 
 
@@ -90,13 +89,7 @@ def _to_target(group: Group, timed: bool) -> Cell:
     seconds = group.to_target()
     if not timed or seconds is None:
         return Cell("to_target", NONE, None)
-    return Cell("to_target", spread(seconds, "{:,.1f}"), seconds.mean)
-
-
-def spread(sample: Sample, form: str) -> str:
-    """Mean ± sd, or the one value."""
-    mean = form.format(sample.mean)
-    return mean if sample.sd is None else f"{mean} ± {form.format(sample.sd)}"
+    return Cell("to_target", seconds.text("{:,.1f}"), seconds.mean)
 
 
 def recipe(group: Group) -> str:
@@ -109,8 +102,3 @@ def recipe(group: Group) -> str:
 def commits(group: Group) -> str:
     first, *more = group.commits
     return first[:7] + (f" +{len(more)}" if more else "")
-
-
-def arithmetic(group: Group) -> str:
-    precision = group.first["precision"]
-    return f"{precision['format']} {precision['execution']}"

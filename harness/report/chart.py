@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup, escape
 
 from harness.report.board import Board
-from harness.report.figure_board import mean_curve
-from harness.report.figure_bpb import spread
+from harness.report.curves import mean_curve, spread
 from harness.report.groups import Group
 from harness.report.style import magnitude
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.record.folder import read_identity
 from harness.report.groups import Group
 from harness.report.statistics import ASSUMES, MIN_SEEDS, Sample, Test, below, welch
 
@@ -60,11 +61,23 @@ def _check(path: Path) -> list[str]:
             found.append(f"{path}: seed {_seed(name)} was dropped: {folder} has no record, the claim counts it")
         elif record_sha256(folder) != stated:
             found.append(f"{path}: {folder / 'record.json'} is not the record that was submitted")
+    found += [f"{path}: {folder} is a seed of its plan that was never submitted" for folder in _strangers(path.parent, claim)]
     if sorted(claim["seeds"]) != sorted(_seed(name) for name in claim["records"]):
         found.append(f"{path}: it claims seeds {claim['seeds']}, its records are {sorted(claim['records'])}")
     if claim["lane"] != path.parent.name or path.name != claim_name(claim["plan_hash"], claim["hardware_class"]):
         found.append(f"{path}: its name does not fit what it claims ({claim['lane']}, plan {claim['plan_hash'][:8]})")
     return found
+
+
+def _strangers(lane_folder: Path, claim: Mapping[str, Any]) -> list[Path]:
+    """Run folders of the claim's plan and hardware class that it does not count."""
+    strangers = []
+    for identity in sorted(lane_folder.glob("*/identity.json")):
+        who = read_identity(identity.parent) or {}
+        same = all(who.get(key) == claim[key] for key in ("plan_hash", "hardware_class"))
+        if same and identity.parent.name not in claim["records"]:
+            strangers.append(identity.parent)
+    return strangers
 
 
 def _seed(folder_name: str) -> int:
@@ -131,9 +144,7 @@ def statistics_of(group: Group, holder: Group | None) -> list[str]:
 
 def spread(sample: Sample, form: str) -> str:
     """ "1.6074 ± 0.0035 (n = 3)", or "1.6074 (n = 1: one run)"."""
-    if sample.n == 1:
-        return f"{form.format(sample.mean)} (n = 1: one run)"
-    return f"{form.format(sample.mean)} ± {form.format(sample.sd)} (n = {sample.n})"
+    return f"{sample.text(form)} (n = {sample.n}{': one run' if sample.n == 1 else ''})"
 
 
 def _sentence(what: str, test: Test, digits: int) -> str:

@@ -67,12 +67,11 @@ def _ranking(r: Ranking) -> dict[str, Any]:
 
 
 def _who(group: Group) -> str:
-    emulated = ", emulated" if group.emulated else ""
     seconds = group.to_target()
     time = f", {spread(seconds, '{:.1f}')} s to target" if seconds else ", target not reached by every seed"
     unranked = f", UNRANKED: {group.why_unranked}" if group.why_unranked else ""
     return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {spread(group.sample('slice_bpb'), '{:.4f}')}{time}, "
-            f"on {group.hardware_class}{emulated}{unranked}")  # fmt: skip
+            f"{group.arithmetic}, on {group.hardware_class}{unranked}")  # fmt: skip
 
 
 def _fairness(deal: Contract) -> str:

@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from harness.report import style
+from harness.report.curves import draw_lines, label_lines
 from harness.report.run_data import RunData
-
-LABEL_GAP = 0.058  # of the panel's height: one line of text
 
 
 def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
@@ -39,16 +38,14 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     by_tokens.set_ylim(*_y_range(run, twin))
     style.add_legend(fig, by_tokens)
     if not run.is_partial:
-        _label_lines(by_seconds, run)
+        label_lines(by_seconds, run.record["lines"], run.record["metrics"]["target"]["line"])
     return style.save(fig, path)
 
 
 def _panel(ax: Axes, run: RunData, twin: RunData | None, x: str) -> None:
     metrics = run.record["metrics"]
-    for line_id, line in ({} if run.is_partial else run.record["lines"]).items():
-        target = line_id == metrics["target"]["line"]
-        colour, width = (style.TARGET, 1.3) if target else (style.GREY, 0.9)
-        ax.axhline(line["slice"], color=colour, linewidth=width, linestyle=(0, (5, 2)), zorder=1.5)
+    if not run.is_partial:
+        draw_lines(ax, run.record["lines"], metrics["target"]["line"])
     if run.counts_bytes:
         steps, loss = _smooth_loss(run)
         ax.plot(_at_steps(run, steps, x), loss, color=style.LOSS, linewidth=0.9, label="training loss", zorder=2)
@@ -109,33 +106,3 @@ def _y_range(run: RunData, twin: RunData | None) -> tuple[float, float]:
     low, high = min(shown), max(shown)
     margin = 0.06 * (high - low) or 0.1
     return low - margin, high + margin
-
-
-def _label_lines(ax: Axes, run: RunData) -> None:
-    """Names each classical line right of the panel; labels that would overlap move apart and keep a leader line."""
-    lines = sorted(run.record["lines"].items(), key=lambda item: item[1]["slice"])
-    low, high = ax.get_ylim()
-    wanted = [(line["slice"] - low) / (high - low) for _, line in lines]
-    for (line_id, line), y, at in zip(lines, wanted, spread(wanted, LABEL_GAP)):
-        target = line_id == run.record["metrics"]["target"]["line"]
-        ax.annotate(
-            f"{line['label']} {line['slice']:.4f}", (1.0, y), (1.05, at), "axes fraction", va="center", ha="left", fontsize=8,
-            color=style.TARGET if target else "#505050", weight="bold" if target else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0,
-                        "relpos": (0, 0.5)},
-        )  # fmt: skip
-
-
-def spread(wanted: list[float], gap: float) -> list[float]:
-    """Moves ascending positions in [0, 1] to at least `gap` apart, each cluster staying centred on what it wanted."""
-    clusters: list[list[float]] = []
-    for position in wanted:
-        clusters.append([position])
-        while len(clusters) > 1 and _start(clusters[-1], gap) < _start(clusters[-2], gap) + gap * len(clusters[-2]) - 1e-12:
-            clusters[-2:] = [clusters[-2] + clusters[-1]]
-    return [_start(cluster, gap) + i * gap for cluster in clusters for i in range(len(cluster))]
-
-
-def _start(cluster: list[float], gap: float) -> float:
-    """The lowest position of a cluster of labels centred on the mean of the positions they wanted."""
-    return sum(cluster) / len(cluster) - gap * (len(cluster) - 1) / 2

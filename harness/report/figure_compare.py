@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from harness.report import style
 from harness.report.compare import Ranking, amount_text
+from harness.report.curves import draw_group, draw_lines, label_lines, y_range
 from harness.report.groups import Group
 
 COLOURS, MARKERS = (style.BLUE, style.ORANGE), ("o", "s")
@@ -23,6 +24,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
         notes.append("curves left out: the protocols differ")
     elif not timed:
         notes.append("seconds left out: the hardware classes differ")
+    lines, target = a.first["lines"], a.first["metrics"]["target"]["line"]
     with style.styled():
         height = 3.3 + (0.34 * len(ranked) + 0.9 if ranked else 0)
         fig = style.plain_figure(f"{names[0]} (A) and {names[1]} (B)", height, "; ".join(notes) + ".")
@@ -31,9 +33,10 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
             panels, forest = fig.subfigures(2, 1, height_ratios=[3.3, 0.34 * len(ranked) + 0.9])
         left, right = panels.subplots(1, 2, sharey=True)
         for ax, key, shown in ((left, "tokens", beside), (right, "train_s", timed)):
-            for side, group, name in zip((0, 1), (a, b), names):
-                if shown:
-                    _curves(ax, group, key, side, name)
+            for group, colour, marker, name in zip((a, b), COLOURS, MARKERS, names) if shown else ():
+                draw_group(ax, group, key, colour, marker, name)
+            if beside:
+                draw_lines(ax, lines, target)
         unit = "bytes" if a.runs[0].counts_bytes else "tokens"
         left.set(xlabel=f"training {unit}", ylabel="bits per byte")
         right.set(xlabel="training time (s)" if timed else "training time: not comparable")
@@ -41,7 +44,8 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
         for ax in (left, right):
             ax.set_xlim(left=0)
         if beside:
-            _lines((left, right), a)
+            left.set_ylim(*y_range((a, b), lines))
+            label_lines(right, lines, target)
             style.add_legend(fig, left)
         if ranked:
             _differences(forest.subplots(), ranked)
@@ -49,30 +53,10 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
 
 
 def _label(group: Group) -> str:
-    emulated = ", emulated" if group.emulated else ""
-    return (f"{group.lane}, plan {group.plan_hash[:8]}, n = {group.n} (seeds {', '.join(map(str, group.seeds))}), "
-            f"{group.hardware_class}{emulated}")  # fmt: skip
-
-
-def _curves(ax: Axes, group: Group, key: str, side: int, name: str) -> None:
-    curves = [run.record["metrics"]["curve"] for run in group.runs]
-    colour = COLOURS[side]
-    if len(curves) > 1:
-        for curve in curves:
-            ax.plot([p[key] for p in curve], [p["slice_bpb"] for p in curve], color=colour, linewidth=0.7, alpha=0.6)
-    mean = [[sum(p[k] for p in points) / len(points) for points in zip(*curves)] for k in (key, "slice_bpb")]
-    ax.plot(*mean, color=colour, marker=MARKERS[side], markersize=5, markeredgecolor="white", label=name)
-
-
-def _lines(axes: tuple[Axes, ...], group: Group) -> None:
-    """The classical lines of the protocol, where the curves come near them."""
-    low, high = axes[0].get_ylim()
-    for ax in axes:
-        for line in group.first["lines"].values():
-            if low - 0.2 < line["slice"] < high:
-                ax.axhline(line["slice"], color=style.GREY, linewidth=0.8, linestyle=(0, (5, 2)), zorder=1.5)
-                ax.text(0.01, line["slice"], line["label"], transform=ax.get_yaxis_transform(), va="bottom", fontsize=7.5,
-                        color="#505050")  # fmt: skip
+    seeds = ", ".join(map(str, group.seeds))
+    return (
+        f"{group.lane}, plan {group.plan_hash[:8]}, n = {group.n} (seeds {seeds}), {group.arithmetic}, {group.hardware_class}"
+    )
 
 
 def _differences(ax: Axes, ranked: list[Ranking]) -> None:

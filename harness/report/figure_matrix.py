@@ -8,11 +8,19 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.report import style
 from harness.report.groups import Group
-from harness.report.matrix import architecture, precision
 from harness.report.run_data import RunData
 
 COLOURS = {"bf16": style.BLUE, "fp8": style.VERMILLION, "nvfp4": style.PURPLE, "fp32": style.BLACK}
 HALF = 0.11  # of a mean's bar, and between precisions of one architecture
+
+
+def architecture(group: Group) -> str:
+    """The lane's name without its precision."""
+    return group.lane.removesuffix(f"-{precision(group)}")
+
+
+def precision(group: Group) -> str:
+    return group.first["precision"]["format"]
 
 
 def draw_matrix(groups: list[Group], path: Path) -> Path:

@@ -67,6 +67,12 @@ class Group:
         return self.first["precision"]["execution"] == "emulated"
 
     @property
+    def arithmetic(self) -> str:
+        """ "bf16 emulated": the planned format and how it was executed."""
+        precision = self.first["precision"]
+        return f"{precision['format']} {precision['execution']}"
+
+    @property
     def commits(self) -> tuple[str, ...]:
         return tuple(sorted({str(run.record.get("provenance", {}).get("commit", "unknown")) for run in self.runs}))
 

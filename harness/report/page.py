@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.report.board import Board, Standing, Tenure
-from harness.report.cells import COLUMNS, NONE, recipe, row, spread, twin_row
+from harness.report.cells import COLUMNS, NONE, recipe, row, twin_row
 from harness.report.chart import curves, holders
 from harness.report.figure_board import SHOWN, name
 from harness.report.groups import Group
@@ -79,9 +79,7 @@ def _entry(standing: Standing, board: Board, out: Path) -> dict[str, Any]:
         "cells": row(standing, board.timed),
         "recipe": recipe(group),
         "label": standing.why_no_claim,
-        "holds": bool(
-            board.holder and board.holder.group.lane == group.lane and board.holder.group.plan_hash == group.plan_hash
-        ),
+        "holds": board.is_held_by(group),
         "twin": twin_row(twin) if twin else None,
         "twin_note": _twin_note(beside, elsewhere) if twin else None,
         "twin_name": f"{beside.lane}, mean of {beside.n}" if beside else None,
@@ -106,8 +104,8 @@ def _curve(group: Group) -> list[dict[str, str]]:
         {
             "step": f"{at[0]['step']:,}",
             "tokens": f"{at[0]['tokens']:,}",
-            "seconds": spread(Sample.of([p["train_s"] for p in at]), "{:,.1f}"),
-            "slice": spread(Sample.of([p["slice_bpb"] for p in at]), "{:.4f}"),
+            "seconds": Sample.of([p["train_s"] for p in at]).text("{:,.1f}"),
+            "slice": Sample.of([p["slice_bpb"] for p in at]).text("{:.4f}"),
         }
         for at in points
     ]
@@ -132,7 +130,7 @@ def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
 
 def _tenure(tenure: Tenure, place: int) -> dict[str, Any]:
     group = tenure.group
-    bits = spread(group.sample("val_bpb"), "{:.4f}") + " bpb"
+    bits = group.sample("val_bpb").text("{:.4f}") + " bpb"
     return {
         "colour": f"c{place}",
         "since": tenure.since[:10],
@@ -140,7 +138,7 @@ def _tenure(tenure: Tenure, place: int) -> dict[str, Any]:
         "lane": group.lane,
         "recipe": recipe(group),
         "n": group.n,
-        "figure": spread(group.to_target(), "{:,.1f}") + " s" if tenure.on_time else bits,
+        "figure": group.to_target().text("{:,.1f}") + " s" if tenure.on_time else bits,
         "says": about_tenure(tenure),
     }
 
@@ -151,8 +149,8 @@ def _unranked(group: Group, out: Path) -> dict[str, Any]:
         "hardware_class": group.hardware_class,
         "lane": group.lane,
         "seeds": [{"seed": run.record["seed"], "link": _link(run.folder, out)} for run in group.runs],
-        "slice": spread(group.sample("slice_bpb"), "{:.4f}"),
-        "val": spread(group.sample("val_bpb"), "{:.4f}"),
+        "slice": group.sample("slice_bpb").text("{:.4f}"),
+        "val": group.sample("val_bpb").text("{:.4f}"),
         "why": group.why_unranked,
     }
 

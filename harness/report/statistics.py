@@ -43,6 +43,11 @@ class Sample:
         """Sample standard deviation (n - 1); None for a single value."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
+    def text(self, form: str) -> str:
+        """ "1.6074 ± 0.0035", or the one value; `form` formats each of the two."""
+        mean = form.format(self.mean)
+        return mean if self.sd is None else f"{mean} ± {form.format(self.sd)}"
+
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """Two-sided t interval of the mean; None for a single value."""
         if self.n < 2:

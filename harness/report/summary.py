@@ -1,52 +1,49 @@
-"""Several finished runs in one table: a row a lane and hardware class, means and standard deviations over seeds."""
+"""Groups of seeds in one Markdown table a hardware class: what `show` prints of a folder, and `matrix` of a track."""
 
-import statistics
-from pathlib import Path
-from typing import Any
+from harness.report.groups import Group
 
-from harness.report.run_data import read_record
-
-HEADER = ("lane", "n", "to target, s", "slice", "all val", "tokens/s", "MFU", "worst entropy", "dead", "max load")
-
-
-def find_records(paths: list[Path]) -> list[dict[str, Any]]:
-    """The ranked records below these folders. Errors: UserError for one that cannot be read."""
-    folders = sorted({record.parent for path in paths for record in path.rglob("record.json")})
-    return [record for record in map(read_record, folders) if record["ranked"]]
+HEADER = (
+    "lane", "arithmetic", "n", "to target, s", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead",
+    "max load",
+)  # fmt: skip
 
 
-def summary_table(records: list[dict[str, Any]]) -> str:
-    """Markdown. A figure of n runs is mean ± sd; time is given only where every run of the row reached its target."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        rows.setdefault((record["hardware_class"], record["lane"]), []).append(record)
+def summary_table(groups: list[Group]) -> str:
+    """A row a group, mean ± sd over its seeds; time only where every seed reached the target. Two plans of one lane are two
+    rows, and say which."""
     lines = []
-    for hardware in sorted({hardware for hardware, _ in rows}):
+    for hardware in sorted({group.hardware_class for group in groups}):
+        here = [group for group in groups if group.hardware_class == hardware]
+        ordered = sorted(here, key=lambda group: (group.track, group.lane, group.plan_hash))
         lines += [f"Hardware class: {hardware}", "", _line(HEADER), _line(["---"] * len(HEADER))]
-        lines += [_line(_row(lane, group)) for (where, lane), group in sorted(rows.items()) if where == hardware]
+        lines += [_line(_row(group, here)) for group in ordered]
+        lines += [f"\n{group.lane} is unranked: {group.why_unranked}" for group in ordered if group.why_unranked]
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def _row(lane: str, group: list[dict[str, Any]]) -> list[str]:
-    metrics = [record["metrics"] for record in group]
-    health = [record["router_health"] for record in group if record["router_health"]]
-    reached = [m["time_to_target_s"] for m in metrics if m["target_reached"]]
-    seconds = _spread(reached, "{:.1f}") if len(reached) == len(metrics) else f"{len(reached)} of {len(metrics)} reached it"
+def _row(group: Group, here: list[Group]) -> list[str]:
+    several = sum(other.lane == group.lane for other in here) > 1
+    reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
+    seconds = group.to_target()
+    health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
     return [
-        lane, str(len(group)), seconds,
-        *(_spread([m[key] for m in metrics], "{:.4f}") for key in ("slice_bpb", "val_bpb")),
-        _spread([m["tokens_per_second"] for m in metrics], "{:,.0f}"),
-        f"{statistics.mean(m['mfu'] for m in metrics):.0%}",
+        group.lane + (f" ({group.plan_hash[:8]})" if several else ""), group.arithmetic, str(group.n),
+        seconds.text("{:,.1f}") if seconds else f"{reached} of {group.n} reached it",
+        *(group.sample(key).text("{:.4f}") for key in ("slice_bpb", "val_bpb")),
+        group.sample("tokens_per_second").text("{:,.0f}"), f"{group.sample('mfu').mean:.0%}", _step_ratio(group, here),
         f"{min(h['worst_entropy_ratio'] for h in health):.3f}" if health else "-",
         str(max(h["dead"] for h in health)) if health else "-",
         f"{max(h['max_load_percent'] for h in health):.1f}%" if health else "-",
     ]  # fmt: skip
 
 
-def _spread(values: list[float], form: str) -> str:
-    mean = form.format(statistics.mean(values))
-    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
+def _step_ratio(group: Group, here: list[Group]) -> str:
+    """Seconds a step over those of the twin, where one group of the twin is here."""
+    twins = [other for other in here if other.lane == group.plan["lane"]["twin"] and other.track == group.track]
+    if len(twins) != 1:
+        return "-"
+    return f"{group.sample('step_s').mean / twins[0].sample('step_s').mean:.2f}x"
 
 
 def _line(cells) -> str:

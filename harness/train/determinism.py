@@ -13,6 +13,8 @@ def set_environment() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")  # else MKL picks its own thread count from call to call
     os.environ.setdefault("OMP_DYNAMIC", "FALSE")
+    # oneDNN keeps a compiled primitive for each product and row count; by default the 1,024 used last
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     # how long a thread spins before it sleeps: libgomp's 300,000 starves the others when another program wants a core (a step
     # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s at 10,000, which cost a tenth on a quiet machine; 50,000 did not)
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")

@@ -4,7 +4,8 @@ Seconds of a shared machine vary several-fold from one minute to the next; the r
 in turns with it varies far less. The workload must never follow the harness's own code, so it uses torch alone: per layer two
 matrix products, an activation and a norm, forward and backward in fp32, then an elementwise update and a copy of every
 parameter. Backward and update are in it because the two must suffer alike from a busy neighbour: when three busy processes
-joined, a micro lane's ratio to bare products rose by 33%, to this workload by 7% (one measurement of each).
+joined, a micro lane's ratio to bare products rose by 33%, to this workload (with four times the products) by 7%: one
+measurement of each.
 A change here is a new `VERSION`: ratios of different versions are not compared.
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import kernels
 from harness.data.batches import Batches
 from harness.data.corpus import Corpus
 from harness.errors import UserError
@@ -33,9 +34,17 @@ class StepResult:
     groups: dict[str, dict[str, float]] | None
 
 
-def build_model(plan: Plan, arithmetic: str) -> Transformer:
+def expert_backend(plan: Plan, machine: Machine) -> str:
+    """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` the one with fused elementwise parts where
+    it can be compiled and the arithmetic allows it."""
+    if plan.kernels.backend != "auto":
+        return plan.kernels.backend
+    rounds = Arithmetic.of(machine.arithmetic).rounds
+    return "inductor" if machine.compiled and machine.device == "cpu" and not rounds else "torch"
+
+
+def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
     """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
-    backend = "torch" if plan.kernels.backend == "auto" else plan.kernels.backend
     return Transformer(plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing)
 
 
@@ -49,11 +58,11 @@ class Session:
         self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
         self.batches = Batches(corpus.train, plan.seed, plan.batch.tokens_per_step, plan.model.sequence_length)
         self.micro_sequences = self._micro_sequences()
-        self.model = build_model(plan, machine.arithmetic)
+        self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)
         self.counts = count(self.model)
-        self.optimizer = Optimizer(self.model, plan.optim)
+        self.optimizer = Optimizer(self.model, plan.optim, Arithmetic.of(machine.arithmetic).dtype)
         if machine.compiled:
             self._compile()
 
@@ -67,6 +76,15 @@ class Session:
             if not (eager_experts and i in self.model.moe_layers):
                 block.compile(fullgraph=True, dynamic=False)
         self.model.head.compile(fullgraph=True, dynamic=False)
+
+    def prepare_products(self) -> None:
+        """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`)."""
+        model = self.plan.model
+        if self.machine.device == "cpu" and model.num_experts:
+            kernels.prepare_products(
+                self.micro_sequences * model.sequence_length, model.width, model.expert_width,
+                activation=model.activation, precision=self.machine.arithmetic,
+            )  # fmt: skip
 
     @property
     def scoring_tokens(self) -> int:

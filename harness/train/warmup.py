@@ -18,6 +18,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
     saved = session.snapshot()
     device, last = session.machine.device, session.plan.steps - 1
     with clock.entry("compile_s"):
+        session.prepare_products()
         session.step(min(step, last), measured=True)
         score(session.model, val_N[: session.scoring_tokens + 1], session.scoring_tokens)
         synchronize(device)

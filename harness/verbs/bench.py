@@ -64,7 +64,9 @@ def _session(plan, here):
     from harness.train.parallel import Ranks
     from harness.train.session import Session
 
-    return Session(plan, here, Ranks(0, 1), load(plan.track))
+    session = Session(plan, here, Ranks(0, 1), load(plan.track))
+    session.prepare_products()
+    return session
 
 
 def _interleaved(sessions: dict[str, Any], rounds: int, device: str) -> dict[str, list[float]]:

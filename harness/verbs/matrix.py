@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     from harness.data.artifact import replace_atomically
     from harness.report.figure_matrix import draw_matrix
     from harness.report.groups import Group, find_groups
-    from harness.report.matrix import matrix_table
+    from harness.report.summary import summary_table
 
     track, seeds, words = _read(arguments)
     jobs, cannot, complaints = _jobs(track, words)
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     groups = [Group(tuple(some)) for some in runs.values() if some]
     if groups:
         home = Path(jobs[0].plan.run.folder) / f"matrix-{track}"
-        table = matrix_table(groups)
+        table = summary_table(groups)
         replace_atomically(home / "matrix.md", [f"{table}\n".encode()])
         print(f"\n{table}\n\nwritten: {home / 'matrix.md'}, {draw_matrix(groups, home / 'matrix.png')}")
     for complaint in state.complaints:

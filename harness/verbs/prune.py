@@ -6,17 +6,17 @@ usage: python -m harness prune [--all] [--folder runs]
 Records, metrics, plans, figures and final weights of finished runs stay. A run that is still going is never touched.
 """
 
-import argparse
 import shutil
 from pathlib import Path
 
 from harness.record.folder import is_running
+from harness.verbs.words import Words
 
 SUMMARY = "delete checkpoints of finished runs (--all: unfinished runs too)"
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness prune")
+    parser = Words("prune")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--folder", default="runs")
     a = parser.parse_args(arguments)

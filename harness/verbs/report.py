@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.verbs.words import Words
 
 SUMMARY = "records into LEADERBOARD.md, figures and results/index.html"
 
@@ -33,23 +34,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[list[Path], Path]:
-    words, out = list(arguments), Path("results")
-    if "--out" in words:
-        at = words.index("--out")
-        if at + 1 == len(words):
-            raise UserError("--out names no folder", "python -m harness report results --out results")
-        out = Path(words[at + 1])
-        del words[at : at + 2]
-    for word in words:
-        if word.startswith("-"):
-            raise UserError(f"unknown option {word}", "python -m harness report --help shows what there is")
-    folders = [Path(word) for word in words or ["results"]]
-    for folder in folders:
+    parser = Words("report")
+    parser.add_argument("folders", nargs="*", type=Path, default=[Path("results")])
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    words = parser.parse_args(arguments)
+    for folder in words.folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder", "name a folder of records, such as results or runs")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is no folder", "name a folder to write into after --out")
-    return folders, out
+    if words.out.exists() and not words.out.is_dir():
+        raise UserError(f"{words.out} is no folder", "name a folder to write into after --out")
+    return words.folders, words.out
 
 
 def _say(leaderboard) -> None:

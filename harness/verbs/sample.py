@@ -4,16 +4,16 @@ usage: python -m harness sample RUN [--prompt TEXT] [--bytes N] [--temperature X
        make sample RUN=runs/tiny-moe-16e/1-0123abcd PROMPT="The state of the Union"
 """
 
-import argparse
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.verbs.words import Words
 
 SUMMARY = "text from a run's model"
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness sample")
+    parser = Words("sample")
     parser.add_argument("run")
     parser.add_argument("--prompt", default="Fellow-Citizens of the Senate and House of Representatives:\n")
     parser.add_argument("--bytes", type=int, default=400)

@@ -5,6 +5,7 @@ usage: python -m harness show RUN                the end table; figures drawn an
        make show RUN=results
 """
 
+import sys
 from pathlib import Path
 
 from harness.errors import UserError
@@ -13,7 +14,8 @@ SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 
 
 def main(arguments: list[str]) -> int:
-    from harness.report.summary import find_records, summary_table
+    from harness.report.groups import find_groups
+    from harness.report.summary import summary_table
     from harness.verbs.speedrun import finish
 
     paths = [Path(word) for word in arguments or ["runs"]]
@@ -23,8 +25,11 @@ def main(arguments: list[str]) -> int:
     if len(paths) == 1 and (paths[0] / "record.json").exists():
         finish(paths[0] / "record.json")
         return 0
-    records = find_records(paths)
-    if not records:
+    found = find_groups(paths)
+    for problem in found.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    if found.ranked:
+        print(summary_table(found.ranked))
+    elif not found.problems:
         raise UserError(f"no ranked record below {', '.join(map(str, paths))}", "make speedrun makes one")
-    print(summary_table(records))
-    return 0
+    return int(bool(found.problems))

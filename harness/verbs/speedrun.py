@@ -18,7 +18,6 @@ import sys
 from functools import partial
 
 from harness.errors import UserError
-from harness.verbs.tracking import start_follower, track_at_end
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
 MULTIRUN = ("--multirun", "-m")
@@ -79,6 +78,8 @@ def train(composed) -> int:
 
 def _follow(plan, progress, folder) -> None:
     """Starts the follower of a run that is tracked live."""
+    from harness.verbs.tracking import start_follower
+
     if plan.run.track == "live":
         start_follower(folder, plan.run.folder)
         progress.say("tracking live: the follower runs at the lowest priority, but it shares this machine with the timed run")
@@ -89,6 +90,7 @@ def finish(path, track: str = "off") -> None:
     from harness.report.figures import draw_all
     from harness.report.run_data import best_record, load_run
     from harness.report.table import end_table
+    from harness.verbs.tracking import track_at_end
 
     done = load_run(path.parent)
     twin, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]

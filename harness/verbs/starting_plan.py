@@ -8,6 +8,7 @@ from harness.report.run_data import best_record, read_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.progress import duration
+from harness.train.session import expert_backend
 from harness.train.warmup import WARMUP_STEPS
 
 GIB = 1 << 30
@@ -39,7 +40,6 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
     )
     target = track.lines[track.target]
     others = ", ".join(f"{line.label} {line.slice:.4f}" for name, line in track.lines.items() if name != track.target)
-    kernels = "torch" if plan.kernels.backend == "auto" else plan.kernels.backend
     lines = [
         ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}",
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
@@ -49,7 +49,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         ("budget", f"{plan.steps * plan.batch.tokens_per_step:,} bytes, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
-         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, expert kernels: {kernels}; "
+         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, expert kernels: {expert_backend(plan, here)}; "
          f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
         ("target", f"{target.slice:.4f} bpb on the slice", f"{target.label}; then {others}"),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),

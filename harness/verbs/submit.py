@@ -49,11 +49,11 @@ def main(arguments: list[str]) -> int:
                 'submit only new seeds, or replace the whole claim: --replace "why"',
             )
     claim = _new_claim(group, found, failed, words.trials, old, words.replace, now())
-    for name in old["records"] if old and words.replace is not None else {}:
-        shutil.rmtree(claim_path.parent / name, ignore_errors=True)
     claim["records"] |= _copy(group, claim_path.parent)
     claim["seeds"] = sorted({*claim["seeds"], *group.seeds})
     _write(claim_path, claim)
+    for name in old["records"] if old and words.replace is not None else ():  # last: until here the old claim is whole
+        shutil.rmtree(claim_path.parent / name, ignore_errors=True)
     everything = find_groups([root])
     whole = next(g for g in everything.groups if g.ranked and (g.lane, g.plan_hash) == (group.lane, group.plan_hash)
                  and g.hardware_class == group.hardware_class)  # fmt: skip

@@ -14,19 +14,19 @@ run: tracking it again adds what is new. `speedrun` tracks each run at its end; 
 never.
 """
 
-import argparse
 import os
 import time
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.verbs.words import Words
 
 SUMMARY = "log run folders to MLflow, finished or live"
 POLL_S = 5.0
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness track")
+    parser = Words("track")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--follow", action="store_true")
     parser.add_argument("--store")

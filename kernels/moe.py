@@ -17,7 +17,7 @@ from kernels.reference import moe_mlp_reference
 from kernels.rounding import Arithmetic
 from kernels.routing import segments, slot_bound
 
-BACKENDS = ("reference", "torch", "inductor")
+BACKENDS = ("reference", "torch", "inductor", "triton")
 CPU = {"torch": cpu, "inductor": cpu_fused}
 
 
@@ -38,11 +38,14 @@ def moe_mlp(
     `Arithmetic` (native | emulated | full). Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts and all tokens on one
     expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
-    everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`).
+    everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
+    device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
     Errors: ValueError for shapes that do not fit, ids out of range, an unknown backend or activation.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     arithmetic = Arithmetic.of(precision)
+    if backend == "triton" and arithmetic.rounds:
+        raise ValueError(f"backend='triton' with precision={precision!r}: a GPU multiplies bf16 natively; use 'native'")
     if backend == "inductor" and arithmetic.rounds:
         raise ValueError(
             f"backend='inductor' with precision={precision!r}: Inductor drops the rounding of emulated bf16; use 'torch'"
@@ -81,6 +84,17 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         )
 
 
+def _slots(backend: str, expert_TK: Tensor, w_up_EDG: Tensor) -> int:
+    """Rows of the saved pre-activation: R exactly in Triton, with room for each expert's padding on a CPU."""
+    return expert_TK.numel() if backend == "triton" else slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
+
+
+def _triton():
+    import kernels.triton  # where it is asked for: a machine without a GPU need not have it
+
+    return kernels.triton
+
+
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
     x_TD: Tensor,
@@ -93,10 +107,11 @@ def _forward_op(
     backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
-    where = segments(expert_TK, w_up_EDG.shape[0])
-    slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
-    h_PG = torch.empty(slots, w_up_EDG.shape[2], dtype=arithmetic.dtype)
     x, w_up, w_down = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
+    if backend == "triton":
+        return list(_triton().forward(x, w_up, w_down, expert_TK, weight_TK, activation, arithmetic))
+    where = segments(expert_TK, w_up_EDG.shape[0])
+    h_PG = torch.empty(_slots(backend, expert_TK, w_up_EDG), w_up_EDG.shape[2], dtype=arithmetic.dtype)
     h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
     y_TD = CPU[backend].forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
     return [y_TD, h_PG]
@@ -104,8 +119,7 @@ def _forward_op(
 
 @_forward_op.register_fake
 def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend):
-    slots = slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
-    h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
+    h_PG = x_TD.new_empty(_slots(backend, expert_TK, w_up_EDG), w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
     return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
 
 
@@ -123,8 +137,10 @@ def _backward_op(
     backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
-    where = segments(expert_TK, w_up_EDG.shape[0])
     dy, x, w_up, w_down = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
+    if backend == "triton":
+        return list(_triton().backward(dy, x, w_up, w_down, expert_TK, weight_TK, activation, arithmetic, h_PG))
+    where = segments(expert_TK, w_up_EDG.shape[0])
     return list(CPU[backend].backward(dy, x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG))
 
 

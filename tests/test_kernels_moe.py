@@ -2,50 +2,18 @@
 
 import pytest
 import torch
+from expert_inputs import ROUTINGS, inputs, relative_error, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BACKENDS, moe_mlp, prepare_products
+from kernels import moe_mlp, prepare_products
 from kernels.moe import _backward_op, _forward_op
 
 ACTIVATIONS = ("relu2", "swiglu")
 PRECISIONS = ("full", "emulated", "native")
-FAST = tuple(name for name in BACKENDS if name != "reference")
+CPU_BACKENDS = ("reference", "torch", "inductor")  # triton: tests/test_kernels_triton.py
+FAST = CPU_BACKENDS[1:]
 WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emulated")]  # which the latter refuses
-ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
-
-
-def routing(kind, tokens, experts, top_k, draws):
-    if kind == "one expert":
-        return torch.full((tokens, top_k), experts - 1)
-    if kind == "duplicates":
-        return torch.randint(experts, (tokens, 1), generator=draws).expand(tokens, top_k).contiguous()
-    if kind == "two experts":
-        return torch.randint(min(2, experts), (tokens, top_k), generator=draws)
-    return torch.rand(tokens, experts, generator=draws).argsort(1)[:, :top_k].contiguous()
-
-
-def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):
-    """x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK with pre-activations and outputs of about unit size."""
-    draws = torch.Generator().manual_seed(seed)
-    fan = 2 if activation == "swiglu" else 1
-    x_TD = torch.randn(tokens, width, generator=draws)
-    w_up_EDG = torch.randn(experts, width, expert_width * fan, generator=draws) / width**0.5
-    w_down_EFD = torch.randn(experts, expert_width, width, generator=draws) / expert_width**0.5
-    expert_TK = routing(kind, tokens, experts, top_k, draws)
-    return x_TD, w_up_EDG, w_down_EFD, expert_TK, torch.rand(tokens, top_k, generator=draws)
-
-
-def run(tensors, dy_TD, **options):
-    """(y, dx, dw_up, dw_down, dweight)."""
-    x, w_up, w_down, expert_TK, weight = tensors
-    leaves = [t.detach().requires_grad_() for t in (x, w_up, w_down, weight)]
-    y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], **options)
-    return [y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)]
-
-
-def relative_error(found, expected):
-    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -87,7 +55,7 @@ def test_a_backend_matches_the_oracle_on_any_shape_and_routing(backend, tokens, 
         assert float((a - b).norm()) <= 1e-5 * max(1.0, float(b.norm()))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_an_expert_listed_twice_counts_twice(backend):
     x, w_up, w_down, _, _ = inputs(4, 8, 8, 3, 1, "relu2")
     once = moe_mlp(x, w_up, w_down, torch.full((4, 1), 2), torch.full((4, 1), 0.75), activation="relu2", backend=backend)
@@ -96,7 +64,7 @@ def test_an_expert_listed_twice_counts_twice(backend):
     torch.testing.assert_close(twice, once, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_experts_without_rows_get_zero_gradients(backend):
     x, w_up, w_down, _, weight = inputs(5, 8, 4, 4, 2, "swiglu")
     expert_TK = torch.tensor([[0, 2]] * 5)
@@ -104,7 +72,7 @@ def test_experts_without_rows_get_zero_gradients(backend):
     assert [bool(g[e].any()) for g in (dw_up, dw_down) for e in range(4)] == [True, False, True, False] * 2
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_a_batch_without_tokens_gives_no_rows(backend):
     x, w_up, w_down, expert_TK, weight = inputs(3, 8, 4, 4, 2, "swiglu")
     y_TD = moe_mlp(x[:0], w_up, w_down, expert_TK[:0], weight[:0], activation="swiglu", backend=backend)
@@ -184,7 +152,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @pytest.mark.parametrize("case", BAD)
 def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     changes, words = BAD[case]

@@ -12,7 +12,7 @@ CHOICES = {
     "model.router": ("sigmoid_topk", "hash"),
     "optim.matrices": ("muon", "adamw"),
     "balance.rule": ("none", "bias"),
-    "kernels.backend": ("auto", "reference", "torch", "inductor"),
+    "kernels.backend": ("auto", "reference", "torch", "inductor", "triton"),
     "kernels.compile": ("auto", "on", "off"),
     "precision.format": ("bf16", "fp32"),
     "run.track": ("end", "live", "off"),

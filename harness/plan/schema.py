@@ -159,7 +159,7 @@ class Balance:
 
 @dataclass
 class Kernels:
-    backend: str = "auto"  # auto | reference | torch | inductor
+    backend: str = "auto"  # auto | reference | torch | inductor | triton
     compile: str = "auto"  # auto | on | off: torch.compile of the dense parts
 
 

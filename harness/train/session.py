@@ -35,12 +35,19 @@ class StepResult:
 
 
 def expert_backend(plan: Plan, machine: Machine) -> str:
-    """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` the one with fused elementwise parts where
-    it can be compiled and the arithmetic allows it."""
+    """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` Triton on a GPU, and on a CPU the one with
+    fused elementwise parts where it can be compiled and the arithmetic allows it.
+
+    Errors: UserError for Triton without a GPU.
+    """
+    if plan.kernels.backend == "triton" and machine.device != "cuda":
+        raise UserError("kernels.backend=triton, but there is no CUDA device here", "kernels.backend=auto runs on a CPU")
     if plan.kernels.backend != "auto":
         return plan.kernels.backend
+    if machine.device == "cuda":
+        return "triton"
     rounds = Arithmetic.of(machine.arithmetic).rounds
-    return "inductor" if machine.compiled and machine.device == "cpu" and not rounds else "torch"
+    return "inductor" if machine.compiled and not rounds else "torch"
 
 
 def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:

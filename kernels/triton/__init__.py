@@ -1,0 +1,22 @@
+"""The expert MLP on a GPU in Triton: gathers fused into the products, no float atomics, no host synchronization.
+
+Nothing of size T*K*D is kept for the backward: `backward` gets x, the pre-activations h_RG and the
+routing, and recomputes the activation.
+
+| step | kernel | reads | writes |
+|---|---|---|---|
+| metadata | `metadata.routes` (torch) | expert ids | rows by expert, tiles |
+| up | `forward.up_kernel` | x gathered by token, w_up | h_RG, weight * act(h) |
+| down | `forward.rows_kernel` | activation, w_down | rows_RD |
+| combine | `forward.combine_kernel` | rows_RD | y_TD, in the order of k, fp32 |
+| dH | `backward.dh_kernel` | dy gathered, w_down, h | dh_RG, weight * act(h), partials of dweight |
+| dW | `backward.weight_gradient_kernel` | rows of each expert | one writer per tile, fp32 |
+| dX | `forward.rows_kernel`, then combine | dh, w_up | dx_TD |
+
+A row's bits depend on its own token and its expert alone: every product sums over its whole inner dimension in one fixed
+order, whatever the tile holds. Checked without a GPU by Triton's interpreter and its ahead-of-time compiler (`tests/`).
+"""
+
+from kernels.triton.expert_mlp import backward, forward
+
+__all__ = ["backward", "forward"]

@@ -1,0 +1,40 @@
+"""Inputs of the expert MLP, and one forward and backward over them: for the tests of every backend."""
+
+import torch
+
+from kernels import moe_mlp
+
+ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
+
+
+def routing(kind, tokens, experts, top_k, draws):
+    if kind == "one expert":
+        return torch.full((tokens, top_k), experts - 1)
+    if kind == "duplicates":
+        return torch.randint(experts, (tokens, 1), generator=draws).expand(tokens, top_k).contiguous()
+    if kind == "two experts":
+        return torch.randint(min(2, experts), (tokens, top_k), generator=draws)
+    return torch.rand(tokens, experts, generator=draws).argsort(1)[:, :top_k].contiguous()
+
+
+def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):
+    """x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK with pre-activations and outputs of about unit size."""
+    draws = torch.Generator().manual_seed(seed)
+    fan = 2 if activation == "swiglu" else 1
+    x_TD = torch.randn(tokens, width, generator=draws)
+    w_up_EDG = torch.randn(experts, width, expert_width * fan, generator=draws) / width**0.5
+    w_down_EFD = torch.randn(experts, expert_width, width, generator=draws) / expert_width**0.5
+    expert_TK = routing(kind, tokens, experts, top_k, draws)
+    return x_TD, w_up_EDG, w_down_EFD, expert_TK, torch.rand(tokens, top_k, generator=draws)
+
+
+def run(tensors, dy_TD, **options):
+    """(y, dx, dw_up, dw_down, dweight)."""
+    x, w_up, w_down, expert_TK, weight = tensors
+    leaves = [t.detach().requires_grad_() for t in (x, w_up, w_down, weight)]
+    y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], **options)
+    return [y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)]
+
+
+def relative_error(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))

@@ -1,0 +1,87 @@
+"""The Triton kernels without a GPU: in the interpreter against the reference, and compiled ahead of time for three GPUs.
+
+Both need a process of their own; one run of each serves the tests here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from expert_inputs import inputs, relative_error, run
+from triton_shapes import KERNELS, SHAPE_NAMES, TARGETS
+
+from kernels import moe_mlp
+
+HERE = Path(__file__).parent
+ACTIVATIONS = ("relu2", "swiglu")
+
+
+@cache
+def output(script: str, *words: str) -> dict:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, HERE / script, *words], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", SHAPE_NAMES)
+def test_the_interpreted_kernels_match_the_reference_and_repeat_their_bits(name, activation):
+    found = output("triton_interpreted.py")[f"{name}, {activation}"]
+    assert {n: e for n, e in found["errors"].items() if e > 1e-5} == {}
+    assert found["same bits"]
+
+
+@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("what", ["invariance", "strided"])
+def test_the_interpreted_kernels_do_not_depend_on_the_batch_or_on_strides(what, activation):
+    assert output("triton_interpreted.py")[f"{what}, {activation}"] is True
+
+
+@pytest.mark.xdist_group("triton_ahead")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(kernel, target):
+    found = output("triton_ahead.py")[f"{kernel}, sm_{target}"]
+    assert found["spill bytes"] == 0
+    assert found["float atomics"] == 0
+    if kernel != "combine":
+        assert found["tensor core instructions"] > 0
+    if target == 90 and kernel != "combine":
+        assert found["wgmma"] > 0
+    assert found["shared bytes"] <= {80: 163, 90: 227, 100: 227}[target] * 1024
+
+
+def test_triton_on_a_cpu_is_refused_with_what_to_use():
+    *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
+    with pytest.raises(ValueError, match="x is on cpu.*needs a CUDA device.*use backend='torch'"):
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="triton")
+
+
+def test_triton_refuses_emulated_bf16():
+    *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
+    with pytest.raises(ValueError, match="triton.*emulated.*native"):
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="triton", precision="emulated")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("precision, bound", [("full", 1e-5), ("native", 5e-3)])
+def test_on_a_gpu_the_kernels_match_fp32_and_repeat_their_bits(activation, precision, bound):
+    x, w_up, w_down, expert_TK, weight = inputs(1000, 256, 128, 16, 4, activation)
+    dtype = torch.bfloat16 if precision == "native" else torch.float32
+    rounded = [t.to(dtype).float() for t in (x, w_up, w_down)]
+    dy_TD = torch.randn(1000, 256, generator=torch.Generator().manual_seed(1)).to(dtype).float()
+    expected = run((*rounded, expert_TK, weight), dy_TD, activation=activation, backend="reference")
+    there = [t.cuda() for t in (*rounded, expert_TK, weight)]
+    found, again = (run(there, dy_TD.cuda(), activation=activation, backend="triton", precision=precision) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(found, again))
+    assert [relative_error(a.cpu(), b) <= bound for a, b in zip(found, expected)] == [True] * 5

@@ -165,4 +165,11 @@ def _backward(ctx, grads):
     return dx, dw_up, dw_down, None, dweight, None, None, None
 
 
+def _no_second_backward(ctx, grads):
+    raise RuntimeError(
+        "moe_mlp has no second derivative, but its gradient was differentiated (create_graph=True); backend='reference' has one"
+    )
+
+
 _forward_op.register_autograd(_backward, setup_context=_setup)
+_backward_op.register_autograd(_no_second_backward)

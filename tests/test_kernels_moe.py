@@ -194,3 +194,23 @@ def test_preparing_products_changes_no_bits():
     prepare_products(300, 64, 32, activation="relu2", precision="native")
     after = run(tensors, dy_TD, activation="relu2", precision="native")
     assert all(torch.equal(a, b) for a, b in zip(before, after))
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_a_second_derivative_is_refused_with_what_to_use(backend):
+    x, *rest = inputs(5, 8, 4, 3, 2, "swiglu")
+    x.requires_grad_()
+    y_TD = moe_mlp(x, *rest, activation="swiglu", backend=backend)
+    (dx,) = torch.autograd.grad(y_TD.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative.*create_graph.*reference"):
+        dx.sum().backward()
+
+
+def test_the_reference_has_a_second_derivative():
+    x, *rest = inputs(5, 8, 4, 3, 2, "swiglu")
+    x.requires_grad_()
+    (dx,) = torch.autograd.grad(
+        moe_mlp(x, *rest, activation="swiglu", backend="reference").square().sum(), x, create_graph=True
+    )
+    dx.sum().backward()
+    assert bool(torch.isfinite(x.grad).all()) and bool(x.grad.any())

@@ -1,8 +1,9 @@
 """What a plan will take, before it is run: seconds a step and bytes of memory.
 
 Seconds are products at the measured peak, attention and Muon's iteration at the measured fp32 peak, and everything elementwise
-at the measured memory bandwidth. The constants were read off a profile of the tiny lanes on two AVX2 cores; after warm-up a
-run prints what it measured instead.
+at the measured memory bandwidth. The constants were read off a profile of the tiny lanes on two AVX2 cores, the cost of a call
+off both CPUs: it moves the estimate for tiny-moe-16e from 272 s to 302 on AVX2, where the run took 307, and from 70 to 100 on
+AMX, where it took 104. After warm-up a run prints what it measured instead.
 """
 
 from harness.model.counts import Counts
@@ -15,6 +16,9 @@ ITERATION_EFFICIENCY = 0.9  # Newton-Schulz, of the fp32 peak
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
 OPTIMIZER_PASSES = 12  # over the parameters
+EXPERT_CALL_S = (
+    2e-4  # beside the arithmetic of each expert's product on a CPU, which is a call of its own: six a step and layer
+)
 BASE_BYTES = 0.7 * 2**30  # interpreter, torch, compiled code
 
 
@@ -24,11 +28,14 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     attention = tokens * 6 * m.layers * m.width * m.sequence_length
     products = tokens * counts.flops_per_token - attention
     elements = m.layers * tokens * m.width * (BLOCK_PASSES + ROW_PASSES * m.top_k) + counts.params_total * OPTIMIZER_PASSES
+    layers = m.layers - m.leading_dense_layers if m.num_experts and here.device == "cpu" else 0
+    calls = 6 * layers * min(m.num_experts, m.top_k * tokens)
     return (
         products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops)
         + attention / (ATTENTION_EFFICIENCY * here.fp32_peak_flops)
         + newton_schulz_flops(plan, counts) / (ITERATION_EFFICIENCY * here.fp32_peak_flops)
         + 4 * elements / here.memory_bytes_per_s
+        + EXPERT_CALL_S * calls
     )
 
 

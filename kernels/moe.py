@@ -40,7 +40,7 @@ def moe_mlp(
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
-    Errors: ValueError for shapes that do not fit, ids out of range, an unknown backend or activation.
+    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     arithmetic = Arithmetic.of(precision)
@@ -70,6 +70,10 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
     ):
         if tensor.ndim != len(letters):
             raise ValueError(f"{name} is {tuple(tensor.shape)}, but must have the dimensions {letters}")
+        if tensor.device != x_TD.device:
+            raise ValueError(f"{name} is on {tensor.device}, but x is on {x_TD.device}: all arguments must share a device")
+        if name != "expert" and not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}, but must be floating point")
     if expert_TK.dtype != torch.int64 or expert_TK.shape[1] < 1:
         raise ValueError(f"expert is {tuple(expert_TK.shape)} of {expert_TK.dtype}, but must be int64 with top-k of at least 1")
     experts, expert_width, width = w_down_EFD.shape

@@ -148,6 +148,9 @@ BAD = {
     "weights of another top-k": (dict(weight=torch.zeros(5, 3)), ["(5, 3)", "(5, 2)"]),
     "an id of E": (dict(expert=torch.full((5, 2), 4)), ["[0, 4)", "4"]),
     "a negative id": (dict(expert=torch.full((5, 2), -1)), ["[0, 4)", "-1"]),
+    "x that is no floating point": (dict(x=torch.zeros(5, 8, dtype=torch.int32)), ["x is torch.int32", "floating point"]),
+    "weights that are no floating point": (dict(weight=torch.ones(5, 2, dtype=torch.int64)), ["weight is torch.int64"]),
+    "ids on another device": (dict(expert=torch.zeros(5, 2, dtype=torch.int64, device="meta")), ["expert is on meta", "cpu"]),
     "ids that are no integers": (dict(expert=torch.zeros(5, 2)), ["float32", "int64"]),
 }
 

@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels.activation import ACTIVATIONS, Activation
+from kernels.activation import Activation
 from kernels.cpu import slot_weights
 from kernels.rounding import Arithmetic
 from kernels.routing import Segments
@@ -32,12 +32,12 @@ def forward(
     x_PD = x_TD.index_select(0, segments.token_P)
     for expert, start, end in segments.bounds:
         torch.mm(x_PD[start:end], w_up_EDG[expert], out=h_PG[start:end])
-    fused = _fused(activation)
-    a_PF = fused.activate(h_PG[:used], slot_weights(weight_TK, segments).unsqueeze(-1))
+    activate, _ = _compiled(activation)
+    a_PF = activate(h_PG[:used], slot_weights(weight_TK, segments).unsqueeze(-1))
     y_PD = torch.empty_like(x_PD)
     for expert, start, end in segments.bounds:
         torch.mm(a_PF[start:end], w_down_EFD[expert], out=y_PD[start:end])
-    return fused.combine(y_PD, segments.slot_TK)
+    return _gather_sum()(y_PD, segments.slot_TK)
 
 
 def backward(
@@ -58,60 +58,53 @@ def backward(
     da_PF = torch.empty(used, w_down_EFD.shape[1], dtype=dtype)
     for expert, start, end in segments.bounds:
         torch.mm(dy_PD[start:end], w_down_EFD[expert].t(), out=da_PF[start:end])
-    fused = _fused(activation)
-    dweight_P, a_PF, dh_PG = fused.activate_backward(h_PG[:used], da_PF, slot_weights(weight_TK, segments).unsqueeze(-1))
+    _, activate_backward = _compiled(activation)
+    dweight_P, a_PF, dh_PG = activate_backward(h_PG[:used], da_PF, slot_weights(weight_TK, segments).unsqueeze(-1))
     dx_PD = torch.empty_like(dy_PD)
     for expert, start, end in segments.bounds:
         dh_RG = dh_PG[start:end]
         torch.mm(a_PF[start:end].t(), dy_PD[start:end], out=dw_down_EFD[expert])
         torch.mm(x_PD[start:end].t(), dh_RG, out=dw_up_EDG[expert])
         torch.mm(dh_RG, w_up_EDG[expert].t(), out=dx_PD[start:end])
-    dx_TD = fused.combine(dx_PD, segments.slot_TK)
+    dx_TD = _gather_sum()(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
 
 
-def _combine(rows_PD: Tensor, slot_TK: Tensor) -> Tensor:
-    """As `kernels.cpu.gather_sum`: fp32, in the order of k."""
-    out_TD = rows_PD[slot_TK[:, 0]].float()
-    for k in range(1, slot_TK.shape[1]):
-        out_TD = out_TD + rows_PD[slot_TK[:, k]].float()
-    return out_TD
+@cache
+def _compiled(activation: Activation) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """The activation between the products, forward and backward. The number of slots stays symbolic: one compilation each."""
 
+    def activate(h_PG: Tensor, weight_P1: Tensor) -> Tensor:
+        return (activation.forward(h_PG.float()) * weight_P1).to(h_PG.dtype)
 
-class _Fused:
-    """The compiled functions of one activation; the number of slots stays symbolic, so that one compilation serves all."""
+    def activate_backward(h_PG: Tensor, da_PF: Tensor, weight_P1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        da_PF = da_PF.float()
+        a_PF, dh_PG = activation.backward(h_PG.float(), da_PF)
+        return (da_PF * a_PF).sum(-1), (a_PF * weight_P1).to(h_PG.dtype), (dh_PG * weight_P1).to(h_PG.dtype)
 
-    def __init__(self, activation: Activation):
-        def activate(h_PG: Tensor, weight_P1: Tensor) -> Tensor:
-            return (activation.forward(h_PG.float()) * weight_P1).to(h_PG.dtype)
-
-        def activate_backward(h_PG: Tensor, da_PF: Tensor, weight_P1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            da_PF = da_PF.float()
-            a_PF, dh_PG = activation.backward(h_PG.float(), da_PF)
-            return (da_PF * a_PF).sum(-1), (a_PF * weight_P1).to(h_PG.dtype), (dh_PG * weight_P1).to(h_PG.dtype)
-
-        self._compiled: list[Callable] = [torch.compile(f) for f in (activate, activate_backward, _combine)]
-
-    def activate(self, *tensors: Tensor) -> Tensor:
-        return self._run(0, *tensors)
-
-    def activate_backward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self._run(1, *tensors)
-
-    def combine(self, rows_PD: Tensor, slot_TK: Tensor) -> Tensor:
-        return self._run(2, rows_PD, slot_TK)
-
-    def _run(self, which: int, *tensors: Tensor):
-        for tensor in tensors:
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        return self._compiled[which](*tensors)
+    return _with_any_length(activate), _with_any_length(activate_backward)
 
 
 @cache
-def _fused_by_name(name: str) -> _Fused:
-    return _Fused(ACTIVATIONS[name])
+def _gather_sum() -> Callable[[Tensor, Tensor], Tensor]:
+    def combine(rows_PD: Tensor, slot_TK: Tensor) -> Tensor:
+        """As `kernels.cpu.gather_sum`: fp32, in the order of k."""
+        out_TD = rows_PD[slot_TK[:, 0]].float()
+        for k in range(1, slot_TK.shape[1]):
+            out_TD = out_TD + rows_PD[slot_TK[:, k]].float()
+        return out_TD
+
+    return _with_any_length(combine)
 
 
-def _fused(activation: Activation) -> _Fused:
-    return _fused_by_name(next(name for name, known in ACTIVATIONS.items() if known is activation))
+def _with_any_length(function: Callable) -> Callable:
+    """`function` compiled, with the first dimension of every argument symbolic."""
+    compiled = torch.compile(function)
+
+    def run(*tensors: Tensor):
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(*tensors)
+
+    return run

@@ -11,14 +11,13 @@ Letters: T tokens, D width, F expert width, G width of the pre-activation (F, or
 import torch
 from torch import Tensor
 
-from kernels import cpu, cpu_fused
 from kernels.activation import ACTIVATIONS
+from kernels.backends import OPERATORS
 from kernels.reference import moe_mlp_reference
 from kernels.rounding import Arithmetic
-from kernels.routing import segments, slot_bound
+from kernels.routing import check_ids
 
-BACKENDS = ("reference", "torch", "inductor", "triton")
-CPU = {"torch": cpu, "inductor": cpu_fused}
+BACKENDS = ("reference", *OPERATORS)
 
 
 def moe_mlp(
@@ -40,19 +39,15 @@ def moe_mlp(
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
-    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation.
+    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation, or
+    a backend that cannot run on x's device or in this precision.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     arithmetic = Arithmetic.of(precision)
-    if backend == "triton" and arithmetic.rounds:
-        raise ValueError(f"backend='triton' with precision={precision!r}: a GPU multiplies bf16 natively; use 'native'")
-    if backend == "inductor" and arithmetic.rounds:
-        raise ValueError(
-            f"backend='inductor' with precision={precision!r}: Inductor drops the rounding of emulated bf16; use 'torch'"
-        )
     if backend == "reference":
-        segments(expert_TK, w_up_EDG.shape[0])  # refuses ids that no expert has
+        check_ids(expert_TK, w_up_EDG.shape[0])
         return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic)
+    OPERATORS[backend].check(x_TD.device, arithmetic)
     return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend)[0]
 
 
@@ -88,17 +83,6 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         )
 
 
-def _slots(backend: str, expert_TK: Tensor, w_up_EDG: Tensor) -> int:
-    """Rows of the saved pre-activation: R exactly in Triton, with room for each expert's padding on a CPU."""
-    return expert_TK.numel() if backend == "triton" else slot_bound(expert_TK.numel(), w_up_EDG.shape[0])
-
-
-def _triton():
-    import kernels.triton  # where it is asked for: a machine without a GPU need not have it
-
-    return kernels.triton
-
-
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
     x_TD: Tensor,
@@ -111,19 +95,14 @@ def _forward_op(
     backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
-    x, w_up, w_down = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
-    if backend == "triton":
-        return list(_triton().forward(x, w_up, w_down, expert_TK, weight_TK, activation, arithmetic))
-    where = segments(expert_TK, w_up_EDG.shape[0])
-    h_PG = torch.empty(_slots(backend, expert_TK, w_up_EDG), w_up_EDG.shape[2], dtype=arithmetic.dtype)
-    h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
-    y_TD = CPU[backend].forward(x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG)
-    return [y_TD, h_PG]
+    operands = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
+    return list(OPERATORS[backend].forward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], arithmetic))
 
 
 @_forward_op.register_fake
 def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend):
-    h_PG = x_TD.new_empty(_slots(backend, expert_TK, w_up_EDG), w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
+    slots = OPERATORS[backend].saved_rows(expert_TK.numel(), w_up_EDG.shape[0])
+    h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
     return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
 
 
@@ -141,11 +120,8 @@ def _backward_op(
     backend: str,
 ) -> list[Tensor]:
     arithmetic = Arithmetic.of(precision)
-    dy, x, w_up, w_down = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    if backend == "triton":
-        return list(_triton().backward(dy, x, w_up, w_down, expert_TK, weight_TK, activation, arithmetic, h_PG))
-    where = segments(expert_TK, w_up_EDG.shape[0])
-    return list(CPU[backend].backward(dy, x, w_up, w_down, weight_TK, where, ACTIVATIONS[activation], arithmetic, h_PG))
+    operands = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
+    return list(OPERATORS[backend].backward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], arithmetic, h_PG))
 
 
 @_backward_op.register_fake

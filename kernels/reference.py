@@ -36,7 +36,7 @@ def moe_mlp_reference(
         return _StraightThrough.apply(x, arithmetic)
 
     act = _differentiable(activation)
-    y_TD = torch.zeros(x_TD.shape, dtype=torch.promote_types(x_TD.dtype, torch.float32))
+    y_TD = x_TD.new_zeros(x_TD.shape, dtype=torch.promote_types(x_TD.dtype, torch.float32))
     for expert in range(w_up_EDG.shape[0]):
         token_R, slot_R = torch.where(expert_TK == expert)
         h_RG = rounded(x_TD[token_R]) @ rounded(w_up_EDG[expert])

@@ -32,6 +32,12 @@ class Segments:
     bounds: list[tuple[int, int, int]]
 
 
+def check_ids(expert_TK: Tensor, num_experts: int) -> None:
+    """Errors: ValueError for an expert id outside [0, num_experts). Reads the ids on the host."""
+    if expert_TK.numel() and not 0 <= int(expert_TK.min()) <= int(expert_TK.max()) < num_experts:
+        raise ValueError(f"expert ids must lie in [0, {num_experts}), found {int(expert_TK.min())}..{int(expert_TK.max())}")
+
+
 def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     """Sorts the rows by expert; stable, so rows of one expert keep the order of their tokens. CPU: reads counts on the host.
 
@@ -40,8 +46,7 @@ def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     tokens, top_k = expert_TK.shape
     rows = tokens * top_k
     expert_R = expert_TK.reshape(-1)
-    if rows and not 0 <= int(expert_R.min()) <= int(expert_R.max()) < num_experts:
-        raise ValueError(f"expert ids must lie in [0, {num_experts}), found {int(expert_R.min())}..{int(expert_R.max())}")
+    check_ids(expert_R, num_experts)
     _, row_R = torch.sort(expert_R, stable=True)
     count_E = torch.bincount(expert_R, minlength=num_experts)
     padded_E = (count_E + (ROW_MULTIPLE - 1)) // ROW_MULTIPLE * ROW_MULTIPLE

@@ -16,9 +16,7 @@ ITERATION_EFFICIENCY = 0.9  # Newton-Schulz, of the fp32 peak
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
 OPTIMIZER_PASSES = 12  # over the parameters
-EXPERT_CALL_S = (
-    2e-4  # beside the arithmetic of each expert's product on a CPU, which is a call of its own: six a step and layer
-)
+EXPERT_CALL_S = 2e-4  # beside the arithmetic, of each product of an expert on a CPU: six an expert, layer and step
 BASE_BYTES = 0.7 * 2**30  # interpreter, torch, compiled code
 
 

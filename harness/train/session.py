@@ -38,16 +38,22 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
     """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` Triton on a GPU, and on a CPU the one with
     fused elementwise parts where it can be compiled and the arithmetic allows it.
 
-    Errors: UserError for Triton without a GPU.
+    Errors: UserError for a backend that cannot run here.
     """
-    if plan.kernels.backend == "triton" and machine.device != "cuda":
+    wanted, on_gpu = plan.kernels.backend, machine.device == "cuda"
+    fusible = machine.compiled and not Arithmetic.of(machine.arithmetic).rounds
+    if wanted == "auto":
+        return "triton" if on_gpu else "inductor" if fusible else "torch"
+    if wanted == "triton" and not on_gpu:
         raise UserError("kernels.backend=triton, but there is no CUDA device here", "kernels.backend=auto runs on a CPU")
-    if plan.kernels.backend != "auto":
-        return plan.kernels.backend
-    if machine.device == "cuda":
-        return "triton"
-    rounds = Arithmetic.of(machine.arithmetic).rounds
-    return "inductor" if machine.compiled and not rounds else "torch"
+    if wanted in ("torch", "inductor") and on_gpu:
+        raise UserError(
+            f"kernels.backend={wanted} runs on a CPU, this run is on a GPU", "use kernels.backend=auto or reference"
+        )
+    if wanted == "inductor" and not fusible:
+        why = "nothing is compiled here" if not machine.compiled else "bf16 is emulated here, whose rounding Inductor drops"
+        raise UserError(f"kernels.backend=inductor, but {why}", "kernels.backend=auto takes what runs here")
+    return wanted
 
 
 def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:

@@ -4,6 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.activation import Activation
 from kernels.rounding import Arithmetic
 from kernels.triton.backward import dh_kernel, weight_gradient_kernel
 from kernels.triton.configuration import Configuration, configuration
@@ -17,14 +18,13 @@ def forward(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
-    activation: str,
+    activation: Activation,
     arithmetic: Arithmetic,
 ) -> tuple[Tensor, Tensor]:
     """Returns y_TD in fp32 and h_RG, the pre-activations in expert order, in the arithmetic's dtype.
 
-    `x_TD` and the weights are operands already. Errors: ValueError where no kernel can run.
+    `x_TD` and the weights are operands already.
     """
-    _check_device(x_TD)
     (experts, width, _), (_, expert_width, _), top_k = w_up_EDG.shape, w_down_EFD.shape, expert_TK.shape[1]
     c, rows = configuration(arithmetic.dtype), expert_TK.numel()
     where = routes(expert_TK, experts, c.rows)
@@ -34,7 +34,7 @@ def forward(
         up_kernel[_grid(where, expert_width, c.columns)](
             x_TD.contiguous(), w_up_EDG.contiguous(), h_RG, a_RF, weight_TK.float().contiguous(),
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
-            D=width, F=expert_width, K=top_k, GATED=activation == "swiglu", PRECISION="ieee",
+            D=width, F=expert_width, K=top_k, GATED=activation.fan == 2, PRECISION="ieee",
             BLOCK_R=c.rows, BLOCK_N=c.columns, BLOCK_K=c.inner, **c.launch,
         )  # fmt: skip
         _rows(a_RF, w_down_EFD.contiguous(), y_RD, where, c)
@@ -48,7 +48,7 @@ def backward(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
-    activation: str,
+    activation: Activation,
     arithmetic: Arithmetic,
     h_RG: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -64,7 +64,7 @@ def backward(
         dh_kernel[_grid(where, expert_width, c.dh_columns)](
             dy_TD, w_down_EFD, h_RG, dh_RG, a_RF, dweight_RN, weight_TK.float().contiguous(),
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
-            D=width, F=expert_width, K=top_k, GATED=activation == "swiglu", PRECISION="ieee",
+            D=width, F=expert_width, K=top_k, GATED=activation.fan == 2, PRECISION="ieee",
             BLOCK_R=c.rows, BLOCK_N=c.dh_columns, BLOCK_K=c.inner, **c.launch,
         )  # fmt: skip
         _rows(dh_RG, w_up_EDG.mT, dx_RD, where, c)
@@ -114,6 +114,6 @@ def _weight_gradient(
     return dw_EIO
 
 
-def _check_device(x_TD: Tensor) -> None:
-    if not (x_TD.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"x is on {x_TD.device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels (TRITON_INTERPRET=1), which needs no GPU."""
+    return triton.knobs.runtime.interpret

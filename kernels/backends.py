@@ -1,0 +1,83 @@
+"""The backends behind the custom operators of `kernels.moe`, under one interface.
+
+Letters as in `kernels.moe`. A backend takes operands (already in the arithmetic's dtype), fp32 routing weights and int64 ids.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from kernels import cpu, cpu_fused
+from kernels.rounding import Arithmetic
+from kernels.routing import segments, slot_bound
+
+
+@dataclass(frozen=True)
+class Backend:
+    """forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic) -> (y_TD in fp32, h_PG for backward);
+    backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG) -> fp32 gradients of x,
+    both weights and the routing weights; saved_rows(T*K, E) -> P; check(device, arithmetic): ValueError where it cannot run."""
+
+    forward: Callable[..., tuple[Tensor, Tensor]]
+    backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+    saved_rows: Callable[[int, int], int]
+    check: Callable[[torch.device, Arithmetic], None]
+
+
+def _on_segments(module: ModuleType, check: Callable[[torch.device, Arithmetic], None]) -> Backend:
+    """A CPU backend: its module works on padded segments of rows."""
+
+    def forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic):
+        rows, experts = expert_TK.numel(), w_up_EDG.shape[0]
+        where = segments(expert_TK, experts)
+        h_PG = x_TD.new_empty(slot_bound(rows, experts), w_up_EDG.shape[2])
+        h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
+        return module.forward(x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG), h_PG
+
+    def backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG):
+        where = segments(expert_TK, w_up_EDG.shape[0])
+        return module.backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG)
+
+    return Backend(forward, backward, slot_bound, check)
+
+
+def _check_torch(device: torch.device, arithmetic: Arithmetic) -> None:
+    if device.type == "cuda":
+        raise ValueError(f"x is on {device}, but the backends torch and inductor run on a CPU; use backend='triton' on a GPU")
+
+
+def _check_inductor(device: torch.device, arithmetic: Arithmetic) -> None:
+    _check_torch(device, arithmetic)
+    if arithmetic.rounds:
+        raise ValueError(
+            f"backend='inductor' with precision={arithmetic.name!r}: Inductor drops the rounding of emulated bf16; "
+            "use backend='torch'"
+        )
+
+
+def _triton() -> ModuleType:
+    import kernels.triton  # where it is asked for: a machine without a GPU need not have it
+
+    return kernels.triton
+
+
+def _check_triton(device: torch.device, arithmetic: Arithmetic) -> None:
+    if arithmetic.rounds:
+        raise ValueError(f"backend='triton' with precision={arithmetic.name!r}: a GPU multiplies bf16 natively; use 'native'")
+    if device.type != "cuda" and not _triton().interpreted():
+        raise ValueError(f"x is on {device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
+
+
+OPERATORS = {
+    "torch": _on_segments(cpu, _check_torch),
+    "inductor": _on_segments(cpu_fused, _check_inductor),
+    "triton": Backend(
+        lambda *words: _triton().forward(*words),
+        lambda *words: _triton().backward(*words),
+        lambda rows, experts: rows,
+        _check_triton,
+    ),
+}

@@ -103,6 +103,17 @@ def test_a_later_seed_joins_the_claim_and_is_seen_to_be_later(runs, tmp_path, ca
     assert claim_of(results)["seeds"] == [1, 2, 3, 4] and check_claims(results) == []
 
 
+def test_a_later_seed_beside_the_claimed_ones_joins_and_one_left_out_is_still_refused(runs, tmp_path, capsys):
+    results = tmp_path / "results"
+    submit(runs, "--to", results)
+    write_run(runs / "4-plan", seed=4)
+    write_run(runs / "5-plan", seed=5)
+    assert "seed 5" in refused(capsys, results, runs / "4-plan")
+    assert "seed 1" in refused(capsys, results, runs / "4-plan", runs / "5-plan", "--replace", "another machine")
+    assert submit(runs / "4-plan", runs / "5-plan", "--to", results) == 0
+    assert claim_of(results)["seeds"] == [1, 2, 3, 4, 5] and check_claims(results) == []
+
+
 def test_failed_seeds_and_other_plans_tried_are_named(runs, tmp_path, capsys):
     identity = json.loads((runs / "1-plan" / "identity.json").read_text())
     for name, changes in {"4": {"seed": 4}, "5": {"seed": 5}, "other": {"plan_hash": "ab" * 32}}.items():

@@ -33,7 +33,6 @@ def main(arguments: list[str]) -> int:
 
     words = _parse(arguments)
     group = _one_group([Path(run) for run in words.runs])
-    found, failed = _beside(group)
     root = Path(words.to)
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
     old: dict[str, Any] | None = None
@@ -48,6 +47,7 @@ def main(arguments: list[str]) -> int:
                 f"seed {', '.join(map(str, again))} of this plan is in {claim_path} already",
                 'submit only new seeds, or replace the whole claim: --replace "why"',
             )
+    found, failed = _beside(group, set(old["seeds"]) if old and words.replace is None else set())
     claim = _new_claim(group, found, failed, words.trials, old, words.replace, now())
     claim["records"] |= _copy(group, claim_path.parent)
     claim["seeds"] = sorted({*claim["seeds"], *group.seeds})
@@ -118,15 +118,17 @@ def _one_group(paths: list[Path]):
     return Group(tuple(sorted(runs, key=lambda run: run.record["seed"])))
 
 
-def _beside(group) -> tuple[int, dict[str, str]]:
+def _beside(group, claimed: set[int]) -> tuple[int, dict[str, str]]:
     """(other plans tried in the folders that the runs come from, seeds of this plan that failed there).
 
-    Errors: UserError when a ranked seed of the plan is left out.
+    `claimed`: seeds that the claim has already, which new ones join. Errors: UserError when any other ranked seed of the
+    plan is left out.
     """
     from harness.record.folder import read_identity
     from harness.report.run_data import read_record
 
     mine = {run.folder.resolve() for run in group.runs}
+    counted = {*group.seeds, *claimed}
     other_plans, failed, dropped = set(), {}, []
     for parent in sorted({folder.parent for folder in mine}):
         for path in sorted(parent.glob("*/identity.json")):
@@ -135,7 +137,7 @@ def _beside(group) -> tuple[int, dict[str, str]]:
                 continue
             if who.get("plan_hash") != group.plan_hash:
                 other_plans.add(who.get("plan_hash"))
-            elif who.get("hardware_class") == group.hardware_class and who["seed"] not in group.seeds and not who.get("fork"):
+            elif who.get("hardware_class") == group.hardware_class and who["seed"] not in counted and not who.get("fork"):
                 if (folder / "stopped.json").exists():
                     failed[str(who["seed"])] = json.loads((folder / "stopped.json").read_text())["what"]
                 elif not (folder / "record.json").exists():

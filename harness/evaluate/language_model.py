@@ -22,7 +22,7 @@ class LanguageModel(Protocol):
         """(nats_BS fp32, hit_BS bool): the cross-entropy of each target after its input, and whether the target is the argmax
         (the lowest id on ties). Inputs and targets int64 on the CPU or the model's device; results on the model's device.
 
-        `position_BS` int64: the position of each input in its own sequence, by default 0 .. S-1. `visible_BSS` bool: which inputs
+        `position_BS` int64: the position of each input in its sequence, by default 0 .. S-1. `visible_BSS` bool: which inputs
         (last axis) each input may look at, by default itself and those before it. Together they let several continuations
         of one prefix share it in a single row.
         """

@@ -13,6 +13,7 @@ from torch import Tensor
 from kernels import cpu, cpu_fused
 from kernels.rounding import Arithmetic
 from kernels.routing import segments, slot_bound
+from kernels.stages import stage
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ def _on_segments(module: ModuleType, check: Callable[[torch.device, Arithmetic],
 
     def forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic):
         rows, experts = expert_TK.numel(), w_up_EDG.shape[0]
-        where = segments(expert_TK, experts)
+        with stage("metadata"):
+            where = segments(expert_TK, experts)
         h_PG = x_TD.new_empty(slot_bound(rows, experts), w_up_EDG.shape[2])
         h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
         return module.forward(x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG), h_PG
 
     def backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG):
-        where = segments(expert_TK, w_up_EDG.shape[0])
+        with stage("metadata"):
+            where = segments(expert_TK, w_up_EDG.shape[0])
         return module.backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG)
 
     return Backend(forward, backward, slot_bound, check)

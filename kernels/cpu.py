@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels.activation import ACTIVATIONS, Activation
 from kernels.rounding import Arithmetic
 from kernels.routing import ROW_MULTIPLE, Segments, segments
+from kernels.stages import stage
 
 MOST_ROW_COUNTS = 256  # prepared for each product
 
@@ -34,10 +35,16 @@ def forward(
     weight_P = slot_weights(weight_TK, segments).unsqueeze(-1)
     for expert, start, end in segments.bounds:
         h_RG = h_PG[start:end]
-        torch.mm(x_TD.index_select(0, segments.token_P[start:end]), w_up_EDG[expert], out=h_RG)
-        a_RF = activation.forward(h_RG.float()).mul_(weight_P[start:end])
-        torch.mm(arithmetic.operand(a_RF), w_down_EFD[expert], out=y_PD[start:end])
-    return gather_sum(y_PD, segments.slot_TK)
+        with stage("gather"):
+            x_RD = x_TD.index_select(0, segments.token_P[start:end])
+        with stage("up"):
+            torch.mm(x_RD, w_up_EDG[expert], out=h_RG)
+        with stage("activation"):
+            a_RF = arithmetic.operand(activation.forward(h_RG.float()).mul_(weight_P[start:end]))
+        with stage("down"):
+            torch.mm(a_RF, w_down_EFD[expert], out=y_PD[start:end])
+    with stage("combine"):
+        return gather_sum(y_PD, segments.slot_TK)
 
 
 def backward(
@@ -59,15 +66,21 @@ def backward(
     weight_P = slot_weights(weight_TK, segments).unsqueeze(-1)
     for expert, start, end in segments.bounds:
         token_R, weight_R = segments.token_P[start:end], weight_P[start:end]
-        dy_RD = dy_TD.index_select(0, token_R)
-        da_RF = (dy_RD @ w_down_EFD[expert].t()).float()
-        a_RF, dh_RG = activation.backward(h_PG[start:end].float(), da_RF)
-        torch.sum(da_RF.mul_(a_RF), dim=-1, dtype=torch.float32, out=dweight_P[start:end])
-        torch.mm(arithmetic.operand(a_RF.mul_(weight_R)).t(), dy_RD, out=dw_down_EFD[expert])
-        dh_RG = arithmetic.operand(dh_RG.mul_(weight_R))
-        torch.mm(x_TD.index_select(0, token_R).t(), dh_RG, out=dw_up_EDG[expert])
-        torch.mm(dh_RG, w_up_EDG[expert].t(), out=dx_PD[start:end])
-    dx_TD = gather_sum(dx_PD, segments.slot_TK)
+        with stage("gather"):
+            dy_RD, x_RD = dy_TD.index_select(0, token_R), x_TD.index_select(0, token_R)
+        with stage("dH"):
+            da_RF = (dy_RD @ w_down_EFD[expert].t()).float()
+        with stage("activation"):
+            a_RF, dh_RG = activation.backward(h_PG[start:end].float(), da_RF)
+            torch.sum(da_RF.mul_(a_RF), dim=-1, dtype=torch.float32, out=dweight_P[start:end])
+            a_RF, dh_RG = arithmetic.operand(a_RF.mul_(weight_R)), arithmetic.operand(dh_RG.mul_(weight_R))
+        with stage("dW"):
+            torch.mm(a_RF.t(), dy_RD, out=dw_down_EFD[expert])
+            torch.mm(x_RD.t(), dh_RG, out=dw_up_EDG[expert])
+        with stage("dX"):
+            torch.mm(dh_RG, w_up_EDG[expert].t(), out=dx_PD[start:end])
+    with stage("combine"):
+        dx_TD = gather_sum(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
 

@@ -15,6 +15,7 @@ from kernels.activation import Activation
 from kernels.cpu import slot_weights
 from kernels.rounding import Arithmetic
 from kernels.routing import Segments
+from kernels.stages import stage
 
 
 def forward(
@@ -29,15 +30,20 @@ def forward(
 ) -> Tensor:
     """As `kernels.cpu.forward`. `x_TD` and the weights are operands already."""
     used = segments.token_P.numel()
-    x_PD = x_TD.index_select(0, segments.token_P)
-    for expert, start, end in segments.bounds:
-        torch.mm(x_PD[start:end], w_up_EDG[expert], out=h_PG[start:end])
-    activate, _ = _compiled(activation)
-    a_PF = activate(h_PG[:used], slot_weights(weight_TK, segments).unsqueeze(-1))
-    y_PD = torch.empty_like(x_PD)
-    for expert, start, end in segments.bounds:
-        torch.mm(a_PF[start:end], w_down_EFD[expert], out=y_PD[start:end])
-    return _gather_sum()(y_PD, segments.slot_TK)
+    with stage("gather"):
+        x_PD = x_TD.index_select(0, segments.token_P)
+    with stage("up"):
+        for expert, start, end in segments.bounds:
+            torch.mm(x_PD[start:end], w_up_EDG[expert], out=h_PG[start:end])
+    with stage("activation"):
+        activate, _ = _compiled(activation)
+        a_PF = activate(h_PG[:used], slot_weights(weight_TK, segments).unsqueeze(-1))
+    with stage("down"):
+        y_PD = torch.empty_like(x_PD)
+        for expert, start, end in segments.bounds:
+            torch.mm(a_PF[start:end], w_down_EFD[expert], out=y_PD[start:end])
+    with stage("combine"):
+        return _gather_sum()(y_PD, segments.slot_TK)
 
 
 def backward(
@@ -54,19 +60,25 @@ def backward(
     """As `kernels.cpu.backward`: dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32; one writer per output tile."""
     used, dtype = segments.token_P.numel(), h_PG.dtype
     dw_up_EDG, dw_down_EFD = (torch.zeros(w.shape, dtype=dtype) for w in (w_up_EDG, w_down_EFD))
-    dy_PD, x_PD = (t.index_select(0, segments.token_P) for t in (dy_TD, x_TD))
-    da_PF = torch.empty(used, w_down_EFD.shape[1], dtype=dtype)
-    for expert, start, end in segments.bounds:
-        torch.mm(dy_PD[start:end], w_down_EFD[expert].t(), out=da_PF[start:end])
-    _, activate_backward = _compiled(activation)
-    dweight_P, a_PF, dh_PG = activate_backward(h_PG[:used], da_PF, slot_weights(weight_TK, segments).unsqueeze(-1))
-    dx_PD = torch.empty_like(dy_PD)
-    for expert, start, end in segments.bounds:
-        dh_RG = dh_PG[start:end]
-        torch.mm(a_PF[start:end].t(), dy_PD[start:end], out=dw_down_EFD[expert])
-        torch.mm(x_PD[start:end].t(), dh_RG, out=dw_up_EDG[expert])
-        torch.mm(dh_RG, w_up_EDG[expert].t(), out=dx_PD[start:end])
-    dx_TD = _gather_sum()(dx_PD, segments.slot_TK)
+    with stage("gather"):
+        dy_PD, x_PD = (t.index_select(0, segments.token_P) for t in (dy_TD, x_TD))
+    with stage("dH"):
+        da_PF = torch.empty(used, w_down_EFD.shape[1], dtype=dtype)
+        for expert, start, end in segments.bounds:
+            torch.mm(dy_PD[start:end], w_down_EFD[expert].t(), out=da_PF[start:end])
+    with stage("activation"):
+        _, activate_backward = _compiled(activation)
+        dweight_P, a_PF, dh_PG = activate_backward(h_PG[:used], da_PF, slot_weights(weight_TK, segments).unsqueeze(-1))
+    with stage("dW"):
+        for expert, start, end in segments.bounds:
+            torch.mm(a_PF[start:end].t(), dy_PD[start:end], out=dw_down_EFD[expert])
+            torch.mm(x_PD[start:end].t(), dh_PG[start:end], out=dw_up_EDG[expert])
+    with stage("dX"):
+        dx_PD = torch.empty_like(dy_PD)
+        for expert, start, end in segments.bounds:
+            torch.mm(dh_PG[start:end], w_up_EDG[expert].t(), out=dx_PD[start:end])
+    with stage("combine"):
+        dx_TD = _gather_sum()(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
 

@@ -1,40 +1,132 @@
 """Tile sizes of the kernels. They never depend on T, and nothing is tuned in a run: both would change bits.
 
-One safe configuration a dtype so far, measured on no device: tiles whose operands fit the shared memory of any GPU since sm_80
-(the assembler's report for sm_80, sm_90 and sm_100 is asserted in `tests/test_kernels_triton_ahead.py`).
+`configurations.json` holds what `make tune` measured, keyed by device, dtype, D, F, E, K, gated or not, and Triton's version.
+Anything else runs with a safe configuration of its dtype, with one warning: tiles whose operands fit the shared memory of any
+GPU since sm_80 (the assembler's report for sm_80, sm_90 and sm_100 is asserted in `tests/test_kernels_triton.py`).
 """
 
-from dataclasses import dataclass
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
+import triton
+
+TABLE = Path(__file__).with_name("configurations.json")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`columns` of an output tile, `inner` of the reduction a step, and how it is launched."""
+
+    columns: int
+    inner: int
+    warps: int
+    stages: int
+
+    @property
+    def launch(self) -> dict[str, int]:
+        return {"BLOCK_K": self.inner, "num_warps": self.warps, "num_stages": self.stages}
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """`rows` x `columns` of an output tile (dH: `dh_columns`, its epilogue holds more), `inner` of the reduction a step; tokens
-    and columns of the combine's tile."""
+    """`rows` of a tile of up, down, dh and dx, which share the routing metadata; `dw_rows` of a weight gradient's tile; tokens
+    and columns of the combine's."""
 
     rows: int
-    columns: int
-    dh_columns: int
-    inner: int
-    warps: int
-    dw_warps: int  # of the weight gradients: with 8 of bf16 the assembler for sm_100 spills
-    stages: int
+    up: Tile
+    down: Tile
+    dh: Tile
+    dx: Tile
+    dw_rows: int
+    dw_up: Tile
+    dw_down: Tile
     combine_tokens: int = 8
     combine_columns: int = 128
 
-    @property
-    def launch(self) -> dict[str, int]:
-        return {"num_warps": self.warps, "num_stages": self.stages}
+    @staticmethod
+    def of(content: dict[str, Any]) -> "Configuration":
+        return Configuration(**{k: Tile(**v) if isinstance(v, dict) else v for k, v in content.items()})
 
 
+@dataclass(frozen=True)
+class Key:
+    """What a configuration was tuned for."""
+
+    device: str
+    dtype: str
+    D: int
+    F: int
+    E: int
+    K: int
+    gated: bool
+    triton: str
+
+    @staticmethod
+    def of(device: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool) -> "Key":
+        return Key(device, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__)
+
+
+def _same(rows: int, tile: Tile, dh: Tile, dw: Tile) -> Configuration:
+    return Configuration(rows, tile, tile, dh, tile, rows, dw, dw)
+
+
+# dH's epilogue holds more than the others'; with 8 warps the assembler for sm_100 spills in bf16 weight gradients
+_HALF = _same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 8, 3), dw=Tile(64, 64, 4, 3))
 SAFE = {
-    torch.bfloat16: Configuration(rows=128, columns=64, dh_columns=32, inner=64, warps=8, dw_warps=4, stages=3),
-    torch.float16: Configuration(rows=128, columns=64, dh_columns=32, inner=64, warps=8, dw_warps=4, stages=3),
-    torch.float32: Configuration(rows=32, columns=32, dh_columns=32, inner=32, warps=4, dw_warps=4, stages=2),
+    torch.bfloat16: _HALF,
+    torch.float16: _HALF,
+    torch.float32: _same(32, Tile(32, 32, 4, 2), dh=Tile(32, 32, 4, 2), dw=Tile(32, 32, 4, 2)),
 }
 
 
-def configuration(dtype: torch.dtype) -> Configuration:
-    return SAFE[dtype]
+@cache
+def table() -> dict[Key, Configuration]:
+    """Errors: ValueError naming the entry that cannot be read."""
+    found = {}
+    for number, entry in enumerate(json.loads(TABLE.read_text())):
+        try:
+            found[Key(**entry["key"])] = Configuration.of(entry["configuration"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{TABLE.name}, entry {number}: {error!r}; `make tune` writes it anew") from error
+    return found
+
+
+def find(key: Key) -> Configuration | None:
+    return table().get(key)
+
+
+def configuration(key: Key, dtype: torch.dtype) -> Configuration:
+    """The tuned configuration, or the safe one; says once a process which shapes run untuned on a GPU."""
+    tuned = find(key)
+    if tuned is None and key.device:
+        _warn(key)
+    return tuned or SAFE[dtype]
+
+
+def name(key: Key) -> str:
+    """What the starting plan says."""
+    return f"tuned for {key.device}" if find(key) else "safe configuration, untuned here: make tune"
+
+
+@cache
+def _warn(key: Key) -> None:
+    warnings.warn(
+        f"no tuned kernel configuration for {key.device}, {key.dtype}, D={key.D} F={key.F} E={key.E} K={key.K} "
+        f"{'gated' if key.gated else 'ungated'}, triton {key.triton}: using the safe one; `make tune` measures better ones",
+        stacklevel=2,
+    )
+
+
+def store(entries: list[tuple[Key, Configuration, dict[str, float]]]) -> None:
+    """Adds entries to the table, each with the milliseconds it was chosen by, in place of those with the same key."""
+    old = {Key(**entry["key"]): entry for entry in json.loads(TABLE.read_text())}
+    for key, found, milliseconds in entries:
+        old[key] = {"key": asdict(key), "configuration": asdict(found), "milliseconds": milliseconds}
+    ordered = sorted(old.values(), key=lambda entry: tuple(map(str, entry["key"].values())))
+    TABLE.write_text("[" + ",".join("\n" + json.dumps(entry) for entry in ordered) + "\n]\n")
+    table.cache_clear()

@@ -1,0 +1,61 @@
+"""Where the time of an expert MLP goes: named stages that cost one comparison each unless somebody times them.
+
+with timed(device) as ms:      # kernels.bench
+    moe_mlp(...)
+ms["up"]                       # milliseconds, summed over the calls inside
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+STAGES = ("metadata", "gather", "up", "activation", "down", "combine", "dH", "dW", "dX")
+_NOTHING = nullcontext()
+_open: "list[_Timer]" = []
+
+
+def stage(name: str) -> AbstractContextManager:
+    """Marks the work inside as stage `name` of STAGES."""
+    return _open[-1].span(name) if _open else _NOTHING
+
+
+@contextmanager
+def timed(device: str) -> Iterator[dict[str, float]]:
+    """Times the stages inside; the dictionary holds milliseconds when the block has ended. On a GPU by events on the stream,
+    so that nothing waits in between."""
+    timer, milliseconds = _Timer(device), {}
+    _open.append(timer)
+    try:
+        yield milliseconds
+    finally:
+        _open.pop()
+        milliseconds.update(timer.read())
+
+
+class _Timer:
+    def __init__(self, device: str):
+        self.device, self.spans = device, []
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.spans.append((name, start, self._now()))
+
+    def _now(self) -> "float | torch.cuda.Event":
+        if self.device != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def read(self) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        for name, start, end in self.spans:
+            found[name] += start.elapsed_time(end) if self.device == "cuda" else 1e3 * (end - start)
+        return dict(found)

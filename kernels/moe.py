@@ -15,7 +15,7 @@ from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS
 from kernels.reference import moe_mlp_reference
 from kernels.rounding import Arithmetic
-from kernels.routing import check_ids
+from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
 
@@ -30,6 +30,7 @@ def moe_mlp(
     activation: str,
     backend: str = "torch",
     precision: str = "full",
+    debug: bool = False,
 ) -> Tensor:
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
@@ -39,16 +40,20 @@ def moe_mlp(
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
+    `debug` looks at the values too, before anything is launched, and waits for the device to do so.
     Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation, or
-    a backend that cannot run on x's device or in this precision.
+    a backend that cannot run on x's device or in this precision; with `debug` for routing weights that are not finite, and
+    for ids out of range on every backend.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     arithmetic = Arithmetic.of(precision)
     if backend == "reference":
         check_ids(expert_TK, w_up_EDG.shape[0])
+        if debug:
+            check_weights(weight_TK)
         return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic)
     OPERATORS[backend].check(x_TD.device, arithmetic)
-    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend)[0]
+    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend, debug)[0]
 
 
 def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend) -> None:
@@ -93,14 +98,18 @@ def _forward_op(
     activation: str,
     precision: str,
     backend: str,
+    debug: bool,
 ) -> list[Tensor]:
+    if debug:
+        check_ids(expert_TK, w_up_EDG.shape[0])
+        check_weights(weight_TK)
     arithmetic = Arithmetic.of(precision)
     operands = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
     return list(OPERATORS[backend].forward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], arithmetic))
 
 
 @_forward_op.register_fake
-def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend):
+def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend, debug):
     slots = OPERATORS[backend].saved_rows(expert_TK.numel(), w_up_EDG.shape[0])
     h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
     return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
@@ -130,7 +139,7 @@ def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation,
 
 
 def _setup(ctx, inputs, output) -> None:
-    *tensors, ctx.activation, ctx.precision, ctx.backend = inputs
+    *tensors, ctx.activation, ctx.precision, ctx.backend, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.set_materialize_grads(False)
 
@@ -142,7 +151,7 @@ def _backward(ctx, grads):
     )
     like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))
-    return dx, dw_up, dw_down, None, dweight, None, None, None
+    return dx, dw_up, dw_down, None, dweight, None, None, None, None
 
 
 def _no_second_backward(ctx, grads):

@@ -38,6 +38,17 @@ def check_ids(expert_TK: Tensor, num_experts: int) -> None:
         raise ValueError(f"expert ids must lie in [0, {num_experts}), found {int(expert_TK.min())}..{int(expert_TK.max())}")
 
 
+def check_weights(weight_TK: Tensor) -> None:
+    """Errors: ValueError naming the first routing weight that is not finite. Reads the weights on the host."""
+    bad = torch.nonzero(~torch.isfinite(weight_TK))
+    if len(bad):
+        token, slot = bad[0].tolist()
+        raise ValueError(
+            f"weight[{token}, {slot}] is {float(weight_TK[token, slot])} and {len(bad)} of {weight_TK.numel()} routing weights "
+            "are not finite, but all must be"
+        )
+
+
 def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     """Sorts the rows by expert; stable, so rows of one expert keep the order of their tokens. CPU: reads counts on the host.
 

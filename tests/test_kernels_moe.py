@@ -5,6 +5,7 @@ import torch
 from expert_inputs import ROUTINGS, inputs, relative_error, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from kernels import moe_mlp, prepare_products
 from kernels.moe import _backward_op, _forward_op
@@ -173,13 +174,13 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
-    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision, backend))
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision, backend, False))
 
 
 @pytest.mark.parametrize("backend, precision", WAYS)
 def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
-    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, "swiglu", precision, backend)[1]
+    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, "swiglu", precision, backend, False)[1]
     torch.library.opcheck(
         _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision, backend)
     )
@@ -217,3 +218,47 @@ def test_the_reference_has_a_second_derivative():
     )
     dx.sum().backward()
     assert bool(torch.isfinite(x.grad).all()) and bool(x.grad.any())
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_debug_names_the_first_routing_weight_that_is_not_finite(value, backend):
+    *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
+    weight_TK[3, 1] = weight_TK[4, 0] = value
+    with pytest.raises(ValueError, match=rf"weight\[3, 1\] is {value} and 2 of 10 routing weights are not finite"):
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend=backend, debug=True)
+    moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend=backend)  # without it nobody looks
+
+
+@pytest.mark.parametrize("backend, precision", WAYS)
+def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend, precision):
+    *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "swiglu")
+
+    def layer(x, w_up, w_down, weight):
+        return moe_mlp(x, w_up, w_down, expert_TK, weight, activation="swiglu", backend=backend, precision=precision)
+
+    results = []
+    for function in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager")):
+        leaves = [t.clone().requires_grad_() for t in (*tensors, weight_TK)]
+        y_TD = function(*leaves)
+        results.append([y_TD.detach(), *torch.autograd.grad(y_TD, leaves, torch.ones_like(y_TD))])
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
+@pytest.mark.parametrize("backend, precision", WAYS)
+def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, precision):
+    *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "relu2")
+
+    def layer(x, w_up, w_down, weight):
+        return moe_mlp(x, w_up, w_down, expert_TK, weight, activation="relu2", backend=backend, precision=precision)
+
+    results, saved = [], []
+    for run_layer in (layer, lambda *leaves: checkpoint(layer, *leaves, use_reentrant=False)):
+        leaves = [t.clone().requires_grad_() for t in (*tensors, weight_TK)]
+        known, kept = {t.data_ptr() for t in leaves} | {expert_TK.data_ptr()}, []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: k.append(t) or t, lambda t: t):
+            y_TD = run_layer(*leaves)
+        saved.append([t for t in kept if torch.is_tensor(t) and t.data_ptr() not in known])
+        results.append([y_TD.detach(), *torch.autograd.grad(y_TD, leaves, torch.ones_like(y_TD))])
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+    assert len(saved[0]) > 0 and len(saved[1]) == 0

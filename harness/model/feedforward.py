@@ -35,9 +35,9 @@ class Dense(nn.Module):
 
 
 class Experts(nn.Module):
-    def __init__(self, model: Model, arithmetic: Arithmetic, backend: str):
+    def __init__(self, model: Model, arithmetic: Arithmetic, backend: str, debug: bool = False):
         super().__init__()
-        self.activation, self.arithmetic, self.backend = model.activation, arithmetic, backend
+        self.activation, self.arithmetic, self.backend, self.debug = model.activation, arithmetic, backend, debug
         shape = (model.num_experts, model.width, model.expert_width)
         self.router = ROUTERS[model.router](model)
         self.up = nn.Parameter(torch.empty(*shape[:2], shape[2] * ACTIVATIONS[model.activation].fan))
@@ -53,7 +53,7 @@ class Experts(nn.Module):
             expert_TK, weight_TK = expert_TK.index_select(0, shuffle_T), weight_TK.index_select(0, shuffle_T)
         y_TD = moe_mlp(
             x_TD, self.up, self.down, expert_TK, weight_TK,
-            activation=self.activation, backend=self.backend, precision=self.arithmetic.name,
+            activation=self.activation, backend=self.backend, precision=self.arithmetic.name, debug=self.debug,
         )  # fmt: skip
         if self.shared is not None:
             y_TD = y_TD + self.shared(x_TD, token_T, None)[0]

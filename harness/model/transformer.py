@@ -61,14 +61,16 @@ class Head(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, model: Model, arithmetic: Arithmetic, backend: str, activation_checkpointing: bool = False):
+    def __init__(
+        self, model: Model, arithmetic: Arithmetic, backend: str, activation_checkpointing: bool = False, debug: bool = False
+    ):
         super().__init__()
         self.shape, self.activation_checkpointing = model, activation_checkpointing
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.blocks = nn.ModuleList()
         for layer in range(model.layers):
             dense = model.num_experts == 0 or layer < model.leading_dense_layers
-            feedforward = Dense(model, model.ffn_width, arithmetic) if dense else Experts(model, arithmetic, backend)
+            feedforward = Dense(model, model.ffn_width, arithmetic) if dense else Experts(model, arithmetic, backend, debug)
             self.blocks.append(Block(model, feedforward, arithmetic))
         self.head = Head(model, arithmetic)
         cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)

@@ -161,6 +161,7 @@ class Balance:
 class Kernels:
     backend: str = "auto"  # auto | reference | torch | inductor | triton
     compile: str = "auto"  # auto | on | off: torch.compile of the dense parts
+    debug: bool = unhashed(False)  # looks at expert ids and routing weights before every launch; waits for the device
 
 
 @dataclass

@@ -58,7 +58,9 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
 
 def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
     """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
-    return Transformer(plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing)
+    return Transformer(
+        plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing, plan.kernels.debug
+    )
 
 
 def count_plan(plan: Plan) -> Counts:

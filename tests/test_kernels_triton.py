@@ -45,6 +45,23 @@ def test_the_interpreted_kernels_do_not_depend_on_the_batch_or_on_strides(what, 
     assert output("triton_interpreted.py")[f"{what}, {activation}"] is True
 
 
+@pytest.mark.xdist_group("triton_interpreted")
+def test_the_interpreted_kernels_match_the_reference_on_any_shape_and_routing():
+    assert output("triton_interpreted.py")["on_any_shape"] == ""
+
+
+@pytest.mark.xdist_group("triton_interpreted")
+def test_offsets_beyond_two_billion_elements_are_right():
+    assert output("triton_interpreted.py")["beyond_two_billion"] is True
+
+
+@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_backward_is_left_x_and_the_pre_activation_and_nothing_else(activation):
+    found = output("triton_interpreted.py")[f"saved_bytes, {activation}"]
+    assert found["found"] == found["expected"]
+
+
 @pytest.mark.xdist_group("triton_ahead")
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -56,6 +73,7 @@ def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(k
         assert found["tensor core instructions"] > 0
     if target == 90 and kernel != "combine":
         assert found["wgmma"] > 0
+    assert found["64-bit products"] > 0  # row offsets may pass 2^31
     assert found["shared bytes"] <= {80: 163, 90: 227, 100: 227}[target] * 1024
 
 
@@ -69,6 +87,25 @@ def test_triton_refuses_emulated_bf16():
     *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
     with pytest.raises(ValueError, match="triton.*emulated.*native"):
         moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="triton", precision="emulated")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_4096_experts_and_offsets_beyond_two_billion_match_the_reference_on_some_tokens():
+    tokens, width, expert_width, experts, top_k = 1 << 19, 256, 1024, 4096, 4  # pre-activations: 2^21 rows x 2048 = 2^32
+    draws = torch.Generator(device="cuda").manual_seed(0)
+    x_TD = torch.randn(tokens, width, generator=draws, device="cuda", dtype=torch.bfloat16)
+    w_up = torch.randn(experts, width, 2 * expert_width, generator=draws, device="cuda", dtype=torch.bfloat16) / width**0.5
+    w_down = torch.randn(experts, expert_width, width, generator=draws, device="cuda", dtype=torch.bfloat16) / expert_width**0.5
+    expert_TK = torch.randint(experts, (tokens, top_k), generator=draws, device="cuda")
+    weight_TK = torch.rand(tokens, top_k, generator=draws, device="cuda")
+    y_TD = moe_mlp(x_TD, w_up, w_down, expert_TK, weight_TK, activation="swiglu", backend="triton", precision="native")
+    for t in (0, 12345, tokens - 1):
+        expected = torch.zeros(width, device="cuda")
+        for k in range(top_k):
+            gate, value = (x_TD[t].float() @ w_up[expert_TK[t, k]].float()).chunk(2)
+            expected += weight_TK[t, k] * (torch.nn.functional.silu(gate) * value) @ w_down[expert_TK[t, k]].float()
+        assert relative_error(y_TD[t], expected) <= 1e-2  # one row: a sum of four roundings
 
 
 @pytest.mark.gpu

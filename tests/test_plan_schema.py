@@ -48,8 +48,8 @@ def test_frozen_is_what_defines_the_benchmark():
     assert {key for key, _ in walk() if key.split(".")[0] in sections} - FROZEN == {"validation.batch_tokens"}
 
 
-def test_only_the_seed_paths_and_labels_stay_outside_the_hash():
-    assert {key for key in UNHASHED if not key.startswith("run.")} <= {"seed", "unranked", "fork", "lane.twin"}
+def test_only_the_seed_paths_checks_and_labels_stay_outside_the_hash():
+    assert {key for key in UNHASHED if not key.startswith("run.")} <= {"seed", "unranked", "fork", "lane.twin", "kernels.debug"}
     assert {key for key, _ in walk() if key.startswith("run.")} <= UNHASHED
 
 

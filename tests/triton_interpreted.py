@@ -13,8 +13,14 @@ os.environ["TRITON_INTERPRET"] = "1"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch  # noqa: E402
-from expert_inputs import inputs, relative_error, run  # noqa: E402
+from expert_inputs import ROUTINGS, inputs, relative_error, run  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 from triton_shapes import SHAPES  # noqa: E402
+
+from kernels import moe_mlp  # noqa: E402
+from kernels.triton.backward import weight_gradient_kernel  # noqa: E402
+from kernels.triton.forward import rows_kernel, up_kernel  # noqa: E402
 
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 
@@ -53,7 +59,97 @@ def strided(activation: str) -> bool:
     return not wide_TD.is_contiguous() and all(torch.equal(s, t) for s, t in zip(a, b))
 
 
+@settings(deadline=None, max_examples=30, derandomize=True, database=None)
+@given(
+    tokens=st.sampled_from([1, 2, 3, 7, 31, 33, 65]), experts=st.integers(1, 6), data=st.data(), kind=st.sampled_from(ROUTINGS),
+    activation=st.sampled_from(("relu2", "swiglu")), strided=st.booleans(), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def any_shape(tokens, experts, data, kind, activation, strided, seed):
+    top_k = data.draw(st.integers(1, experts), label="top_k")
+    width, expert_width = data.draw(st.tuples(st.integers(3, 40), st.integers(3, 40)), label="width, expert width")
+    x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, experts, top_k, activation, kind, seed)
+    if strided:
+        x, w_up, weight = x.t().contiguous().t(), w_up.mT.contiguous().mT, weight.t().contiguous().t()
+    tensors, dy_TD = (
+        (x, w_up, w_down, expert_TK, weight),
+        torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed)),
+    )
+    found = run(tensors, dy_TD, activation=activation, backend="triton")
+    for a, b in zip(found, run(tensors, dy_TD, activation=activation, backend="reference")):
+        # inputs are of unit size: one unit is the floor under sums that cancel
+        assert a.shape == b.shape and float((a - b).norm()) <= 1e-5 * max(1.0, float(b.norm()))
+
+
+def on_any_shape() -> str:
+    """ "" or the falsifying example that hypothesis found."""
+    try:
+        any_shape()
+    except AssertionError as error:
+        return f"{error}\n{getattr(error, '__notes__', '')}"
+    return ""
+
+
+def saved_bytes(activation: str) -> dict[str, int]:
+    """What autograd keeps for the backward beside weights and ids, and what it should be: x and the pre-activation."""
+    tokens, width, expert_width, top_k, fan = 50, 24, 16, 2, 1 + (activation == "swiglu")
+    x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, 4, top_k, activation)
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
+        moe_mlp(
+            x.requires_grad_(), w_up.requires_grad_(), w_down.requires_grad_(), expert_TK, weight.requires_grad_(),
+            activation=activation, backend="triton",
+        )  # fmt: skip
+    others = {t.data_ptr() for t in (w_up, w_down, expert_TK, weight)}
+    found = sum(t.numel() * t.element_size() for pointer, t in kept.items() if pointer not in others)
+    return {"found": found, "expected": 4 * tokens * (width + top_k * expert_width * fan)}
+
+
+def beyond_two_billion() -> bool:
+    """Whether tiles whose elements lie beyond 2^31 are read and written where they should be. What lies before them is mapped
+    but never touched."""
+    width, rows = 64, 5
+    first = 2**31 // width + 3
+    x_TD, out_RO = torch.empty(first + rows, width, dtype=torch.float16), torch.empty(first + rows, width, dtype=torch.float16)
+    x_TD[first:] = torch.randn(rows, width, generator=torch.Generator().manual_seed(0)).half()
+    w_EIO = torch.randn(2, width, width, generator=torch.Generator().manual_seed(1)).half() / 8
+    start_E1, expert_I, row_I = torch.tensor([first, first, first + rows]), torch.tensor([1]), torch.tensor([first])
+    blocks = {"BLOCK_R": 16, "BLOCK_N": 32, "BLOCK_K": 32, "PRECISION": "ieee"}
+    rows_kernel[(2,)](x_TD, w_EIO, out_RO, start_E1, expert_I, row_I, *w_EIO.stride(), INNER=width, OUTER=width, **blocks)
+    expected = x_TD[first:].float() @ w_EIO[1].float()
+    moved = torch.allclose(out_RO[first:].float(), expected, rtol=1e-2, atol=1e-2)
+    # the gather: rows 0..4 of the last expert are tokens beyond 2^31 / width; the weight gradient reads both sides
+    row_R, near = torch.arange(first, first + rows), torch.tensor([0, 0, rows])
+    h_RG, a_RF = torch.empty(rows, width, dtype=torch.float16), torch.empty(rows, width, dtype=torch.float16)
+    weight_TK = torch.empty(first + rows, 1)
+    weight_TK[first:] = 0.5
+    up_kernel[(2,)](
+        x_TD,
+        w_EIO,
+        h_RG,
+        a_RF,
+        weight_TK,
+        row_R,
+        near,
+        expert_I,
+        torch.tensor([0]),
+        D=width,
+        F=width,
+        K=1,
+        GATED=False,
+        **blocks,
+    )
+    gathered = torch.allclose(h_RG.float(), expected, rtol=1e-2, atol=1e-2)
+    dw_EIO = torch.empty(2, width, width)
+    weight_gradient_kernel[(2 * 2 * 4,)](
+        x_TD, a_RF, dw_EIO, row_R, near, INPUTS=width, OUTPUTS=width, K=1, GATHER_LEFT=True, PRECISION="ieee",
+        BLOCK_I=32, BLOCK_O=16, BLOCK_K=16,
+    )  # fmt: skip
+    return moved and gathered and torch.allclose(dw_EIO[1], x_TD[first:].float().t() @ a_RF.float(), rtol=1e-2, atol=1e-2)
+
+
 if __name__ == "__main__":
     found = {f"{name}, {act}": errors(name, act) for name in SHAPES for act in ("relu2", "swiglu")}
     found |= {f"{f.__name__}, {act}": f(act) for f in (invariance, strided) for act in ("relu2", "swiglu")}
+    found |= {f"saved_bytes, {act}": saved_bytes(act) for act in ("relu2", "swiglu")}
+    found |= {"on_any_shape": on_any_shape(), "beyond_two_billion": beyond_two_billion()}
     print(json.dumps(found))

@@ -1,0 +1,58 @@
+"""No training step calls an operator that is not deterministic on CUDA: seen on a CPU, by listening to what is dispatched."""
+
+import micro
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.train.determinism import REFUSED_ON_CUDA
+from kernels.triton.metadata import routes
+
+
+class Listener(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.heard = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").split(".")[0]
+        floating = bool(args) and torch.is_tensor(args[0]) and args[0].is_floating_point()
+        if name.startswith("cumsum") and floating:
+            name = "cumsum.float"
+        if name.startswith("bincount") and len(args) > 1 and args[1] is not None:
+            name = "bincount.weights"
+        self.heard.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def refused(heard):
+    return sorted(name for name in heard if name.startswith(REFUSED_ON_CUDA))
+
+
+@pytest.mark.parametrize(
+    "lane, words",
+    [
+        (micro.MOE, []),
+        (micro.MOE, ["model.router=hash", "balance=none"]),
+        (micro.MOE, ["model.shared_experts=1", "parallel.activation_checkpointing=true", "optim.clip_norm=1.0"]),
+        (micro.DENSE, ["optim=adamw"]),
+    ],
+)
+def test_a_training_step_calls_nothing_that_cuda_would_refuse(lane, words):
+    session = micro.session(*words, lane=lane)
+    with Listener() as listener:
+        session.step(0, measured=True)
+    assert {"embedding_dense_backward", "mm"} <= listener.heard  # the listener hears the backward too
+    assert refused(listener.heard) == []
+
+
+def test_the_routing_metadata_of_the_gpu_kernels_calls_nothing_that_cuda_would_refuse():
+    with Listener() as listener:
+        routes(torch.tensor([[0, 2], [1, 2]]), 3, 16)
+    assert "sort" in listener.heard and refused(listener.heard) == []
+
+
+def test_the_listener_hears_an_operator_that_is_refused():
+    with Listener() as listener:
+        torch.ones(3).cumsum(0), torch.ones(3, dtype=torch.int64).cumsum(0), torch.ones(4).histc(2)
+    assert refused(listener.heard) == ["cumsum.float", "histc"]

@@ -1,21 +1,21 @@
-"""Bench: three contestants side by side."""
+"""Bench: whole steps side by side, and expert kernels against their peers at toy shapes."""
 
 import json
 
 import micro
 import pytest
 
-import harness.verbs.bench as bench
+import harness.bench.steps as steps
 from harness.__main__ import main
 
 
 def test_a_bench_of_a_micro_lane_prints_three_rows_and_writes_them(tmp_path, monkeypatch, capsys):
     plans = []
-    build = bench._session
-    monkeypatch.setattr(bench, "_session", lambda plan, here: plans.append(plan) or build(plan, here))
+    build = steps.session
+    monkeypatch.setattr(steps, "session", lambda plan, here: plans.append(plan) or build(plan, here))
     twin_width = "model.ffn_width=32"  # of the dense twin; a MoE model without dense layers has no use for it
-    assert main(["bench", *micro.MOE, twin_width, "rounds=2", f"run.folder={tmp_path / 'runs'}"]) == 0
-    said, written = capsys.readouterr().out, json.loads((tmp_path / "runs" / "bench.json").read_text())
+    assert main(["bench", "steps", *micro.MOE, twin_width, "rounds=2", f"run.folder={tmp_path / 'runs'}"]) == 0
+    said, written = capsys.readouterr().out, json.loads((tmp_path / "runs" / "bench" / "steps.json").read_text())
     names = ["tiny-moe-16e", "mask and loop", "tiny-dense"]
     assert [row["name"] for row in written["rows"]] == names and written["rounds"] == 2
     assert all(any(line.startswith(name) for line in said.splitlines()) for name in names)
@@ -24,7 +24,7 @@ def test_a_bench_of_a_micro_lane_prints_three_rows_and_writes_them(tmp_path, mon
         low, high = row["quartiles_s"]
         assert 0 < low <= row["step_s"] <= high
     assert written["rows"][0]["ratio"] == 1
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["bench.json"]
+    assert [path.name for path in (tmp_path / "runs" / "bench").iterdir()] == ["steps.json"]
 
     ours, loop, twin = plans
     assert loop.kernels.backend == "reference" and loop.model == ours.model
@@ -41,7 +41,7 @@ def test_contestants_take_turns_and_warm_up_is_thrown_away():
         def step(self, index):
             self.order.append((self.name, index))
 
-    seconds = bench._interleaved({name: Session(name) for name in "ab"}, 3, "cpu")
+    seconds = steps.in_turns({name: Session(name) for name in "ab"}, 3, "cpu")
     assert Session.order == [(name, index) for index in range(5) for name in "ab"]
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
 
@@ -53,8 +53,60 @@ def test_contestants_take_turns_and_warm_up_is_thrown_away():
         (["rounds=many"], "rounds=many"),
         (["lane=tiny-dense"], "no experts"),
         (["rounds="], "rounds="),
+        (["kernel"], "did you mean kernels"),
+        (["set=huge"], "gpu, cpu, toy"),
     ],
 )
 def test_mistakes_are_explained(words, said, capsys):
     assert main(["bench", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture(name="toy", scope="module")
+def toy_fixture(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench")
+    assert main(["bench", "kernels", "rows", "layer", "set=toy", "rounds=1", f"out={out}", "kernels.compile=off"]) == 0
+    return out
+
+
+def test_every_contestant_that_runs_here_is_timed_and_checked_against_fp32(toy):
+    found = json.loads((toy / "kernels.json").read_text())
+    for table in found["tables"]:
+        rows = {row["name"]: row for row in table["rows"]}
+        assert list(rows) == ["ours (torch)", "grouped_mm", "loop", "bound: one dense GEMM"]
+        for row in rows.values():
+            assert row["forward_ms"] > 0 and row["backward_ms"] > 0
+        for name in ("ours (torch)", "grouped_mm", "loop"):
+            assert max(rows[name]["errors"].values()) < 1e-2 and rows[name]["bit_equal"]
+        assert rows["ours (torch)"]["forward_ratio"] == 1
+    assert sorted(found["missing"]) == ["liger-kernel", "scattermoe", "sonic-moe"]
+
+
+def test_flops_are_6_t_k_d_f_for_swiglu_and_4_for_squared_relu(toy):
+    swiglu, relu2 = (table["rows"][-1] for table in json.loads((toy / "kernels.json").read_text())["tables"])
+    for row, flops in ((swiglu, 6 * 24 * 2 * 32 * 16), (relu2, 4 * 24 * 2 * 32 * 16)):
+        assert row["forward_tflops"] * row["forward_ms"] == pytest.approx(flops / 1e9)
+        assert row["backward_tflops"] * row["backward_ms"] == pytest.approx(2 * flops / 1e9)
+
+
+def test_a_layers_stages_are_timed_forward_and_backward(toy):
+    for table in json.loads((toy / "layer.json").read_text())["tables"]:
+        forward, backward = table["stages_ms"]["forward"], table["stages_ms"]["backward"]
+        assert set(forward) == {"metadata", "gather", "up", "activation", "down", "combine", "other"}
+        assert set(backward) == {"metadata", "gather", "activation", "dH", "dW", "dX", "combine", "other"}
+
+
+def test_the_parts_are_drawn(toy):
+    for part in ("kernels", "rows", "layer"):
+        assert (toy / f"{part}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_contestant_that_fails_is_named_and_the_others_are_timed(tmp_path, monkeypatch, capsys):
+    def broken(shape, given):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("harness.bench.contestants._loop", broken)
+    assert main(["bench", "kernels", "set=toy", "rounds=1", f"out={tmp_path}", "kernels.compile=off"]) == 0
+    rows = json.loads((tmp_path / "kernels.json").read_text())["tables"][0]["rows"]
+    assert [("failed" in row) for row in rows] == [False, False, True, False]
+    assert "no such kernel" in capsys.readouterr().out

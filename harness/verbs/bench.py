@@ -1,104 +1,100 @@
-"""Times whole training steps side by side in one run: a MoE lane, its dense twin, and the usual mask-and-loop MoE.
+"""Times expert kernels and whole training steps, everything side by side in one run.
 
-usage: python -m harness bench [lane=tiny-moe-16e] [rounds=9] [key=value ...]
-       make bench SET="lane=tiny-moe-16e rounds=15"
+usage: python -m harness bench [kernels] [rows] [layer] [steps] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
+       make bench                                     all four
+       make bench SET="steps lane=tiny-moe-16e rounds=15"
+       make bench SET="kernels set=cpu"
 
-The contestants take turns, one step each, so that a noisy machine is noisy for all of them; the table gives medians and the
-median of the ratios taken round by round. "mask and loop" is the same model with the expert MLP in plain PyTorch as most
-code bases write it: for each expert, where() over the routing, gather, two products, index_add. Written to bench.json too.
+kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every released package that can be imported here
+         (liger-kernel, scattermoe, sonic-moe) with its version, and the bound: one dense product of the same FLOPs. Forward and
+         backward in ms and TFLOP/s, share of the measured matmul peak, bytes kept for the backward, error against fp32, and
+         whether two runs give equal bits
+rows     the same rows spread over 8 to 4,096 experts
+layer    where one layer's time goes, stage by stage
+steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts
+
+`set` chooses the shapes: by default those of GPUs on a GPU, small ones elsewhere. The contestants take turns, so that a noisy
+machine is noisy for all of them; figures are medians, ratios medians of ratios taken round by round. JSON and PNG go to `out`
+(runs/bench). Anything else is an override of the lane's plan.
 """
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 
-# Overrides of the MoE lane that would turn its dense twin into a MoE model too.
-EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router")
-EXPERTS_ONLY = tuple(f"model.{name}" for name in EXPERTS_ONLY)
-SUMMARY = "whole steps side by side: the lane, its twin, and the mask-and-loop MoE"
+PARTS = ("kernels", "rows", "layer", "steps")
+SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
 
 def main(arguments: list[str]) -> int:
+    from harness.bench.shapes import known
     from harness.plan.compose import compose
+    from harness.record.provenance import provenance
     from harness.train import machine
     from harness.train.determinism import set_torch
+    from harness.train.session import expert_backend
 
-    rounds = next((word.split("=")[1] for word in arguments if word.startswith("rounds=")), "9")
-    if not rounds.isdigit() or int(rounds) < 1:
-        raise UserError(f"rounds={rounds}", "rounds must be a whole number of at least 1")
-    words = [word for word in arguments if not word.startswith("rounds=")]
-    ours = compose(words)
-    if not ours.plan.model.num_experts:
-        raise UserError(f"{ours.plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
+    parts, options, words = _sorted(arguments)
+    plan, rounds = compose(words).plan, _rounds(options)
+    if "steps" in parts and not plan.model.num_experts:
+        raise UserError(f"{plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     set_torch()
-    here = machine.detect(ours.plan)
-    shared = [word for word in words if word.split("=")[0] not in ("lane", "balance", *EXPERTS_ONLY)]
-    plans = {
-        ours.plan.lane.name: ours.plan,
-        "mask and loop": compose([*words, "kernels.backend=reference"]).plan,
-        ours.plan.lane.twin: compose([f"lane={ours.plan.lane.twin}", *shared]).plan,
-    }
-    seconds = _interleaved({name: _session(plan, here) for name, plan in plans.items()}, int(rounds), here.device)
-    rows = _rows(plans, seconds, here)
-    peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
-    print(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution}, {peak}")
-    print(
-        f"{'':<18}{'ms/step':>9}{'tokens/s':>11}{'MFU':>6}{'speed-up of ' + ours.plan.lane.name:>30}   spread (quartiles, ms)"
-    )
-    for row in rows:
-        low, high = (1e3 * q for q in row["quartiles_s"])
-        print(f"{row['name']:<18}{1e3 * row['step_s']:>9,.0f}{row['tokens_per_second']:>11,.0f}{row['mfu']:>6.0%}"
-              f"{row['ratio']:>29.2f}x   {low:,.0f} to {high:,.0f}")  # fmt: skip
-    out = Path(ours.plan.run.folder) / "bench.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"hardware_class": here.hardware_class, "rounds": int(rounds), "rows": rows}, indent=1))
-    print(f"written to {out}")
+    here = machine.detect(plan)
+    which = known(options.get("set") or ("gpu" if here.device == "cuda" else "cpu"))
+    out = Path(options.get("out") or Path(plan.run.folder) / "bench")
+    out.mkdir(parents=True, exist_ok=True)
+    origin = {"hardware_class": here.hardware_class, "hardware": here.as_record(), "provenance": provenance(tuple(arguments))}
+    for part in parts:
+        found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)
+        path = out / f"{part}.json"
+        path.write_text(json.dumps(origin | {"part": part, "set": which} | found, indent=1))
+        print(f"written to {path}{_drawn(part, path)}\n", flush=True)
     return 0
 
 
-def _session(plan, here):
-    from harness.data.corpus import load
-    from harness.train.parallel import Ranks
-    from harness.train.session import Session
-
-    session = Session(plan, here, Ranks(0, 1), load(plan.track))
-    session.prepare_products()
-    return session
-
-
-def _interleaved(sessions: dict[str, Any], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; two rounds of warm-up (compilation) are thrown away."""
-    import time
-
-    from harness.train.machine import synchronize
-
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    for step in range(rounds + 2):
-        for name, session in sessions.items():
-            synchronize(device)
-            start = time.perf_counter()
-            session.step(step)
-            synchronize(device)
-            if step >= 2:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def _sorted(arguments: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """Parts, our own options, and the plan's overrides."""
+    parts, options, words = [], {}, []
+    for word in arguments:
+        name, has_value, value = word.partition("=")
+        if not has_value:
+            if word not in PARTS:
+                raise UserError(f"bench: unknown word {word!r}", nearest(word, PARTS))
+            parts.append(word)
+        elif name in ("set", "rounds", "out"):
+            options[name] = value
+        else:
+            words.append(word)
+    return parts or list(PARTS), options, words
 
 
-def _rows(plans: dict[str, Any], seconds: dict[str, list[float]], here) -> list[dict[str, Any]]:
-    from harness.train.session import count_plan
+def _rounds(options: dict[str, str]) -> int:
+    rounds = options.get("rounds", "9")
+    if not rounds.isdigit() or int(rounds) < 1:
+        raise UserError(f"rounds={rounds}", "rounds must be a whole number of at least 1")
+    return int(rounds)
 
-    first = next(iter(seconds.values()))
-    rows = []
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        rate = plans[name].batch.tokens_per_step / median
-        flops = count_plan(plans[name]).flops_per_token
-        quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [median] * 3
-        rows.append({
-            "name": name, "step_s": median, "quartiles_s": [quartiles[0], quartiles[2]], "tokens_per_second": rate,
-            "mfu": rate * flops / here.matmul_peak_flops, "ratio": statistics.median(t / f for t, f in zip(times, first)),
-        })  # fmt: skip
-    return rows
+
+def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
+    from harness.bench.kernel_table import kernel_table, precision_of, sweep
+    from harness.bench.layer import breakdown
+    from harness.bench.steps import steps
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    if part == "steps":
+        return steps(words, here, rounds, say)
+    if backend == "torch" and precision_of(here) == "full" and here.compiled:
+        backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
+    return {"kernels": kernel_table, "rows": sweep, "layer": breakdown}[part](here, backend, which, rounds, say)
+
+
+def _drawn(part: str, path: Path) -> str:
+    from harness.report.figure_bench import DRAWINGS
+
+    if part not in DRAWINGS:
+        return ""
+    return f" and {DRAWINGS[part](json.loads(path.read_text()), path.with_suffix('.png'))}"

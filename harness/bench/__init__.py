@@ -1,0 +1,1 @@
+"""Timings, side by side in one run: expert kernels against their peers, a layer stage by stage, whole training steps."""

@@ -1,0 +1,76 @@
+"""Whole training steps in turns: a MoE lane, its dense twin, and the usual mask-and-loop MoE."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from harness.plan.compose import compose
+from harness.train.machine import Machine, synchronize
+
+# Overrides of the MoE lane that would turn its dense twin into a MoE model too.
+EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router")
+EXPERTS_ONLY = tuple(f"model.{name}" for name in EXPERTS_ONLY)
+WARMUP = 2
+
+
+def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Medians of the contestants, one step each in turn; `words` are the overrides of a MoE lane."""
+    ours = compose(words).plan
+    shared = [word for word in words if word.split("=")[0] not in ("lane", "balance", *EXPERTS_ONLY)]
+    plans = {
+        ours.lane.name: ours,
+        "mask and loop": compose([*words, "kernels.backend=reference"]).plan,
+        ours.lane.twin: compose([f"lane={ours.lane.twin}", *shared]).plan,
+    }
+    seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
+    rows = _rows(plans, seconds, here)
+    peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
+    say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution}, {peak}")
+    say(f"{'':<18}{'ms/step':>9}{'tokens/s':>11}{'MFU':>6}{'speed-up of ' + ours.lane.name:>30}   spread (quartiles, ms)")
+    for row in rows:
+        low, high = (1e3 * q for q in row["quartiles_s"])
+        say(f"{row['name']:<18}{1e3 * row['step_s']:>9,.0f}{row['tokens_per_second']:>11,.0f}{row['mfu']:>6.0%}"
+            f"{row['ratio']:>29.2f}x   {low:,.0f} to {high:,.0f}")  # fmt: skip
+    return {"rounds": rounds, "rows": rows}
+
+
+def session(plan, here: Machine):
+    from harness.data.corpus import load
+    from harness.train.parallel import Ranks
+    from harness.train.session import Session
+
+    built = Session(plan, here, Ranks(0, 1), load(plan.track))
+    built.prepare_products()
+    return built
+
+
+def in_turns(sessions: dict[str, Any], rounds: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round; two rounds of warm-up (compilation) are thrown away."""
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for step in range(rounds + WARMUP):
+        for name, contestant in sessions.items():
+            synchronize(device)
+            start = time.perf_counter()
+            contestant.step(step)
+            synchronize(device)
+            if step >= WARMUP:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _rows(plans: dict[str, Any], seconds: dict[str, list[float]], here: Machine) -> list[dict[str, Any]]:
+    from harness.train.session import count_plan
+
+    first = next(iter(seconds.values()))
+    rows = []
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        rate = plans[name].batch.tokens_per_step / median
+        flops = count_plan(plans[name]).flops_per_token
+        quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [median] * 3
+        rows.append({
+            "name": name, "step_s": median, "quartiles_s": [quartiles[0], quartiles[2]], "tokens_per_second": rate,
+            "mfu": rate * flops / here.matmul_peak_flops, "ratio": statistics.median(t / f for t, f in zip(times, first)),
+        })  # fmt: skip
+    return rows

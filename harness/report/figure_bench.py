@@ -1,0 +1,131 @@
+"""Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from harness.report import style
+
+COLOURS = {
+    "ours": style.BLUE, "grouped_mm": style.ORANGE, "loop": style.GREY, "liger-kernel": style.GREEN, "scattermoe": style.PURPLE,
+    "sonic-moe": style.VERMILLION, "bound": style.BLACK,
+}  # fmt: skip
+STAGE_COLOURS = {
+    "metadata": style.GREY, "gather": style.YELLOW, "up": style.BLUE, "activation": style.PURPLE, "down": style.SKY,
+    "combine": style.GREEN, "dH": style.VERMILLION, "dW": style.ORANGE, "dX": "#A0522D", "other": "#D9D9D9",
+}  # fmt: skip
+WAYS = ("forward", "backward")
+
+
+def colour(name: str) -> str:
+    return next(shade for known, shade in COLOURS.items() if name.startswith(known))
+
+
+def draw_kernels(found: dict[str, Any], path: Path) -> Path:
+    """Bars: TFLOP/s of every contestant at every shape, forward and backward; the bound as a line over each shape."""
+    tables = found["tables"]
+    names = [row["name"] for row in tables[0]["rows"] if not row["is_bound"]]
+    with style.styled():
+        fig = style.plain_figure("Expert MLP: throughput of its products", 1.6 + 0.5 * len(tables), _caption(found))
+        panels = fig.subplots(1, 2, sharey=True)
+        thick = 0.8 / len(names)
+        for ax, way in zip(panels, WAYS):
+            for at, table in enumerate(tables):
+                rows = {row["name"]: row for row in table["rows"] if f"{way}_tflops" in row}
+                for i, name in enumerate(names):
+                    if name in rows:
+                        label = name if at == 0 else None
+                        ax.barh(at + (i - (len(names) - 1) / 2) * thick, rows[name][f"{way}_tflops"], thick * 0.9,
+                                color=colour(name), label=label)  # fmt: skip
+                for row in rows.values():
+                    if row["is_bound"]:
+                        value = row[f"{way}_tflops"]
+                        ax.plot([value] * 2, [at - 0.45, at + 0.45], color=style.BLACK, linewidth=1.2,
+                                label=row["name"] if at == 0 else None)  # fmt: skip
+            ax.set_title(way)
+            ax.set_xlabel("TFLOP/s")
+            ax.set_yticks(range(len(tables)), [_name(table["shape"]) for table in tables])
+            ax.grid(axis="y", visible=False)
+        panels[0].invert_yaxis()
+        style.add_legend(fig, panels[0], 4)
+        return style.save(fig, path)
+
+
+def draw_rows(found: dict[str, Any], path: Path) -> Path:
+    """Lines: TFLOP/s against rows per expert."""
+    with style.styled():
+        fig = style.plain_figure("The same rows spread over ever more experts", 2.9, _caption(found))
+        panels = fig.subplots(1, 2, sharey=True)
+        for ax, way in zip(panels, WAYS):
+            for name in [row["name"] for row in found["tables"][0]["rows"]]:
+                points = [
+                    (table["shape"]["T"] * table["shape"]["K"] / table["shape"]["E"], row[f"{way}_tflops"])
+                    for table in found["tables"]
+                    for row in table["rows"]
+                    if row["name"] == name and f"{way}_tflops" in row
+                ]
+                if points:
+                    dashes = {"linestyle": (0, (4, 2))} if name.startswith("bound") else {"marker": "o", "markersize": 3}
+                    ax.plot(*zip(*points), color=colour(name), label=name, **dashes)
+            _rows_axis(ax, found)
+            ax.set_title(way)
+        panels[0].set_ylabel("TFLOP/s")
+        style.add_legend(fig, panels[0], 4)
+        return style.save(fig, path)
+
+
+def _rows_axis(ax: Axes, found: dict[str, Any]) -> None:
+    shapes = [table["shape"] for table in found["tables"]]
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xticks([s["T"] * s["K"] / s["E"] for s in shapes], [f"{s['T'] * s['K'] // s['E']:,}\n{s['E']}" for s in shapes])
+    ax.minorticks_off()
+    ax.tick_params(axis="x", labelsize=7)
+    ax.set_xlabel("rows per expert, experts below")
+
+
+def draw_layer(found: dict[str, Any], path: Path) -> Path:
+    """Stacked bars: milliseconds of each stage, forward above backward at every shape."""
+    tables = found["tables"]
+    with style.styled():
+        fig = style.plain_figure("Where the time of one expert MLP goes", 1.2 + 0.55 * len(tables), _caption(found))
+        ax = fig.subplots()
+        shown: set[str] = set()
+        for at, table in enumerate(tables):
+            for way, offset in zip(WAYS, (-0.2, 0.2)):
+                left = 0.0
+                for stage, value in table["stages_ms"][way].items():
+                    ax.barh(at + offset, value, 0.36, left=left, color=STAGE_COLOURS[stage],
+                            label=None if stage in shown else stage)  # fmt: skip
+                    shown.add(stage)
+                    left += value
+                ax.text(left, at + offset, f" {way} {left:,.2f} ms", va="center", fontsize=7.5)
+        ax.set_yticks(range(len(tables)), [_name(table["shape"]) for table in tables])
+        ax.set_xlabel("ms")
+        ax.margins(x=0.16)
+        ax.set_xlim(left=0)
+        ax.grid(axis="y", visible=False)
+        ax.invert_yaxis()
+        style.add_legend(fig, ax, 5)
+        return style.save(fig, path)
+
+
+def _name(shape: dict[str, Any]) -> str:
+    return f"{shape['T']} x {shape['D']}\n{shape['E']} x {shape['F']}, top-{shape['K']}"
+
+
+def _caption(found: dict[str, Any]) -> str:
+    where = found["hardware"]
+    missing = ", ".join(f"{name} ({why})" for name, why in found.get("missing", {}).items())
+    precision = {"native": "bf16", "full": "fp32"}[found["precision"]]
+    return (
+        f"Measured on {found['hardware_class']}; {precision}, medians of {found['rounds']} rounds in turns, matmul peak "
+        f"{where['matmul_peak_flops'] / 1e12:,.2f} TFLOP/s, commit {found['provenance']['commit'][:10]}."
+        + (f" Not timed: {missing}." if missing else "")
+    )
+
+
+DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer}

@@ -8,7 +8,7 @@ from harness.errors import UserError, nearest
 from harness.train.determinism import keep_freed_memory, set_environment
 
 VERBS = (
-    "speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune",
+    "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
     "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe",
 )  # fmt: skip
 HELP = ("-h", "--help", "help")

@@ -2,19 +2,9 @@
 
 import torch
 
+from harness.bench.shapes import ROUTINGS as ROUTINGS
+from harness.bench.shapes import routing
 from kernels import moe_mlp
-
-ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
-
-
-def routing(kind, tokens, experts, top_k, draws):
-    if kind == "one expert":
-        return torch.full((tokens, top_k), experts - 1)
-    if kind == "duplicates":
-        return torch.randint(experts, (tokens, 1), generator=draws).expand(tokens, top_k).contiguous()
-    if kind == "two experts":
-        return torch.randint(min(2, experts), (tokens, top_k), generator=draws)
-    return torch.rand(tokens, experts, generator=draws).argsort(1)[:, :top_k].contiguous()
 
 
 def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):

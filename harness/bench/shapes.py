@@ -62,6 +62,9 @@ SWEEPS = {
 }
 
 
+ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
+
+
 def known(name: str) -> str:
     if name not in SETS:
         raise UserError(f"set={name}", f"known are {', '.join(SETS)}")
@@ -78,19 +81,29 @@ class Inputs:
     dy_TD: Tensor
 
 
-def inputs(shape: Shape, dtype: torch.dtype, device: str, seed: int = 0) -> Inputs:
-    """Random routing to K different experts, pre-activations and outputs of about unit size."""
+def routing(kind: str, tokens: int, experts: int, top_k: int, draws: torch.Generator) -> Tensor:
+    """expert_TK int64 of one of ROUTINGS."""
+    if kind == "one expert":
+        return torch.full((tokens, top_k), experts - 1, device=draws.device)
+    if kind == "duplicates":
+        return torch.randint(experts, (tokens, 1), generator=draws, device=draws.device).expand(tokens, top_k).contiguous()
+    if kind == "two experts":
+        return torch.randint(min(2, experts), (tokens, top_k), generator=draws, device=draws.device)
+    return torch.rand(tokens, experts, generator=draws, device=draws.device).argsort(1)[:, :top_k].contiguous()
+
+
+def inputs(shape: Shape, dtype: torch.dtype, device: str, seed: int = 0, kind: str = "distinct") -> Inputs:
+    """Random routing of `kind`, pre-activations and outputs of about unit size."""
     draws = torch.Generator(device).manual_seed(seed)
 
     def normal(*size: int, scale: float = 1.0) -> Tensor:
         return (torch.randn(*size, generator=draws, device=device) * scale).to(dtype)
 
-    score_TE = torch.rand(shape.T, shape.E, generator=draws, device=device)
     return Inputs(
         normal(shape.T, shape.D),
         normal(shape.E, shape.D, shape.G, scale=shape.D**-0.5),
         normal(shape.E, shape.F, shape.D, scale=shape.F**-0.5),
-        score_TE.topk(shape.K, dim=1).indices,
+        routing(kind, shape.T, shape.E, shape.K, draws),
         torch.rand(shape.T, shape.K, generator=draws, device=device).softmax(1),
         normal(shape.T, shape.D),
     )

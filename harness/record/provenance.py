@@ -30,10 +30,10 @@ def _git(*words: str) -> str:
 
 
 def source_hash() -> str:
-    """sha256 over every Python file that a run can execute; finds an edited tree even where there is no git."""
+    """sha256 over every Python file that a run can execute and the kernels' table; finds an edited tree without git."""
     digest = hashlib.sha256()
     for room in ("harness", "kernels"):
-        for path in sorted((ROOT / room).rglob("*.py")):
+        for path in sorted([*(ROOT / room).rglob("*.py"), *(ROOT / room).rglob("configurations.json")]):
             digest.update(f"{path.relative_to(ROOT)}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,10 +1,11 @@
 """Times expert kernels and whole training steps, everything side by side in one run.
 
-usage: python -m harness bench [kernels] [rows] [layer] [steps] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
-       make bench                                     all four
+usage: python -m harness bench [correctness|kernels|rows|layer|steps ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
+       make bench                                     all five
        make bench SET="steps lane=tiny-moe-16e rounds=15"
        make bench SET="kernels set=cpu"
 
+correctness  edge cases of our expert MLP against the fp32 oracle, equal bits on repeat, batch invariance; exit 1 if one fails
 kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every released package that can be imported here
          (liger-kernel, scattermoe, sonic-moe) with its version, and the bound: one dense product of the same FLOPs. Forward and
          backward in ms and TFLOP/s, share of the measured matmul peak, bytes kept for the backward, error against fp32, and
@@ -24,7 +25,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 
-PARTS = ("kernels", "rows", "layer", "steps")
+PARTS = ("correctness", "kernels", "rows", "layer", "steps")
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
 
@@ -46,12 +47,14 @@ def main(arguments: list[str]) -> int:
     out = Path(options.get("out") or Path(plan.run.folder) / "bench")
     out.mkdir(parents=True, exist_ok=True)
     origin = {"hardware_class": here.hardware_class, "hardware": here.as_record(), "provenance": provenance(tuple(arguments))}
+    failed = False
     for part in parts:
         found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)
         path = out / f"{part}.json"
         path.write_text(json.dumps(origin | {"part": part, "set": which} | found, indent=1))
         print(f"written to {path}{_drawn(part, path)}\n", flush=True)
-    return 0
+        failed = failed or not found.get("passed", True)
+    return int(failed)
 
 
 def _sorted(arguments: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
@@ -78,6 +81,7 @@ def _rounds(options: dict[str, str]) -> int:
 
 
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
+    from harness.bench.correctness import correctness
     from harness.bench.kernel_table import kernel_table, precision_of, sweep
     from harness.bench.layer import breakdown
     from harness.bench.steps import steps
@@ -89,6 +93,8 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
         return steps(words, here, rounds, say)
     if backend == "torch" and precision_of(here) == "full" and here.compiled:
         backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
+    if part == "correctness":
+        return correctness(here.device, backend, ("full", "native") if here.arithmetic == "native" else ("full",), say)
     return {"kernels": kernel_table, "rows": sweep, "layer": breakdown}[part](here, backend, which, rounds, say)
 
 

@@ -85,19 +85,19 @@ SAFE = {
 
 
 @cache
-def table() -> dict[Key, Configuration]:
+def read(path: Path = TABLE) -> dict[Key, Configuration]:
     """Errors: ValueError naming the entry that cannot be read."""
     found = {}
-    for number, entry in enumerate(json.loads(TABLE.read_text())):
+    for number, entry in enumerate(_entries(path)):
         try:
             found[Key(**entry["key"])] = Configuration.of(entry["configuration"])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{TABLE.name}, entry {number}: {error!r}; `make tune` writes it anew") from error
+            raise ValueError(f"{path}, entry {number}: {error!r}; delete it, `make tune` writes it anew") from error
     return found
 
 
-def find(key: Key) -> Configuration | None:
-    return table().get(key)
+def find(key: Key, path: Path = TABLE) -> Configuration | None:
+    return read(path).get(key)
 
 
 def configuration(key: Key, dtype: torch.dtype) -> Configuration:
@@ -122,11 +122,16 @@ def _warn(key: Key) -> None:
     )
 
 
-def store(entries: list[tuple[Key, Configuration, dict[str, float]]]) -> None:
-    """Adds entries to the table, each with the milliseconds it was chosen by, in place of those with the same key."""
-    old = {Key(**entry["key"]): entry for entry in json.loads(TABLE.read_text())}
+def store(entries: list[tuple[Key, Configuration, dict[str, float]]], path: Path = TABLE) -> None:
+    """Adds entries to a table, each with the milliseconds it was chosen by, in place of those with the same key."""
+    old = {Key(**entry["key"]): entry for entry in _entries(path)}
     for key, found, milliseconds in entries:
         old[key] = {"key": asdict(key), "configuration": asdict(found), "milliseconds": milliseconds}
     ordered = sorted(old.values(), key=lambda entry: tuple(map(str, entry["key"].values())))
-    TABLE.write_text("[" + ",".join("\n" + json.dumps(entry) for entry in ordered) + "\n]\n")
-    table.cache_clear()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[" + ",".join("\n" + json.dumps(entry) for entry in ordered) + "\n]\n")
+    read.cache_clear()
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text()) if path.exists() else []

@@ -24,7 +24,7 @@ def up_kernel(
     D: tl.constexpr, F: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """h = x[token] @ w_up[expert], stored in its dtype; a = weight * act(h), from h as stored."""
+    """h = x[token] @ w_up[expert], stored in its dtype; a = weight * act(h), from h before it is rounded."""
     columns: tl.constexpr = (F + BLOCK_N - 1) // BLOCK_N
     G: tl.constexpr = 2 * F if GATED else F
     tile = tl.program_id(0) // columns
@@ -55,7 +55,7 @@ def up_kernel(
     if GATED:
         tl.store(out_RN + F, second_RN.to(dtype), mask=live_RN)
     weight = tl.load(weight_TK + row, mask=live_R, other=0.0)
-    a_RN = activate(first_RN.to(dtype).to(tl.float32), second_RN.to(dtype).to(tl.float32), GATED) * weight[:, None]
+    a_RN = activate(first_RN, second_RN, GATED) * weight[:, None]
     tl.store(a_RF + first * F + r[:, None] * F + n[None, :], a_RN.to(dtype), mask=live_RN)
 
 

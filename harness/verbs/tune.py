@@ -1,0 +1,73 @@
+"""Measures tile sizes of the Triton kernels on the GPU at hand and writes them into the table that is committed.
+
+usage: python -m harness tune [set=gpu|cpu|toy] [shape=T,D,F,E,K,swiglu ...] [table=FILE]
+       make tune
+       make tune SET="shape=65536,768,384,64,6,swiglu"
+
+Every kernel is timed with a few tile sizes at each shape (default: the shapes of `make bench`); those that are right and fastest
+go to kernels/triton/configurations.json, keyed by device, dtype, D, F, E, K and Triton's version. A shape that the table has is
+left alone, so a call that was broken off goes on; delete its line to measure it anew. A run looks its configuration up and
+never tunes: that would change bits. Without a GPU, Triton's interpreter rehearses this on toy shapes and writes to
+runs/tune-rehearsal.json.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from harness.errors import UserError
+
+SUMMARY = "tile sizes of the GPU kernels, measured into the committed table"
+
+
+def main(arguments: list[str]) -> int:
+    options = dict(word.partition("=")[::2] for word in arguments if not word.startswith("shape="))
+    if odd := sorted(options.keys() - {"set", "table"}):
+        raise UserError(f"tune: unknown word {odd[0]!r}", "python -m harness tune --help shows the words")
+    shapes = [word.removeprefix("shape=") for word in arguments if word.startswith("shape=")]
+    import torch
+
+    if not torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ:
+        print("no CUDA device here: rehearsing in Triton's interpreter, whose milliseconds mean nothing", flush=True)
+        os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: needs a fresh process
+        os.execv(sys.executable, [sys.executable, "-m", "harness", "tune", *arguments])
+    return _tune(options, shapes)
+
+
+def _tune(options: dict[str, str], shapes: list[str]) -> int:
+    import torch
+
+    from harness.bench.shapes import SETS, inputs, known
+    from kernels.activation import ACTIVATIONS
+    from kernels.triton import configuration
+    from kernels.triton.expert_mlp import key as key_of
+    from kernels.triton.tuning import Problem, Space, tune
+
+    on_gpu = torch.cuda.is_available()
+    wanted = [_shape(text) for text in shapes] or SETS[known(options.get("set") or ("gpu" if on_gpu else "toy"))]
+    table = Path(options.get("table") or (configuration.TABLE if on_gpu else "runs/tune-rehearsal.json"))
+    device = torch.cuda.get_device_name() if on_gpu else "interpreter"
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    space = Space() if on_gpu else Space((16,), (configuration.Tile(16, 16, 4, 2),), ((8, 128),), repeats=1)
+    for shape in wanted:
+        gated = ACTIVATIONS[shape.activation].fan == 2
+        key = key_of(device, dtype, (shape.E, shape.F, shape.D), shape.K, gated)
+        if configuration.find(key, table):
+            print(f"{shape}: in the table already", flush=True)
+            continue
+        print(f"{shape}", flush=True)
+        given = inputs(shape, dtype, "cuda" if on_gpu else "cpu")
+        best, milliseconds = tune(Problem(**vars(given), activation=shape.activation), space, print)
+        configuration.store([(key, best, milliseconds)], table)
+    print(f"written to {table}")
+    return 0
+
+
+def _shape(text: str):
+    from harness.bench.shapes import Shape
+    from kernels.activation import ACTIVATIONS
+
+    *numbers, activation = text.split(",")
+    if len(numbers) != 5 or not all(n.isdigit() and int(n) for n in numbers) or activation not in ACTIVATIONS:
+        raise UserError(f"shape={text}", "write shape=T,D,F,E,K,swiglu (or relu2), whole numbers")
+    return Shape(*map(int, numbers), activation)

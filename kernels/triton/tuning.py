@@ -1,0 +1,149 @@
+"""Finds tile sizes for one shape: every kernel is timed with a few configurations, and the fastest that is right is kept.
+
+Up, down, dH and dX share the rows of a tile, because they share the routing metadata: each is timed at every number of rows, and
+the rows with the smallest sum win. What is timed here once is committed as a table; a run only looks it up.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+from kernels.activation import ACTIVATIONS
+from kernels.triton import expert_mlp
+from kernels.triton.configuration import SAFE, Configuration, Tile
+from kernels.triton.metadata import routes
+
+TOLERANCE = 1e-2  # of bf16 results that differ in the order of their sums only
+BY_ROW, GRADIENTS = ("up", "down", "dh", "dx"), ("dw_up", "dw_down")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is tried, beside the safe configuration."""
+
+    rows: tuple[int, ...] = (64, 128)
+    tiles: tuple[Tile, ...] = (
+        Tile(64, 64, 4, 3), Tile(64, 64, 8, 3), Tile(128, 32, 4, 4), Tile(128, 64, 4, 3), Tile(128, 64, 8, 3),
+        Tile(128, 64, 8, 4), Tile(256, 64, 8, 3),
+    )  # fmt: skip
+    combines: tuple[tuple[int, int], ...] = ((4, 128), (8, 128), (16, 128), (4, 256), (8, 256))
+    repeats: int = 10
+
+
+@dataclass
+class Problem:
+    """Inputs of one shape, as `kernels.moe_mlp` takes them, operands already and contiguous; routing weights fp32."""
+
+    x_TD: Tensor
+    w_up_EDG: Tensor
+    w_down_EFD: Tensor
+    expert_TK: Tensor
+    weight_TK: Tensor
+    dy_TD: Tensor
+    activation: str
+
+    def prepare(self, c: Configuration) -> None:
+        """Everything that the kernels read, for tiles of `c.rows` rows."""
+        self.act = ACTIVATIONS[self.activation]
+        self.where = routes(self.expert_TK, self.w_up_EDG.shape[0], c.rows)
+        self.h_RG, self.a_RF = self.ups(c)
+        self.dh_RG = self.call("dh", c)
+        self.y_RD = self.call("down", c)
+
+    def ups(self, c: Configuration) -> tuple[Tensor, Tensor]:
+        return expert_mlp.up(self.x_TD, self.w_up_EDG, self.weight_TK, self.where, self.act, c)
+
+    def call(self, kernel: str, c: Configuration) -> Tensor:
+        """The output of one kernel."""
+        experts, top_k = self.w_up_EDG.shape[0], self.expert_TK.shape[1]
+        if kernel == "up":
+            return self.ups(c)[1]
+        if kernel == "down":
+            return expert_mlp.rows(self.a_RF, self.w_down_EFD, self.where, c.rows, c.down)
+        if kernel == "dh":
+            return expert_mlp.dh(self.dy_TD, self.w_down_EFD, self.h_RG, self.weight_TK, self.where, self.act, c)[0]
+        if kernel == "dx":
+            return expert_mlp.rows(self.dh_RG, self.w_up_EDG.mT, self.where, c.rows, c.dx)
+        if kernel == "combine":
+            return expert_mlp.combine(self.y_RD, self.where.slot_TK, c)
+        sides = (self.x_TD, self.dh_RG) if kernel == "dw_up" else (self.a_RF, self.dy_TD)
+        return expert_mlp.weight_gradient(*sides, self.where, experts, top_k, kernel == "dw_up", c.dw_rows, getattr(c, kernel))
+
+
+def tune(problem: Problem, space: Space, say: Callable[[str], None]) -> tuple[Configuration, dict[str, float]]:
+    """The best configuration, and the milliseconds of each of its kernels."""
+    safe = SAFE[problem.x_TD.dtype]
+    results = []
+    for rows in sorted({*space.rows, safe.rows}):
+        c = replace(safe, rows=rows)
+        problem.prepare(c)
+        results.append(_fastest_tiles(problem, c, BY_ROW, space, f"{rows} rows", say))
+    _, c, milliseconds = min(results, key=lambda result: result[0])
+    problem.prepare(c)
+    results = [
+        _fastest_tiles(problem, replace(c, dw_rows=rows), GRADIENTS, space, f"{rows} rows", say)
+        for rows in sorted({*space.rows, safe.dw_rows})
+    ]
+    _, c, of_gradients = min(results, key=lambda result: result[0])
+    timed = []
+    for tokens, columns in space.combines:
+        tried = replace(c, combine_tokens=tokens, combine_columns=columns)
+        timed.append((_milliseconds(partial(problem.call, "combine", tried), space.repeats), tokens, columns))
+    ms, tokens, columns = min(timed)
+    say(f"  combine   {tokens} tokens, {columns} columns: {ms:.3f} ms")
+    return replace(c, combine_tokens=tokens, combine_columns=columns), milliseconds | of_gradients | {"combine": ms}
+
+
+def _fastest_tiles(
+    problem: Problem, c: Configuration, kernels: tuple[str, ...], space: Space, label: str, say: Callable[[str], None]
+) -> tuple[float, Configuration, dict[str, float]]:
+    """(sum of milliseconds, `c` with the fastest tile of each kernel, milliseconds of each)."""
+    milliseconds = {}
+    for kernel in kernels:
+        tile, milliseconds[kernel] = _fastest(problem, c, kernel, space)
+        c = replace(c, **{kernel: tile})
+        words = f"{tile.columns} columns, {tile.inner} inner, {tile.warps} warps, {tile.stages} stages"
+        say(f"  {kernel:<8}  {label:<9} {words}: {milliseconds[kernel]:.3f} ms")
+    return sum(milliseconds.values()), c, milliseconds
+
+
+def _fastest(problem: Problem, c: Configuration, kernel: str, space: Space) -> tuple[Tile, float]:
+    """The fastest of the tile in `c` and the space's; one that needs too much of the device or computes something else is left
+    out."""
+    expected = problem.call(kernel, c).float()
+    best = (getattr(c, kernel), _milliseconds(partial(problem.call, kernel, c), space.repeats))
+    for tile in space.tiles:
+        tried = replace(c, **{kernel: tile})
+        try:
+            found = problem.call(kernel, tried).float()
+        except OutOfResources:
+            continue
+        if float((found - expected).norm()) > TOLERANCE * float(expected.norm()):
+            continue
+        ms = _milliseconds(partial(problem.call, kernel, tried), space.repeats)
+        if ms < best[1]:
+            best = (tile, ms)
+    return best
+
+
+def _milliseconds(work: Callable[[], Tensor], repeats: int) -> float:
+    """Median over `repeats`; the first call, which compiles, was made before."""
+    seen = []
+    for _ in range(repeats):
+        if torch.cuda.is_available():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            work()
+            end.record()
+            torch.cuda.synchronize()
+            seen.append(start.elapsed_time(end))
+        else:
+            begun = time.perf_counter()
+            work()
+            seen.append(1e3 * (time.perf_counter() - begun))
+    return sorted(seen)[len(seen) // 2]

@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench tune prepare lanes show sample prune submit report compare
+.PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
 .PHONY: gate gate-update verify matrix track sabotage probe test lint lock
 
 help: $(STAMP)
@@ -39,6 +39,9 @@ prove: $(STAMP)
 
 bench: $(STAMP)
 	@$(HARNESS) bench $(SET)
+
+gpu: $(STAMP)
+	@$(HARNESS) gpu $(SET)
 
 tune: $(STAMP)
 	@$(HARNESS) tune $(SET)

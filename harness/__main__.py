@@ -9,7 +9,7 @@ from harness.train.determinism import keep_freed_memory, set_environment
 
 VERBS = (
     "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
-    "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe",
+    "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe", "gpu",
 )  # fmt: skip
 HELP = ("-h", "--help", "help")
 

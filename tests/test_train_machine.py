@@ -20,6 +20,7 @@ def rates(monkeypatch):
         monkeypatch.setattr(machine, "_gemm_rate", lambda dtype, size, device: bf16 if dtype == torch.bfloat16 else fp32)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")  # x86 goes by its instruction set
     return measure
 
 
@@ -32,6 +33,32 @@ def test_a_machine_whose_bf16_is_slow_emulates_it_in_fp32_as_a_class_of_its_own(
     fast = machine.detect(plan)
     assert (fast.arithmetic, fast.execution, fast.matmul_peak_flops) == ("native", "native", 900e9)
     assert slow.hardware_class != fast.hardware_class
+
+
+@pytest.mark.parametrize(
+    "amx, bf16, limit, expected",
+    [
+        (True, True, None, "native"),
+        (False, True, None, "native"),
+        (False, False, None, "emulated"),
+        (True, True, "AVX2", "emulated"),
+        (True, True, "AVX512_CORE_VNNI", "emulated"),
+        (True, True, "AVX512_CORE_BF16", "native"),
+        (True, True, "AVX512_CORE_AMX", "native"),
+    ],
+)
+@pytest.mark.parametrize("bf16_flops", [1e9, 900e9])
+def test_on_x86_the_instruction_set_decides_whatever_a_busy_machine_measures(
+    rates, monkeypatch, amx, bf16, limit, expected, bf16_flops
+):
+    rates(bf16_flops, 223e9)
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert machine.detect(compose(micro.MOE).plan).arithmetic == expected
 
 
 def test_a_peak_measured_again_only_rises(rates, monkeypatch):

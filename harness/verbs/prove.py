@@ -103,6 +103,9 @@ def _report(records: dict[str, Path]) -> bool:
         chain, weights = (record["determinism"][key][:16] for key in ("chain", "weights"))
         print(f"  {name:<18}{chain:<20}{weights:<20}{record['metrics']['slice_bpb']:<12.6f}{record['resumes']}")
     first, *others = found.values()
+    for name, record in list(found.items())[1:]:
+        if record["hardware_class"] != first["hardware_class"]:
+            print(f"  {name} ran on another hardware class: {record['hardware_class']}, not {first['hardware_class']}")
     for name, path in list(records.items())[1:]:
         step = _first_difference(next(iter(records.values())), path)
         if step:

@@ -4,11 +4,11 @@ usage: python -m harness tune [set=gpu|cpu|toy] [shape=T,D,F,E,K,swiglu ...] [ta
        make tune
        make tune SET="shape=65536,768,384,64,6,swiglu"
 
-Every kernel is timed with a few tile sizes at each shape (default: the shapes of `make bench`); those that are right and fastest
-go to kernels/triton/configurations.json, keyed by device, dtype, D, F, E, K and Triton's version. A shape that the table has is
-left alone, so a call that was broken off goes on; delete its line to measure it anew. A run looks its configuration up and
-never tunes: that would change bits. Without a GPU, Triton's interpreter rehearses this on toy shapes and writes to
-runs/tune-rehearsal.json.
+Every kernel is timed with a few tile sizes at each shape (default: the shapes of `make bench`); those that are right and
+fastest go to kernels/triton/configurations.json, keyed by device, dtype, D, F, E, K and Triton's version. A shape that the
+table has is left alone, so a call that was broken off goes on; delete its line to measure it anew. A run looks its
+configuration up and never tunes: that would change bits. Without a GPU, Triton's interpreter rehearses this on toy shapes and
+writes to runs/tune-rehearsal.json.
 """
 
 import os

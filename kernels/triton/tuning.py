@@ -1,7 +1,7 @@
 """Finds tile sizes for one shape: every kernel is timed with a few configurations, and the fastest that is right is kept.
 
-Up, down, dH and dX share the rows of a tile, because they share the routing metadata: each is timed at every number of rows, and
-the rows with the smallest sum win. What is timed here once is committed as a table; a run only looks it up.
+Up, down, dH and dX share the rows of a tile, because they share the routing metadata: each is timed at every number of rows,
+and the rows with the smallest sum win. What is timed here once is committed as a table; a run only looks it up.
 """
 
 import time

@@ -1,0 +1,138 @@
+"""Everything that needs a GPU, as one sequence of stages that can be broken off; each takes 8 minutes at most, ends with its table.
+
+usage: python -m harness gpu [STAGE ...] [out=FOLDER] [again] [limit=480]
+       make gpu
+       make gpu SET="correctness kernels"
+
+correctness  edge cases of the kernels against the fp32 oracle, and the tests that need a GPU
+tune         tile sizes of the shapes of `make bench` into kernels/triton/configurations.json (goes on where it was left)
+kernels      ours, grouped_mm, the loop, released packages and the bound, at every shape; rows per expert; a layer's stages
+steps        whole optimizer steps of tiny-moe-16e, its twin and the loop
+prove        tiny-moe-16e twice and once killed: equal hash chains and weights
+lanes        tiny-dense, tiny-moe-16e, sotu-dense, sotu-moe-16e, one seed each
+
+A stage that ended well for this source is not run again unless asked (`again`); one that fails or runs out of time is named,
+and the others go on. Per stage `out` (runs/gpu) holds a log, what the stage wrote, and done.json. Without a GPU the same stages run at
+toy sizes, the kernels in Triton's interpreter, so that the sequence itself is known to work.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError, nearest
+from harness.plan.lanes import ROOT
+
+SUMMARY = "all that needs a GPU, in resumable stages; rehearsed at toy sizes without one"
+TAIL_LINES = 45  # of a stage's output, shown when it ends
+INTERPRETED = "kernels.backend=triton precision.format=fp32 unranked=true"  # bf16 arithmetic is wrong in the interpreter
+TOY_LANE = (
+    "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
+    "budget.tokens=2048 kernels.compile=off run.track=off validation.steps=[4] "
+)
+TOY_MOE = "lane=tiny-moe-16e model.num_experts=8 model.expert_width=16 model.top_k=2 " + TOY_LANE
+TOY_DENSE = "lane=tiny-dense model.ffn_width=32 " + TOY_LANE
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Lines of words behind `python -m`; {out} is the stage's folder. `toy` runs where there is no GPU."""
+
+    name: str
+    real: tuple[str, ...]
+    toy: tuple[str, ...]
+    interpreted: bool = False  # whether the toy needs Triton's interpreter
+
+
+LANES = ("tiny-dense", "tiny-moe-16e", "sotu-dense", "sotu-moe-16e")
+STAGES = (
+    Stage(
+        "correctness",
+        ("harness bench correctness out={out}", "pytest -q -m gpu tests"),
+        (f"harness bench correctness out={{out}} {INTERPRETED}",),
+        interpreted=True,
+    ),
+    Stage("tune", ("harness tune",), ("harness tune set=toy table={out}/configurations.json",), interpreted=True),
+    Stage(
+        "kernels",
+        ("harness bench kernels rows layer out={out}",),
+        (f"harness bench kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",),
+        interpreted=True,
+    ),
+    Stage(
+        "steps",
+        ("harness bench steps lane=tiny-moe-16e out={out}",),
+        (f"harness bench steps rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",),
+    ),
+    Stage(
+        "prove",
+        ("harness prove lane=tiny-moe-16e run.folder={out}",),
+        (f"harness prove kills=1 run.folder={{out}} {TOY_MOE}",),
+    ),
+    Stage(
+        "lanes",
+        tuple(f"harness speedrun lane={lane} run.folder={{out}} run.track=off" for lane in LANES),
+        tuple(f"harness speedrun run.folder={{out}} {words}" for words in (TOY_DENSE, TOY_MOE)),
+    ),
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    import torch
+
+    options = dict(word.partition("=")[::2] for word in arguments if "=" in word)
+    names = [word for word in arguments if "=" not in word and word != "again"]
+    known = {stage.name: stage for stage in STAGES}
+    for word in [*names, *(options.keys() - {"out", "limit"})]:
+        if word not in known:
+            raise UserError(f"gpu: unknown word {word!r}", nearest(word, [*known, "again", "out", "limit"]))
+    limit = options.get("limit", "480")
+    if not limit.isdigit() or not int(limit):
+        raise UserError(f"limit={limit}", "seconds a stage may take, a whole number")
+    on_gpu, out = torch.cuda.is_available(), Path(options.get("out") or "runs/gpu")
+    print(
+        torch.cuda.get_device_name()
+        if on_gpu
+        else "no CUDA device here: rehearsing at toy sizes; no figure below means anything"
+    )
+    results = {name: _run(known[name], on_gpu, out / name, int(limit), "again" in arguments) for name in names or known}
+    print("\n" + "\n".join(f"{name:<13}{result}" for name, result in results.items()))
+    return int(any(not result.startswith(("passed", "done")) for result in results.values()))
+
+
+def _run(stage: Stage, on_gpu: bool, out: Path, limit_s: int, again: bool) -> str:
+    """One line of what came of it."""
+    from harness.record.provenance import source_hash
+
+    identity = {"source_sha256": source_hash(), "on_gpu": on_gpu}
+    marker = out / "done.json"
+    if not again and marker.exists() and json.loads(marker.read_text())["identity"] == identity:
+        return f"done before, in {marker.parent}"
+    out.mkdir(parents=True, exist_ok=True)
+    marker.unlink(missing_ok=True)
+    environment = os.environ | ({"TRITON_INTERPRET": "1"} if stage.interpreted and not on_gpu else {})
+    print(f"\n== {stage.name}", flush=True)
+    start, log = time.monotonic(), out / "log.txt"
+    with log.open("w") as file:
+        for line in stage.real if on_gpu else stage.toy:
+            words = [sys.executable, "-m", *line.format(out=out).split()]
+            left_s = limit_s - (time.monotonic() - start)
+            try:
+                code = subprocess.run(
+                    words, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=max(1.0, left_s)
+                ).returncode
+            except subprocess.TimeoutExpired:
+                code = None
+            if code != 0:
+                break
+    print("\n".join(log.read_text().splitlines()[-TAIL_LINES:]), flush=True)
+    if code != 0:
+        why = f"ran past {limit_s} s" if code is None else f"exit {code}"
+        return f"FAILED ({why}): {log}"
+    if stage.name != "tune":  # which changes the table, and so the source: its marker would never match
+        marker.write_text(json.dumps({"identity": identity, "seconds": time.monotonic() - start}))
+    return f"passed in {time.monotonic() - start:,.0f} s: {log}"

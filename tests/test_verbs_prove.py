@@ -14,7 +14,12 @@ def write_record(folder, chain="aa", weights="bb", steps=(4, 8), differs_at=None
     folder.mkdir(parents=True)
     rows = [{"kind": "window", "step": s, "chain": f"{s}{'x' if differs_at and s >= differs_at else ''}"} for s in steps]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    record = {"determinism": {"chain": chain, "weights": weights}, "metrics": {"slice_bpb": 2.0}, "resumes": 1}
+    record = {
+        "hardware_class": "cpu",
+        "determinism": {"chain": chain, "weights": weights},
+        "metrics": {"slice_bpb": 2.0},
+        "resumes": 1,
+    }
     (folder / "record.json").write_text(json.dumps(record))
     return folder / "record.json"
 

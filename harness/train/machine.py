@@ -101,9 +101,9 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
 def _bf16_arithmetic(device: str) -> str:
     """`native` where a bf16 GEMM is at least as fast as an fp32 one.
 
-    On x86 the instruction set decides, which cannot change from run to run: with AMX a bf16 product measured 5 times as fast as an
-    fp32 one, with AVX512-BF16 2.6 times, without either 100 times as slow. Timing both flipped on a busy AVX512-BF16 machine,
-    and with it the bits. Elsewhere a product of each is timed.
+    On x86 the instruction set decides, which cannot change from run to run: with AMX a bf16 product measured 5 times as fast
+    as an fp32 one, with AVX512-BF16 2.6 times, without either 100 times as slow. Timing both flipped on a busy AVX512-BF16
+    machine, and with it the bits. Elsewhere a product of each is timed.
     """
     if device == "cuda":
         return "native"

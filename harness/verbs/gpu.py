@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, as one sequence of stages that can be broken off; each takes 8 minutes at most, ends with its table.
+"""Everything that needs a GPU, as one sequence of stages that can be broken off; each takes 8 minutes at most.
 
 usage: python -m harness gpu [STAGE ...] [out=FOLDER] [again] [limit=480]
        make gpu
@@ -12,8 +12,8 @@ prove        tiny-moe-16e twice and once killed: equal hash chains and weights
 lanes        tiny-dense, tiny-moe-16e, sotu-dense, sotu-moe-16e, one seed each
 
 A stage that ended well for this source is not run again unless asked (`again`); one that fails or runs out of time is named,
-and the others go on. Per stage `out` (runs/gpu) holds a log, what the stage wrote, and done.json. Without a GPU the same stages run at
-toy sizes, the kernels in Triton's interpreter, so that the sequence itself is known to work.
+and the others go on. A stage ends with its table; `out` (runs/gpu) holds per stage a log, what it wrote, and done.json. Without
+a GPU the same stages run at toy sizes, the kernels in Triton's interpreter, so that the sequence itself is known to work.
 """
 
 import json

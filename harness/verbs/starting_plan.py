@@ -4,12 +4,15 @@ from harness.errors import UserError
 from harness.model.counts import Counts
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
+from harness.plan.schema import Plan
 from harness.report.run_data import best_record, read_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.progress import duration
 from harness.train.session import expert_backend
 from harness.train.warmup import WARMUP_STEPS
+from kernels import Arithmetic
+from kernels.activation import ACTIVATIONS
 
 GIB = 1 << 30
 
@@ -49,7 +52,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         ("budget", f"{plan.steps * plan.batch.tokens_per_step:,} bytes, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
-         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, expert kernels: {expert_backend(plan, here)}; "
+         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
          f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
         ("target", f"{target.slice:.4f} bpb on the slice", f"{target.label}; then {others}"),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
@@ -61,6 +64,20 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         )
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+def _experts(plan: Plan, here: Machine) -> str:
+    """Backend of the expert kernels and, on a GPU, their tile sizes; nothing for a dense lane."""
+    m, backend = plan.model, expert_backend(plan, here)
+    if not m.num_experts:
+        return ""
+    if backend != "triton":
+        return f"expert kernels: {backend}; "
+    from kernels import triton
+
+    dtype, gated = Arithmetic.of(here.arithmetic).dtype, ACTIVATIONS[m.activation].fan == 2
+    key = triton.key(here.model, dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated)
+    return f"expert kernels: triton, {triton.describe(key)}; "
 
 
 def _twin(twin: str | None, runs: str, here: Machine) -> str:

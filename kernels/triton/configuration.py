@@ -108,9 +108,12 @@ def configuration(key: Key, dtype: torch.dtype) -> Configuration:
     return tuned or SAFE[dtype]
 
 
-def name(key: Key) -> str:
-    """What the starting plan says."""
-    return f"tuned for {key.device}" if find(key) else "safe configuration, untuned here: make tune"
+def describe(key: Key) -> str:
+    """What the starting plan says: the tuned configuration, or that the safe one runs."""
+    tuned, dtype = find(key), getattr(torch, key.dtype)
+    c = tuned or SAFE[dtype]
+    tiles = f"{c.rows} rows; columns {c.up.columns} up, {c.down.columns} down, {c.dh.columns} dH, {c.dx.columns} dX"
+    return f"{'tuned' if tuned else 'safe, untuned on this device (make tune)'}: {tiles}"
 
 
 @cache

@@ -1,0 +1,93 @@
+"""The table of tile sizes: what is looked up, what is said when nothing is, and what tuning writes."""
+
+import json
+import warnings
+from dataclasses import replace
+
+import micro
+import pytest
+import torch
+
+from harness.__main__ import main
+from kernels.triton import configuration
+from kernels.triton.configuration import SAFE, Key
+
+KEY = Key.of("NVIDIA H100", torch.bfloat16, 768, 384, 64, 6, True)
+TUNED = replace(SAFE[torch.bfloat16], rows=64)
+
+
+@pytest.fixture(name="table", autouse=True)
+def table_fixture(tmp_path, monkeypatch):
+    path = tmp_path / "configurations.json"
+    configuration.store([(KEY, TUNED, {"up": 1.0})], path)
+    found = configuration.read(path)
+    monkeypatch.setattr(configuration, "read", lambda _=path: found)
+    configuration._warn.cache_clear()
+    return path
+
+
+def test_a_tuned_shape_gets_its_configuration_silently():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert configuration.configuration(KEY, torch.bfloat16) == TUNED
+    assert configuration.describe(KEY).startswith("tuned: 64 rows")
+
+
+@pytest.mark.parametrize(
+    "change", [{"device": "NVIDIA H200"}, {"D": 512}, {"F": 1}, {"E": 1}, {"K": 1}, {"gated": False}, {"triton": "0"}]
+)
+def test_another_device_or_shape_gets_the_safe_one_with_one_warning(change):
+    other = replace(KEY, **change)
+    with pytest.warns(UserWarning, match="no tuned kernel configuration.*make tune") as seen:
+        for _ in range(3):
+            assert configuration.configuration(other, torch.bfloat16) == SAFE[torch.bfloat16]
+    assert len(seen) == 1
+    assert configuration.describe(other).startswith("safe, untuned")
+
+
+def test_the_key_never_holds_the_number_of_tokens():
+    assert "T" not in vars(KEY)
+
+
+def test_storing_keeps_other_entries_and_replaces_its_own(table):
+    other = replace(KEY, E=256)
+    configuration.store([(other, TUNED, {}), (KEY, SAFE[torch.bfloat16], {"up": 0.5})], table)
+    entries = {entry["key"]["E"]: entry for entry in json.loads(table.read_text())}
+    assert entries.keys() == {64, 256} and entries[64]["configuration"]["rows"] == 128
+
+
+def test_the_committed_table_can_be_read():
+    text = configuration.TABLE.read_text()
+    for entry in json.loads(text):
+        Key(**entry["key"])
+        configuration.Configuration.of(entry["configuration"])
+
+
+def test_an_entry_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    bad = tmp_path / "bad.json"
+    bad.write_text('[{"key": {"device": "x"}}]')
+    with pytest.raises(ValueError, match=r"bad.json, entry 0.*make tune"):
+        configuration.read(bad)
+
+
+def test_tuning_is_rehearsed_without_a_gpu_and_goes_on_where_it_was_left(tmp_path):
+    table = tmp_path / "rehearsal.json"
+    code = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    words = ["tune", "shape=9,16,16,4,2,relu2", f"table={table}"]
+    done = micro.python(code, *words, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads(table.read_text())
+    assert entry["key"]["device"] == "interpreter" and set(entry["milliseconds"]) == {
+        "up", "down", "dh", "dx", "dw_up", "dw_down", "combine",
+    }  # fmt: skip
+    assert "in the table already" in micro.python(code, *words, TRITON_INTERPRET="1").stdout
+
+
+@pytest.mark.parametrize(
+    "words, said", [(["shape=1,2,3"], "T,D,F,E,K"), (["shape=1,2,3,4,5,gelu"], "gelu"), (["set=x"], "toy")]
+)
+def test_mistakes_are_explained(words, said, capsys, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert main(["tune", *words]) == 2
+    assert said in capsys.readouterr().err

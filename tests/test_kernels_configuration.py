@@ -49,7 +49,8 @@ def test_the_key_never_holds_the_number_of_tokens():
     assert "T" not in vars(KEY)
 
 
-def test_storing_keeps_other_entries_and_replaces_its_own(table):
+def test_storing_keeps_other_entries_and_replaces_its_own(table, monkeypatch):
+    monkeypatch.undo()
     other = replace(KEY, E=256)
     configuration.store([(other, TUNED, {}), (KEY, SAFE[torch.bfloat16], {"up": 0.5})], table)
     entries = {entry["key"]["E"]: entry for entry in json.loads(table.read_text())}
@@ -84,9 +85,10 @@ def test_tuning_is_rehearsed_without_a_gpu_and_goes_on_where_it_was_left(tmp_pat
     assert "in the table already" in micro.python(code, *words, TRITON_INTERPRET="1").stdout
 
 
-@pytest.mark.parametrize(
-    "words, said", [(["shape=1,2,3"], "T,D,F,E,K"), (["shape=1,2,3,4,5,gelu"], "gelu"), (["set=x"], "toy")]
-)
+MISTAKES = [(["shape=1,2,3"], "T,D,F,E,K"), (["shape=1,2,3,4,5,gelu"], "gelu"), (["set=x"], "toy")]
+
+
+@pytest.mark.parametrize("words, said", MISTAKES)
 def test_mistakes_are_explained(words, said, capsys, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert main(["tune", *words]) == 2

@@ -1,4 +1,4 @@
-"""The sequence of GPU stages: order, resumption, failures, the limit. The stages themselves are verbs with tests of their own."""
+"""The sequence of GPU stages: order, resumption, failures, the limit. What a stage runs are verbs with tests of their own."""
 
 import json
 
@@ -13,7 +13,8 @@ from harness.verbs.gpu import Stage
 def stages_fixture(monkeypatch, tmp_path):
     """Three stages whose toys are small modules: a and c write a file, b fails until the file `mended` is there."""
     for name, body in {
-        "good": "import sys, pathlib; p = pathlib.Path(sys.argv[1]) / 'ran'; p.write_text('x' * (p.exists() and 2 or 1)); print('table')",
+        "good": "import sys, pathlib; p = pathlib.Path(sys.argv[1], 'ran'); "
+        "p.write_text('xx' if p.exists() else 'x'); print('table')",
         "bad": f"import pathlib, sys; sys.exit(0 if pathlib.Path({str(tmp_path)!r}, 'mended').exists() else 3)",
         "slow": "import time; time.sleep(30)",
     }.items():

@@ -7,6 +7,8 @@ import pytest
 
 import harness.bench.steps as steps
 from harness.__main__ import main
+from harness.bench.floor import work
+from harness.bench.shapes import Shape
 
 
 def test_a_bench_of_a_micro_lane_prints_three_rows_and_writes_them(tmp_path, monkeypatch, capsys):
@@ -65,7 +67,7 @@ def test_mistakes_are_explained(words, said, capsys):
 @pytest.fixture(name="toy", scope="module")
 def toy_fixture(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
-    assert main(["bench", "kernels", "rows", "layer", "set=toy", "rounds=1", f"out={out}", "kernels.compile=off"]) == 0
+    assert main(["bench", "floor", "kernels", "rows", "layer", "set=toy", "rounds=1", f"out={out}", "kernels.compile=off"]) == 0
     return out
 
 
@@ -87,6 +89,16 @@ def test_flops_are_6_t_k_d_f_for_swiglu_and_4_for_squared_relu(toy):
     for row, flops in ((swiglu, 6 * 24 * 2 * 32 * 16), (relu2, 4 * 24 * 2 * 32 * 16)):
         assert row["forward_tflops"] * row["forward_ms"] == pytest.approx(flops / 1e9)
         assert row["backward_tflops"] * row["backward_ms"] == pytest.approx(2 * flops / 1e9)
+
+
+def test_the_floor_of_a_large_product_is_its_flops_and_of_a_small_one_its_bytes(toy):
+    few, many = work(Shape(64, 32, 16, 64, 1)), work(Shape(1 << 20, 4096, 4096, 2, 1))
+    peak, bandwidth = 100.0, 1.0  # FLOPs and bytes a second: 100 FLOPs a byte
+    assert few["up"][0] / peak < few["up"][1] / bandwidth and many["up"][0] / peak > many["up"][1] / bandwidth
+    shape = Shape(10, 8, 4, 2, 2)
+    total = sum(flops for name, (flops, _) in work(shape).items() if not name.startswith("combine"))
+    assert total == 3 * shape.forward_flops
+    assert json.loads((toy / "floor.json").read_text())["tables"][0]["total_s"]["forward"] > 0
 
 
 def test_a_layers_stages_are_timed_forward_and_backward(toy):

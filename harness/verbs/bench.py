@@ -1,11 +1,12 @@
 """Times expert kernels and whole training steps, everything side by side in one run.
 
-usage: python -m harness bench [correctness|kernels|rows|layer|steps ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
-       make bench                                     all five
+usage: python -m harness bench [PART ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
+       make bench                                     all parts
        make bench SET="steps lane=tiny-moe-16e rounds=15"
        make bench SET="kernels set=cpu"
 
 correctness  edge cases of our expert MLP against the fp32 oracle, equal bits on repeat, batch invariance; exit 1 if one fails
+floor    what FLOPs and bytes allow at best, kernel by kernel (set=gpu without a GPU: an H100's data sheet)
 kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every released package that can be imported here
          (liger-kernel, scattermoe, sonic-moe) with its version, and the bound: one dense product of the same FLOPs. Forward and
          backward in ms and TFLOP/s, share of the measured matmul peak, bytes kept for the backward, error against fp32, and
@@ -25,7 +26,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 
-PARTS = ("correctness", "kernels", "rows", "layer", "steps")
+PARTS = ("correctness", "floor", "kernels", "rows", "layer", "steps")
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
 
@@ -82,6 +83,7 @@ def _rounds(options: dict[str, str]) -> int:
 
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
     from harness.bench.correctness import correctness
+    from harness.bench.floor import floor
     from harness.bench.kernel_table import kernel_table, precision_of, sweep
     from harness.bench.layer import breakdown
     from harness.bench.steps import steps
@@ -89,6 +91,8 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
     def say(text: str) -> None:
         print(text, flush=True)
 
+    if part == "floor":
+        return floor(here, which, say)
     if part == "steps":
         return steps(words, here, rounds, say)
     if backend == "torch" and precision_of(here) == "full" and here.compiled:

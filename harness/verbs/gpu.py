@@ -59,8 +59,8 @@ STAGES = (
     Stage("tune", ("harness tune",), ("harness tune set=toy table={out}/configurations.json",), interpreted=True),
     Stage(
         "kernels",
-        ("harness bench kernels rows layer out={out}",),
-        (f"harness bench kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",),
+        ("harness bench floor kernels rows layer out={out}",),
+        (f"harness bench floor kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",),
         interpreted=True,
     ),
     Stage(

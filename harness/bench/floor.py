@@ -1,0 +1,57 @@
+"""What an expert MLP must cost at least, kernel by kernel: FLOPs against the peak of products, bytes against bandwidth.
+
+Letters as in `harness.bench.shapes`, R = T*K. Bytes are those of bf16 operands, each array read or written once (a gather
+counts its source once: the cache is granted), weight gradients and y in fp32. Derived, not measured: what `make bench` finds is
+to be held against it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.bench.shapes import SETS, Shape
+from harness.train.machine import Machine
+
+# H100 SXM5 data sheet: dense bf16 tensor cores, HBM3
+H100 = ("H100 SXM as its data sheet states it", 989e12, 3.35e12)
+
+
+def work(shape: Shape) -> dict[str, tuple[int, int]]:
+    """(FLOPs, bytes) of each stage."""
+    tokens, rows = shape.T, shape.T * shape.K
+    x, y32, wide = 2 * tokens * shape.D, 4 * tokens * shape.D, 2 * rows * shape.D
+    h, a = 2 * rows * shape.G, 2 * rows * shape.F
+    up, down = 2 * shape.E * shape.D * shape.G, 2 * shape.E * shape.F * shape.D
+    flops_up, flops_down = 2 * rows * shape.D * shape.G, 2 * rows * shape.F * shape.D
+    return {
+        "up": (flops_up, x + up + h + a),
+        "down": (flops_down, a + down + wide),
+        "combine": (rows * shape.D, wide + y32),
+        "dH": (flops_down, x + down + 2 * h + a),
+        "dW": (flops_up + flops_down, 2 * x + h + a + 2 * (up + down)),
+        "dX": (flops_up, h + up + wide),
+        "combine dX": (rows * shape.D, wide + y32),
+    }
+
+
+FORWARD = ("up", "down", "combine")
+
+
+def floor(here: Machine, which: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Milliseconds no implementation of these stages can go below; for set=gpu without a GPU, those of an H100's data sheet."""
+    where, peak, bandwidth = f"{here.model}, measured", here.matmul_peak_flops, here.memory_bytes_per_s
+    if which == "gpu" and here.device != "cuda":
+        where, peak, bandwidth = H100
+    say(f"floors on {where}: {peak / 1e12:,.2f} TFLOP/s, {bandwidth / 1e9:,.0f} GB/s; ms, b where bytes bind, f where FLOPs do")
+    names = list(work(SETS[which][0]))
+    say(f"{'':<46}" + "".join(f"{name:>12}" for name in names) + f"{'forward':>10}{'of peak':>9}{'backward':>10}{'of peak':>9}")
+    tables = []
+    for shape in SETS[which]:
+        found = {name: (flops / peak, size / bandwidth) for name, (flops, size) in work(shape).items()}
+        ways = {way: sum(max(times) for name, times in found.items() if (name in FORWARD) == (way == "forward"))
+                for way in ("forward", "backward")}  # fmt: skip
+        shares = (shape.forward_flops / peak / ways["forward"], 2 * shape.forward_flops / peak / ways["backward"])
+        cells = "".join(f"{1e3 * max(times):>11,.3f}{'f' if times[0] >= times[1] else 'b'}" for times in found.values())
+        totals = "".join(f"{1e3 * ways[way]:>10,.3f}{share:>9.0%}" for way, share in zip(ways, shares))
+        say(f"{str(shape):<46}{cells}{totals}")
+        tables.append({"shape": vars(shape), "seconds": found, "total_s": ways})
+    return {"where": where, "peak_flops": peak, "bandwidth": bandwidth, "tables": tables}

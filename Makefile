@@ -104,7 +104,7 @@ $(REFEREE_STAMP):
 	@touch $@
 
 referee: $(REFEREE_STAMP)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest tests/referee --durations=0 -rA $(SET)
+	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest tests/referee --durations=0 -rA $(SET)
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .

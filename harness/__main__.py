@@ -9,7 +9,7 @@ from harness.train.determinism import keep_freed_memory, set_environment
 
 VERBS = (
     "speedrun", "plan", "prove", "bench", "prepare", "lanes", "show", "sample", "prune",
-    "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe",
+    "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe", "evaluate",
 )  # fmt: skip
 HELP = ("-h", "--help", "help")
 

@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe test lint lock
+.PHONY: gate gate-update verify matrix track sabotage probe evaluate test referee lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -67,6 +67,9 @@ compare: $(STAMP)
 sample: $(STAMP)
 	@$(HARNESS) sample $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
 
+evaluate: $(STAMP)
+	@$(HARNESS) evaluate $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
+
 prune: $(STAMP)
 	@$(HARNESS) prune $(SET)
 
@@ -94,6 +97,20 @@ sabotage: $(STAMP)
 # One thread a process: two processes that both use both cores wait for each other.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(SET)
+
+# Compares with other people's packages (tests/referee), in an environment of its own: not part of `test`.
+REFEREE_VENV := .referee-venv
+REFEREE := tests/referee/requirements.txt
+REFEREE_STAMP := $(REFEREE_VENV)/set-up-$(shell cat $(LOCK) $(REFEREE) | cksum | cut -d' ' -f1)
+
+$(REFEREE_STAMP):
+	$(PYTHON) -m venv $(REFEREE_VENV)
+	$(REFEREE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(REFEREE)
+	@rm -f $(REFEREE_VENV)/set-up-*
+	@touch $@
+
+referee: $(REFEREE_STAMP)
+	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest tests/referee --durations=0 -rA $(SET)
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .

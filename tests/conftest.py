@@ -4,3 +4,5 @@ import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads than cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+
+collect_ignore = ["referee"]  # needs packages of its own: `make referee` names the folder

@@ -12,7 +12,7 @@ from micro import finished_fixture  # noqa: F401
 
 from harness.data.overlap import clean_mask
 from harness.evaluate.bpb import Score, score
-from harness.verbs.sample import load_model
+from harness.verbs.run_model import load_run_model
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def val():
 
 @pytest.fixture(scope="module")
 def model(finished):
-    return load_model(finished("moe"))
+    return load_run_model(finished("moe"))
 
 
 @pytest.fixture(scope="module")
 def dense(finished):
-    return load_model(finished("dense"))
+    return load_run_model(finished("dense"))
 
 
 def bits_byte_by_byte(model, text):

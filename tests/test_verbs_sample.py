@@ -8,7 +8,8 @@ import torch
 from micro import finished_fixture  # noqa: F401
 
 from harness.__main__ import main
-from harness.verbs.sample import continue_text, load_model
+from harness.verbs.run_model import load_run_model
+from harness.verbs.sample import continue_text
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def test_the_same_seed_writes_the_same_text_and_another_one_another(finished, ca
 
 
 def test_text_starts_with_the_prompt_and_has_the_length_asked_for(finished):
-    model = load_model(finished("dense"))
+    model = load_run_model(finished("dense"))
     for prompt in (b"a", b"The state of the Union " * 4):  # the second is longer than the model's window
         found = continue_text(model, prompt, 10, 0.7, 1)
         assert found.startswith(prompt) and len(found) == len(prompt) + 10
 
 
 def test_temperature_zero_takes_the_likeliest_byte_whatever_the_seed(finished):
-    model = load_model(finished())
+    model = load_run_model(finished())
     a, b = (continue_text(model, b"The ", 20, 0, seed) for seed in (1, 2))
     assert a == b
     with torch.no_grad():
@@ -44,7 +45,7 @@ def test_temperature_zero_takes_the_likeliest_byte_whatever_the_seed(finished):
 
 def test_sampling_at_temperature_1_follows_the_model(finished):
     """The first byte over many seeds against the model's own probabilities."""
-    model = load_model(finished("dense"))
+    model = load_run_model(finished("dense"))
     with torch.no_grad():
         wanted = torch.softmax(model.logits(torch.tensor([list(b"The ")]))[0, -1].double(), 0)
     likeliest = int(wanted.argmax())

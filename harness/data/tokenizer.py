@@ -23,6 +23,8 @@ _ENCODER = (
 )
 _WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
+GPT2_VOCAB_SIZE = 50_257  # known without the files, so that a model of bytes is refused before they are fetched
+
 
 @dataclass(frozen=True)
 class Tokenizer:
@@ -51,6 +53,7 @@ def gpt2() -> Tokenizer:
     vocab, encoder = (fetch(name, sha, [_PUBLIC + public]) for name, public, sha in (_VOCAB, _ENCODER))
     ranks = data_gym_to_mergeable_bpe_ranks(str(vocab), str(encoder), _VOCAB[2], _ENCODER[2])
     end = len(ranks)
+    assert end + 1 == GPT2_VOCAB_SIZE
     encoding = tiktoken.Encoding("gpt2", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": end})
     token_bytes = np.zeros(end + 1, np.int64)
     for token, rank in ranks.items():

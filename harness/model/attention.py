@@ -22,7 +22,8 @@ def rotary(sequence_length: int, head_width: int, base: float) -> tuple[Tensor, 
 
 def rotate(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
     first, second = x_BSHA.chunk(2, dim=-1)
-    cos, sin = cos_SA[:, None, :], sin_SA[:, None, :]
+    """`cos_SA`, `sin_SA` may have a batch dimension before S."""
+    cos, sin = cos_SA.unsqueeze(-2), sin_SA.unsqueeze(-2)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
@@ -33,16 +34,18 @@ class Attention(nn.Module):
         for name in ("query", "key", "value", "output"):
             self.register_parameter(name, nn.Parameter(torch.empty(model.width, model.width)))
 
-    def forward(self, x_BSD: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
-        """Returns the attention's contribution to the residual stream, in the arithmetic's dtype."""
+    def forward(self, x_BSD: Tensor, cos_SA: Tensor, sin_SA: Tensor, visible_BSS: Tensor | None = None) -> Tensor:
+        """The attention's contribution to the residual stream, in the arithmetic's dtype. `visible_BSS` (bool: query, key)
+        replaces the causal mask; with positions of its own, `cos_SA` and `sin_SA` are BSA."""
         batch, length, width = x_BSD.shape
         shape = (batch, length, self.heads, width // self.heads)
-        length_cos, length_sin = cos_SA[:length], sin_SA[:length]
+        length_cos, length_sin = cos_SA[..., :length, :], sin_SA[..., :length, :]
         q, k, v = (product(x_BSD, w, self.arithmetic).view(shape) for w in (self.query, self.key, self.value))
         q, k = q.float(), k.float()
         if self.qk_norm:
             q, k = rms_norm(q), rms_norm(k)
         q, k = rotate(q, length_cos, length_sin), rotate(k, length_cos, length_sin)
         q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
-        mixed_BHSA = scaled_dot_product_attention(q, k, v, is_causal=True)
+        mask_BHSS = None if visible_BSS is None else visible_BSS[:, None]
+        mixed_BHSA = scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=mask_BHSS is None)
         return product(mixed_BHSA.transpose(1, 2).reshape(batch, length, width), self.output, self.arithmetic)

@@ -34,9 +34,9 @@ class Block(nn.Module):
         self.feedforward_norm = Norm(model.width, model.norm_weight)
         self.feedforward = feedforward
 
-    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T):
+    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T, visible_BSS=None):
         """Returns the new residual stream, counts (E,) and margin; the last two None in a dense block."""
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SA, sin_SA).float()
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SA, sin_SA, visible_BSS).float()
         normed_TD = self.feedforward_norm(x_BSD).flatten(0, 1)
         y_TD, routing = self.feedforward(normed_TD, token_BS.flatten(), shuffle_T)
         x_BSD = x_BSD + y_TD.view_as(x_BSD)
@@ -81,11 +81,25 @@ class Transformer(nn.Module):
     def moe_layers(self) -> list[int]:
         return [i for i, block in enumerate(self.blocks) if isinstance(block.feedforward, Experts)]
 
-    def trunk(self, token_BS: Tensor, shuffle_T: Tensor | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def trunk(
+        self,
+        token_BS: Tensor,
+        shuffle_T: Tensor | None = None,
+        position_BS: Tensor | None = None,
+        visible_BSS: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The residual stream after the last block, counts and margins of MoE layers.
+
+        `position_BS` int64 below `sequence_length` (by default 0 .. S-1) and `visible_BSS` bool, which inputs (last axis) each
+        input looks at (by default itself and those before), are for rows that pack several sequences.
+        """
         x_BSD = embedding(token_BS, self.embedding)
+        angles = (self.cos_SA, self.sin_SA)
+        if position_BS is not None:
+            angles = (self.cos_SA[position_BS], self.sin_SA[position_BS])
         counts, margins = [], []
         for block in self.blocks:
-            arguments = (x_BSD, token_BS, self.cos_SA, self.sin_SA, shuffle_T)
+            arguments = (x_BSD, token_BS, *angles, shuffle_T, visible_BSS)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x_BSD, count_E, margin = checkpoint(block, *arguments, use_reentrant=False)
             else:

@@ -13,11 +13,12 @@ from harness.plan.schema import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 LANES, TRACKS, RECIPES = ROOT / "lanes", ROOT / "lanes" / "tracks", ROOT / "recipes"
+ANCHORS = LANES / "anchors.yaml"  # published figures, no lane
 
 
 @cache
 def lane_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in LANES.glob("*.yaml")))
+    return tuple(sorted(path.stem for path in LANES.glob("*.yaml") if path != ANCHORS))
 
 
 def read(path: Path) -> DictConfig:

@@ -36,10 +36,8 @@ class Progress:
         self.last = -QUIET_INTERVAL_S
 
     def show(self, g: Glance) -> None:
-        now = time.monotonic()
-        if self.quiet or (not self.live and now - self.last < QUIET_INTERVAL_S and g.step < g.steps):
+        if not self._due(g.step == g.steps):
             return
-        self.last = now
         parts = [
             f"step {g.step:,}/{g.steps:,}", f"{g.tokens:,} tokens", f"loss {g.loss:.3f}", f"train {g.bits:.3f} bits",
             f"val {g.slice_bpb:.4f} bpb" if g.slice_bpb is not None else "val -",
@@ -48,7 +46,23 @@ class Progress:
         if g.entropy_ratio is not None:
             parts.append(f"entropy {g.entropy_ratio:.3f}")
         parts.append(f"ETA {duration(g.eta_s)}")
-        line = "  ".join(parts)
+        self._print("  ".join(parts))
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """How far work is that has no steps; off a terminal nothing when it is done, for its result follows."""
+        if self.live and done == total:
+            print("\r\x1b[K", end="", flush=True)
+        elif done < total and self._due(False):
+            self._print(f"{done:,} of {total:,} {what}")
+
+    def _due(self, last: bool) -> bool:
+        now = time.monotonic()
+        if self.quiet or (not self.live and now - self.last < QUIET_INTERVAL_S and not last):
+            return False
+        self.last = now
+        return True
+
+    def _print(self, line: str) -> None:
         print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", flush=True)
 
     def say(self, sentence: str) -> None:

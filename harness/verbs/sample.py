@@ -24,33 +24,12 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more"
         )
-    model = load_model(Path(a.run))
+    from harness.verbs.run_model import load_run_model
+
+    model = load_run_model(Path(a.run))
     text = continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed)
     print(text.decode("utf-8", errors="replace"))
     return 0
-
-
-def load_model(run: Path):
-    """The trained model of a finished run, on the CPU. Errors: UserError when there is none or its weights are damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from harness.data.artifact import file_sha256
-    from harness.plan.stored import read_plan
-    from harness.report.run_data import read_record
-    from harness.train.session import build_model
-
-    record, weights = read_record(run), run / "weights.safetensors"
-    if not weights.exists():
-        raise UserError(f"{run} has no weights.safetensors", "it was pruned; train it again")
-    if file_sha256(weights) != record["artifacts"][weights.name]["sha256"]:
-        raise UserError(f"{weights} is corrupt: its sha256 is not the recorded one", "train it again")
-    model = build_model(read_plan(run / "plan.yaml"), "full")
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{weights} does not fit {run / 'plan.yaml'}: {error}", "train it again") from error
-    return model.eval()
 
 
 def continue_text(model, prompt: bytes, length: int, temperature: float, seed: int) -> bytes:

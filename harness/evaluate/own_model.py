@@ -1,0 +1,46 @@
+"""A run's own `Transformer` as a `LanguageModel`.
+
+Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness.model.transformer import Transformer
+
+HEAD_TOKENS = 1024  # whose fp32 logits exist at a time: 206 MB at V = 50,304
+
+
+class OwnModel:
+    """Blocks run outside the compiler: an evaluation's many shapes would each be a compilation."""
+
+    def __init__(self, model: Transformer):
+        self.model = model
+        self.context, self.vocab_size = model.shape.sequence_length, model.shape.vocab_size
+
+    @torch.no_grad()
+    def score(
+        self,
+        input_BS: Tensor,
+        target_BS: Tensor,
+        position_BS: Tensor | None = None,
+        visible_BSS: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `LanguageModel.score`."""
+        longest = input_BS.shape[1] if position_BS is None else int(position_BS.max()) + 1
+        assert longest <= self.context, f"a sequence of {longest} tokens, the model reads {self.context}"
+        device = self.model.embedding.device
+        moved = [None if t is None else t.to(device) for t in (input_BS, position_BS, visible_BSS)]
+        with torch.compiler.set_stance("force_eager"):
+            x_BSD = self.model.trunk(moved[0], None, *moved[1:])[0]
+        parts = [
+            self._head(x_TD, target_T)
+            for x_TD, target_T in zip(x_BSD.flatten(0, 1).split(HEAD_TOKENS), target_BS.to(device).flatten().split(HEAD_TOKENS))
+        ]
+        nats_BS, hit_BS = (torch.cat(part).view_as(target_BS) for part in zip(*parts))
+        return nats_BS, hit_BS
+
+    def _head(self, x_TD: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TV = self.model.head.logits(x_TD)
+        return cross_entropy(logits_TV, target_T, reduction="none"), logits_TV.argmax(-1) == target_T

@@ -1,0 +1,70 @@
+"""Nats of whole texts under a model with a finite context, as lm-evaluation-harness's rolling log-likelihood counts them.
+
+Letters: B batch, S sequence, C the model's context, N texts. Every token of a text is scored exactly once. Windows of C targets
+follow one another; the first begins with end-of-text, each later one with the last token of the window before it. The last
+window of a long text is short in targets, not in input: it reaches back until its input holds C tokens. Source:
+`get_rolling_token_windows` and `make_disjoint_window` in lm_eval 0.4.13, with a context of one token.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from harness.errors import UserError
+from harness.evaluate.language_model import LanguageModel
+
+BATCH_TOKENS = 4096  # inputs a forward pass; sums of a run depend on it only through the model's own batch variance
+
+
+class Window(NamedTuple):
+    text: int  # which text it belongs to
+    tokens: list[int]  # inputs and, one further on, targets: up to C + 1 tokens
+    scored: int  # how many targets count, from the end
+
+
+def windows(text: int, tokens: Sequence[int], context: int, end_of_text: int) -> Iterator[Window]:
+    """The windows of one text, in order; none for an empty one."""
+    stream = [end_of_text, *tokens]
+    for start in range(0, len(tokens), context):
+        stop = min(start + context, len(tokens))
+        yield Window(text, stream[max(0, stop - context) : stop + 1], stop - start)
+
+
+def rolling_nats(
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    end_of_text: int,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """fp64 (N,): the sum over each text's tokens of the nats the model gives them. `progress(done, total)` counts windows.
+
+    Errors: UserError when a sum is not finite (the model's, not the text's fault).
+    """
+    nats_N = np.zeros(len(texts))
+    todo = [window for i, tokens in enumerate(texts) for window in windows(i, tokens, model.context, end_of_text)]
+    rows = max(1, batch_tokens // model.context)
+    for first in range(0, len(todo), rows):
+        batch = todo[first : first + rows]
+        for window, nats in zip(batch, _sums(model, batch, end_of_text), strict=True):
+            nats_N[window.text] += nats
+        progress(first + len(batch), len(todo))
+    if not np.isfinite(nats_N).all():
+        bad = int(np.flatnonzero(~np.isfinite(nats_N))[0])
+        raise UserError(
+            f"the model gives text {bad} {nats_N[bad]} nats", "its weights are damaged, or it overflows in this dtype"
+        )
+    return nats_N
+
+
+def _sums(model: LanguageModel, batch: list[Window], filler: int) -> list[float]:
+    """The scored nats of each window, added up in fp64. Shorter windows are filled at the end, where no input can see it."""
+    length = max(len(window.tokens) for window in batch)
+    token_BS = torch.tensor([window.tokens + [filler] * (length - len(window.tokens)) for window in batch])
+    with torch.inference_mode():
+        nats_BS, _ = model.score(token_BS[:, :-1], token_BS[:, 1:])
+    nats_BS = nats_BS.cpu().double().numpy()
+    ends = [len(window.tokens) - 1 for window in batch]
+    return [float(nats_BS[row, end - window.scored : end].sum()) for row, (window, end) in enumerate(zip(batch, ends))]

@@ -1,0 +1,181 @@
+"""Scores a finished run's model, or one from the hub, on public test sets, beside published figures of the same protocol.
+
+usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--wikitext] [--out FILE.json]
+       make evaluate RUN=runs/wiki-dense/1-0123abcd [OUT=scores.json] [SET=--wikitext]
+       make evaluate RUN=hf:openai-community/gpt2
+
+--wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
+Without any of these words all of them are scored. Texts are read with GPT-2's tokenizer: a model of bytes is refused. A model
+of the hub needs the package transformers and is read from safetensors only. --out writes the scores with what they were made
+of (sums of every page, data hashes, versions).
+"""
+
+import json
+import math
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import UserError
+from harness.verbs.words import Words
+
+if TYPE_CHECKING:
+    from harness.data.tokenizer import Tokenizer
+    from harness.evaluate.language_model import LanguageModel
+
+SUMMARY = "scores of a run's or a hub model's on public test sets, beside published ones"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored; `facts` (JSON data) say which model it was."""
+
+    name: str
+    model: "LanguageModel"
+    tokenizer: "Tokenizer"
+    facts: dict[str, Any]
+
+
+class Scored(NamedTuple):
+    """`figures`: metric -> value, the first the metric of the anchors beside it. `evidence` (JSON data): what they rest on."""
+
+    protocol: str
+    figures: dict[str, float]
+    remark: str
+    evidence: dict[str, Any]
+
+
+def main(arguments: list[str]) -> int:
+    words = _parse(arguments)
+    from harness.train.determinism import set_torch
+
+    set_torch()
+    subject = _hub_subject(words.subject) if words.subject.startswith("hf:") else _run_subject(Path(words.subject))
+    size = f"{subject.facts['parameters'] / 1e6:,.2f} M parameters, context {subject.model.context:,}"
+    print(f"{subject.name}   {size}, {subject.facts['dtype']} on {subject.facts['device']}")
+    wanted = [name for name in SCORES if getattr(words, name)] or list(SCORES)
+    found = {}
+    for name in wanted:
+        found[name] = SCORES[name](subject)
+        print("\n".join(["", *_table(found[name])]))
+    if words.out:
+        _write(Path(words.out), subject, found)
+    return 0
+
+
+def _parse(arguments: list[str]) -> Namespace:
+    parser = Words("evaluate")
+    parser.add_argument("subject", metavar="RUN")
+    for name in SCORES:
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--out")
+    return parser.parse_args(arguments)
+
+
+def _hub_subject(word: str) -> Subject:
+    import torch
+
+    from harness.data.tokenizer import gpt2
+    from harness.evaluate.hub_model import PREFIX, load_hub_model
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_hub_model(word.removeprefix(PREFIX), gpt2(), device)
+    facts = {
+        "parameters": model.parameters,
+        "revision": model.revision,
+        "weights": model.weights,
+        "transformers": version("transformers"),
+    }
+    return Subject(word, model, gpt2(), {"device": device, "dtype": "float32", **facts})
+
+
+def _run_subject(run: Path) -> Subject:
+    import torch
+
+    from harness.data.tokenizer import GPT2_VOCAB_SIZE, gpt2
+    from harness.evaluate.own_model import OwnModel
+    from harness.plan.stored import read_plan
+    from harness.report.run_data import read_record
+    from harness.verbs.run_model import load_run_model
+
+    record, plan = read_record(run), read_plan(run / "plan.yaml")
+    if plan.model.vocab_size < GPT2_VOCAB_SIZE:
+        raise UserError(
+            f"{run} has a vocabulary of {plan.model.vocab_size:,} (track {plan.track.name}); evaluations here read texts with "
+            f"GPT-2's tokenizer, whose vocabulary is {GPT2_VOCAB_SIZE:,}",
+            "name a run of a track with GPT-2's tokens; this run's own bits per byte are in `python -m harness show RUN`",
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_run_model(run).to(device)
+    facts = {"parameters": record["counts"]["params_total"], "plan_hash": record["plan_hash"], "seed": record["seed"]}
+    facts["weights"] = {"weights.safetensors": record["artifacts"]["weights.safetensors"]["sha256"]}
+    return Subject(str(run), OwnModel(model), gpt2(), {"device": device, "dtype": "float32", **facts})
+
+
+def _wikitext(subject: Subject) -> Scored:
+    from harness.evaluate import wikitext
+    from harness.train.progress import Progress
+
+    progress = Progress()
+    found = wikitext.score_wikitext(
+        subject.model,
+        subject.tokenizer,
+        wikitext.raw_text(),
+        progress=lambda done, total: progress.count("windows", done, total),
+    )
+    figures = {name: getattr(found, name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
+    pages = [
+        {"nats": float(nats), "tokens": int(tokens), "bytes": int(size), "words": int(words)}
+        for nats, tokens, size, words in zip(found.nats_P, found.tokens_P, found.bytes_P, found.words_P)
+    ]
+    totals = {key: sum(page[key] for page in pages) for key in ("nats", "tokens", "bytes", "words")}
+    evidence = {"context": found.context, "file": wikitext.NAME, "sha256": wikitext.SHA256, **totals, "pages": pages}
+    remark = f"{totals['tokens']:,} tokens, {totals['bytes']:,} bytes, {len(pages)} pages"
+    return Scored(wikitext.PROTOCOL, figures, remark, evidence)
+
+
+# The seam: a further score (CORE, the loss on a track's val) is a function here; its name is its word on the command line.
+SCORES: dict[str, Callable[[Subject], Scored]] = {"wikitext": _wikitext}
+
+
+def _table(scored: Scored) -> list[str]:
+    """The score and, below it, the anchors of its protocol; what an anchor does not state is '-'."""
+    from harness.report.anchors import anchors_for, the_protocol
+
+    metric = next(iter(scored.figures))
+    rows = [(scored.protocol, [name.replace("_", " ") for name in scored.figures], "")]
+    rows.append(("this model", [_number(value) for value in scored.figures.values()], scored.remark))
+    if anchors := anchors_for(scored.protocol, metric):
+        assert the_protocol(anchors) == scored.protocol
+        for anchor in sorted(anchors, key=lambda anchor: anchor.value):
+            others = [getattr(anchor, name, None) for name in list(scored.figures)[1:]]
+            cells = ["-" if value is None else _number(value) for value in (anchor.value, *others)]
+            rows.append((anchor.id, cells, f"{anchor.kind}: {anchor.source}"))
+    first = max(len(name) for name, _, _ in rows)
+    widths = [max(len(cells[i]) for _, cells, _ in rows) for i in range(len(scored.figures))]
+    lines = (f"  {name:<{first}}  {'  '.join(map(str.rjust, cells, widths))}   {note}" for name, cells, note in rows)
+    return [line.rstrip() for line in lines]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value < 1000 else f"{value:,.0f}" if value < 1e9 else f"{value:.3g}"
+
+
+def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
+    from harness.data.artifact import replace_atomically
+    from harness.record.provenance import provenance
+
+    scores = {}
+    for name, one in found.items():
+        figures = {metric: value if math.isfinite(value) else None for metric, value in one.figures.items()}
+        scores[name] = {"protocol": one.protocol, **figures, **one.evidence}
+    model = {"name": subject.name, "tokenizer": subject.tokenizer.hash, **subject.facts}
+    content = json.dumps({"model": model, "scores": scores, "provenance": provenance(())}, indent=1)
+    try:
+        replace_atomically(path, [content.encode(), b"\n"])
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}", "name another file with --out") from error
+    print(f"\nwritten to {path}")

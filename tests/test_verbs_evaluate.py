@@ -1,0 +1,115 @@
+"""`evaluate`: who may be scored, and what is printed and written. The score itself: test_evaluate_wikitext.py."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import micro
+import pytest
+import torch
+from micro import finished_fixture, no_figures_fixture  # noqa: F401
+
+import harness.verbs.evaluate as evaluate
+from harness.__main__ import main
+from harness.evaluate import wikitext
+from harness.evaluate.own_model import OwnModel
+from harness.verbs.run_model import load_run_model
+
+TEXT = " \n = First = \n \n A page , of two lines . \n = Second = \n \n Another . \n"
+
+
+class Uniform:
+    context, vocab_size = 8, 257
+
+    def score(self, input_BS, target_BS, position_BS=None, visible_BSS=None):
+        return torch.full(input_BS.shape, math.log(self.vocab_size)), torch.zeros(input_BS.shape, dtype=torch.bool)
+
+
+@pytest.fixture
+def uniform(monkeypatch):
+    """`evaluate hf:...` scores a model that knows nothing, on two pages, with bytes for tokens."""
+    tokenizer = SimpleNamespace(encode=lambda text: list(text.encode()), end_of_text=256, hash="bytes")
+    facts = {"parameters": 10, "device": "cpu", "dtype": "float32"}
+    monkeypatch.setattr(evaluate, "_hub_subject", lambda word: evaluate.Subject(word, Uniform(), tokenizer, facts))
+    monkeypatch.setattr(wikitext, "raw_text", lambda: TEXT)
+    return wikitext.score_wikitext(Uniform(), tokenizer, TEXT)
+
+
+@pytest.mark.parametrize("words", [[], ["--wikitext"]])
+def test_the_score_stands_above_the_anchors_of_its_protocol_and_no_others(uniform, capsys, words):
+    assert main(["evaluate", "hf:x/y", *words]) == 0
+    said = capsys.readouterr().out.splitlines()
+    (mine,) = [line for line in said if "this model" in line]
+    assert f"{uniform.bits_per_byte:.4f}" in mine and f"{uniform.bytes_P.sum()} bytes, 2 pages" in mine
+    anchors = said[said.index(mine) + 1 :]
+    assert [line.split()[0] for line in anchors] == [
+        "llama2-7b-wikitext",
+        "gpt2-124m-wikitext",
+        "gpt2-124m-openwebtext-wikitext",
+    ]
+    assert "0.9769" in anchors[1] and "37.3698" in anchors[1] and all("published: " in line for line in anchors)
+
+
+def test_the_file_holds_protocol_sums_of_every_page_and_what_was_scored(uniform, tmp_path, capsys):
+    out = tmp_path / "new" / "scores.json"
+    assert main(["evaluate", "hf:x/y", "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    found = written["scores"]["wikitext"]
+    assert found["protocol"] == "wikitext-lmeval" and found["sha256"] == wikitext.SHA256 and found["context"] == 8
+    assert [page["nats"] for page in found["pages"]] == uniform.nats_P.tolist()
+    assert found["bits_per_byte"] == pytest.approx(found["nats"] / found["bytes"] / math.log(2)) == uniform.bits_per_byte
+    assert written["model"]["name"] == "hf:x/y" and written["provenance"]["versions"]["torch"]
+
+
+def test_the_same_model_gives_the_same_bits(uniform, tmp_path):
+    for name in "ab":
+        assert main(["evaluate", "hf:x/y", "--out", str(tmp_path / name)]) == 0
+    a, b = (json.loads((tmp_path / name).read_text()) for name in "ab")
+    assert a["scores"] == b["scores"]
+
+
+def test_a_perplexity_beyond_floats_is_null_in_the_file(uniform, tmp_path, monkeypatch):
+    monkeypatch.setattr(Uniform, "score", lambda self, input_BS, *_: (torch.full(input_BS.shape, 500.0), None))
+    assert main(["evaluate", "hf:x/y", "--out", str(tmp_path / "out.json")]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["scores"]["wikitext"]["word_perplexity"] is None
+
+
+def test_a_file_that_cannot_be_written_is_a_clear_error(uniform, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["evaluate", "hf:x/y", "--out", str(tmp_path / "file" / "scores.json")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_run_of_bytes_is_refused_naming_both_vocabularies(finished, capsys):
+    before = micro.snapshot(finished())
+    assert main(["evaluate", str(finished())]) == 2
+    said = capsys.readouterr().err
+    assert "vocabulary of 256 (track tiny)" in said and "50,257" in said
+    assert micro.snapshot(finished()) == before
+
+
+def test_a_run_with_gpt2s_vocabulary_is_scored_as_its_own_model_scores(tmp_path, monkeypatch, capsys, no_figures):
+    """Trained on bytes, for want of another corpus here: what counts is that its own weights answer."""
+    words = ("model.vocab_size=50304", "budget.tokens=512", "validation.steps=[1]")
+    run = micro.run(tmp_path / "runs", *words, lane=micro.DENSE)
+    tokenizer = SimpleNamespace(encode=lambda text: list(text.encode()), end_of_text=256, hash="bytes")
+    monkeypatch.setattr("harness.data.tokenizer.gpt2", lambda: tokenizer)
+    monkeypatch.setattr(wikitext, "raw_text", lambda: TEXT)
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", str(run), "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    expected = wikitext.score_wikitext(OwnModel(load_run_model(run)), tokenizer, TEXT)
+    assert written["scores"]["wikitext"]["bits_per_byte"] == expected.bits_per_byte
+    assert written["scores"]["wikitext"]["context"] == 32
+    assert written["model"]["weights"]["weights.safetensors"] == micro.record(run)["artifacts"]["weights.safetensors"]["sha256"]
+
+
+def test_a_folder_without_a_finished_run_is_a_clear_error(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "record.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["hf:x", "--wikitxt"], ["hf:x", "another"]])
+def test_words_that_it_does_not_have_are_refused(words, capsys):
+    assert main(["evaluate", *words]) == 2
+    assert "evaluate --help" in capsys.readouterr().err

@@ -84,7 +84,9 @@ def _baselines(path: Path) -> dict[str, float]:
         try:
             found[label] = 0.01 * float(percent)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path.name}: the random baseline of {label} is {percent!r}", "a percentage belongs there") from error
+            raise UserError(
+                f"{path.name}: the random baseline of {label} is {percent!r}", "a percentage belongs there"
+            ) from error
         if not 0 <= found[label] < 1:
             raise UserError(f"{path.name}: the random baseline of {label} is {percent}%", "it must be in [0, 100)")
     return found

@@ -59,6 +59,13 @@ def test_a_second_load_unpacks_nothing_and_needs_no_mirror(tmp_path, monkeypatch
     assert sha in str(place) and [path.name for path in place.parent.iterdir()] == [sha]
 
 
+def test_of_two_processes_that_unpack_at_once_the_first_copy_stays(tmp_path):
+    place = unpacked(tmp_path)
+    before = place.stat().st_ino
+    bundle._unpack(tmp_path / "mirror" / bundle.ARCHIVE, place)
+    assert place.stat().st_ino == before and [path.name for path in place.parent.iterdir()] == [place.name]
+
+
 def test_without_a_mirror_the_error_says_to_set_one(monkeypatch):
     monkeypatch.delenv("SPEEDRUN_MIRROR")
     with pytest.raises(UserError, match="SPEEDRUN_MIRROR"):

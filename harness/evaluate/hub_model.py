@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harness.data.artifact import file_sha256
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
+from harness.evaluate.language_model import nats_and_hits
 
 PREFIX = "hf:"  # hf:openai-community/gpt2, hf:/a/folder
 FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
@@ -48,7 +48,7 @@ class HubModel:
             hidden_TD = self._hidden(input_BS, position_BS, visible_BSS).flatten(0, 1)
             target_T = target_BS.to(self.device).flatten()
             pairs = zip(hidden_TD.split(LOGIT_ROWS), target_T.split(LOGIT_ROWS))
-            nats, hits = zip(*(self._nats_and_hits(hidden, target) for hidden, target in pairs))
+            nats, hits = zip(*(nats_and_hits(self.head(hidden), target) for hidden, target in pairs))
         return torch.cat(nats).float().view(input_BS.shape), torch.cat(hits).view(input_BS.shape)
 
     def _hidden(self, input_BS: Tensor, position_BS: Tensor | None, visible_BSS: Tensor | None) -> Tensor:
@@ -64,14 +64,6 @@ class HubModel:
             if position_BS is not None:
                 words["position_ids"] = position_BS.to(self.device)
         return self.network.base_model(input_BS.to(self.device), use_cache=False, **words).last_hidden_state
-
-    def _nats_and_hits(self, hidden_TD: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:
-        logit_TV = self.head(hidden_TD)
-        nats_T = cross_entropy(logit_TV, target_T, reduction="none")
-        best_T1 = logit_TV.amax(-1, keepdim=True)
-        id_V = torch.arange(self.vocab_size, device=self.device)
-        lower_id_as_good_T = ((logit_TV == best_T1) & (id_V < target_T[:, None])).any(-1)
-        return nats_T, (logit_TV.gather(1, target_T[:, None]) == best_T1)[:, 0] & ~lower_id_as_good_T
 
 
 def load_hub_model(name: str, tokenizer: Tokenizer, device: str = "cpu") -> HubModel:

@@ -5,8 +5,8 @@ Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from harness.evaluate.language_model import nats_and_hits
 from harness.model.transformer import Transformer
 
 HEAD_TOKENS = 1024  # whose fp32 logits exist at a time: 206 MB at V = 50,304
@@ -35,12 +35,8 @@ class OwnModel:
         with torch.compiler.set_stance("force_eager"):
             x_BSD = self.model.trunk(moved[0], None, *moved[1:])[0]
         parts = [
-            self._head(x_TD, target_T)
+            nats_and_hits(self.model.head.logits(x_TD), target_T)
             for x_TD, target_T in zip(x_BSD.flatten(0, 1).split(HEAD_TOKENS), target_BS.to(device).flatten().split(HEAD_TOKENS))
         ]
         nats_BS, hit_BS = (torch.cat(part).view_as(target_BS) for part in zip(*parts))
         return nats_BS, hit_BS
-
-    def _head(self, x_TD: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:
-        logits_TV = self.model.head.logits(x_TD)
-        return cross_entropy(logits_TV, target_T, reduction="none"), logits_TV.argmax(-1) == target_T

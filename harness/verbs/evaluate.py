@@ -1,51 +1,28 @@
 """Scores a finished run's model, or one from the hub, on public test sets, beside published figures of the same protocol.
 
-usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--wikitext] [--out FILE.json]
+usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--wikitext] [--core [--max-per-task N]] [--out FILE.json]
        make evaluate RUN=runs/wiki-dense/1-0123abcd [OUT=scores.json] [SET=--wikitext]
        make evaluate RUN=hf:openai-community/gpt2
 
 --wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
-Without any of these words all of them are scored. Texts are read with GPT-2's tokenizer: a model of bytes is refused. A model
+--core      CORE: 22 tasks, accuracy centered on random baselines (v1, as published; v2 beside it), with a bootstrap interval;
+            --max-per-task scores the first N examples of each task and calls the result partial
+Without either word both are scored. Texts are read with GPT-2's tokenizer: a model of bytes is refused. A model
 of the hub needs the package transformers and is read from safetensors only. --out writes the scores with what they were made
-of (sums of every page, data hashes, versions).
+of (sums of every page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
 """
 
 import json
 import math
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
+from harness.verbs.scores import SCORES, Scored, Subject
 from harness.verbs.words import Words
 
-if TYPE_CHECKING:
-    from harness.data.tokenizer import Tokenizer
-    from harness.evaluate.language_model import LanguageModel
-
 SUMMARY = "scores of a run's or a hub model's on public test sets, beside published ones"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is scored; `facts` (JSON data) say which model it was."""
-
-    name: str
-    model: "LanguageModel"
-    tokenizer: "Tokenizer"
-    facts: dict[str, Any]
-
-
-class Scored(NamedTuple):
-    """`figures`: metric -> value, the first the metric of the anchors beside it. `evidence` (JSON data): what they rest on."""
-
-    protocol: str
-    figures: dict[str, float]
-    remark: str
-    evidence: dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
@@ -59,10 +36,14 @@ def main(arguments: list[str]) -> int:
     wanted = [name for name in SCORES if getattr(words, name)] or list(SCORES)
     found = {}
     for name in wanted:
-        found[name] = SCORES[name](subject)
+        found[name] = SCORES[name](subject, words)
         print("\n".join(["", *_table(found[name])]))
+        if name == "core":
+            print("\n".join(["", *_tasks(found[name])]))
     if words.out:
         _write(Path(words.out), subject, found)
+        if "core" in found:
+            print(f"figure: {_drawn(subject, found['core'], Path(words.out).with_suffix('.png'))}")
     return 0
 
 
@@ -71,8 +52,12 @@ def _parse(arguments: list[str]) -> Namespace:
     parser.add_argument("subject", metavar="RUN")
     for name in SCORES:
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--max-per-task", type=int)
     parser.add_argument("--out")
-    return parser.parse_args(arguments)
+    words = parser.parse_args(arguments)
+    if words.max_per_task is not None and words.max_per_task < 1:
+        raise UserError(f"--max-per-task {words.max_per_task}", "1 example of each task or more")
+    return words
 
 
 def _hub_subject(word: str) -> Subject:
@@ -115,32 +100,6 @@ def _run_subject(run: Path) -> Subject:
     return Subject(str(run), OwnModel(model), gpt2(), {"device": device, "dtype": "float32", **facts})
 
 
-def _wikitext(subject: Subject) -> Scored:
-    from harness.evaluate import wikitext
-    from harness.train.progress import Progress
-
-    progress = Progress()
-    found = wikitext.score_wikitext(
-        subject.model,
-        subject.tokenizer,
-        wikitext.raw_text(),
-        progress=lambda done, total: progress.count("windows", done, total),
-    )
-    figures = {name: getattr(found, name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
-    pages = [
-        {"nats": float(nats), "tokens": int(tokens), "bytes": int(size), "words": int(words)}
-        for nats, tokens, size, words in zip(found.nats_P, found.tokens_P, found.bytes_P, found.words_P)
-    ]
-    totals = {key: sum(page[key] for page in pages) for key in ("nats", "tokens", "bytes", "words")}
-    evidence = {"context": found.context, "file": wikitext.NAME, "sha256": wikitext.SHA256, **totals, "pages": pages}
-    remark = f"{totals['tokens']:,} tokens, {totals['bytes']:,} bytes, {len(pages)} pages"
-    return Scored(wikitext.PROTOCOL, figures, remark, evidence)
-
-
-# The seam: a further score (CORE, the loss on a track's val) is a function here; its name is its word on the command line.
-SCORES: dict[str, Callable[[Subject], Scored]] = {"wikitext": _wikitext}
-
-
 def _table(scored: Scored) -> list[str]:
     """The score and, below it, the anchors of its protocol; what an anchor does not state is '-'."""
     from harness.report.anchors import anchors_for, the_protocol
@@ -158,6 +117,25 @@ def _table(scored: Scored) -> list[str]:
     widths = [max(len(cells[i]) for _, cells, _ in rows) for i in range(len(scored.figures))]
     lines = (f"  {name:<{first}}  {'  '.join(map(str.rjust, cells, widths))}   {note}" for name, cells, note in rows)
     return [line.rstrip() for line in lines]
+
+
+def _tasks(scored: Scored) -> list[str]:
+    """CORE task by task."""
+    lines = [f"  {'task':<33}{'n':>7}{'right':>7}{'accuracy':>10}{'centered':>10}   95% interval   (baselines v1)"]
+    for row in scored.evidence["tasks"]:
+        low, high = row["interval"]
+        counts = f"{row['n']:>7,}{row['correct']:>7,}{row['accuracy']:>10.4f}{row['centered_v1']:>10.4f}"
+        lines.append(f"  {row['label']:<33}{counts}   {low:.3f} to {high:.3f}")
+    return lines
+
+
+def _drawn(subject: Subject, scored: Scored, path: Path) -> Path:
+    from harness.report.anchors import anchors_for
+    from harness.report.figure_core import draw_core
+
+    family = [a for a in anchors_for(scored.protocol, "core") if a.id.startswith("gpt2")]
+    references = [{"label": anchor.id.removesuffix("-core"), "core_v1": anchor.value} for anchor in family]
+    return draw_core([(subject.name, scored.evidence)], references, path)
 
 
 def _number(value: float) -> str:

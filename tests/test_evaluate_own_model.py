@@ -6,6 +6,7 @@ from test_model_transformer import SHAPES, batch, build
 from torch.nn.functional import cross_entropy
 
 from harness.evaluate import own_model
+from harness.evaluate.language_model import nats_and_hits
 from harness.evaluate.own_model import OwnModel
 
 
@@ -86,3 +87,10 @@ def test_scoring_changes_no_gradient_mode_and_no_weights():
     OwnModel(model).score(*batch())
     assert torch.is_grad_enabled()
     assert all(torch.equal(p, before[name]) and p.grad is None for name, p in model.named_parameters())
+
+
+def test_of_several_largest_logits_the_lowest_id_is_the_hit():
+    logits_TV = torch.tensor([[1.0, 3.0, 3.0], [1.0, 3.0, 3.0], [0.0, 0.0, 0.0]])
+    nats_T, hit_T = nats_and_hits(logits_TV, torch.tensor([1, 2, 0]))
+    assert hit_T.tolist() == [True, False, True]
+    assert nats_T[2].item() == pytest.approx(1.0986123)

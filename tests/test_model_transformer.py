@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from harness.model import transformer
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.plan.schema import Init, Model
@@ -201,3 +202,20 @@ def test_a_compiled_block_equals_the_eager_one():
     assert torch.equal(eager[1], compiled[1])
     errors = [float((b - a).detach().norm() / a.detach().norm()) for a, b in zip(eager, compiled) if a.is_floating_point()]
     assert max(errors) < 5e-4, errors
+
+
+def test_a_chunked_head_gives_the_same_losses_and_gradients_and_never_holds_all_logits(monkeypatch):
+    model, results, largest = build("dense"), [], []
+    x_BSD = torch.randn(4, 12, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target_BS = torch.arange(48).view(4, 12) % 31
+    for limit in (1 << 27, 7 * 31):
+        monkeypatch.setattr(transformer, "LOGITS_AT_ONCE", limit)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: k.append(tuple(t.shape)) or t, lambda t: t):
+            nats_BS = model.head(x_BSD, target_BS)
+        largest.append(max(size[0] for size in kept if size[-1:] == (31,) and size != (16, 31)) if limit > 217 else kept)
+        results.append([nats_BS.detach(), *torch.autograd.grad(nats_BS.sum(), [x_BSD, model.head.weight])])
+    for whole, chunked in zip(*results):
+        torch.testing.assert_close(chunked, whole, rtol=2e-5, atol=1e-6)
+    assert largest[0] == 48  # all tokens' logits
+    assert not any(size[-1:] == (31,) and size != (16, 31) for size in largest[1])

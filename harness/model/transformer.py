@@ -19,6 +19,9 @@ from harness.model.product import product
 from harness.plan.schema import Model
 from kernels import Arithmetic
 
+# fp32 logits that exist at a time: 512 MiB, with their gradient twice that. 32,768 tokens x 50,304 would be 6.6 GB.
+LOGITS_AT_ONCE = 1 << 27
+
 
 class Output(NamedTuple):
     nats_BS: Tensor  # fp32 cross-entropy of each target
@@ -56,8 +59,16 @@ class Head(nn.Module):
         return product(self.norm(x_BSD), self.weight, self.arithmetic).float()
 
     def forward(self, x_BSD: Tensor, target_BS: Tensor) -> Tensor:
-        logits = self.logits(x_BSD)
-        return cross_entropy(logits.flatten(0, 1), target_BS.flatten(), reduction="none").view_as(target_BS)
+        """nats_BS. Above LOGITS_AT_ONCE the tokens go in chunks, and the backward computes each chunk's logits again."""
+        chunk = max(1, LOGITS_AT_ONCE // self.weight.shape[1])
+        if target_BS.numel() <= chunk:
+            return self._nats(x_BSD.flatten(0, 1), target_BS.flatten()).view_as(target_BS)
+        parts = zip(x_BSD.flatten(0, 1).split(chunk), target_BS.flatten().split(chunk))
+        nats = [checkpoint(self._nats, x_TD, target_T, use_reentrant=False) for x_TD, target_T in parts]
+        return torch.cat(nats).view_as(target_BS)
+
+    def _nats(self, x_TD: Tensor, target_T: Tensor) -> Tensor:
+        return cross_entropy(self.logits(x_TD), target_T, reduction="none")
 
 
 class Transformer(nn.Module):

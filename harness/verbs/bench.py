@@ -60,11 +60,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _session(plan, here):
-    from harness.data.corpus import load
+    from harness.data.corpus import load_for
     from harness.train.parallel import Ranks
     from harness.train.session import Session
 
-    session = Session(plan, here, Ranks(0, 1), load(plan.track))
+    session = Session(plan, here, Ranks(0, 1), load_for(plan))
     session.prepare_products()
     return session
 

@@ -8,6 +8,8 @@ Broken invariants stay `assert`: they are our mistakes and deserve the traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+NO_DOWNLOAD = "make speedrun LANE=tiny-moe-16e runs here and downloads nothing"  # what to do where data cannot be had
+
 
 class UserError(ValueError):
     """What was wrong, and in `remedy` what to type next."""

@@ -25,6 +25,7 @@ import numpy as np
 
 from harness.errors import UserError
 
+Progress = Callable[[str], None]  # told a sentence before and during a long computation
 Source = str | Callable[[], Iterable[bytes]]  # a URL or a path, or a function that yields the file's bytes
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30  # without a byte from a server
@@ -58,7 +59,7 @@ def fetch(name: str, sha256: str, sources: Sequence[Source] = ()) -> Path:
     if found == sha256:
         return path
     if found is not None:
-        failures.append(_wrong_hash(name, path, sha256, found, _set_aside(path)))
+        failures.append(_wrong_hash(name, path, sha256, found, set_aside(path)))
 
     mirror = os.environ.get("SPEEDRUN_MIRROR")
     candidates = [*([_below(mirror, name)] if mirror else []), *sources]
@@ -76,7 +77,7 @@ def fetch(name: str, sha256: str, sources: Sequence[Source] = ()) -> Path:
             with using(path.parent):
                 os.replace(partial, path)
             return path
-        failures.append(_wrong_hash(name, origin, sha256, found, _set_aside(partial, path)))
+        failures.append(_wrong_hash(name, origin, sha256, found, set_aside(partial, path)))
     raise UserError(
         f"no source has {name} with sha256 {sha256}:\n  " + "\n  ".join(failures or ["there is no source to ask"]),
         f"put the right file at {name} below a folder or URL and set SPEEDRUN_MIRROR to it (now: {mirror or 'not set'})",
@@ -103,7 +104,7 @@ def derived(name: str, key: Any, build: Callable[[], Any]) -> Any:
         try:
             return _decode(content)
         except ValueError as why:
-            log.warning(f"{path} is corrupt ({why}): moved to {_set_aside(path)}, computing it again")
+            log.warning(f"{path} is corrupt ({why}): moved to {set_aside(path)}, computing it again")
     content = _encode(build())
     write_atomically(path, [content])
     return _decode(content)
@@ -184,7 +185,8 @@ def _wrong_hash(name: str, origin: Path | str, expected: str, found: str, bad: P
     return message
 
 
-def _set_aside(path: Path, meant_for: Path | None = None) -> Path:
+def set_aside(path: Path, meant_for: Path | None = None) -> Path:
+    """Renames a bad file to `*.bad`, beside where it would have stood; the new path."""
     bad = (meant_for or path).with_name((meant_for or path).name + ".bad")
     with using(path.parent):
         try:

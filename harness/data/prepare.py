@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from harness.data import corpus, lines, overlap
-from harness.data.lines import Progress
-from harness.plan.schema import Line, Track
+from harness.data import corpus, lines
+from harness.data.artifact import Progress
+from harness.plan.goal import slice_length
+from harness.plan.schema import Data, Line, Track
 
 
 @dataclass(frozen=True)
@@ -24,34 +25,40 @@ class Report:
     track: str
     corpus: str
     release: str
-    sizes: dict[str, int]  # bytes of train, val and slice
+    sizes: dict[str, int]  # bytes of train, val and slice; of a track of tokens, tokens with end-of-text
     hashes: dict[str, str]  # sha256 of train and val
     lines: list[PreparedLine]
-    clean_share: dict[str, float]  # share of the bytes of val and slice in no 13-word sequence of train
+    clean_share: dict[str, float]  # share of val and slice, in its unit, in no 13-word sequence of train
+    unit: str = "bytes"
+    facts: dict[str, str] = field(default_factory=dict)  # what else was found, by name
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage
 
 
-def prepare(track: Track, progress: Progress | None = None) -> Report:
+def prepare(track: Track, progress: Progress | None = None, data: Data | None = None, budget_tokens: int = 0) -> Report:
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
-    About a minute the first time, under a second once the cache holds the results. `progress` is called with a sentence
-    before each long computation. Raises UserError as `corpus.load`, `lines.check` and `artifact.derived` do.
+    The first time takes about a minute for a track of bytes and two for `wiki`, later ones under a second. `progress` is
+    called with a sentence before and during each long computation. Raises UserError as `corpus.load`, `lines.check` and
+    `artifact.derived` do.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        data = corpus.load(track)
+        found = corpus.load(track, data, budget_tokens, progress)
     with _timed(seconds, "lines"):
-        found = prepared_lines(track, data, progress)
+        known = prepared_lines(track, found, progress) if track.lines else []
     with _timed(seconds, "overlap"):
-        clean = overlap.clean(data)
+        clean, facts = found.examine(progress)
+    length = min(slice_length(track), len(found.val))
     return Report(
         track=track.name,
         corpus=track.corpus,
         release=track.release,
-        sizes={"train": len(data.train), "val": len(data.val), "slice": min(track.slice_bytes, len(data.val))},
-        hashes=data.hashes,
-        lines=found,
-        clean_share={"val": float(clean.mean()), "slice": float(clean[: track.slice_bytes].mean())},
+        sizes={"train": found.train_length, "val": len(found.val), "slice": length},
+        hashes=found.hashes,
+        lines=known,
+        clean_share={} if clean is None else {"val": float(clean.mean()), "slice": float(clean[:length].mean())},
+        unit="bytes" if found.token_bytes is None else "tokens",
+        facts=facts,
         seconds=seconds,
     )
 

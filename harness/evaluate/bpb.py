@@ -1,9 +1,12 @@
-"""Bits per byte of a byte model: sum of nats over scored targets / (ln 2 * number of them).
+"""Bits per byte: sum of nats over scored targets / (ln 2 * sum of their bytes).
 
-Letters: N bytes, S sequence length, L MoE layers, E experts. Every byte but the very first is a target. Targets are cut into
-disjoint windows of S, each starting from the byte before it; the last one is short. Full batches run the very graph that
-training compiled (with gradients on, though none is taken: another mode would be another compilation); what is left over, and
-the shuffled control, run outside the compiler. Sums are in fp64 and divided once.
+Letters: N tokens, S sequence length, L MoE layers, E experts, V vocabulary. Every token but the very first is a target. Targets
+are cut into disjoint windows of S, each starting from the token before it; the last one is short. Full batches run the very
+graph that training compiled (with gradients on, though none is taken: another mode would be another compilation); what is left
+over, and the shuffled control, run outside the compiler. Sums are in fp64 and int64 and divided once.
+
+Of a track of bytes every token is a byte. Of a track of tokens, end-of-text has no bytes and is not scored; nats per token
+(`loss`) are the mean over all targets, end-of-text among them, as published FineWeb figures are.
 """
 
 import math
@@ -21,25 +24,50 @@ NATS_PER_BIT = math.log(2)
 
 @dataclass
 class Score:
-    """nats_N: fp64, nats of each byte but the first, at index byte - 1. Routing of all scored tokens beside it."""
+    """nats_N: fp64, nats of each token but the first, at index token - 1. Routing of all scored tokens beside it.
+    bytes_N: int64, the bytes of each of these; None where each is one byte."""
 
     nats_N: np.ndarray
     count_LE: Tensor
     margin_L: Tensor
+    bytes_N: np.ndarray | None = None
 
     def bpb(self, length: int | None = None) -> float:
-        """Bits per byte of the first `length` bytes (all of them by default)."""
-        nats = self.nats_N if length is None else self.nats_N[: length - 1]
-        return float(nats.sum()) / (NATS_PER_BIT * len(nats))
+        """Bits per byte of the first `length` tokens (all of them by default)."""
+        nats, size = self.sums(length)
+        return nats / (NATS_PER_BIT * size)
+
+    def loss(self, length: int | None = None) -> float:
+        """Nats per token over the targets among the first `length` tokens."""
+        nats = self.nats_N[self._among(length)]
+        return float(nats.sum()) / len(nats)
+
+    def sums(self, length: int | None = None) -> tuple[float, int]:
+        """(nats, bytes) of the targets among the first `length` tokens that have bytes."""
+        return self._sums(self._among(length))
 
     def bpb_where(self, mask_N: np.ndarray) -> float | None:
-        """Bits per byte of the scored bytes that `mask_N` (bool, one per byte) keeps; None when it keeps none."""
-        nats = self.nats_N[mask_N[1 : len(self.nats_N) + 1]]
-        return float(nats.sum()) / (NATS_PER_BIT * len(nats)) if len(nats) else None
+        """Bits per byte of the scored tokens that `mask_N` (bool, one per token) keeps; None when it keeps none."""
+        nats, size = self._sums(mask_N[1 : len(self.nats_N) + 1])
+        return nats / (NATS_PER_BIT * size) if size else None
+
+    def _among(self, length: int | None) -> slice:
+        return slice(None if length is None else length - 1)
+
+    def _sums(self, which: slice | np.ndarray) -> tuple[float, int]:
+        if self.bytes_N is None:
+            nats = self.nats_N[which]
+            return float(nats.sum()), len(nats)
+        bytes_N = self.bytes_N[which]
+        return float(self.nats_N[which][bytes_N > 0].sum()), int(bytes_N.sum())
 
 
-def score(model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None) -> Score:
-    """Scores `text_N` (uint8). `shuffle_seed`: gives every token of a batch the routing of another one, as a control."""
+def score(
+    model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None,
+    token_bytes_V: np.ndarray | None = None,
+) -> Score:  # fmt: skip
+    """Scores `text_N` (uint8 bytes, or uint16 tokens with their bytes in `token_bytes_V`). `shuffle_seed`: gives every token
+    of a batch the routing of another one, as a control."""
     assert len(text_N) > 1, "nothing to score"
     device, length = model.embedding.device, model.shape.sequence_length
     tokens = torch.from_numpy(text_N.astype(np.int64))
@@ -73,4 +101,5 @@ def score(model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_see
         torch.cat(nats).cpu().numpy(),
         torch.stack(counts).sum(0).cpu(),
         torch.stack(margins).sum(0).cpu() / (len(tokens) - 1),
+        None if token_bytes_V is None else token_bytes_V[text_N[1:]],
     )

@@ -5,6 +5,7 @@ from dataclasses import fields
 from operator import attrgetter
 
 from harness.errors import UserError, nearest
+from harness.plan.goal import levels, slice_length
 from harness.plan.schema import Multipliers, Plan
 
 CHOICES = {
@@ -16,7 +17,9 @@ CHOICES = {
     "kernels.compile": ("auto", "on", "off"),
     "precision.format": ("bf16", "fp32"),
     "run.track": ("end", "live", "off"),
+    "track.tokens.format": ("", "jsonl", "parquet", "bin"),
 }
+VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
 
 
 ANY = (0.0, math.inf)  # of a number that may be 0
@@ -24,7 +27,6 @@ SHARE = (0.0, 1.0)
 RANGES = {  # both ends allowed; NaN and infinity never are
     "model.shared_experts": ANY,
     "model.rope_base": (1.0, math.inf),
-    "track.slice_bytes": (1, math.inf),
     "schedule.warmup_share": SHARE,
     "schedule.decay_share": SHARE,
     "schedule.final_fraction": SHARE,
@@ -53,9 +55,9 @@ RANGES = {  # both ends allowed; NaN and infinity never are
 
 def check(plan: Plan) -> None:
     """Errors: UserError for the first rule that does not hold."""
+    _check_track(plan)
     for key, known in CHOICES.items():
-        section, name = key.split(".")
-        value = getattr(getattr(plan, section), name)
+        value = attrgetter(key)(plan)
         if value not in known:
             raise UserError(f"{key}={value!r}", nearest(value, known))
     for key, (low, high) in RANGES.items():
@@ -65,6 +67,23 @@ def check(plan: Plan) -> None:
     _check_shapes(plan)
     _check_sizes(plan)
     _check_ranges(plan)
+
+
+def _check_track(plan: Plan) -> None:
+    """A track of bytes states other keys than one of tokens."""
+    track = plan.track
+    if track.tokens.tokenizer not in VOCABULARY:
+        raise UserError(f"track.tokens.tokenizer={track.tokens.tokenizer!r}", nearest(track.tokens.tokenizer, VOCABULARY))
+    if bool(track.tokens.tokenizer) != bool(track.tokens.format):
+        raise UserError(
+            f"track.tokens.tokenizer={track.tokens.tokenizer!r} with track.tokens.format={track.tokens.format!r}",
+            "a track of tokens has both, a track of bytes neither",
+        )
+    if slice_length(track) < 1:
+        key = "track.tokens.slice_tokens" if track.tokens.tokenizer else "track.slice_bytes"
+        raise UserError(f"{key}={slice_length(track)}", "choose at least 1")
+    if plan.data.shards and track.tokens.format != "bin":
+        raise UserError(f"data.shards on track {track.name}, which has no token files", "use a lane of track fineweb")
 
 
 def _check_shapes(plan: Plan) -> None:
@@ -120,8 +139,10 @@ def _check_sizes(plan: Plan) -> None:
         )
     if any(step < 1 for step in plan.validation.steps):
         raise UserError(f"validation.steps={plan.validation.steps}", "choose steps of 1 or more")
-    if m.vocab_size < 256 and plan.track.corpus == "sotu":
-        raise UserError(f"model.vocab_size={m.vocab_size} for a track of bytes", "choose at least 256")
+    tokenizer = plan.track.tokens.tokenizer
+    if m.vocab_size < VOCABULARY[tokenizer]:
+        what = f"tokens of {tokenizer}" if tokenizer else "bytes"
+        raise UserError(f"model.vocab_size={m.vocab_size} for a track of {what}", f"choose at least {VOCABULARY[tokenizer]:,}")
     if plan.validation.batch_tokens and plan.validation.batch_tokens < length:
         raise UserError(
             f"validation.batch_tokens={plan.validation.batch_tokens}",
@@ -137,8 +158,8 @@ def _check_ranges(plan: Plan) -> None:
             f"schedule.warmup_share={plan.schedule.warmup_share} + decay_share={plan.schedule.decay_share} exceeds 1",
             "the shares are parts of the token budget",
         )
-    if plan.track.target not in plan.track.lines:
-        raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, plan.track.lines))
+    if plan.track.target and plan.track.target not in levels(plan.track):
+        raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, levels(plan.track)))
     if plan.balance.rule == "bias" and plan.balance.rate <= 0:
         raise UserError(f"balance.rule=bias with balance.rate={plan.balance.rate}", "choose a rate above 0, or balance=none")
     if plan.seed < 0:

@@ -21,6 +21,7 @@ from harness.plan import lanes
 from harness.plan.check import check
 from harness.plan.schema import FROZEN, Plan, walk
 
+OPEN_KEYS = ("hydra.", "track.lines.", "track.milestones.")  # whose names the schema does not know
 GROUPS = ("lane", "track", "optim", "schedule", "balance")
 
 
@@ -36,13 +37,13 @@ class Composed:
 
     @property
     def partial(self) -> bool:
-        """Whether the budget was cut: then scoring is capped to as many bytes as were trained on, and labelled so."""
+        """Whether the budget was cut: then scoring is capped to as many tokens as were trained on, and labelled so."""
         return "budget.tokens" in self.broken and self.plan.budget.tokens < self.broken["budget.tokens"][0]
 
     @property
-    def scored_bytes(self) -> int:
-        track, budget = self.plan.track, self.plan.budget.tokens
-        return min(track.val_bytes, max(budget, self.plan.model.sequence_length + 1)) if self.partial else track.val_bytes
+    def scoring_cap(self) -> int | None:
+        """How many tokens of val are scored at most; None for all of val."""
+        return max(self.plan.budget.tokens, self.plan.model.sequence_length + 1) if self.partial else None
 
 
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
@@ -101,9 +102,10 @@ def _typed(node: DictConfig) -> Plan:
 
 
 def _shorten(plan: Plan) -> None:
-    """A budget under one step shrinks the step; validations past the end fall away."""
+    """A budget under one step shrinks the step, and micro-batches with it; validations past the end fall away."""
     whole = plan.budget.tokens // plan.model.sequence_length * plan.model.sequence_length
     plan.batch.tokens_per_step = min(plan.batch.tokens_per_step, whole)
+    plan.parallel.micro_batch_tokens = min(plan.parallel.micro_batch_tokens, plan.batch.tokens_per_step)
     plan.validation.steps = [step for step in plan.validation.steps if step < plan.steps]
 
 
@@ -127,7 +129,7 @@ def known_words(overrides: list[str] | tuple[str, ...], sweeps: bool = False) ->
             lanes.lane_file(str(parsed.value()))
         elif key in GROUPS and not parsed.is_delete():
             _known_choice(key, parsed.value())
-        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(("hydra.", "track.lines.")):
+        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(OPEN_KEYS):
             raise UserError(f"unknown key {key!r}", nearest(key, keys | {"lane"}))
     return list(overrides)
 

@@ -10,32 +10,27 @@ import yaml
 
 from harness.plan.compose import Composed
 from harness.plan.lanes import RECIPES, lane_file
-from harness.plan.schema import UNHASHED, Plan
+from harness.plan.schema import LATER, UNHASHED, Plan
 
 
-def flat(plan: Plan, keep: Any = lambda key: True) -> dict[str, Any]:
-    """{dotted key: value} of every leaf that `keep` accepts, in the schema's order."""
-    out: dict[str, Any] = {}
-
-    def visit(node: dict[str, Any], prefix: str) -> None:
-        for name, value in node.items():
-            if isinstance(value, dict):
-                visit(value, f"{prefix}{name}.")
-            elif keep(prefix + name):
-                out[prefix + name] = value
-
-    visit(asdict(plan), "")
-    return out
+def flat(plan: Plan) -> dict[str, Any]:
+    """{dotted key: value} of every leaf, in the schema's order."""
+    return _flatten(asdict(plan))
 
 
 def plan_hash(plan: Plan) -> str:
     """sha256 over the canonical JSON of every key that can change bits."""
-    return _sha256(flat(plan, lambda key: key not in UNHASHED))
+    return _sha256(_hashed(flat(plan)))
 
 
 def stored_plan_hash(stored: dict[str, Any]) -> str:
     """The hash that a plan read from plan.yaml was given, whatever keys the schema has gained since."""
-    return _sha256({key: value for key, value in _flatten(stored).items() if key not in UNHASHED})
+    return _sha256(_hashed(_flatten(stored)))
+
+
+def _hashed(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that can change bits; one that joined later only where it is not at the default that old plans stood for."""
+    return {k: v for k, v in values.items() if k not in UNHASHED and not (k in LATER and v == LATER[k])}
 
 
 def _sha256(hashed: dict[str, Any]) -> str:
@@ -69,8 +64,8 @@ def to_yaml(plan: Plan) -> str:
 
 def differences(ours: Plan, theirs: dict[str, Any]) -> list[str]:
     """Readable lines "key: theirs -> ours" for every hashed key that differs from a stored plan (parsed YAML)."""
-    mine, other = flat(ours, lambda key: key not in UNHASHED), _flatten(theirs)
-    keys = [k for k in sorted(mine.keys() | other.keys()) if k not in UNHASHED]
+    mine, other = _hashed(flat(ours)), _hashed(_flatten(theirs))
+    keys = sorted(mine.keys() | other.keys())
     absent = "(absent)"
     return [
         f"{k}: {other.get(k, absent)} -> {mine.get(k, absent)}" for k in keys if other.get(k, absent) != mine.get(k, absent)

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import UserError, nearest
-from harness.plan.schema import Plan
+from harness.plan.schema import Plan, Track
 
 ROOT = Path(__file__).resolve().parents[2]
 LANES, TRACKS, RECIPES = ROOT / "lanes", ROOT / "lanes" / "tracks", ROOT / "recipes"
@@ -35,6 +35,18 @@ def lane_file(name: str) -> Path:
     if name not in lane_names():
         raise UserError(f"unknown lane {name!r}", f"{nearest(name, lane_names())}\n  `make lanes` lists them")
     return LANES / f"{name}.yaml"
+
+
+def read_track(name: str) -> Track:
+    """Errors: UserError for a name that no track has."""
+    known = track_names()
+    if name not in known:
+        raise UserError(f"unknown track {name!r}", nearest(name, known))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Track), read(TRACKS / f"{name}.yaml")))
+
+
+def track_names() -> list[str]:
+    return sorted(path.stem for path in TRACKS.glob("*.yaml"))
 
 
 @cache

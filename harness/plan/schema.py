@@ -1,11 +1,13 @@
 """The typed plan: every key a run can read, each with its one default.
 
-A field carries two marks. `frozen=True`: the lane fixes it, a recipe may not set it, the command line may only with
-`unranked=true`. `hashed=False`: it cannot change the bits of a run and stays outside `plan_hash`.
+A field carries marks. `frozen=True`: the lane fixes it, a recipe may not set it, the command line may only with
+`unranked=true`. `hashed=False`: it cannot change the bits of a run and stays outside `plan_hash`. `later=True`: it joined
+after records were made; at its default it means what its absence meant then, and only another value is hashed.
 Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
 """
 
 from collections.abc import Iterator
+from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -19,6 +21,12 @@ def frozen(default: Any = MISSING) -> Any:
     return field(default=default, metadata={"frozen": True})
 
 
+def later(default: Any) -> Any:
+    """A frozen key that older plans do not have: at its default it changes nothing, `plan_hash` included."""
+    known = frozen(default)
+    return field(default=known.default, default_factory=known.default_factory, metadata={"frozen": True, "later": True})
+
+
 def unhashed(default: Any) -> Any:
     """A key that cannot change the bits of a run."""
     return field(default=default, metadata={"hashed": False})
@@ -27,6 +35,7 @@ def unhashed(default: Any) -> Any:
 @dataclass
 class Lane:
     name: str = frozen()
+    gpu: bool = later(False)  # made for a GPU: elsewhere only shortened and unranked
     # the lane it is fair to compare with
     twin: str | None = field(default=None, metadata={"frozen": True, "hashed": False})
 
@@ -41,19 +50,64 @@ class Line:
 
 
 @dataclass
+class Milestone:
+    """A published figure that is no line on val's bits per byte."""
+
+    label: str = MISSING
+    metric: str = MISSING  # slice_loss (nats per token of the curve's slice) | wikitext_bpb
+    value: float = MISSING
+    source: str = MISSING
+
+
+@dataclass
+class File:
+    """A file of a corpus. A name with {000002..000103} in it stands for as many files."""
+
+    split: str = MISSING  # train | val
+    name: str = MISSING  # below the mirror, and in the hub's repository
+    sha256: str = ""  # of its bytes; "" where only the hub states it
+    text_sha256: str = ""  # of what it decompresses to
+
+
+@dataclass
+class Tokens:
+    """What a track of tokens has and a track of bytes has not."""
+
+    tokenizer: str = later("")  # gpt2; "" is a track of bytes
+    format: str = later("")  # jsonl | parquet | bin: a reader in harness/data/text_files.py or shards.py
+    hub: str = later("")  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
+    files: list[File] = later([])
+    train_tokens: int = later(0)  # of the stream, end-of-text included; 0: as many files as the budget reads
+    val_tokens: int = later(0)  # the same; of a longer file, its first
+    slice_tokens: int = later(0)  # the curve is scored on this much of val
+
+
+@dataclass
 class Track:
     """Data, split, scoring and target. Never changes: a change is a new track."""
 
     name: str = frozen()
-    corpus: str = frozen()  # a reader in harness/data/corpus.py
+    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpus.py
     release: str = frozen()  # which published release of the corpus
-    train_bytes: int = frozen()
+    train_bytes: int = frozen()  # of text; 0 where the files state none
     train_sha256: str = frozen()
     val_bytes: int = frozen()
     val_sha256: str = frozen()
-    slice_bytes: int = frozen()  # the curve is scored on this much of val
+    slice_bytes: int = frozen()  # of a track of bytes: the curve is scored on this much of val
     lines: dict[str, Line] = frozen({})
-    target: str = frozen()  # the line to pass
+    target: str = frozen()  # the line or milestone to pass; "" is a fixed budget
+    tokens: Tokens = field(default_factory=Tokens)
+    milestones: dict[str, Milestone] = later({})
+
+    @property
+    def unit(self) -> str:
+        """What budgets and lengths of this track count."""
+        return "tokens" if self.tokens.tokenizer else "bytes"
+
+
+@dataclass
+class Data:
+    shards: str = later("")  # .bin files (path, folder or glob) in place of the track's own; "val" in a name marks val
 
 
 @dataclass
@@ -194,6 +248,7 @@ class Run:
 class Plan:
     lane: Lane = field(default_factory=Lane)
     track: Track = field(default_factory=Track)
+    data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     batch: Batch = field(default_factory=Batch)
     budget: Budget = field(default_factory=Budget)
@@ -227,3 +282,4 @@ def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 FROZEN = {key for key, f in walk() if f.metadata.get("frozen")}
 UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)}
+LATER = {key: f.default if f.default is not UNSET else f.default_factory() for key, f in walk() if f.metadata.get("later")}

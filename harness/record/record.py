@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.artifact import file_sha256
-from harness.plan.schema import Line, Plan
+from harness.plan.goal import CURVE_METRICS, goal
+from harness.plan.schema import Plan
 from harness.record.folder import RunFolder
 
 SCHEMA_VERSION = 1
 EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "weights.safetensors")
 
 
-def to_target(curve: list[dict[str, Any]], target: float, key: str) -> float | None:
-    """Where the curve crosses `target`, interpolated linearly in `key` ("train_s" or "tokens") between the two validations
-    around the first crossing; None when it never does. The first point has nothing before it and counts as it stands."""
+def to_target(curve: list[dict[str, Any]], target: float, key: str, metric: str = "slice_bpb") -> float | None:
+    """Where the curve's `metric` crosses `target`, interpolated linearly in `key` ("train_s" or "tokens") between the two
+    validations around the first crossing; None when it never does. The first point has nothing before it and counts as it
+    stands."""
     before = None
     for point in curve:
-        if point["slice_bpb"] <= target:
+        if point[metric] <= target:
             if before is None:
                 return point[key]
-            share = (before["slice_bpb"] - target) / (before["slice_bpb"] - point["slice_bpb"])
+            share = (before[metric] - target) / (before[metric] - point[metric])
             return before[key] + share * (point[key] - before[key])
         before = point
     return None
@@ -37,15 +39,16 @@ def metrics(
     scores: dict[str, Any],
 ) -> dict[str, Any]:
     """The record's `metrics`. `scores` is added as it is: what final evaluation found, and peak_memory_bytes."""
-    target: Line = plan.track.lines[plan.track.target]
-    rate = tokens / train_s
-    reached = to_target(curve, target.slice, "train_s")
+    target, rate = goal(plan.track), tokens / train_s
+    reached, at_tokens = (
+        to_target(curve, target.level, key, target.metric) if target else None for key in ("train_s", "tokens")
+    )
     return {
-        "slice_bpb": curve[-1]["slice_bpb"],
-        "target": {"line": plan.track.target, "slice_bpb": target.slice},
+        **{metric: curve[-1][metric] for metric in CURVE_METRICS if metric in curve[-1]},
+        "target": target.as_record() if target else None,
         "target_reached": reached is not None,
         "time_to_target_s": reached,
-        "tokens_to_target": to_target(curve, target.slice, "tokens"),
+        "tokens_to_target": at_tokens,
         "curve": curve,
         "tokens": tokens,
         "tokens_per_second": rate,

@@ -16,6 +16,7 @@ from typing import Any
 from harness.report.groups import Group, finished_at, protocol
 from harness.report.run_data import RunData
 from harness.report.statistics import MIN_SEEDS, Test, below, welch
+from harness.report.target import Target
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Standing:
     place: int  # on the board, from 1, claims or not
     rank: int | None
     on_time: bool  # ranked by its seconds to target
-    target: Test  # the slice's bits per byte below the target
+    target: Test | None  # the target's figure below its level; None where the track is a fixed budget
     why_no_claim: str | None
     twin: Twin | None  # None where the lane names none
 
@@ -72,10 +73,13 @@ class Board:
         return {} if self.record["metrics"]["partial"] else self.record["lines"]
 
     @property
-    def target(self) -> dict[str, Any]:
-        """`label` and `slice` of the target line."""
-        stated = self.record["metrics"]["target"]
-        return {"label": self.record["lines"][stated["line"]]["label"], "slice": stated["slice_bpb"], "id": stated["line"]}
+    def target(self) -> Target | None:
+        """None where the track is a fixed budget."""
+        return self.standings[0].group.runs[0].target
+
+    @property
+    def target_id(self) -> str:
+        return self.target.id if self.target else ""
 
     @property
     def holder(self) -> Tenure | None:
@@ -129,7 +133,8 @@ def _plan(group: Group) -> tuple[str, str]:
 def _terms(group: Group) -> tuple[Any, ...]:
     """What two groups of one board share besides the hardware class."""
     record = group.first
-    return (*protocol(group.runs[0]), record["metrics"]["target"]["line"], json.dumps(record["lines"], sort_keys=True))
+    target = group.runs[0].target
+    return (*protocol(group.runs[0]), target.id if target else "", json.dumps(record["lines"], sort_keys=True))
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:
@@ -143,13 +148,18 @@ def _board(groups: list[Group], timed: bool, same_terms: list[Group]) -> Board:
     standings, rank = [], 0
     for group in sorted(groups, key=lambda group: (_place(group, timed), group.lane, group.plan_hash)):
         on_time = _on_time(group, timed)
-        target = below(group.sample("slice_bpb"), group.first["metrics"]["target"]["slice_bpb"])
+        target = _against_target(group)
         why_not = _why_no_claim(group, on_time, target)
         rank += why_not is None
         twin = _twin(group, timed, groups, same_terms)
         standings.append(Standing(group, len(standings) + 1, None if why_not else rank, on_time, target, why_not, twin))
     first = groups[0]
     return Board(first.track, first.hardware_class, timed, tuple(standings), history)
+
+
+def _against_target(group: Group) -> Test | None:
+    target = group.runs[0].target
+    return below(group.sample(target.metric), target.level) if target else None
 
 
 def _on_time(group: Group, timed: bool) -> bool:
@@ -163,10 +173,10 @@ def _place(group: Group, timed: bool) -> tuple[bool, float]:
     return True, group.sample("val_bpb").mean
 
 
-def _why_no_claim(group: Group, on_time: bool, target: Test) -> str | None:
+def _why_no_claim(group: Group, on_time: bool, target: Test | None) -> str | None:
     if group.n < MIN_SEEDS:
         return f"n = {group.n}: a claim takes {MIN_SEEDS} seeds"
-    return f"target: {target.why_not}" if on_time and not target.significant else None
+    return f"target: {target.why_not}" if on_time and target and not target.significant else None
 
 
 def _twin(group: Group, timed: bool, same_board: list[Group], same_terms: list[Group]) -> Twin | None:
@@ -195,7 +205,7 @@ def _history(groups: list[Group], timed: bool) -> tuple[Tenure, ...]:
     for at, i, run in sorted(dated, key=lambda event: (event[0], event[1], event[2].record["seed"])):
         seen[i].append(run)
         group = Group(tuple(sorted(seen[i], key=lambda run: run.record["seed"])))
-        target = below(group.sample("slice_bpb"), group.first["metrics"]["target"]["slice_bpb"])
+        target = _against_target(group)
         if _why_no_claim(group, _on_time(group, timed), target) is None:
             claims[i] = (_place(group, timed), group)
         else:

@@ -83,6 +83,8 @@ def _figures(group: Group, timed: bool) -> list[Cell]:
 
 
 def _to_target(group: Group, timed: bool) -> Cell:
+    if group.runs[0].target is None:
+        return Cell("to_target", NONE, None)
     reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
     if reached < group.n:
         return Cell("to_target", f"{reached} of {group.n} reached it", None)

@@ -118,15 +118,20 @@ def _same(a: Group, b: Group) -> bool:
 
 def statistics_of(group: Group, holder: Group | None) -> list[str]:
     """The claim in sentences, assumptions beside the numbers."""
-    target = group.first["metrics"]["target"]
+    target = group.runs[0].target
     slice_bpb, steps = group.sample("slice_bpb"), group.runs[0].steps[-1]["step"]
     lines = [
         f"stop step {steps:,}, fixed by the lane before any seed was run",
         f"slice bpb {spread(slice_bpb, '{:.4f}')}, all of val {spread(group.sample('val_bpb'), '{:.4f}')}",
-        _sentence(f"slice bpb below {target['line']} ({target['slice_bpb']:.4f})", below(slice_bpb, target["slice_bpb"]), 4),
     ]
+    if target:
+        what = "slice bpb" if target.metric == "slice_bpb" else target.unit
+        test = below(group.sample(target.metric), target.level)
+        lines.append(_sentence(f"{what} below {target.id} ({target.level:.4f})", test, 4))
     seconds = group.to_target()
-    if seconds is None:
+    if target is None:
+        lines.append("the track is a fixed budget: no target, no time to it")
+    elif seconds is None:
         reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
         lines.append(f"{reached} of {group.n} seeds reached the target: no time is claimed")
     else:

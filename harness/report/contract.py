@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.plan.schema import LATER
 from harness.report.claims import trials
 from harness.report.groups import Group
 
@@ -22,7 +23,7 @@ COMPONENTS = {
     "trunk": ("model.",),
     "kernels": ("kernels.", "parallel."),
 }  # fmt: skip
-PROTOCOL = ("track.", "batch.", "budget.", "validation.", "health.")
+PROTOCOL = ("track.", "data.", "batch.", "budget.", "validation.", "health.")
 LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork")  # names and places, which change nothing
 
 
@@ -77,7 +78,8 @@ def _plan_fields(a: Group, b: Group) -> Iterator[Field]:
     flat_a, flat_b = _flat(a.plan), _flat(b.plan)
     for key in [*flat_a, *(key for key in flat_b if key not in flat_a)]:
         if not key.startswith(LEFT_OUT):
-            yield Field(_part(key), key, flat_a.get(key, "absent"), flat_b.get(key, "absent"))
+            neutral = LATER.get(key, "absent")  # what older plans say by not having the key
+            yield Field(_part(key), key, flat_a.get(key, neutral), flat_b.get(key, neutral))
 
 
 def _part(key: str) -> str:

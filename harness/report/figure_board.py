@@ -18,7 +18,7 @@ def draw_board(board: Board, path: Path) -> Path:
     fig = style.plain_figure(f"{board.track}: bits per byte of the best groups", 4.0, _caption(board, groups))
     panels = fig.subplots(1, 2 if board.timed else 1, sharey=True, squeeze=False)[0]
     for ax, x in zip(panels, ("tokens", "train_s")):
-        draw_lines(ax, board.lines, board.target["id"])
+        draw_lines(ax, board.lines, board.target_id)
         for group, colour, marker in zip(groups, COLOURS, MARKERS):
             draw_group(ax, group, x, colour, marker, name(group))
         ax.set_xlim(left=0)
@@ -30,7 +30,7 @@ def draw_board(board: Board, path: Path) -> Path:
         panels[1].set_xlabel("training time (s)")
     panels[0].set_ylim(*y_range(groups, board.lines))
     style.add_legend(fig, panels[0], columns=min(3, len(groups)))
-    label_lines(panels[-1], board.lines, board.target["id"])
+    label_lines(panels[-1], board.lines, board.target_id)
     return style.save(fig, path)
 
 
@@ -39,13 +39,10 @@ def name(group: Group) -> str:
 
 
 def _caption(board: Board, groups: list[Group]) -> str:
-    scored = "a capped part of val" if groups[0].runs[0].is_partial else (
-        f"the first {groups[0].plan['track']['slice_bytes']:,} bytes of val"
-    )  # fmt: skip
     left_out = len(board.standings) - len(groups)
     parts = [
         f"Track {board.track}, hardware class {board.hardware_class}",
-        f"scored on {scored}",
+        f"scored on {groups[0].runs[0].scored_on}",
         "thick: mean over seeds; thin: single seeds",
         *([] if board.timed else ["emulated formats: no seconds"]),
         *([f"the best {len(groups)} of {len(board.standings)} groups by rank"] if left_out else []),

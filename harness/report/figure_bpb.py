@@ -13,8 +13,7 @@ from harness.report.run_data import RunData
 
 def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     """Two panels with one y axis. The twin is left out of what it must not share, and the caption says so."""
-    scored = "a capped part of val" if run.is_partial else f"the first {run.plan['track']['slice_bytes']:,} bytes of val"
-    notes = [f"scored on {scored}"]
+    notes = [f"scored on {run.scored_on}"]
     if run.is_partial and run.record["lines"]:
         notes.append("classical lines are left out: they are scored on more of val")
     separate = run.why_not_beside(twin) if twin else None
@@ -38,14 +37,14 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     by_tokens.set_ylim(*_y_range(run, twin))
     style.add_legend(fig, by_tokens)
     if not run.is_partial:
-        label_lines(by_seconds, run.record["lines"], run.record["metrics"]["target"]["line"])
+        label_lines(by_seconds, run.record["lines"], _target_id(run))
     return style.save(fig, path)
 
 
 def _panel(ax: Axes, run: RunData, twin: RunData | None, x: str) -> None:
     metrics = run.record["metrics"]
     if not run.is_partial:
-        draw_lines(ax, run.record["lines"], metrics["target"]["line"])
+        draw_lines(ax, run.record["lines"], _target_id(run))
     if run.counts_bytes:
         steps, loss = _smooth_loss(run)
         ax.plot(_at_steps(run, steps, x), loss, color=style.LOSS, linewidth=0.9, label="training loss", zorder=2)
@@ -54,10 +53,14 @@ def _panel(ax: Axes, run: RunData, twin: RunData | None, x: str) -> None:
         _curve(ax, twin, x, style.TWIN, "s", twin.record["lane"] + (" (other run)" if same_lane else ""))
     _curve(ax, run, x, style.THIS_RUN, "o", run.record["lane"])
     crossing = metrics["tokens_to_target" if x == "tokens" else "time_to_target_s"]
-    if metrics["target_reached"] and crossing is not None and not run.is_partial:
-        ax.plot(crossing, metrics["target"]["slice_bpb"], marker="*", markersize=13, color=style.TARGET, linestyle="none",
+    if metrics["target_reached"] and crossing is not None and not run.is_partial and run.target.metric == "slice_bpb":
+        ax.plot(crossing, run.target.level, marker="*", markersize=13, color=style.TARGET, linestyle="none",
                 markeredgecolor="white", label=_target_label(run), zorder=5)  # fmt: skip
     ax.set_xlim(left=0)
+
+
+def _target_id(run: RunData) -> str:
+    return run.target.id if run.target else ""
 
 
 def _target_label(run: RunData) -> str:

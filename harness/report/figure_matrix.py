@@ -37,12 +37,12 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
         fig = style.plain_figure(f"track {first.record['track']}: lanes side by side", 3.1, _caption(groups, first), caution)
         moe = [group for group in groups if all(run.record["router_health"] for run in group.runs)]
         panels = fig.subplots(1, 3 if moe else 2)
-        line = first.record["metrics"]["target"]
         _panel(panels[0], groups, place, "seconds to target", lambda run: run.record["metrics"]["time_to_target_s"])
         _panel(panels[1], groups, place, "bits per byte of the slice", lambda run: run.record["metrics"]["slice_bpb"])
-        if not first.is_partial:
-            label = f"target: {first.record['lines'][line['line']]['label']} {line['slice_bpb']:.4f}"
-            panels[1].axhline(line["slice_bpb"], color=style.TARGET, linewidth=1.3, linestyle=(0, (5, 2)), label=label)
+        target = first.target
+        if not first.is_partial and target and target.metric == "slice_bpb":
+            label = f"target: {target.label} {target.level:.4f}"
+            panels[1].axhline(target.level, color=style.TARGET, linewidth=1.3, linestyle=(0, (5, 2)), label=label)
         if moe:
             _panel(
                 panels[2], moe, place, "worst entropy / ln E", lambda run: run.record["router_health"]["worst_entropy_ratio"]
@@ -100,9 +100,8 @@ def _note_loads(ax: Axes, groups: list[Group], place: dict[str, float]) -> None:
 def _caption(groups: list[Group], first: RunData) -> str:
     counts = sorted({group.n for group in groups})
     emulated = [group.lane for group in groups if group.emulated]
-    scored = "a capped part of val" if first.is_partial else f"the first {first.plan['track']['slice_bytes']:,} bytes of val"
     said = [
-        f"Track {first.record['track']}, scored on {scored}",
+        f"Track {first.record['track']}, scored on {first.scored_on}",
         f"a dot a seed, n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
         f"hardware class {first.record['hardware_class']}",
     ]

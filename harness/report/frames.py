@@ -76,6 +76,7 @@ def _pandas() -> ModuleType:
 def _record_row(run: RunData) -> dict[str, Any]:
     """The record flattened: metrics and counts under their own names, the clock as clock_*, the worst of router health."""
     record = run.record
+    target = record["metrics"]["target"] or {}
     metrics, health, source = record["metrics"], record["router_health"] or {}, record["provenance"]
     return {
         **{key: record[key] for key in RECORD_KEYS},
@@ -83,8 +84,8 @@ def _record_row(run: RunData) -> dict[str, Any]:
         "precision": record["precision"]["format"],
         "execution": record["precision"]["execution"],
         **{key: value for key, value in metrics.items() if key not in ("curve", "target")},
-        "target_line": metrics["target"]["line"],
-        "target_slice_bpb": metrics["target"]["slice_bpb"],
+        "target_line": target.get("line"),
+        "target_slice_bpb": target.get("slice_bpb"),
         **record["counts"],
         **{f"clock_{key}": value for key, value in record["clock"].items()},
         **{key: health.get(key) for key in ("worst_entropy_ratio", "dead", "max_load_percent")},

@@ -15,6 +15,7 @@ from typing import Any
 from harness.plan.fingerprint import stored_plan_hash
 from harness.record.record import EVIDENCE, content_hash, to_target
 from harness.report.run_data import RunData
+from harness.report.target import UNITS
 
 ONLY_BY_RE_EXECUTION = (
     "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
@@ -86,7 +87,8 @@ def _identity(run: RunData) -> Iterator[str]:
     yield from _differs("lines", record["lines"], plan["track"]["lines"], "the track in plan.yaml")
     for part in ("train", "val"):
         for key in (f"{part}_sha256", f"{part}_bytes"):
-            yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
+            if plan["track"][key]:  # a track states nothing of what only its files know
+                yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
     reasons = record["unranked_reasons"]
     if record["ranked"] == bool(reasons):
         yield f"ranked is {record['ranked']}, with {len(reasons)} reasons against it"
@@ -106,20 +108,29 @@ def _identity(run: RunData) -> Iterator[str]:
 def _curve(run: RunData) -> Iterator[str]:
     """The curve is the validation rows at the planned steps, and the target follows from it."""
     metrics, plan = run.record["metrics"], run.plan
-    rows = [{key: row[key] for key in ("step", "tokens", "train_s", "slice_bpb")} for row in run.validations]
+    rows = [{key: value for key, value in row.items() if key != "kind"} for row in run.validations]
     if metrics["curve"] != rows:
         yield f"metrics.curve is not the {len(rows)} validation rows of metrics.jsonl"
     planned = sorted({*(s for s in plan["validation"]["steps"] if s < _last_step(run)), _last_step(run)})
     if [row["step"] for row in rows] != planned:
         yield f"protocol: validated at steps {[row['step'] for row in rows]}, the plan says {planned}"
-    yield from _differs("metrics.target.line", metrics["target"]["line"], plan["track"]["target"], "the track in plan.yaml")
-    target = plan["track"]["lines"][plan["track"]["target"]]["slice"]
-    yield from _differs("metrics.target.slice_bpb", metrics["target"]["slice_bpb"], target, "the track in plan.yaml")
     yield from _differs("metrics.slice_bpb", metrics["slice_bpb"], metrics["curve"][-1]["slice_bpb"], "the curve's last point")
-    crossing = to_target(metrics["curve"], target, "train_s")
+    yield from _target(run)
+
+
+def _target(run: RunData) -> Iterator[str]:
+    metrics, track = run.record["metrics"], run.plan["track"]
+    stated = metrics["target"] or {"line": ""}
+    yield from _differs("metrics.target.line", stated["line"], track["target"], "the track in plan.yaml")
+    crossing = tokens = None
+    if metric := next((name for name in UNITS if name in stated), None):
+        level = track["lines"][track["target"]]["slice"] if metric == "slice_bpb" else (
+            track["milestones"][track["target"]]["value"]
+        )  # fmt: skip
+        yield from _differs(f"metrics.target.{metric}", stated[metric], level, "the track in plan.yaml")
+        crossing, tokens = (to_target(metrics["curve"], level, key, metric) for key in ("train_s", "tokens"))
     yield from _differs("metrics.target_reached", metrics["target_reached"], crossing is not None, "the curve")
     yield from _differs("metrics.time_to_target_s", metrics["time_to_target_s"], crossing, "the curve")
-    tokens = to_target(metrics["curve"], target, "tokens")
     yield from _differs("metrics.tokens_to_target", metrics["tokens_to_target"], tokens, "the curve")
 
 
@@ -172,17 +183,22 @@ def _steps(run: RunData) -> Iterator[str]:
 def _scores(run: RunData) -> Iterator[str]:
     """The final evaluation as metrics.jsonl logged it."""
     metrics = run.record["metrics"]
-    if not metrics["partial"] and metrics["scored_bytes"] != run.plan["track"]["val_bytes"]:
-        scored, val = metrics["scored_bytes"], run.plan["track"]["val_bytes"]
+    scored, val = metrics["scored_bytes"], run.record["data"]["val_bytes"]
+    if not metrics["partial"] and scored != val:
         yield f"protocol: {scored:,} bytes of val were scored, the track has {val:,}"
     if run.final is None:
         yield "metrics.jsonl has no row of the final evaluation"
         return
     for key in ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing", "scored_bytes"):
         yield from _differs(f"metrics.{key}", metrics[key], run.final[key], "the final row of metrics.jsonl")
-    bits = run.final["nats"] / (math.log(2) * run.final["targets"])
-    yield from _differs("metrics.val_bpb", metrics["val_bpb"], bits, "nats over scored bytes")
-    if run.final["targets"] != metrics["scored_bytes"] - 1:
+    size = run.final.get("target_bytes", run.final["targets"])  # a byte of a track of bytes is a target of its own
+    yield from _differs(
+        "metrics.val_bpb", metrics["val_bpb"], run.final["nats"] / (math.log(2) * size), "nats over scored bytes"
+    )
+    if "target_bytes" in run.final:
+        yield from _differs("metrics.scored_bytes", scored, size, "the bytes of the targets in the final row")
+        yield from _differs("metrics.val_loss", metrics["val_loss"], run.final["val_loss"], "the final row of metrics.jsonl")
+    elif run.final["targets"] != metrics["scored_bytes"] - 1:
         yield (
             f"protocol: bits per byte divides by {run.final['targets']:,} bytes; of {metrics['scored_bytes']:,} scored bytes "
             "all but the first are targets"

@@ -69,5 +69,6 @@ def _slim(run: RunData) -> RunData:
 def slug(board: Board) -> str:
     """A name for the board's files and anchors: words for people, and a hash because two classes may share the words."""
     words = re.sub(r"[^a-z0-9]+", "-", f"{board.track} {board.hardware_class}".lower())[:40].strip("-")
-    key = repr((board.track, board.title, board.record["data"], board.target, board.lines))
+    target = {"label": board.target.label, "slice": board.target.level, "id": board.target.id} if board.target else None
+    key = repr((board.track, board.title, board.record["data"], target, board.lines))
     return f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"

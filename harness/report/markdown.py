@@ -37,7 +37,7 @@ def _lead(leaderboard: Leaderboard) -> str:
 
 
 def _board(board: Board, out: Path) -> list[str]:
-    lines = [f"Target: {board.target['slice']:.4f} bits per byte of the slice ({_escape(board.target['label'])})."]
+    lines = [f"Target: {_escape(board.target.text)}." if board.target else "No target: a fixed budget."]
     if board.lines:
         known = ", ".join(f"{_escape(line['label'])} {line['slice']:.4f} / {line['val']:.4f}" for line in board.lines.values())
         lines[0] += f" Lines of this protocol, slice / all val: {known}."

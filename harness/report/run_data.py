@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.report.target import UNITS, Target, target_of
 
 SCHEMA_VERSION = 1
 
@@ -37,9 +38,9 @@ RECORD_FIELDS: dict[str, Any] = {
     "lane": str, "track": str, "seed": int, "ranked": bool, "unranked_reasons": list, "plan_hash": str,
     "resumes": int, "fork": (str, type(None)), "hardware_class": str, "hardware.matmul_peak_flops": NUMBER,
     "precision.format": str, "precision.execution": str, "data.train_sha256": str, "data.val_sha256": str,
-    "data.train_bytes": int, "metrics.val_bpb": NUMBER, "metrics.slice_bpb": NUMBER,
+    "data.train_bytes": (int, type(None)), "metrics.val_bpb": NUMBER, "metrics.slice_bpb": NUMBER,
     "metrics.val_bpb_clean": NUMBER_OR_NULL, "metrics.slice_bpb_shuffled_routing": NUMBER_OR_NULL,
-    "metrics.target.line": str, "metrics.target.slice_bpb": NUMBER, "metrics.target_reached": bool,
+    "metrics.target": (dict, type(None)), "metrics.target_reached": bool,
     "metrics.time_to_target_s": NUMBER_OR_NULL, "metrics.tokens_to_target": NUMBER_OR_NULL, "metrics.curve": list,
     "metrics.tokens": int, "metrics.tokens_per_second": NUMBER, "metrics.step_s": NUMBER, "metrics.mfu": NUMBER,
     "metrics.peak_memory_bytes": int, "router_health": (dict, type(None)),
@@ -95,6 +96,19 @@ class RunData:
     def counts_bytes(self) -> bool:
         """A token is a byte: token counts are bytes of text and the training loss is bits per byte."""
         return self.plan["model"]["vocab_size"] == 256
+
+    @property
+    def target(self) -> Target | None:
+        return target_of(self.record, self.plan)
+
+    @property
+    def scored_on(self) -> str:
+        """The part of val behind the curve, in words."""
+        if self.is_partial:
+            return "a capped part of val"
+        track = self.plan["track"]
+        tokens = track.get("tokens", {}).get("slice_tokens", 0)
+        return f"the first {tokens:,} tokens of val" if tokens else f"the first {track['slice_bytes']:,} bytes of val"
 
     @property
     def is_partial(self) -> bool:
@@ -186,8 +200,11 @@ def read_record(folder: str | Path) -> dict[str, Any]:
             "update this checkout: git pull",
         )
     _check(record, RECORD_FIELDS, path, "")
+    if (target := record["metrics"]["target"]) is not None:
+        metric = next((name for name in UNITS if name in target), "slice_bpb")
+        _check(target, {"line": str, metric: NUMBER}, path, "metrics.target.")
     for row in record["metrics"]["curve"]:
-        _check(row, CURVE_FIELDS, path, "metrics.curve: ")
+        _check(row, CURVE_FIELDS | ({metric: NUMBER} if target else {}), path, "metrics.curve: ")
     if not record["metrics"]["curve"]:
         raise UserError(f"{path} is corrupt: metrics.curve is empty", _restore(path))
     for line_id, line in record["lines"].items():

@@ -20,14 +20,16 @@ HOW_TESTED = (
 
 def about(standing: Standing, board: Board) -> list[str]:
     """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
-    return [_against_target(standing, board), *_against_holder(standing, board), _tuning(standing.group)]
+    return [*_against_target(standing, board), *_against_holder(standing, board), _tuning(standing.group)]
 
 
-def _against_target(standing: Standing, board: Board) -> str:
-    sample, target = standing.group.sample("slice_bpb"), board.target
-    side = "below" if standing.target.difference < 0 else "above"
-    known = f"{sample.mean:.4f} bits per byte on the slice (n = {sample.n}) is {abs(standing.target.difference):.4f} {side}"
-    return f"Target: {known} {target['label']} ({target['slice']:.4f}){_judgement(standing.target, '{:+.4f}')}"
+def _against_target(standing: Standing, board: Board) -> list[str]:
+    target, test = board.target, standing.target
+    if target is None or test is None:
+        return ["Target: none, a fixed budget."]
+    sample, side = standing.group.sample(target.metric), "below" if test.difference < 0 else "above"
+    known = f"{sample.mean:.4f} {target.unit.replace(' of ', ' on ')} (n = {sample.n}) is {abs(test.difference):.4f} {side}"
+    return [f"Target: {known} {target.label} ({target.level:.4f}){_judgement(test, '{:+.4f}')}"]
 
 
 def _against_holder(standing: Standing, board: Board) -> list[str]:

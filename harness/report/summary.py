@@ -29,7 +29,7 @@ def _row(group: Group, here: list[Group]) -> list[str]:
     health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
     return [
         group.lane + (f" ({group.plan_hash[:8]})" if several else ""), group.arithmetic, str(group.n),
-        seconds.text("{:,.1f}") if seconds else f"{reached} of {group.n} reached it",
+        seconds.text("{:,.1f}") if seconds else f"{reached} of {group.n} reached it" if group.runs[0].target else "-",
         *(group.sample(key).text("{:.4f}") for key in ("slice_bpb", "val_bpb")),
         group.sample("tokens_per_second").text("{:,.0f}"), f"{group.sample('mfu').mean:.0%}", _step_ratio(group, here),
         f"{min(h['worst_entropy_ratio'] for h in health):.3f}" if health else "-",

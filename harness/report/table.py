@@ -43,7 +43,7 @@ def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
 def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bool = True) -> list[str]:
     """One run's row; `bits` and `seconds` say whether its bpb and its times compare with those of the table's run."""
     metrics = run.record["metrics"]
-    to_target = "not reached"
+    to_target = "not reached" if run.target else "-"
     if metrics["target_reached"]:
         to_target = "-" if metrics["time_to_target_s"] is None else f"{metrics['time_to_target_s']:,.1f} s"
     comparable_step = twin is not None and run.same_class(twin)
@@ -86,7 +86,7 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
 def _line_note(run: RunData, line_id: str) -> str:
     """Whether the run passed the line, and how much more text the line has seen. A line `*_alone` has read no train."""
     metrics = run.record["metrics"]
-    is_target = line_id == metrics["target"]["line"]
+    is_target = run.target is not None and line_id == run.target.id
     if run.is_partial:
         return ""
     best = min(point["slice_bpb"] for point in metrics["curve"])
@@ -113,6 +113,14 @@ def _below(run: RunData) -> list[tuple[str, str]]:
         f"{counts['flops_per_token'] / 1e6:.3g} MFLOP per token, peak memory {metrics['peak_memory_bytes'] / 2**30:.1f} GiB",
     )]  # fmt: skip
     lines.append(("clock", _clock(record["clock"])))
+    if "val_loss" in metrics:
+        passes = f"{metrics['curve'][-1]['epoch']:.2f} passes over train"
+        lines.append(("loss", f"{metrics['val_loss']:.4f} nats per token of val, end-of-text among them; {passes}"))
+    if run.target and run.target.metric != "slice_bpb":
+        now = metrics["curve"][-1][run.target.metric]
+        lines.append(
+            ("target", f"{run.target.text}: {'reached' if metrics['target_reached'] else 'not reached'}, now {now:.4f}")
+        )
     if metrics["val_bpb_clean"] is not None:
         clean = f"{metrics['val_bpb_clean']:.4f} on the part of val that shares no 13 words in a row with train"
         lines.append(("overlap", f"{clean} (all of val {metrics['val_bpb']:.4f})"))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.evaluate.bpb import NATS_PER_BIT, score
+from harness.evaluate.bpb import NATS_PER_BIT, Score
 from harness.evaluate.router_health import bias_ranges, layer_health
+from harness.plan.goal import levels
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
@@ -46,7 +47,7 @@ class Loop:
     clock: Clock
     state: State
     progress: Progress
-    slice_N: np.ndarray  # the bytes that the curve is scored on
+    slice_N: np.ndarray  # the part of val that the curve is scored on
     peak_memory: Callable[[], int]
 
     def __post_init__(self) -> None:
@@ -149,10 +150,12 @@ class Loop:
     def validate(self, step: int) -> None:
         """Scores the slice, off the clock, and adds a point to the curve."""
         with self.clock.entry("validation_s"):
-            bpb = score(self.session.model, self.slice_N, self.session.scoring_tokens).bpb()
-        self.add_point(step, bpb)
+            found = self.session.score(self.slice_N)
+        self.add_point(step, found)
 
-    def add_point(self, step: int, slice_bpb: float) -> None:
+    def add_point(self, step: int, found: Score) -> None:
+        """`found`: of the slice, or of more of val, whose first part is the slice."""
+        slice_bpb = found.bpb(len(self.slice_N))
         if not math.isfinite(slice_bpb):
             raise not_finite(step, "validation bits per byte")
         point = {
@@ -161,14 +164,19 @@ class Loop:
             "train_s": self.clock.train_s,
             "slice_bpb": slice_bpb,
         }
-        before = self.state.curve[-1]["slice_bpb"] if self.state.curve else float("inf")
+        if found.bytes_N is not None:
+            epoch = self.session.batches.epochs_after(step)
+            point |= {"slice_loss": found.loss(len(self.slice_N)), "epoch": epoch}
+        before = self.state.curve[-1] if self.state.curve else None
         self.state.curve.append(point)
         if self.log:
             self.log.append([{"kind": "validation", **point}])
-        for line in sorted(self.plan.track.lines.values(), key=lambda line: -line.slice):
-            if slice_bpb < line.slice <= before:
+        for level in sorted(levels(self.plan.track).values(), key=lambda level: -level.level):
+            value = point[level.metric]
+            if value < level.level <= (before[level.metric] if before else float("inf")):
                 self.progress.say(
-                    f"passed {line.label} ({line.slice:.4f}): {slice_bpb:.4f} bpb on the slice at {self.clock.train_s:.1f} s"
+                    f"passed {level.label} ({level.level:.4f}): {value:.4f} {level.unit} on the slice "
+                    f"at {self.clock.train_s:.1f} s"
                 )
 
     def _refuse_bad_weights(self) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from harness.data import overlap
-from harness.data.corpus import Corpus
+from harness.data.corpus import Splits
 from harness.errors import UserError
-from harness.evaluate.bpb import Score, score
+from harness.evaluate.bpb import Score
 from harness.evaluate.router_health import bias_ranges, router_health
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
+from harness.plan.goal import slice_length
 from harness.record import record
 from harness.record.folder import RunFolder, identity, open_folder, writing
 from harness.record.provenance import now, provenance
@@ -43,7 +43,7 @@ class Stopped(Exception):
 
 
 def run(
-    composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Corpus, progress: Progress,
+    composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Splits, progress: Progress,
     opened: Callable[[Path], None] = lambda folder: None,
 ) -> Path | None:  # fmt: skip
     """Returns the path of record.json (None on ranks other than the first). `opened` is told the run folder, by the first
@@ -66,8 +66,8 @@ def run(
     if ranks.is_first:
         opened(folder.path)
     clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
-    val_N = corpus.val[: composed.scored_bytes]
-    slice_N = val_N[: plan.track.slice_bytes]
+    val_N = corpus.val[: composed.scoring_cap]
+    slice_N = val_N[: slice_length(plan.track)]
     progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
     clock.ledger["setup_s"] += time.perf_counter() - started
     step_s = warm_up(session, clock, slice_N, state.step)
@@ -158,20 +158,23 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
-        clean_N = overlap.clean(session.corpus)[: len(val_N)]
+        clean_N, _ = session.corpus.examine()
         weights = hash_weights(session.model)
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
         with writing(folder.path / "weights.safetensors"):
             save_file(tensors, folder.path / "weights.safetensors")
+    nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
-        "val_bpb_clean": final.bpb_where(clean_N),
+        "val_bpb_clean": None if clean_N is None else final.bpb_where(clean_N[: len(val_N)]),
         "slice_bpb_shuffled_routing": shuffled,
-        "scored_bytes": len(val_N),
+        "scored_bytes": len(val_N) if final.bytes_N is None else size,
     }
-    nats, targets = float(final.nats_N.sum()), len(final.nats_N)
-    counts_LE = final.count_LE.tolist()
-    loop.log.append([{"kind": "final", "step": plan.steps, "nats": nats, "targets": targets, "counts": counts_LE, **scores}])
+    row = {"kind": "final", "step": plan.steps, "nats": nats, "targets": len(final.nats_N), "counts": final.count_LE.tolist()}
+    if final.bytes_N is not None:
+        scores |= {"val_loss": final.loss()}
+        row |= {"target_bytes": size}
+    loop.log.append([row | scores])
     health = router_health(
         final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
     )
@@ -200,11 +203,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "hardware_class": here.hardware_class,
         "hardware": here.as_record(),
         "precision": {"format": plan.precision.format, "execution": here.execution},
-        "data": {
-            "corpus": plan.track.corpus, "release": plan.track.release,
-            "train_sha256": session.corpus.hashes["train"], "val_sha256": session.corpus.hashes["val"],
-            "train_bytes": len(session.corpus.train), "val_bytes": len(session.corpus.val),
-        },
+        "data": {"corpus": plan.track.corpus, "release": plan.track.release, **session.corpus.facts()},
         "metrics": record.metrics(
             plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores
         ),
@@ -219,10 +218,10 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
 
 
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
-    """All of val once; its first bytes are the slice, so the curve's last point costs nothing more."""
+    """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
     session, plan = loop.session, loop.plan
-    final = score(session.model, val_N, session.scoring_tokens)
-    loop.add_point(plan.steps, final.bpb(len(loop.slice_N)))
+    final = session.score(val_N)
+    loop.add_point(plan.steps, final)
     if not session.model.moe_layers:
         return final, None
-    return final, score(session.model, loop.slice_N, session.scoring_tokens, SHUFFLE_SEED).bpb()
+    return final, session.score(loop.slice_N, SHUFFLE_SEED).bpb()

@@ -2,7 +2,6 @@
 
 import torch
 
-from harness.evaluate.bpb import score
 from harness.train.clock import Clock
 from harness.train.machine import synchronize
 from harness.train.session import Session
@@ -20,7 +19,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
     with clock.entry("compile_s"):
         session.prepare_products()
         session.step(min(step, last), measured=True)
-        score(session.model, val_N[: session.scoring_tokens + 1], session.scoring_tokens)
+        session.score(val_N[: session.scoring_tokens + 1])
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):

@@ -13,17 +13,21 @@ def main(arguments: list[str]) -> int:
     if arguments:
         raise UserError(f"`lanes` takes no arguments, found {' '.join(arguments)}", "python -m harness lanes")
     from harness.plan.compose import compose
+    from harness.plan.goal import goal
     from harness.plan.lanes import lane_names
 
-    print(f"{'lane':<18}{'track':<8}{'model':<44}{'budget':>18}  {'target on the slice':<28}twin")
+    print(f"{'lane':<18}{'track':<10}{'for':<10}{'model':<46}{'budget':>22}  {'target on the slice':<44}twin")
     for name in lane_names():
         plan = compose([f"lane={name}"]).plan
-        m, line = plan.model, plan.track.lines[plan.track.target]
+        m, target = plan.model, goal(plan.track)
         ffn = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}" if m.num_experts else f"dense FFN {m.ffn_width}"
         shape = f"{m.layers} x {m.width}, {ffn}, {plan.precision.format}"
-        target = f"{line.slice:.4f} bpb ({line.label})"
-        print(f"{name:<18}{plan.track.name:<8}{shape:<44}{plan.budget.tokens:>12,} bytes  {target:<28}{plan.lane.twin}")
+        asked = f"{target.level:.4f} {target.unit} ({target.label})" if target else "none: a fixed budget"
+        where = "GPU" if plan.lane.gpu else "CPU, GPU"
+        budget = f"{plan.budget.tokens:,} {plan.track.unit}"
+        print(f"{name:<18}{plan.track.name:<10}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
     print(
-        "\nAll of them run on a CPU or one GPU. make speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here."
+        "\nmake speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here. A lane for GPUs runs on a CPU only "
+        'shortened: SET="unranked=true budget.tokens=65536".'
     )
     return 0

@@ -1,36 +1,87 @@
-"""Loads and checks a track's data and recomputes its classical lines.
+"""Fetches, checks and tokenizes a track's data, and recomputes its classical lines.
 
-usage: python -m harness prepare [TRACK]        default tiny
+usage: python -m harness prepare [TRACK] [--from PATH] [--as-bin FOLDER] [--tokens N]        default tiny
        make prepare TRACK=sotu
 
-The first call takes about a minute (xz twice over all of train, PPMd, a 7-gram); results are cached under
-SPEEDRUN_CACHE (default ~/.cache/moe-speedrun), keyed by data hashes. `speedrun` does the same before it trains.
+examples
+  python -m harness prepare wiki                       from SPEEDRUN_MIRROR, else rebuilt from its public source; 2 minutes
+  python -m harness prepare wiki --from wikiVisual     rebuilt from a checkout or a .tar.gz of that source
+  python -m harness prepare wiki --as-bin shards       and written as token files, for data.shards=shards
+  python -m harness prepare fineweb --tokens 300000000     only as many files as a budget of so many tokens reads
+
+Results are cached under SPEEDRUN_CACHE (default ~/.cache/moe-speedrun), keyed by data hashes: a second call computes nothing,
+one that was cut off goes on after the last finished file. `speedrun` does the same before it trains.
 """
 
-from harness.errors import UserError, nearest
+from pathlib import Path
 
-SUMMARY = "data checked against its hashes, classical lines recomputed"
+from harness.errors import UserError
+from harness.verbs.words import Words
+
+SUMMARY = "data fetched, checked and tokenized, classical lines recomputed"
 
 
 def main(arguments: list[str]) -> int:
     from harness.data.prepare import prepare
-    from harness.plan.compose import compose
-    from harness.plan.lanes import TRACKS, lane_names
+    from harness.plan.lanes import read_track
 
-    tracks = sorted(path.stem for path in TRACKS.glob("*.yaml"))
-    name = arguments[0] if arguments else "tiny"
-    if len(arguments) > 1 or name not in tracks:
-        raise UserError(f"unknown track {' '.join(arguments)!r}", nearest(name, tracks))
-    lane = next(lane for lane in lane_names() if lane.startswith(f"{name}-"))
-    report = prepare(compose([f"lane={lane}"]).plan.track, print)
-    print(f"track {report.track}: corpus {report.corpus} {report.release}")
-    for split, size in report.sizes.items():
-        print(f"  {split:<6}{size:>12,} bytes   {report.hashes.get(split, '')}")
-    print(f"  {'line':<18}{'slice':>8}{'recomputed':>12}{'all val':>10}{'recomputed':>12}   bits per byte")
+    parser = Words("prepare")
+    parser.add_argument("track", nargs="?", default="tiny")
+    parser.add_argument("--from", dest="source")
+    parser.add_argument("--as-bin", type=Path, metavar="FOLDER")
+    parser.add_argument("--tokens", type=int)
+    a = parser.parse_args(arguments)
+    track = read_track(a.track)
+    if a.source:
+        _rebuild(track, a.source)
+    budget = _largest_budget(a.track) if a.tokens is None else a.tokens
+    print(_text(prepare(track, print, budget_tokens=budget)))
+    if a.as_bin:
+        _write_bin(track, a.as_bin)
+    return 0
+
+
+def _rebuild(track, source: str) -> None:
+    from harness.data.token_corpus import REBUILDERS
+
+    if track.corpus not in REBUILDERS:
+        raise UserError(f"track {track.name} is not rebuilt from a source", f"--from is for {', '.join(REBUILDERS)}")
+    REBUILDERS[track.corpus][1](track.tokens.files, source, print)
+
+
+def _largest_budget(track: str) -> int:
+    """Tokens of the longest lane of the track: what its data must last for."""
+    from harness.plan.compose import compose
+    from harness.plan.lanes import lane_names
+
+    plans = [compose([f"lane={lane}"]).plan for lane in lane_names()]
+    return max((plan.budget.tokens for plan in plans if plan.track.name == track), default=0)
+
+
+def _write_bin(track, folder: Path) -> None:
+    from harness.data.corpus import load
+    from harness.data.shards import write_shards
+
+    if track.tokens.format not in ("jsonl", "parquet"):
+        raise UserError(f"track {track.name} has no documents to write as token files", "--as-bin is for wiki and wikitext")
+    corpus = load(track)
+    for split, documents in (("train", corpus.train_documents), ("val", corpus.val_documents)):
+        pieces = documents.pieces(corpus.tokenizer.end_of_text)
+        for path in write_shards(folder, f"{track.name}_{split}", pieces):
+            print(f"written: {path}")
+    print(f'make speedrun LANE=dense SET="unranked=true budget.tokens=65536 data.shards={folder}"')
+
+
+def _text(report) -> str:
+    lines = [f"track {report.track}: corpus {report.corpus} {report.release}"]
+    lines += [f"  {split:<6}{size:>14,} {report.unit}   {report.hashes.get(split, '')}" for split, size in report.sizes.items()]
+    if report.lines:
+        lines.append(f"  {'line':<18}{'slice':>8}{'recomputed':>12}{'all val':>10}{'recomputed':>12}   bits per byte")
     for line in report.lines:
         found = [f"{value:.4f}" for value in line.recomputed] if line.recomputed else ["-", "-"]
-        print(f"  {line.stated.label:<18}{line.stated.slice:>8.4f}{found[0]:>12}{line.stated.val:>10.4f}{found[1]:>12}")
-    for part, share in report.clean_share.items():
-        print(f"  {share:.2%} of {part} shares no 13-word sequence with train")
-    print("  took " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items()))
-    return 0
+        stated = f"  {line.stated.label:<18}{line.stated.slice:>8.4f}{found[0]:>12}{line.stated.val:>10.4f}{found[1]:>12}"
+        lines.append(stated)
+    lines += [f"  {name:<10}{fact}" for name, fact in report.facts.items()]
+    lines += [f"  {share:.2%} of {part} shares no 13-word sequence with train" for part, share in report.clean_share.items()]
+    lines.append("  took " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items()))
+    return "\n".join(lines)

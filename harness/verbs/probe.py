@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 def probe(plan) -> dict[str, Any]:
     """{"plan_hash", "hardware_class", "timing", "uniform"}."""
-    from harness.data.corpus import load
+    from harness.data.corpus import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
     from harness.train import machine
@@ -43,7 +43,7 @@ def probe(plan) -> dict[str, Any]:
     from harness.train.session import Session
 
     set_torch()
-    here, corpus = machine.detect(plan), load(plan.track)
+    here, corpus = machine.detect(plan), load_for(plan)
     session = Session(plan, here, Ranks(0, 1), corpus)
     steps = 0
 
@@ -57,5 +57,5 @@ def probe(plan) -> dict[str, Any]:
         "plan_hash": plan_hash(plan),
         "hardware_class": here.hardware_class,
         "timing": timing.as_record(),
-        "uniform": uniform_scores(session.model, corpus.val, session.scoring_tokens),
+        "uniform": uniform_scores(session.model, corpus.val, session.scoring_tokens, corpus.token_bytes),
     }

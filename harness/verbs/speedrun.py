@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def train(composed) -> int:
-    from harness.data.corpus import load
+    from harness.data.corpus import load_for
     from harness.data.prepare import prepare
     from harness.train import machine, parallel
     from harness.train.determinism import set_torch
@@ -43,18 +43,20 @@ def train(composed) -> int:
     from harness.train.progress import Progress
     from harness.train.run import Stopped, run
     from harness.train.session import count_plan
-    from harness.verbs.starting_plan import starting_plan
+    from harness.verbs.starting_plan import refuse_what_cannot_run, starting_plan
 
     set_torch()
     ranks = parallel.join()
     progress = Progress(quiet=not ranks.is_first)
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
-    progress.say(starting_plan(composed, here, count_plan(composed.plan)))
+    plan, counts = composed.plan, count_plan(composed.plan)
+    refuse_what_cannot_run(composed, here, counts)
+    progress.say(starting_plan(composed, here, counts))
     if ranks.is_first:
-        prepare(composed.plan.track, progress.say)
+        prepare(plan.track, progress.say, plan.data, plan.budget.tokens)
     ranks.broadcast(None)  # the others wait for the cache
     try:
-        path = run(composed, here, ranks, load(composed.plan.track), progress, partial(_follow, composed.plan, progress))
+        path = run(composed, here, ranks, load_for(plan), progress, partial(_follow, plan, progress))
     except Stopped as stopped:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code

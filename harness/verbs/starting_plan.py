@@ -4,7 +4,8 @@ from harness.errors import UserError
 from harness.model.counts import Counts
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
-from harness.plan.schema import Plan
+from harness.plan.goal import CURVE_METRICS, goal, levels
+from harness.plan.schema import Model, Plan, Track
 from harness.report.run_data import best_record, read_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
@@ -17,8 +18,29 @@ from kernels.activation import ACTIVATIONS
 GIB = 1 << 30
 
 
+RUNS_ANYWHERE = "tiny-moe-16e"
+
+
+def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) -> None:
+    """Errors: UserError when a lane for GPUs is not shortened on a machine without one, or the memory estimate does not fit."""
+    plan = composed.plan
+    if plan.lane.gpu and here.device == "cpu" and not composed.partial:
+        raise UserError(
+            f"lane {plan.lane.name} is made for a GPU, and there is no CUDA device here",
+            f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "
+            f'make speedrun LANE={plan.lane.name} SET="unranked=true budget.tokens=65536"',
+        )
+    needed, available = memory_bytes(plan, counts), memory_available_bytes(here.device)
+    if needed > available:
+        raise UserError(
+            f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
+            "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, lower budget.tokens "
+            f"(unranked=true), or run LANE={RUNS_ANYWHERE}",
+        )
+
+
 def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
-    """Plain text, one line a topic. Errors: UserError when the plan's memory estimate does not fit this machine."""
+    """Plain text, one line a topic."""
     plan = composed.plan
     m, track = plan.model, plan.track
     rank = (
@@ -29,39 +51,29 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
     if plan.unranked and not composed.broken:
         rank = "unranked"
     seconds = plan.steps * step_seconds(plan, counts, here)
-    needed = memory_bytes(plan, counts)
-    available = memory_available_bytes(here.device)
-    if needed > available:
-        raise UserError(
-            f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
-            "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, or run LANE=tiny-dense",
-        )
+    needed, trained = memory_bytes(plan, counts), plan.steps * plan.batch.tokens_per_step
     ffn = (
-        f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}, {m.router}"
+        f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}{_beside(m)}, {m.router}"
         if m.num_experts
         else f"dense FFN {m.ffn_width}"
     )
-    target = track.lines[track.target]
-    others = ", ".join(f"{line.label} {line.slice:.4f}" for name, line in track.lines.items() if name != track.target)
     lines = [
         ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}",
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
         ("model", f"{m.layers} layers x {m.width}, {ffn}",
-         f"{counts.params_total / 1e6:.2f} M parameters, {counts.params_active / 1e6:.2f} M active, "
+         f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
          f"{counts.flops_per_token / 1e6:.1f} MFLOP/token"),
-        ("budget", f"{plan.steps * plan.batch.tokens_per_step:,} bytes, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
+        ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
          f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
          f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
-        ("target", f"{target.slice:.4f} bpb on the slice", f"{target.label}; then {others}"),
+        ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
         ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
     ]  # fmt: skip
     if composed.partial:
-        lines.append(
-            ("scoring", f"the first {composed.scored_bytes:,} bytes of val", "partial: no figure of the track stands beside it")
-        )
+        lines.append(("scoring", f"the first {_scored(composed)} of val", "partial: no figure of the track stands beside it"))
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
 
@@ -78,6 +90,28 @@ def _experts(plan: Plan, here: Machine) -> str:
     dtype, gated = Arithmetic.of(here.arithmetic).dtype, ACTIVATIONS[m.activation].fan == 2
     key = triton.key(here.model, dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated)
     return f"expert kernels: triton, {triton.describe(key)}; "
+
+
+def _target(track: Track) -> tuple[str, str]:
+    others = [f"{level.label} {level.level:.4f}" for name, level in levels(track).items() if name != track.target]
+    beyond = [f"{m.label} {m.value:.4f} ({m.metric})" for m in track.milestones.values() if m.metric not in CURVE_METRICS]
+    stated, target = ", ".join(others + beyond), goal(track)
+    if target is None:
+        return "none: a fixed budget", f"milestone: {stated}" if stated else "val bits per byte decides"
+    return f"{target.level:.4f} {target.unit} on the slice", target.label + (f"; then {stated}" if stated else "")
+
+
+def _beside(model: Model) -> str:
+    """What stands beside the routed experts."""
+    shared = f" + {model.shared_experts} shared" if model.shared_experts else ""
+    dense = model.leading_dense_layers
+    return shared + (f", {dense} dense layer{'s' if dense > 1 else ''}" if dense else "")
+
+
+def _scored(composed: Composed) -> str:
+    track = composed.plan.track
+    known = track.tokens.val_tokens if track.tokens.tokenizer else track.val_bytes
+    return f"{min(composed.scoring_cap, known or composed.scoring_cap):,} {track.unit}"
 
 
 def _twin(twin: str | None, runs: str, here: Machine) -> str:

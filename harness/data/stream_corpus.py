@@ -1,0 +1,81 @@
+"""A corpus of published token files: a stream without a table of documents, read in order as published speedruns read it."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.data import hub
+from harness.data.artifact import Progress, file_sha256
+from harness.data.joined import Joined
+from harness.data.packing import StreamBatches
+from harness.data.shards import find_shards, read_shard
+from harness.data.tokenizer import TOKENIZERS, Tokenizer
+from harness.plan.schema import Data, Track
+
+
+@dataclass(frozen=True)
+class StreamCorpus:
+    tokenizer: Tokenizer
+    train: Joined
+    val: np.ndarray  # uint16
+    hashes: dict[str, str]  # of the splits: over the sha256 of their files, one a line
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        return self.tokenizer.token_bytes
+
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> StreamBatches:
+        """`seed` keys nothing here: the order is that of the files."""
+        return StreamBatches(self.train, self.tokenizer.vocab_size, tokens_per_step, sequence_length)
+
+    def facts(self) -> dict[str, Any]:
+        """The record's `data`. The bytes of train are not counted: that would read all of it."""
+        return {
+            "train_sha256": self.hashes["train"], "val_sha256": self.hashes["val"],
+            "train_bytes": None, "val_bytes": int(self.token_bytes[self.val[1:]].sum()),
+            "tokenizer": self.tokenizer.hash, "train_tokens": len(self.train), "val_tokens": len(self.val),
+        }  # fmt: skip
+
+    @property
+    def train_length(self) -> int:
+        return len(self.train)
+
+    def examine(self, progress: Progress | None = None) -> tuple[None, dict[str, str]]:
+        """Without its text, what val shares with train is not known."""
+        return None, {"files": f"{len(self.train.parts)} of train", "overlap": "not known: the files hold tokens, not text"}
+
+
+def load_stream(track: Track, data: Data, budget_tokens: int, progress: Progress | None = None) -> StreamCorpus:
+    """`budget_tokens`: as many files of train are fetched as a budget of so many tokens reads, all of them for 0.
+
+    Raises UserError when a file is nowhere, of another format, truncated, or has another hash than the track or hub states.
+    """
+    tokenizer = TOKENIZERS[track.tokens.tokenizer]()
+    if data.shards:
+        found = {
+            split: [hub.Checked(path, file_sha256(path)) for path in paths]
+            for split, paths in zip(("train", "val"), find_shards(data.shards))
+        }
+    else:
+        found = {"train": _fetch(track, "train", budget_tokens, progress), "val": _fetch(track, "val", 1, progress)}
+    train, val = (Joined([read_shard(file.path) for file in found[split]]) for split in ("train", "val"))
+    length = min(len(val), track.tokens.val_tokens or len(val))
+    return StreamCorpus(tokenizer, train, val.read(0, length), {split: _hash(files) for split, files in found.items()})
+
+
+def _fetch(track: Track, split: str, tokens: int, progress: Progress | None) -> list[hub.Checked]:
+    """Files of the track in order, until they hold more than `tokens`: the last target of a budget is one token further."""
+    found, held = [], 0
+    for file in track.tokens.files:
+        for name in hub.expand(file.name) if file.split == split else []:
+            if tokens and held > tokens:
+                return found
+            found.append(hub.fetch(track.tokens.hub, name, file.sha256, progress))
+            held += len(read_shard(found[-1].path))
+    return found
+
+
+def _hash(files: list[hub.Checked]) -> str:
+    return hashlib.sha256("".join(f"{file.sha256}\n" for file in files).encode()).hexdigest()

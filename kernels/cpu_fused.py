@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from kernels.activation import Activation
@@ -16,6 +17,8 @@ from kernels.cpu import slot_weights
 from kernels.rounding import Arithmetic
 from kernels.routing import Segments
 from kernels.stages import stage
+
+MOST_COMPILATIONS = 256
 
 
 def forward(
@@ -111,12 +114,17 @@ def _gather_sum() -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _with_any_length(function: Callable) -> Callable:
-    """`function` compiled, with the first dimension of every argument symbolic."""
-    compiled = torch.compile(function)
+    """`function` compiled, with the first dimension of every argument symbolic.
+
+    Every width and top-k is a compilation of its own. Past its limit of them (8) torch.compile would quietly run the function
+    uncompiled, and a layer's bits would depend on what the process has computed before.
+    """
+    compiled = torch.compile(function, fullgraph=True)
 
     def run(*tensors: Tensor):
         for tensor in tensors:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        return compiled(*tensors)
+        with torch._dynamo.config.patch(recompile_limit=MOST_COMPILATIONS):
+            return compiled(*tensors)
 
     return run

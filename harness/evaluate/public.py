@@ -1,4 +1,4 @@
-"""Public test sets as JSON results with their evidence: what `evaluate` prints, and what a track scores once, at a run's end."""
+"""Public test sets as JSON results with their evidence: what `evaluate` prints, and what a run scores once, at its end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,6 @@ from harness.evaluate.core import bundle, result, score, tasks
 from harness.evaluate.language_model import LanguageModel
 
 Count = Callable[[str, int, int], None]  # (what, done, total)
-SETS = ("wikitext", "core")
 
 
 def fetch_all(names: list[str]) -> None:
@@ -52,6 +51,6 @@ def core_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, max_pe
 
 
 def score_all(names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count) -> dict[str, dict[str, Any]]:
-    """{name: result} of the named sets, in the order of SETS."""
+    """{name: result} of the named sets, wikitext first."""
     results = {"wikitext": wikitext_result, "core": core_result}
-    return {name: results[name](model, tokenizer, count) for name in SETS if name in names}
+    return {name: score_one(model, tokenizer, count) for name, score_one in results.items() if name in names}

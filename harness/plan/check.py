@@ -19,6 +19,7 @@ CHOICES = {
     "run.track": ("end", "live", "off"),
     "track.tokens.format": ("", "jsonl", "parquet", "bin"),
 }
+PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
 VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
 
 
@@ -82,6 +83,8 @@ def _check_track(plan: Plan) -> None:
     if slice_length(track) < 1:
         key = "track.tokens.slice_tokens" if track.tokens.tokenizer else "track.slice_bytes"
         raise UserError(f"{key}={slice_length(track)}", "choose at least 1")
+    if unknown := sorted(set(track.tokens.final) - set(PUBLIC_SETS)):
+        raise UserError(f"track.tokens.final names {unknown[0]!r}", f"public test sets are {', '.join(PUBLIC_SETS)}")
     if plan.data.shards and track.tokens.format != "bin":
         raise UserError(f"data.shards on track {track.name}, which has no token files", "use a lane of track fineweb")
 

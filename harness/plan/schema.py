@@ -80,6 +80,7 @@ class Tokens:
     train_tokens: int = later(0)  # of the stream, end-of-text included; 0: as many files as the budget reads
     val_tokens: int = later(0)  # the same; of a longer file, its first
     slice_tokens: int = later(0)  # the curve is scored on this much of val
+    final: list[str] = later([])  # public test sets scored once, at the end: wikitext | core
 
 
 @dataclass

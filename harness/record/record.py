@@ -11,7 +11,7 @@ from harness.plan.schema import Plan
 from harness.record.folder import RunFolder
 
 SCHEMA_VERSION = 1
-EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "weights.safetensors")
+EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "evaluations.json", "weights.safetensors")
 
 
 def to_target(curve: list[dict[str, Any]], target: float, key: str, metric: str = "slice_bpb") -> float | None:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.errors import UserError
 from harness.report import style
+from harness.report.anchors import anchors_for
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERMILLION)
 ROW_IN = 0.185  # height of a line of the lower panel
@@ -42,6 +43,12 @@ def draw_core(results: Sequence[tuple[str, dict[str, Any]]], references: Sequenc
         if len(results) > 1 or any("tasks" in reference for reference in references):
             style.add_legend(fig, below, columns=3)
         return style.save(fig, path)
+
+
+def published() -> list[dict[str, Any]]:
+    """The GPT-2 family as `references`."""
+    family = [anchor for anchor in anchors_for("core-v1", "core") if anchor.id.startswith("gpt2")]
+    return [{"label": anchor.id.removesuffix("-core"), "core_v1": anchor.value} for anchor in family]
 
 
 def _means(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: Sequence[dict[str, Any]]) -> None:

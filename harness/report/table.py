@@ -2,6 +2,7 @@
 
 from textwrap import wrap
 
+from harness.report.anchors import anchors_for
 from harness.report.run_data import RunData
 
 COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
@@ -121,6 +122,7 @@ def _below(run: RunData) -> list[tuple[str, str]]:
         lines.append(
             ("target", f"{run.target.text}: {'reached' if metrics['target_reached'] else 'not reached'}, now {now:.4f}")
         )
+    lines += _public(record.get("evaluations", {}))
     if metrics["val_bpb_clean"] is not None:
         clean = f"{metrics['val_bpb_clean']:.4f} on the part of val that shares no 13 words in a row with train"
         lines.append(("overlap", f"{clean} (all of val {metrics['val_bpb']:.4f})"))
@@ -134,6 +136,30 @@ def _below(run: RunData) -> list[tuple[str, str]]:
         lines.append(("partial", "scored on a capped part of val: neither the lines nor a twin compare with this run"))
     lines.append(("ranked", f"no: {run.why_unranked}" if run.why_unranked else "yes"))
     return lines
+
+
+def _public(evaluations: dict[str, dict]) -> list[tuple[str, str]]:
+    """The public test sets, each beside published figures of its own protocol."""
+    lines = []
+    if wikitext := evaluations.get("wikitext"):
+        lines.append(
+            (
+                "wikitext",
+                f"{wikitext['bits_per_byte']:.4f} bits per byte of its raw test{_published(wikitext, 'bits_per_byte')}",
+            )
+        )
+    if core := evaluations.get("core"):
+        low, high = core["interval_v1"]
+        figures = f"{core['core_v1']:.4f} (95% bootstrap interval {low:.4f} to {high:.4f}; baselines v2 {core['core_v2']:.4f})"
+        lines.append(("core", figures + _published(core, "core")))
+    return lines
+
+
+def _published(found: dict, metric: str) -> str:
+    """GPT-2's figures of the same protocol."""
+    family = [a for a in anchors_for(found["protocol"], metric) if a.id.startswith("gpt2")]
+    known = ", ".join(f"{anchor.id} {anchor.value:.4f}" for anchor in family)
+    return f"; published: {known}" if known else ""
 
 
 def _clock(clock: dict[str, float]) -> str:

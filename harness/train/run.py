@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from harness.data.corpus import Splits
+from harness.data.tokenizer import gpt2
 from harness.errors import UserError
+from harness.evaluate import public
 from harness.evaluate.bpb import Score
+from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges, router_health
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
@@ -163,6 +166,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
         with writing(folder.path / "weights.safetensors"):
             save_file(tensors, folder.path / "weights.safetensors")
+        evaluations = _public_scores(composed, loop)
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
@@ -207,6 +211,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "metrics": record.metrics(
             plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores
         ),
+        "evaluations": {name: _summary(found) for name, found in evaluations.items()},
         "router_health": health,
         "counts": asdict(counts),
         "determinism": {"chain": loop.state.chain, "weights": weights},
@@ -215,6 +220,22 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "clock": clock.as_record(),
     }  # fmt: skip
     return record.write(folder, content)
+
+
+def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
+    """The track's public test sets, scored once; all that they rest on goes to evaluations.json. None for a partial run."""
+    names = composed.plan.track.tokens.final
+    if composed.partial or not names:
+        return {}
+    loop.progress.say(f"scoring {' and '.join(names)}, once ...")
+    found = public.score_all(names, OwnModel(loop.session.model), gpt2(), loop.progress.count)
+    loop.folder.write("evaluations.json", json.dumps(found, indent=1))
+    return found
+
+
+def _summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Without what only evaluations.json needs to hold."""
+    return {key: value for key, value in found.items() if key not in ("pages", "right")}
 
 
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:

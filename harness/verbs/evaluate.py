@@ -130,12 +130,9 @@ def _tasks(scored: Scored) -> list[str]:
 
 
 def _drawn(subject: Subject, scored: Scored, path: Path) -> Path:
-    from harness.report.anchors import anchors_for
-    from harness.report.figure_core import draw_core
+    from harness.report.figure_core import draw_core, published
 
-    family = [a for a in anchors_for(scored.protocol, "core") if a.id.startswith("gpt2")]
-    references = [{"label": anchor.id.removesuffix("-core"), "core_v1": anchor.value} for anchor in family]
-    return draw_core([(subject.name, scored.evidence)], references, path)
+    return draw_core([(subject.name, scored.evidence)], published(), path)
 
 
 def _number(value: float) -> str:

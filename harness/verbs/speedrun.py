@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
 def train(composed) -> int:
     from harness.data.corpus import load_for
     from harness.data.prepare import prepare
+    from harness.evaluate.public import fetch_all
     from harness.train import machine, parallel
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
@@ -54,6 +55,8 @@ def train(composed) -> int:
     progress.say(starting_plan(composed, here, counts))
     if ranks.is_first:
         prepare(plan.track, progress.say, plan.data, plan.budget.tokens)
+        if not composed.partial:
+            fetch_all(plan.track.tokens.final)
     ranks.broadcast(None)  # the others wait for the cache
     try:
         path = run(composed, here, ranks, load_for(plan), progress, partial(_follow, plan, progress))

@@ -11,7 +11,7 @@ import html
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -95,8 +95,7 @@ def _wiki_files(source: str) -> Iterator[str]:
     folder = Path(source)
     if "://" not in source and folder.is_dir():
         paths = sorted(path for path in folder.rglob("wiki_*") if NAME.fullmatch(path.name))
-        if not paths:
-            raise UserError(f"{folder} holds no files named wiki_NN", f"check out commit {COMMIT} of jason-feng/wikiVisual")
+        _refuse_empty(source, paths)
         for path in paths:
             yield path.read_bytes().decode()
         return
@@ -113,5 +112,11 @@ def _wiki_files(source: str) -> Iterator[str]:
             "set SPEEDRUN_MIRROR to a folder that has the files, or name a checkout or an archive of the public source: "
             f"python -m harness prepare wiki --from PATH; {NO_DOWNLOAD}",
         ) from error
+    _refuse_empty(source, found)
     for name in sorted(found):
         yield found.pop(name).decode()
+
+
+def _refuse_empty(source: str, found: Sized) -> None:
+    if not found:
+        raise UserError(f"{source} holds no files named wiki_NN", f"check out commit {COMMIT} of jason-feng/wikiVisual")

@@ -126,7 +126,7 @@ class DocumentBatches(WindowBatches):
 
     def _owners(self, epoch: int, start: int, stop: int) -> np.ndarray:
         starts = self._epoch(epoch)[1]
-        return epoch * len(starts) + np.searchsorted(starts, np.arange(start, stop), "right").astype(np.int64) - 1
+        return epoch * (len(starts) - 1) + np.searchsorted(starts, np.arange(start, stop), "right").astype(np.int64) - 1
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of an epoch, and where in it each of its documents starts (one more start than documents)."""

@@ -156,7 +156,7 @@ def test_text(progress: Progress | None = None) -> bytes | None:
         return fetch(TEST.name, TEST.sha256).read_bytes()
     except UserError as missing:
         if progress:
-            progress(f"{missing.problem.splitlines()[0]}: not compared with train")
+            progress(f"{missing.problem.splitlines()[0].rstrip(':')}, so that it is not compared with train")
         return None
 
 

@@ -1,0 +1,119 @@
+"""The lanes of token tracks: published sizes, kept hashes, and what is said where they cannot run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.__main__ import main
+from harness.errors import UserError
+from harness.plan.compose import compose
+from harness.plan.fingerprint import flat, plan_hash, stored_plan_hash, to_yaml
+from harness.plan.goal import goal, levels
+from harness.plan.lanes import ROOT, lane_names, read_track, track_names
+from harness.plan.schema import LATER
+from harness.train.session import count_plan
+
+PUBLISHED = {  # total and active parameters (nmoe, post 0003 and repro/0003.receipts.json)
+    "dense": (190_532_352, 190_532_352),
+    "moe-64e": (755_534_592, 191_073_024),
+    "moe-256e": (2_836_482_816, 192_891_648),
+}
+RECORDED = {
+    "tiny-dense": "18493b88", "tiny-moe-16e": "ef0b421a", "sotu-dense": "dfb6e0e0", "sotu-moe-16e": "57646e82",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lane", RECORDED)
+def test_lanes_of_bytes_keep_the_plan_hash_of_their_records(lane):
+    found = plan_hash(compose([f"lane={lane}"]).plan)
+    stated = {json.loads(p.read_text())["plan_hash"] for p in Path(ROOT, "results", lane).glob("*/record.json")}
+    assert stated == {found} and found.startswith(RECORDED[lane])
+
+
+def test_keys_that_joined_later_are_hashed_only_away_from_what_their_absence_meant():
+    plan = compose(["lane=tiny-dense"]).plan
+    values = flat(plan)
+    assert all(values[key] == LATER[key] for key in LATER if key in values)
+    changed = compose(["lane=tiny-dense", "unranked=true", "lane.gpu=true"]).plan
+    assert plan_hash(changed) != plan_hash(plan)
+
+
+@pytest.mark.parametrize("lane", ["tiny-dense", "wiki-s-moe-64e", "moe-64e"])
+def test_a_stored_plan_has_the_hash_it_was_given(lane):
+    import yaml
+
+    plan = compose([f"lane={lane}"]).plan
+    assert stored_plan_hash(yaml.safe_load(to_yaml(plan))) == plan_hash(plan)
+
+
+@pytest.mark.parametrize("lane", [name for size in PUBLISHED for name in (size, f"wiki-{size}")])
+def test_built_modules_count_exactly_the_published_parameters(lane):
+    found = count_plan(compose([f"lane={lane}"]).plan)
+    assert (found.params_total, found.params_active) == PUBLISHED[lane.removeprefix("wiki-")]
+
+
+def test_the_sparsest_lane_is_counted_without_being_built():
+    found = count_plan(compose(["lane=moe-4096e"]).plan)
+    assert 43e9 < found.params_total < 44e9
+
+
+@pytest.mark.parametrize("lane", ["moe-4096e", "wiki-s-moe-64e"])
+def test_plan_prints_what_a_lane_would_take_though_it_does_not_fit_here(lane, capsys, monkeypatch):
+    monkeypatch.setattr("harness.verbs.starting_plan.memory_available_bytes", lambda device: 1)
+    assert main(["plan", f"lane={lane}"]) == 0
+    said = capsys.readouterr().out
+    assert "GiB" in said and lane in said
+
+
+def test_a_lane_for_gpus_says_what_runs_here_and_how_to_shorten_it(capsys):
+    assert main(["speedrun", "lane=wiki-s-moe-64e"]) == 2
+    said = capsys.readouterr().err
+    for part in ("made for a GPU", "LANE=tiny-moe-16e", 'LANE=wiki-s-moe-64e SET="unranked=true budget.tokens=65536"'):
+        assert part in said
+
+
+def test_a_shortened_lane_that_does_not_fit_in_memory_names_one_that_does(capsys, monkeypatch):
+    monkeypatch.setattr("harness.verbs.starting_plan.memory_available_bytes", lambda device: 1 << 30)
+    assert main(["speedrun", "lane=wiki-s-moe-64e", "unranked=true", "budget.tokens=4096"]) == 2
+    said = capsys.readouterr().err
+    assert "needs about" in said and "LANE=tiny-moe-16e" in said
+
+
+def test_shortening_below_a_micro_batch_shrinks_it_too():
+    plan = compose(["lane=wiki-s-moe-64e", "unranked=true", "budget.tokens=4096"]).plan
+    assert (plan.batch.tokens_per_step, plan.parallel.micro_batch_tokens) == (4096, 4096)
+
+
+@pytest.mark.parametrize("track", track_names())
+def test_every_target_is_a_level_of_the_curve_or_the_budget_is_fixed(track):
+    found = goal(read_track(track))
+    expected = {"tiny": ("slice_bpb", 1.6624), "sotu": ("slice_bpb", 1.4086), "fineweb": ("slice_loss", 3.28)}
+    assert (found and (found.metric, found.level)) == expected.get(track)
+    assert all(level.metric in ("slice_bpb", "slice_loss") for level in levels(read_track(track)).values())
+
+
+def test_a_milestone_elsewhere_than_on_the_curve_is_never_a_target():
+    with pytest.raises(UserError, match="track.target='gpt2_wikitext'"):
+        compose(["lane=wiki-dense", "unranked=true", "track.target=gpt2_wikitext"])
+
+
+def test_an_epoch_of_wiki_ends_where_its_lanes_validate():
+    for lane in (name for name in lane_names() if name.startswith("wiki-")):
+        plan = compose([f"lane={lane}"]).plan
+        epoch = plan.track.tokens.train_tokens / plan.batch.tokens_per_step
+        ends = [round(n * epoch) for n in range(1, 9) if round(n * epoch) < plan.steps - 2]
+        assert ends and set(ends) <= set(plan.validation.steps)
+
+
+@pytest.mark.parametrize("words, problem", [
+    (["lane=wiki-dense", "model.vocab_size=50256"], "model.vocab_size=50256 for a track of tokens of gpt2"),
+    (["lane=tiny-dense", "track.tokens.tokenizer=gpt2"], "a track of tokens has both"),
+    (["lane=wiki-dense", "track.tokens.format=bins"], "track.tokens.format='bins'"),
+    (["lane=wiki-dense", "track.tokens.tokenizer=gpt3", "track.tokens.format=bin"], "track.tokens.tokenizer='gpt3'"),
+    (["lane=wiki-dense", "data.shards=x"], "data.shards on track wiki, which has no token files"),
+    (["lane=wiki-dense", "track.tokens.slice_tokens=0"], "track.tokens.slice_tokens=0"),
+])  # fmt: skip
+def test_keys_that_do_not_go_together_are_named(words, problem):
+    with pytest.raises(UserError, match=problem):
+        compose([*words, "unranked=true"])

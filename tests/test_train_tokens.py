@@ -1,0 +1,105 @@
+"""Token tracks through training to a whole record: documents, a stream, its target."""
+
+import json
+from dataclasses import replace
+
+import micro
+import pytest
+from micro import no_figures_fixture  # noqa: F401
+from small_tokens import documents, own_cache_fixture, small_track  # noqa: F401
+
+import harness.report
+from harness.data import corpus
+from harness.data.shards import write_shards
+from harness.report import integrity
+from harness.report.claims import statistics_of
+from harness.report.figure_bpb import draw_bpb
+from harness.report.figure_matrix import draw_matrix
+from harness.report.groups import find_groups
+from harness.report.run_data import load_run
+from harness.report.style import styled
+from harness.report.summary import summary_table
+from harness.report.table import end_table
+
+COMMON = (
+    "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
+    "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.track=off "
+    "run.log_every_steps=4"
+).split()
+MOE = "lane=wiki-s-moe-64e model.num_experts=4 model.expert_width=8 model.top_k=2 model.shared_experts=1".split()
+
+
+@pytest.fixture(name="wiki")
+def wiki_fixture(own_cache, monkeypatch, no_figures):
+    """Every load of a track of documents gets a small one."""
+    track = small_track(own_cache / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6))
+    real = corpus.KINDS["jsonl"]
+    monkeypatch.setitem(corpus.KINDS, "jsonl", lambda _, *rest: real(track, *rest))
+    return own_cache, track
+
+
+def test_a_moe_on_documents_reaches_a_whole_record(wiki):
+    home, track = wiki
+    run = micro.run(home / "runs", *COMMON, lane=MOE)
+    record, metrics = micro.record(run), micro.record(run)["metrics"]
+    assert metrics["target"] is None and metrics["time_to_target_s"] is None and not metrics["target_reached"]
+    assert metrics["partial"] and metrics["val_loss"] > 0 and 0 < metrics["val_bpb"]
+    found = corpus.load(track)
+    assert record["data"]["train_tokens"] == found.train_length and record["data"]["val_sha256"] == track.val_sha256
+    epochs = [point["epoch"] for point in metrics["curve"]]
+    assert epochs == pytest.approx([step * 64 / found.train_length for step in (4, 8, 16)])
+    assert metrics["slice_loss"] == metrics["curve"][-1]["slice_loss"]
+    wrong = [w for w in integrity.check(load_run(run)) if not w.startswith("data.")]  # the plan states the whole track's data
+    assert wrong == []
+    table = end_table(load_run(run), None)
+    assert "nats per token of val" in table and "passes over train" in table and "not reached" not in table
+
+
+def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):
+    home, _ = wiki
+    whole = micro.bits(micro.run(home / "a", *COMMON, lane=MOE))
+    assert micro.speedrun(home / "b", *COMMON, "run.stop_after_step=6", lane=MOE) == 0
+    assert micro.bits(micro.run(home / "b", *COMMON, lane=MOE)) == whole
+
+
+def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_per_token(wiki, monkeypatch):
+    home, track = wiki
+    found = corpus.load(track)
+    for split, part in (("train", found.train_documents), ("val", found.val_documents)):
+        write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
+    words = [*COMMON, f"data.shards={home / 'bin'}", "track.milestones.gpt2_124m.value=10.7"]
+    run = micro.run(home / "runs", *words, lane=["lane=dense"])
+    metrics = micro.record(run)["metrics"]
+    assert metrics["target"] == {"line": "gpt2_124m", "slice_loss": 10.7}
+    assert metrics["target_reached"] and metrics["time_to_target_s"] > 0
+    assert metrics["val_bpb_clean"] is None and micro.record(run)["data"]["train_bytes"] is None
+    assert integrity.check(load_run(run)) == []
+    assert "reached, now" in end_table(load_run(run), None)
+
+
+def test_an_edited_loss_target_is_found(wiki):
+    home, track = wiki
+    found = corpus.load(track)
+    for split, part in (("train", found.train_documents), ("val", found.val_documents)):
+        write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
+    run = load_run(micro.run(home / "runs", *COMMON, f"data.shards={home / 'bin'}", lane=["lane=dense"]))
+    edited = json.loads(json.dumps(run.record))
+    edited["metrics"]["target"]["slice_loss"] = 20.0
+    assert any("metrics.target.slice_loss is 20.0" in w for w in integrity.check(replace(run, record=edited)))
+
+
+def test_tables_frames_and_figures_read_records_of_token_tracks(wiki):
+    home, _ = wiki
+    for lane in (MOE, ["lane=wiki-s-dense"]):
+        micro.run(home / "runs", *COMMON, lane=lane)
+    groups = find_groups([home / "runs"])
+    assert groups.problems == [] and {group.lane for group in groups.groups} == {"wiki-s-moe-64e", "wiki-s-dense"}
+    assert "| wiki-s-dense |" in summary_table(groups.groups)
+    assert draw_matrix(groups.groups, home / "matrix.png").exists()
+    with styled():
+        for group in groups.groups:
+            assert draw_bpb(group.runs[0], None, home / "bpb.png").exists()
+    frames = harness.report.load(home / "runs")
+    assert frames.records["target_line"].isna().all() and set(frames.records["track"]) == {"wiki"}
+    said = statistics_of(groups.groups[0], None)
+    assert "the track is a fixed budget: no target, no time to it" in said

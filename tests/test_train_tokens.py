@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 
+import core_bundle
 import micro
 import pytest
 from micro import no_figures_fixture  # noqa: F401
-from small_tokens import documents, own_cache_fixture, small_track  # noqa: F401
+from small_tokens import documents, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
 import harness.report
+import harness.train.run as run_module
 from harness.data import corpus
 from harness.data.shards import write_shards
+from harness.evaluate import wikitext
+from harness.evaluate.core import bundle, tasks
+from harness.plan.compose import Composed
 from harness.report import integrity
 from harness.report.claims import statistics_of
 from harness.report.figure_bpb import draw_bpb
@@ -53,6 +58,50 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki):
     assert wrong == []
     table = end_table(load_run(run), None)
     assert "nats per token of val" in table and "passes over train" in table and "not reached" not in table
+
+
+def test_a_whole_run_scores_the_public_sets_of_its_track_once_and_keeps_every_answer(wiki, monkeypatch):
+    home, _ = wiki
+    monkeypatch.setattr(Composed, "partial", False)
+    place = bundle.folder(core_bundle.archive(home / "mirror", core_bundle.files()))
+    load = tasks.load
+    monkeypatch.setattr(tasks, "load", lambda: load(place))
+    monkeypatch.setattr(wikitext, "raw_text", lambda: " \n = First = \n \n A page , of two lines . \n")
+    monkeypatch.setattr(run_module, "gpt2", small_tokenizer)
+    run = micro.run(
+        home / "runs", *COMMON, "model.sequence_length=64", "parallel.micro_batch_tokens=64", "lane.gpu=false", lane=MOE
+    )
+    record, written = micro.record(run), json.loads((run / "evaluations.json").read_text())
+    assert record["evaluations"].keys() == written.keys() == {"wikitext", "core"}
+    assert record["artifacts"]["evaluations.json"]["bytes"] == (run / "evaluations.json").stat().st_size
+    assert record["evaluations"]["wikitext"]["bits_per_byte"] == written["wikitext"]["bits_per_byte"] > 0
+    assert sum(map(len, written["core"]["right"].values())) == written["core"]["examples"] == 33
+    assert "right" not in record["evaluations"]["core"] and "pages" not in record["evaluations"]["wikitext"]
+    table = end_table(load_run(run), None)
+    assert "gpt2-124m-wikitext 0.9769" in table and "gpt2-124m-core 0.1139" in table and "bootstrap interval" in table
+
+
+def test_a_public_set_that_cannot_be_scored_costs_the_rank_and_not_the_record(wiki, monkeypatch):
+    home, _ = wiki
+    monkeypatch.setattr(Composed, "partial", False)
+    place = bundle.folder(core_bundle.archive(home / "mirror", core_bundle.files()))
+    load = tasks.load
+    monkeypatch.setattr(tasks, "load", lambda: load(place))
+    monkeypatch.setattr(wikitext, "raw_text", lambda: " \n = First = \n \n A page , of two lines . \n")
+    monkeypatch.setattr(run_module, "gpt2", small_tokenizer)
+    run = micro.run(home / "runs", *COMMON, "lane.gpu=false", lane=MOE)  # a context of 16: too short for CORE's answers
+    record = micro.record(run)
+    assert "longer context" not in record["evaluations"]["core"]["failed"] and record["evaluations"]["wikitext"]["nats"] > 0
+    assert any("core could not be scored" in reason for reason in record["unranked_reasons"])
+    assert "not scored:" in end_table(load_run(run), None)
+
+
+def test_a_public_set_that_is_missing_stops_before_training(wiki, monkeypatch, capsys):
+    home, _ = wiki
+    monkeypatch.setattr(Composed, "partial", False)
+    assert micro.speedrun(home / "runs", *COMMON, "lane.gpu=false", lane=MOE) == 2
+    assert "text/wiki.test.raw" in (said := capsys.readouterr().err) and "SPEEDRUN_MIRROR" in said
+    assert not list((home / "runs").rglob("identity.json"))
 
 
 def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):

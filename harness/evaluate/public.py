@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.data.tokenizer import Tokenizer
+from harness.errors import UserError
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, result, score, tasks
 from harness.evaluate.language_model import LanguageModel
@@ -51,6 +52,13 @@ def core_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, max_pe
 
 
 def score_all(names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count) -> dict[str, dict[str, Any]]:
-    """{name: result} of the named sets, wikitext first."""
-    results = {"wikitext": wikitext_result, "core": core_result}
-    return {name: score_one(model, tokenizer, count) for name, score_one in results.items() if name in names}
+    """{name: result} of the named sets, wikitext first; {"failed": why} for one that cannot be scored, so that a run which has
+    trained for hours still gets its record."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, scored in (("wikitext", wikitext_result), ("core", core_result)):
+        if name in names:
+            try:
+                found[name] = scored(model, tokenizer, count)
+            except UserError as error:
+                found[name] = {"failed": error.problem}
+    return found

@@ -11,7 +11,8 @@ from harness.plan.schema import Plan
 from harness.record.folder import RunFolder
 
 SCHEMA_VERSION = 1
-EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "evaluations.json", "weights.safetensors")
+EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "weights.safetensors")
+PUBLIC = "evaluations.json"  # evidence of those runs that scored public test sets
 
 
 def to_target(curve: list[dict[str, Any]], target: float, key: str, metric: str = "slice_bpb") -> float | None:
@@ -95,7 +96,7 @@ def write(folder: RunFolder, record: dict[str, Any]) -> Path:
     """Adds the hashes of the evidence and of itself, and writes record.json; its presence marks the run as finished."""
     record["artifacts"] = {
         name: {"sha256": file_sha256(folder.path / name), "bytes": (folder.path / name).stat().st_size}
-        for name in EVIDENCE
+        for name in (*EVIDENCE, PUBLIC)
         if (folder.path / name).exists()
     }
     record["content_sha256"] = content_hash(record)

@@ -27,6 +27,6 @@ def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> l
             paths.append(draw_router_health(run, run.folder / "router_health.png"))
             paths.append(draw_expert_load(run, run.folder / "expert_load.png"))
         paths.append(draw_updates(run, run.folder / "updates.png"))
-        if core := run.record.get("evaluations", {}).get("core"):
+        if "tasks" in (core := run.record.get("evaluations", {}).get("core", {})):
             paths.append(draw_core([(run.record["lane"], core)], published(), run.folder / "core.png"))
     return paths

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.fingerprint import stored_plan_hash
-from harness.record.record import EVIDENCE, content_hash, to_target
+from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
 from harness.report.run_data import RunData
 from harness.report.target import UNITS
 
@@ -60,7 +60,7 @@ def _files(run: RunData) -> Iterator[str]:
     elif stated != content_hash(run.record):
         yield "record.json was changed after it was written: its content_sha256 does not match its content"
     artifacts = run.record.get("artifacts", {})
-    for name in EVIDENCE:
+    for name in (*EVIDENCE, PUBLIC) if run.record.get("evaluations") else EVIDENCE:
         if name not in artifacts:
             yield f"record.json states no hash of {name}"
             continue

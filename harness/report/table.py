@@ -140,7 +140,8 @@ def _below(run: RunData) -> list[tuple[str, str]]:
 
 def _public(evaluations: dict[str, dict]) -> list[tuple[str, str]]:
     """The public test sets, each beside published figures of its own protocol."""
-    lines = []
+    lines = [(name, f"not scored: {found['failed']}") for name, found in evaluations.items() if "failed" in found]
+    evaluations = {name: found for name, found in evaluations.items() if "failed" not in found}
     if wikitext := evaluations.get("wikitext"):
         lines.append(
             (

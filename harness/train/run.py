@@ -191,6 +191,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
     reasons = record.unranked_reasons(
         plan, composed.broken, origin, loop.state.resumes, health, (loop.monitor.last_dead, loop.monitor.last_dominance)
     )
+    reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     tokens = plan.steps * plan.batch.tokens_per_step
     content = {
         "schema_version": record.SCHEMA_VERSION,
@@ -229,7 +230,7 @@ def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
         return {}
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
     found = public.score_all(names, OwnModel(loop.session.model), gpt2(), loop.progress.count)
-    loop.folder.write("evaluations.json", json.dumps(found, indent=1))
+    loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
     return found
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.record.record import PUBLIC
 from harness.verbs.words import Words
 
 SUMMARY = "run folders into results/ as one claim, with its statistics"
@@ -185,7 +186,7 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
         with writing(target):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            for name in KEPT:
+            for name in (*KEPT, PUBLIC) if (run.folder / PUBLIC).exists() else KEPT:
                 shutil.copyfile(run.folder / name, part / name)
             part.rename(target)
         copied[target.name] = record_sha256(target)

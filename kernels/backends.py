@@ -19,12 +19,14 @@ from kernels.stages import stage
 @dataclass(frozen=True)
 class Backend:
     """forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic) -> (y_TD in fp32, h_PG for backward);
-    backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG) -> fp32 gradients of x,
-    both weights and the routing weights; saved_rows(T*K, E) -> P; check(device, arithmetic): ValueError where it cannot run."""
+    backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG) -> gradients of x, both
+    weights and the routing weights, fp32 but for the weights' of dtype gradient_dtype(arithmetic); saved_rows(T*K, E) -> P;
+    check(device, arithmetic): ValueError where it cannot run."""
 
     forward: Callable[..., tuple[Tensor, Tensor]]
     backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
     saved_rows: Callable[[int, int], int]
+    gradient_dtype: Callable[[Arithmetic], torch.dtype]
     check: Callable[[torch.device, Arithmetic], None]
 
 
@@ -44,7 +46,7 @@ def _on_segments(module: ModuleType, check: Callable[[torch.device, Arithmetic],
             where = segments(expert_TK, w_up_EDG.shape[0])
         return module.backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG)
 
-    return Backend(forward, backward, slot_bound, check)
+    return Backend(forward, backward, slot_bound, lambda arithmetic: arithmetic.dtype, check)
 
 
 def _check_torch(device: torch.device, arithmetic: Arithmetic) -> None:
@@ -81,6 +83,7 @@ OPERATORS = {
         lambda *words: _triton().forward(*words),
         lambda *words: _triton().backward(*words),
         lambda rows, experts: rows,
+        lambda arithmetic: torch.float32,
         _check_triton,
     ),
 }

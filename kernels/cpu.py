@@ -58,7 +58,8 @@ def backward(
     arithmetic: Arithmetic,
     h_PG: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. One writer per output tile, no atomics."""
+    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK; of the weights in the dtype of h_PG, else fp32. One writer per output
+    tile, no atomics."""
     dw_up_EDG = torch.zeros(w_up_EDG.shape, dtype=h_PG.dtype)
     dw_down_EFD = torch.zeros(w_down_EFD.shape, dtype=h_PG.dtype)
     dx_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
@@ -82,7 +83,7 @@ def backward(
     with stage("combine"):
         dx_TD = gather_sum(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
-    return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
+    return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
 
 
 @cache

@@ -60,7 +60,7 @@ def backward(
     arithmetic: Arithmetic,
     h_PG: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `kernels.cpu.backward`: dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32; one writer per output tile."""
+    """As `kernels.cpu.backward`."""
     used, dtype = segments.token_P.numel(), h_PG.dtype
     dw_up_EDG, dw_down_EFD = (torch.zeros(w.shape, dtype=dtype) for w in (w_up_EDG, w_down_EFD))
     with stage("gather"):
@@ -83,7 +83,7 @@ def backward(
     with stage("combine"):
         dx_TD = _gather_sum()(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
-    return dx_TD, dw_up_EDG.float(), dw_down_EFD.float(), dweight_TK
+    return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
 
 
 @cache

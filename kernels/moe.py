@@ -135,7 +135,9 @@ def _backward_op(
 
 @_backward_op.register_fake
 def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation, precision, backend):
-    return [t.new_empty(t.shape, dtype=torch.float32) for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK)]
+    of_weights = OPERATORS[backend].gradient_dtype(Arithmetic.of(precision))
+    dtypes = (torch.float32, of_weights, of_weights, torch.float32)
+    return [t.new_empty(t.shape, dtype=dtype) for t, dtype in zip((x_TD, w_up_EDG, w_down_EFD, weight_TK), dtypes)]
 
 
 def _setup(ctx, inputs, output) -> None:

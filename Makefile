@@ -41,7 +41,7 @@ bench: $(STAMP)
 	@$(HARNESS) bench $(SET)
 
 prepare: $(STAMP)
-	@$(HARNESS) prepare $(TRACK)
+	@$(HARNESS) prepare $(TRACK) $(SET)
 
 lanes: $(STAMP)
 	@$(HARNESS) lanes

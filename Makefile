@@ -47,7 +47,7 @@ tune: $(STAMP)
 	@$(HARNESS) tune $(SET)
 
 prepare: $(STAMP)
-	@$(HARNESS) prepare $(TRACK)
+	@$(HARNESS) prepare $(TRACK) $(SET)
 
 lanes: $(STAMP)
 	@$(HARNESS) lanes

@@ -4,6 +4,7 @@ import hashlib
 import json
 import lzma
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from harness.plan.schema import File, Track
 END = 50256
 
 
+@cache
 def small_tokenizer() -> tokenizer.Tokenizer:
-    ranks = {bytes([i]): i for i in range(256)} | {pair: 256 + i for i, pair in enumerate((b"th", b"he", b"in", b" t"))}
+    pairs = (b"th", b"he", b"in", b" t")
+    ranks = {bytes([i]): i for i in range(256)} | {pair: 256 + i for i, pair in enumerate(pairs)}
+    ranks |= {b"\xff\xff" + i.to_bytes(2, "big"): i for i in range(len(ranks), END)}  # never made of text
     encoding = tiktoken.Encoding("small", pat_str=r" ?\S+|\s", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": END})
     token_bytes = np.zeros(END + 1, np.int64)
     for token, rank in ranks.items():

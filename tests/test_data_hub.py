@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import huggingface_hub.constants
 import numpy as np
+import pyarrow
 import pytest
 from hub_server import REVISION, Hub
+from pyarrow.parquet import write_table
 from small_tokens import own_cache_fixture  # noqa: F401
 
 from harness.data import hub
@@ -110,3 +112,18 @@ def test_only_as_many_files_are_fetched_as_a_budget_reads(server, own_cache, tmp
     track.tokens.files = [File("train", "t_{000000..000004}.bin"), File("val", "val_000000.bin")]
     for budget, files in ((49, 1), (50, 2), (120, 3), (0, 5), (9999, 5)):
         assert len(load(track, budget_tokens=budget).train.parts) == files
+
+
+def test_wikitext_is_articles_of_parquet_files_known_by_the_hubs_hashes(server, own_cache, tmp_path):
+    articles = [[" = One = \n", " the thin tooth \n"], [" = Two = \n", "", " in then \n"], [" = Three = \n", " ink \n"]]
+    for name, rows in (("train.parquet", articles[0] + articles[1]), ("val.parquet", articles[2])):
+        write_table(pyarrow.table({"text": rows}), tmp_path / name)
+        server.files[name] = (tmp_path / name).read_bytes()
+    track = read_track("wikitext")
+    track.tokens.hub = WHERE
+    track.tokens.files = [File("train", "train.parquet"), File("val", "val.parquet")]
+    found, got = load(track), len(server.got)
+    assert len(found.train_documents) == 2 and found.facts()["train_bytes"] == sum(len(t) for a in articles[:2] for t in a)
+    assert found.facts()["val_bytes"] == sum(map(len, articles[2]))
+    assert all(len(value) == 64 for value in found.hashes.values()) and found.hashes["train"] != found.hashes["val"]
+    assert load(track).hashes == found.hashes and len(server.got) == got

@@ -4,7 +4,9 @@ import hashlib
 import json
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow.parquet import write_table
 from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track, write_jsonl  # noqa: F401
 
 from harness.data import corpus, text_files, token_corpus, token_files
@@ -136,9 +138,6 @@ def test_the_report_tells_what_val_shares_with_train(track):
 
 
 def test_parquet_rows_are_lines_and_a_top_level_heading_begins_an_article(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow.parquet import write_table
-
     first = ["", " = One = \n", "", " a b \n", " = = Section = = \n", " c \n"]
     second = [" = Two = \n", " d \n"]
     write_table(pyarrow.table({"text": [*first, *second]}), tmp_path / "x.parquet")

@@ -2,7 +2,6 @@
 
 import math
 
-import micro
 import numpy as np
 import pytest
 import torch
@@ -12,8 +11,7 @@ from harness.data.corpus import load
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.uniform import uniform_scores
 from harness.plan.compose import compose
-from harness.train import machine
-from harness.train.session import Session, build_model
+from harness.train.session import build_model
 
 NOTHING = torch.zeros(0, 0), torch.zeros(0)
 TINY = (
@@ -88,10 +86,3 @@ def test_the_scorers_own_check_holds_for_tokens(corpus):
     found = uniform_scores(model(), corpus.val, 64, corpus.token_bytes)
     assert found["expected"] == pytest.approx(math.log2(50304)) and found["targets"] == found["expected_targets"]
     assert [found[part] for part in ("all", "slice", "masked")] == pytest.approx([found["expected"]] * 3, abs=1e-5)
-
-
-def test_a_session_scores_as_its_corpus_counts(corpus):
-    plan = compose(TINY).plan
-    session = Session(plan, machine.detect(plan), micro.ALONE, corpus)
-    found = session.score(corpus.val[:100])
-    assert found.bytes_N.tolist() == corpus.token_bytes[corpus.val[1:100]].tolist()

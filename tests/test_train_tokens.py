@@ -11,6 +11,7 @@ from small_tokens import documents, own_cache_fixture, small_tokenizer, small_tr
 
 import harness.report
 import harness.train.run as run_module
+from harness.__main__ import main
 from harness.data import corpus
 from harness.data.shards import write_shards
 from harness.evaluate import wikitext
@@ -43,7 +44,7 @@ def wiki_fixture(own_cache, monkeypatch, no_figures):
     return own_cache, track
 
 
-def test_a_moe_on_documents_reaches_a_whole_record(wiki):
+def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     home, track = wiki
     run = micro.run(home / "runs", *COMMON, lane=MOE)
     record, metrics = micro.record(run), micro.record(run)["metrics"]
@@ -56,6 +57,9 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki):
     assert metrics["slice_loss"] == metrics["curve"][-1]["slice_loss"]
     wrong = [w for w in integrity.check(load_run(run)) if not w.startswith("data.")]  # the plan states the whole track's data
     assert wrong == []
+    capsys.readouterr()
+    assert main(["sample", str(run), "--bytes", "9", "--prompt", "the hé"]) == 0
+    assert capsys.readouterr().out.startswith("the hé")
     table = end_table(load_run(run), None)
     assert "nats per token of val" in table and "passes over train" in table and "not reached" not in table
 

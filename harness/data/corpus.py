@@ -11,15 +11,17 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from harness.data import overlap
 from harness.data.artifact import Progress
-from harness.data.batches import Batches
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Plan, Track
+
+if TYPE_CHECKING:
+    pass
 
 
 class Splits(Protocol):
@@ -57,7 +59,9 @@ class Corpus:
     hashes: dict[str, str]
     token_bytes = None
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Batches:
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+        from harness.data.batches import Batches  # batches are tensors; data is checked where there is no torch
+
         return Batches(self.train, seed, tokens_per_step, sequence_length)
 
     def facts(self) -> dict[str, Any]:

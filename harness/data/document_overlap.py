@@ -2,7 +2,7 @@
 
 Words and windows are those of `overlap.py` (split at ASCII white space, ASCII letters lowercased); no window straddles two
 documents. The windows of the held-out texts are kept by a 64-bit hash, the others stream past them, and every hit is compared
-word by word, so the answer is exact: equal windows have equal hashes, and others are told apart. 15 s for 379 MB.
+word by word, so the answer is exact: equal windows have equal hashes, and others are told apart. 23 s for 379 MB.
 """
 
 from collections import defaultdict

@@ -37,7 +37,7 @@ class Report:
 def prepare(track: Track, progress: Progress | None = None, data: Data | None = None, budget_tokens: int = 0) -> Report:
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
-    The first time takes about a minute for a track of bytes and two for `wiki`, later ones under a second. `progress` is
+    The first time takes about a minute for a track of bytes and for `wiki`, later ones under a second. `progress` is
     called with a sentence before and during each long computation. Raises UserError as `corpus.load`, `lines.check` and
     `artifact.derived` do.
     """

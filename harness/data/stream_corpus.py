@@ -9,7 +9,6 @@ import numpy as np
 from harness.data import hub
 from harness.data.artifact import Progress, file_sha256
 from harness.data.joined import Joined
-from harness.data.packing import StreamBatches
 from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.plan.schema import Data, Track
@@ -26,8 +25,10 @@ class StreamCorpus:
     def token_bytes(self) -> np.ndarray:
         return self.tokenizer.token_bytes
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> StreamBatches:
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
         """`seed` keys nothing here: the order is that of the files."""
+        from harness.data.packing import StreamBatches  # torch, as in corpus.py
+
         return StreamBatches(self.train, self.tokenizer.vocab_size, tokens_per_step, sequence_length)
 
     def facts(self) -> dict[str, Any]:

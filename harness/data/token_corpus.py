@@ -4,6 +4,7 @@
 end-of-text, which is never scored in bits per byte.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ import numpy as np
 from harness.data import document_overlap, enwiki, hub, text_files, token_files
 from harness.data.artifact import Progress, fetch
 from harness.data.joined import Joined
-from harness.data.packing import DocumentBatches
 from harness.data.token_files import TokenFile
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.errors import UserError
@@ -31,6 +31,7 @@ class Documents:
     tokens: Joined
     offsets: np.ndarray
     text_bytes: int
+    sha256: str  # over those of its token files
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,7 +53,7 @@ class DocumentCorpus:
     train_documents: Documents
     val_documents: Documents
     val: np.ndarray
-    hashes: dict[str, str]  # of the text of each split
+    hashes: dict[str, str]  # of the text of each split as the track states it, else of its tokens
 
     @property
     def train(self) -> Joined:
@@ -62,7 +63,9 @@ class DocumentCorpus:
     def token_bytes(self) -> np.ndarray:
         return self.tokenizer.token_bytes
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> DocumentBatches:
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+        from harness.data.packing import DocumentBatches  # torch, as in corpus.py
+
         train = self.train_documents
         return DocumentBatches(train.tokens, train.offsets, self.tokenizer.end_of_text, seed, tokens_per_step, sequence_length)
 
@@ -114,7 +117,9 @@ def load_documents(track: Track, progress: Progress | None = None) -> DocumentCo
         _as_stated(track, split, "bytes of text", stated, found.text_bytes)
         _as_stated(track, split, "tokens", tokens, len(found.tokens) + len(found))
     val = splits["val"].stream(tokenizer.end_of_text)
-    hashes = {"train": track.train_sha256, "val": track.val_sha256}
+    hashes = {
+        "train": track.train_sha256 or splits["train"].sha256, "val": track.val_sha256 or splits["val"].sha256,
+    }  # fmt: skip
     return DocumentCorpus(track, tokenizer, splits["train"], splits["val"], val, hashes)
 
 
@@ -129,12 +134,14 @@ def _documents(track: Track, split: str, tokenizer: Tokenizer, progress: Progres
     files = [_token_file(track, file, tokenizer, progress) for file in track.tokens.files if file.split == split]
     ends = np.cumsum([0, *(len(file.tokens) for file in files)])
     offsets = np.concatenate([[0], *(file.offsets[1:] + end for file, end in zip(files, ends))])
-    return Documents(Joined([file.tokens for file in files]), offsets, sum(file.text_bytes for file in files))
+    sha256 = hashlib.sha256("".join(f"{file.sha256}\n" for file in files).encode()).hexdigest()
+    return Documents(Joined([file.tokens for file in files]), offsets, sum(file.text_bytes for file in files), sha256)
 
 
 def _token_file(track: Track, file: File, tokenizer: Tokenizer, progress: Progress | None) -> TokenFile:
+    known = file.text_sha256 or file.sha256 or hub.fetch(track.tokens.hub, file.name, progress=progress).sha256
     return token_files.tokenize(
-        file.name, file.text_sha256 or file.sha256, track.tokens.format,
+        file.name, known, track.tokens.format,
         lambda: _read(track, file, progress), tokenizer, progress,
     )  # fmt: skip
 

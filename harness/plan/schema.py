@@ -11,25 +11,10 @@ from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from omegaconf import MISSING
-
-
-def frozen(default: Any = MISSING) -> Any:
-    """A key that the lane fixes."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"frozen": True})
-    return field(default=default, metadata={"frozen": True})
-
-
-def later(default: Any) -> Any:
-    """A frozen key that older plans do not have: at its default it changes nothing, `plan_hash` included."""
-    known = frozen(default)
-    return field(default=known.default, default_factory=known.default_factory, metadata={"frozen": True, "later": True})
-
-
-def unhashed(default: Any) -> Any:
-    """A key that cannot change the bits of a run."""
-    return field(default=default, metadata={"hashed": False})
+from harness.plan.marks import frozen, later, unhashed
+from harness.plan.track import File as File
+from harness.plan.track import Line as Line
+from harness.plan.track import Track
 
 
 @dataclass
@@ -38,72 +23,6 @@ class Lane:
     gpu: bool = later(False)  # made for a GPU: elsewhere only shortened and unranked
     # the lane it is fair to compare with
     twin: str | None = field(default=None, metadata={"frozen": True, "hashed": False})
-
-
-@dataclass
-class Line:
-    """A classical compressor's bits per byte: on the first `slice_bytes` of val, and on all of val."""
-
-    label: str = MISSING
-    slice: float = MISSING
-    val: float = MISSING
-
-
-@dataclass
-class Milestone:
-    """A published figure that is no line on val's bits per byte."""
-
-    label: str = MISSING
-    metric: str = MISSING  # slice_loss (nats per token of the curve's slice) | wikitext_bpb
-    value: float = MISSING
-    source: str = MISSING
-
-
-@dataclass
-class File:
-    """A file of a corpus. A name with {000002..000103} in it stands for as many files."""
-
-    split: str = MISSING  # train | val
-    name: str = MISSING  # below the mirror, and in the hub's repository
-    sha256: str = ""  # of its bytes; "" where only the hub states it
-    text_sha256: str = ""  # of what it decompresses to
-
-
-@dataclass
-class Tokens:
-    """What a track of tokens has and a track of bytes has not."""
-
-    tokenizer: str = later("")  # gpt2; "" is a track of bytes
-    format: str = later("")  # jsonl | parquet | bin: a reader in harness/data/text_files.py or shards.py
-    hub: str = later("")  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
-    files: list[File] = later([])
-    train_tokens: int = later(0)  # of the stream, end-of-text included; 0: as many files as the budget reads
-    val_tokens: int = later(0)  # the same; of a longer file, its first
-    slice_tokens: int = later(0)  # the curve is scored on this much of val
-    final: list[str] = later([])  # public test sets scored once, at the end: wikitext | core
-
-
-@dataclass
-class Track:
-    """Data, split, scoring and target. Never changes: a change is a new track."""
-
-    name: str = frozen()
-    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpus.py
-    release: str = frozen()  # which published release of the corpus
-    train_bytes: int = frozen()  # of text; 0 where the files state none
-    train_sha256: str = frozen()
-    val_bytes: int = frozen()
-    val_sha256: str = frozen()
-    slice_bytes: int = frozen()  # of a track of bytes: the curve is scored on this much of val
-    lines: dict[str, Line] = frozen({})
-    target: str = frozen()  # the line or milestone to pass; "" is a fixed budget
-    tokens: Tokens = field(default_factory=Tokens)
-    milestones: dict[str, Milestone] = later({})
-
-    @property
-    def unit(self) -> str:
-        """What budgets and lengths of this track count."""
-        return "tokens" if self.tokens.tokenizer else "bytes"
 
 
 @dataclass

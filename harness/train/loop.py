@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.evaluate.bpb import NATS_PER_BIT, Score
+from harness.evaluate.bpb import NATS_PER_BIT, Score, score
 from harness.evaluate.router_health import bias_ranges, layer_health
 from harness.plan.goal import levels
 from harness.record.folder import MetricsLog, RunFolder
@@ -150,7 +150,8 @@ class Loop:
     def validate(self, step: int) -> None:
         """Scores the slice, off the clock, and adds a point to the curve."""
         with self.clock.entry("validation_s"):
-            found = self.session.score(self.slice_N)
+            s = self.session
+            found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
         self.add_point(step, found)
 
     def add_point(self, step: int, found: Score) -> None:

@@ -14,7 +14,7 @@ from harness.data.corpus import Splits
 from harness.data.tokenizer import gpt2
 from harness.errors import UserError
 from harness.evaluate import public
-from harness.evaluate.bpb import Score
+from harness.evaluate.bpb import Score, score
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges, router_health
 from harness.plan.compose import Composed
@@ -242,8 +242,9 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
     """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
     session, plan = loop.session, loop.plan
-    final = session.score(val_N)
+    tokens, token_bytes_V = session.scoring_tokens, session.corpus.token_bytes
+    final = score(session.model, val_N, tokens, token_bytes_V=token_bytes_V)
     loop.add_point(plan.steps, final)
     if not session.model.moe_layers:
         return final, None
-    return final, session.score(loop.slice_N, SHUFFLE_SEED).bpb()
+    return final, score(session.model, loop.slice_N, tokens, SHUFFLE_SEED, token_bytes_V).bpb()

@@ -4,14 +4,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import kernels
 from harness.data.corpus import Splits
 from harness.errors import UserError
-from harness.evaluate.bpb import Score, score
 from harness.model.counts import Counts, count
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
@@ -107,10 +105,6 @@ class Session:
     def scoring_tokens(self) -> int:
         """Tokens per forward pass of scoring: as planned, or those of a micro-batch."""
         return self.plan.validation.batch_tokens or self.micro_sequences * self.plan.model.sequence_length
-
-    def score(self, part_N: np.ndarray, shuffle_seed: int | None = None) -> Score:
-        """Of a part of val, as the corpus counts bytes."""
-        return score(self.model, part_N, self.scoring_tokens, shuffle_seed, self.corpus.token_bytes)
 
     def _micro_sequences(self) -> int:
         share, length = self.batches.sequences_per_step // self.ranks.world, self.plan.model.sequence_length

@@ -2,6 +2,7 @@
 
 import torch
 
+from harness.evaluate.bpb import score
 from harness.train.clock import Clock
 from harness.train.machine import synchronize
 from harness.train.session import Session
@@ -19,7 +20,8 @@ def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
     with clock.entry("compile_s"):
         session.prepare_products()
         session.step(min(step, last), measured=True)
-        session.score(val_N[: session.scoring_tokens + 1])
+        part_N = val_N[: session.scoring_tokens + 1]
+        score(session.model, part_N, session.scoring_tokens, token_bytes_V=session.corpus.token_bytes)
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):

@@ -4,7 +4,7 @@ usage: python -m harness prepare [TRACK] [--from PATH] [--as-bin FOLDER] [--toke
        make prepare TRACK=sotu
 
 examples
-  python -m harness prepare wiki                       from SPEEDRUN_MIRROR, else rebuilt from its public source; 2 minutes
+  python -m harness prepare wiki                       from SPEEDRUN_MIRROR, else rebuilt from its public source; a minute
   python -m harness prepare wiki --from wikiVisual     rebuilt from a checkout or a .tar.gz of that source
   python -m harness prepare wiki --as-bin shards       and written as token files, for data.shards=shards
   python -m harness prepare fineweb --tokens 300000000     only as many files as a budget of so many tokens reads

@@ -27,13 +27,34 @@ def main(arguments: list[str]) -> int:
     from harness.verbs.run_model import load_run_model
 
     model = load_run_model(Path(a.run))
-    text = continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed)
-    print(text.decode("utf-8", errors="replace"))
+    print(_written(Path(a.run), model, a))
     return 0
 
 
+def _written(run: Path, model, a) -> str:
+    """The prompt and what the model writes after it: `--bytes` bytes, or at least as many as tokens."""
+    from harness.plan.stored import read_plan
+
+    name = read_plan(run / "plan.yaml").track.tokens.tokenizer
+    if not name:
+        return continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed).decode("utf-8", errors="replace")
+    from harness.data.tokenizer import TOKENIZERS
+
+    tokenizer = TOKENIZERS[name]()
+    start = [tokenizer.end_of_text, *tokenizer.encode(a.prompt)]
+    found = continue_tokens(model, start, a.bytes, a.temperature, a.seed, tokenizer.vocab_size)
+    text, rest = tokenizer.decode(found[1 : len(start)]), tokenizer.decode(found[len(start) :]).encode()
+    return text + rest[: a.bytes].decode("utf-8", errors="replace")
+
+
 def continue_text(model, prompt: bytes, length: int, temperature: float, seed: int) -> bytes:
-    """`prompt` and `length` more bytes, each drawn from the model given the last S bytes; temperature 0 takes the likeliest."""
+    """`continue_tokens` of a model of bytes."""
+    return bytes(continue_tokens(model, list(prompt), length, temperature, seed, 256))
+
+
+def continue_tokens(model, prompt: list[int], length: int, temperature: float, seed: int, vocab_size: int) -> list[int]:
+    """`prompt` and `length` more tokens below `vocab_size`, each drawn from the model given the last S tokens; temperature 0
+    takes the likeliest."""
     import torch
 
     from harness.keyed import generator
@@ -43,10 +64,10 @@ def continue_text(model, prompt: bytes, length: int, temperature: float, seed: i
     with torch.no_grad():
         for draw in draws:
             window = torch.tensor([tokens[-model.shape.sequence_length :]])
-            logits = model.logits(window)[0, -1].double()
+            logits = model.logits(window)[0, -1, :vocab_size].double()
             if temperature == 0:
                 tokens.append(int(logits.argmax()))
                 continue
             cumulative = torch.softmax(logits / temperature, -1).cumsum(0)
             tokens.append(min(int(torch.searchsorted(cumulative, draw)), len(cumulative) - 1))
-    return bytes(tokens)
+    return tokens

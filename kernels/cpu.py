@@ -60,8 +60,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK; of the weights in the dtype of h_PG, else fp32. One writer per output
     tile, no atomics."""
-    dw_up_EDG = torch.zeros(w_up_EDG.shape, dtype=h_PG.dtype)
-    dw_down_EFD = torch.zeros(w_down_EFD.shape, dtype=h_PG.dtype)
+    dw_up_EDG, dw_down_EFD = (empty_gradient(w, segments, h_PG.dtype) for w in (w_up_EDG, w_down_EFD))
     dx_PD = torch.empty(h_PG.shape[0], x_TD.shape[1], dtype=h_PG.dtype)
     dweight_P = torch.empty(h_PG.shape[0], dtype=torch.float32)
     weight_P = slot_weights(weight_TK, segments).unsqueeze(-1)
@@ -117,6 +116,16 @@ def gather_sum(rows_PD: Tensor, slot_TK: Tensor) -> Tensor:
     for k in range(1, slot_TK.shape[1]):
         out_TD += rows_PD.index_select(0, slot_TK[:, k])
     return out_TD
+
+
+def empty_gradient(w_EIO: Tensor, segments: Segments, dtype: torch.dtype) -> Tensor:
+    """Where the gradient of `w_EIO` goes: zeros for experts without rows, unwritten for the others."""
+    dw_EIO = torch.empty(w_EIO.shape, dtype=dtype)
+    with_rows = {expert for expert, _, _ in segments.bounds}
+    for expert in range(w_EIO.shape[0]):
+        if expert not in with_rows:
+            dw_EIO[expert].zero_()
+    return dw_EIO
 
 
 def slot_weights(weight_TK: Tensor, segments: Segments) -> Tensor:

@@ -13,7 +13,7 @@ import torch._dynamo
 from torch import Tensor
 
 from kernels.activation import Activation
-from kernels.cpu import slot_weights
+from kernels.cpu import empty_gradient, slot_weights
 from kernels.rounding import Arithmetic
 from kernels.routing import Segments
 from kernels.stages import stage
@@ -62,7 +62,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `kernels.cpu.backward`."""
     used, dtype = segments.token_P.numel(), h_PG.dtype
-    dw_up_EDG, dw_down_EFD = (torch.zeros(w.shape, dtype=dtype) for w in (w_up_EDG, w_down_EFD))
+    dw_up_EDG, dw_down_EFD = (empty_gradient(w, segments, dtype) for w in (w_up_EDG, w_down_EFD))
     with stage("gather"):
         dy_PD, x_PD = (t.index_select(0, segments.token_P) for t in (dy_TD, x_TD))
     with stage("dH"):

@@ -1,7 +1,6 @@
 """A step timed beside a fixed workload, and the scorer's check with a uniform model."""
 
 import json
-import time
 
 import micro
 import pytest
@@ -14,19 +13,21 @@ from harness.train import reference
 from harness.train.reference import against_reference
 
 
-def busy(seconds):
-    def work():
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            pass
-
-    return work
-
-
 def test_the_ratio_is_that_of_the_two_times(monkeypatch):
+    """On a clock that only the works move: a busy machine cannot change what is divided by what."""
+    now = 0.0
+
+    def lasting(seconds):
+        def work():
+            nonlocal now
+            now += seconds
+
+        return work
+
     monkeypatch.setattr(reference, "BLOCK_S", 0.002)
-    timing = against_reference(busy(0.004), busy(0.001), "cpu")
-    assert timing.ratio == pytest.approx(4, rel=0.2) and timing.rounds >= reference.MIN_ROUNDS
+    monkeypatch.setattr(reference.time, "perf_counter", lambda: now)
+    timing = against_reference(lasting(0.004), lasting(0.001), "cpu")
+    assert timing.ratio == pytest.approx(4) and timing.rounds >= reference.MIN_ROUNDS
     assert timing.quartiles[0] <= timing.ratio <= timing.quartiles[1]
 
 

@@ -9,9 +9,17 @@ from torch import Tensor
 
 from harness.bench.contestants import Contestant, Prepared
 from harness.bench.shapes import Inputs, Shape, inputs
+from harness.train.machine import synchronize
 from kernels import moe_mlp
 
 WARMUP = 2
+LONGEST_S = 2.0  # of a forward and backward: the loop over 4,096 experts takes minutes
+
+
+class TooSlow(RuntimeError):
+    pass
+
+
 FAILURES = (
     RuntimeError,
     NotImplementedError,
@@ -34,7 +42,11 @@ def measure(
         try:
             prepared = who.prepare(shape, given)
             for _ in range(WARMUP):
+                begun = time.perf_counter()
                 once(prepared, given.dy_TD)
+                synchronize(device)
+                if (took := time.perf_counter() - begun) > LONGEST_S:
+                    raise TooSlow(f"{took:,.1f} s a call: left out of the turns")
             if not who.is_bound:
                 expected = expected or reference(shape, given)
                 row |= checked(prepared, given, expected)

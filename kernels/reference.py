@@ -37,11 +37,12 @@ def moe_mlp_reference(
 
     act = _differentiable(activation)
     y_TD = x_TD.new_zeros(x_TD.shape, dtype=torch.promote_types(x_TD.dtype, torch.float32))
-    for expert in range(w_up_EDG.shape[0]):
+    # unbound once: the gradient of w[expert] would be a stack of zeros for every expert
+    for expert, (w_up_DG, w_down_FD) in enumerate(zip(w_up_EDG.unbind(0), w_down_EFD.unbind(0))):
         token_R, slot_R = torch.where(expert_TK == expert)
-        h_RG = rounded(x_TD[token_R]) @ rounded(w_up_EDG[expert])
+        h_RG = rounded(x_TD[token_R]) @ rounded(w_up_DG)
         a_RF = weight_TK[token_R, slot_R].unsqueeze(-1).to(h_RG.dtype) * act(h_RG)
-        y_TD = y_TD.index_add(0, token_R, rounded(a_RF) @ rounded(w_down_EFD[expert]))
+        y_TD = y_TD.index_add(0, token_R, rounded(a_RF) @ rounded(w_down_FD))
     return y_TD
 
 

@@ -106,10 +106,10 @@ def _loop(shape: Shape, given: Inputs) -> Prepared:
 
     def run() -> Tensor:
         y_TD = torch.zeros_like(x)
-        for expert in range(shape.E):
+        for expert, (w_up_DG, w_down_FD) in enumerate(zip(w_up.unbind(0), w_down.unbind(0))):
             token_R, slot_R = torch.where(given.expert_TK == expert)
-            a_RF = _activate(x[token_R] @ w_up[expert], shape.activation)
-            y_RD = (a_RF @ w_down[expert]) * weight[token_R, slot_R].unsqueeze(1).to(x.dtype)
+            a_RF = _activate(x[token_R] @ w_up_DG, shape.activation)
+            y_RD = (a_RF @ w_down_FD) * weight[token_R, slot_R].unsqueeze(1).to(x.dtype)
             y_TD = y_TD.index_add(0, token_R, y_RD)
         return y_TD
 

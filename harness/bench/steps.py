@@ -1,10 +1,13 @@
 """Whole training steps in turns: a MoE lane, its dense twin, and the usual mask-and-loop MoE."""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from harness.bench import random_tokens
 from harness.plan.compose import compose
 from harness.train.machine import Machine, synchronize
 
@@ -15,8 +18,12 @@ WARMUP = 2
 
 
 def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Medians of the contestants, one step each in turn; `words` are the overrides of a MoE lane."""
+    """Medians of the contestants, one step each in turn; `words` override a MoE lane. A lane of token files takes its
+    steps on random tokens, unless `data.shards` names others."""
     ours = compose(words).plan
+    if ours.track.tokens.format == "bin" and not ours.data.shards:
+        with tempfile.TemporaryDirectory() as folder:
+            return steps([*words, "unranked=true", f"data.shards={random_tokens.write(Path(folder))}"], here, rounds, say)
     shared = [word for word in words if word.split("=")[0] not in ("lane", "balance", *EXPERTS_ONLY)]
     plans = {
         ours.lane.name: ours,

@@ -7,6 +7,7 @@ AMX, where it took 104. After warm-up a run prints what it measured instead.
 """
 
 from harness.model.counts import Counts
+from harness.model.transformer import LOGITS_AT_ONCE
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
 
@@ -54,4 +55,4 @@ def memory_bytes(plan: Plan, counts: Counts) -> int:
     m = plan.model
     per_layer = 12 * m.width + 4 * (m.ffn_width + m.top_k * m.expert_width)
     layers = 1 if plan.parallel.activation_checkpointing else m.layers
-    return int(BASE_BYTES + states + 4 * tokens * (layers * per_layer + 3 * m.vocab_size))
+    return int(BASE_BYTES + states + 4 * tokens * layers * per_layer + 12 * min(tokens * m.vocab_size, LOGITS_AT_ONCE))

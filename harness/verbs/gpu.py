@@ -8,8 +8,10 @@ correctness  edge cases of the kernels against the fp32 oracle, and the tests th
 tune         tile sizes of the shapes of `make bench` into kernels/triton/configurations.json (goes on where it was left)
 kernels      ours, grouped_mm, the loop, released packages and the bound, at every shape; rows per expert; a layer's stages
 steps        whole optimizer steps of tiny-moe-16e, its twin and the loop
+big-steps    optimizer steps of moe-64e and moe-256e beside their dense twin and the loop, on random tokens
 prove        tiny-moe-16e twice and once killed: equal hash chains and weights
 lanes        tiny-dense, tiny-moe-16e, sotu-dense, sotu-moe-16e, one seed each
+wiki-s-dense, wiki-s-moe-64e    one seed each, with WikiText and CORE at the end
 
 A stage that ended well for this source is not run again unless asked (`again`); one that fails or runs out of time is named,
 and the others go on. A stage ends with its table; `out` (runs/gpu) holds per stage a log, what it wrote, and done.json. Without
@@ -33,6 +35,10 @@ INTERPRETED = "kernels.backend=triton precision.format=fp32 unranked=true"  # bf
 TOY_LANE = (
     "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
     "budget.tokens=2048 kernels.compile=off run.track=off validation.steps=[4] "
+)
+TOY_BIG = (
+    "lane=moe-64e model.ffn_width=32 model.num_experts=8 model.expert_width=16 model.top_k=2 parallel.micro_batch_tokens=128 "
+    "lane.gpu=false " + TOY_LANE.replace("validation.steps=[4]", "validation.steps=[]")
 )
 TOY_MOE = "lane=tiny-moe-16e model.num_experts=8 model.expert_width=16 model.top_k=2 " + TOY_LANE
 TOY_DENSE = "lane=tiny-dense model.ffn_width=32 " + TOY_LANE
@@ -69,6 +75,11 @@ STAGES = (
         (f"harness bench steps rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",),
     ),
     Stage(
+        "big-steps",
+        tuple(f"harness bench steps lane={lane} rounds=5 out={{out}}/{lane}" for lane in ("moe-64e", "moe-256e")),
+        (f"harness bench steps rounds=1 out={{out}} {TOY_BIG}",),
+    ),
+    Stage(
         "prove",
         ("harness prove lane=tiny-moe-16e run.folder={out}",),
         (f"harness prove kills=1 run.folder={{out}} {TOY_MOE}",),
@@ -77,6 +88,17 @@ STAGES = (
         "lanes",
         tuple(f"harness speedrun lane={lane} run.folder={{out}} run.track=off" for lane in LANES),
         tuple(f"harness speedrun run.folder={{out}} {words}" for words in (TOY_DENSE, TOY_MOE)),
+    ),
+    *(
+        Stage(
+            lane,
+            (f"harness speedrun lane={lane} run.folder={{out}} run.track=off",),
+            (
+                "harness.bench.random_tokens {out}/shards 65536",
+                f"harness speedrun run.folder={{out}} data.shards={{out}}/shards {TOY_BIG}",
+            ),
+        )
+        for lane in ("wiki-s-dense", "wiki-s-moe-64e")
     ),
 )  # fmt: skip
 

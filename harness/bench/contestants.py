@@ -46,7 +46,10 @@ def contestants(backend: str, precision: str, device: str) -> tuple[list[Contest
         try:
             version = importlib.metadata.version(package)
             prepare = build()
-        except (ImportError, importlib.metadata.PackageNotFoundError) as error:
+        except importlib.metadata.PackageNotFoundError:
+            missing[package] = "not installed"
+            continue
+        except ImportError as error:
             missing[package] = f"not importable: {error}"
             continue
         if device != "cuda":

@@ -5,7 +5,8 @@ length is its row count rounded up to `ROW_MULTIPLE`. Padding slots point at tok
 contribute exact zeros to every sum without having to be cleared.
 
 Why pad: oneDNN builds a primitive for every new row count (rounding up took a trial step from 1.41 s to 0.55 s), and a
-GEMM whose row count is a multiple of the micro-kernel's treats each row alike whatever else is in the batch.
+GEMM whose row count is a multiple of the micro-kernel's treats each row alike whatever else is in the batch. 16 is an AMX
+tile's; at 96 rows an expert 32 computed 17% more rows than there are and 16 computes 8% more, with the same bits in bf16.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROW_MULTIPLE = 32
+ROW_MULTIPLE = 16
 
 
 def slot_bound(rows: int, experts: int) -> int:

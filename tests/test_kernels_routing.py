@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kernels.routing import segments, slot_bound
+from kernels.routing import ROW_MULTIPLE, segments, slot_bound
 
 
 @st.composite
@@ -28,7 +28,7 @@ def slow_segments(expert_TK, experts):
                 slot_R[row] = len(row_P)
                 token_P.append(row // top_k)
                 row_P.append(row)
-        while len(row_P) % 32:
+        while len(row_P) % ROW_MULTIPLE:
             token_P.append(0)
             row_P.append(rows)
         if len(row_P) > start:
@@ -57,7 +57,7 @@ def test_slot_bound_is_never_exceeded(case):
 
 def test_slot_bound_is_reached_when_every_expert_has_one_row():
     expert_TK = torch.arange(5).view(5, 1)
-    assert segments(expert_TK, 5).token_P.numel() == slot_bound(5, 5) == 5 * 32
+    assert segments(expert_TK, 5).token_P.numel() == slot_bound(5, 5) == 5 * ROW_MULTIPLE
 
 
 def test_no_rows_make_no_segments():

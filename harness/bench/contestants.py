@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.functional import grouped_mm, silu
 
 from harness.bench.shapes import Inputs, Shape
-from kernels import moe_mlp
+from kernels import moe_mlp, prepare_products
 
 
 @dataclass
 class Prepared:
-    """`run()` -> y; `leaves` are x, w_up, w_down and routing weights in its own layout; `ours(gradients)` brings theirs into
-    the layout of `kernels.moe_mlp`."""
+    """`run()` -> y, routed as `expert_TK` is at that moment; `leaves`: x, w_up, w_down and routing weights in its own layout;
+    `ours(gradients)` brings theirs into the layout of `kernels.moe_mlp`."""
 
     run: Callable[[], Tensor]
     leaves: list[Tensor]
@@ -67,6 +67,8 @@ def _leaves(*tensors: Tensor) -> list[Tensor]:
 def _ours(shape: Shape, given: Inputs, backend: str, precision: str) -> Prepared:
     leaves = _leaves(given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)
     x, w_up, w_down, weight = leaves
+    if x.device.type == "cpu":  # as a run does before its clock starts
+        prepare_products(shape.T, shape.D, shape.F, activation=shape.activation, precision=precision)
     return Prepared(
         lambda: moe_mlp(
             x, w_up, w_down, given.expert_TK, weight, activation=shape.activation, backend=backend, precision=precision
@@ -135,8 +137,11 @@ def _liger() -> Callable[[Shape, Inputs], Prepared]:
             raise NotImplementedError("SwiGLU only")
         leaves = _leaves(given.x_TD, given.w_up_EDG.mT.contiguous(), given.w_down_EFD.mT.contiguous(), given.weight_TK)
         x, w_up, w_down, weight = leaves
-        expert_TK = given.expert_TK.to(torch.int32)
-        return Prepared(lambda: LigerFusedMoEFunction.apply(x, w_up, w_down, expert_TK, weight), leaves, _transposed)
+
+        def run() -> Tensor:
+            return LigerFusedMoEFunction.apply(x, w_up, w_down, given.expert_TK.to(torch.int32), weight)
+
+        return Prepared(run, leaves, _transposed)
 
     return prepare
 
@@ -171,10 +176,11 @@ def _sonicmoe() -> Callable[[Shape, Inputs], Prepared]:
         leaves = _leaves(given.x_TD, w_up_EGD.contiguous(), given.w_down_EFD.mT.contiguous(), given.weight_TK.flatten())
         x, w_up, w_down, weight = leaves
         token_R = torch.arange(shape.T, device=x.device, dtype=torch.int32).repeat_interleave(shape.K)
-        expert_R, kind = given.expert_TK.flatten().to(torch.int32), ActivationType("swiglu" if gated else "relu_sq")
+        kind = ActivationType("swiglu" if gated else "relu_sq")
         stream = torch.cuda.current_stream().cuda_stream
 
         def run() -> Tensor:
+            expert_R = given.expert_TK.flatten().to(torch.int32)
             return moe_general_routing_inputs(
                 x, weight, token_R, expert_R, w_up.permute(1, 2, 0), None, w_down.permute(1, 2, 0), None, shape.E, stream, kind
             )[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.bench.contestants import Contestant, Prepared
-from harness.bench.shapes import Inputs, Shape, inputs
+from harness.bench.shapes import Inputs, Shape, inputs, routing
 from harness.train.machine import synchronize
 from kernels import moe_mlp
 
@@ -55,7 +55,7 @@ def measure(
         except FAILURES as error:
             row["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     del expected
-    seconds = in_turns(ready, given.dy_TD, device, rounds)
+    seconds = in_turns(ready, shape, given, device, rounds)
     for row in rows:
         if row["name"] in seconds:
             row |= _rates(shape, seconds[row["name"]], peak)
@@ -112,12 +112,17 @@ def calc_diff(found: Tensor, expected: Tensor) -> float:
     return float(1 - 2 * (a * b).sum() / (a.square().sum() + b.square().sum()).clamp(min=1e-300))
 
 
-def in_turns(ready: dict[str, Prepared], dy_TD: Tensor, device: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds (forward, backward) of each in each round."""
+def in_turns(
+    ready: dict[str, Prepared], shape: Shape, given: Inputs, device: str, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds (forward, backward) of each in each round. Every round routes anew, as every training step does: on a CPU a row
+    count that was not met before costs its products a millisecond each."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ready}
+    draws = torch.Generator(device).manual_seed(1)
     for _ in range(rounds):
+        given.expert_TK.copy_(routing("distinct", shape.T, shape.E, shape.K, draws))
         for name, prepared in ready.items():
-            seconds[name].append(_once_timed(prepared, dy_TD, device))
+            seconds[name].append(_once_timed(prepared, given.dy_TD, device))
     return seconds
 
 

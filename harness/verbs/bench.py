@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     if "steps" in parts and not plan.model.num_experts:
         raise UserError(f"{plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     set_torch()
-    here = machine.detect(plan)
+    here = machine.detect(plan).measured_again()
     which = known(options.get("set") or ("gpu" if here.device == "cuda" else "cpu"))
     out = Path(options.get("out") or Path(plan.run.folder) / "bench")
     out.mkdir(parents=True, exist_ok=True)

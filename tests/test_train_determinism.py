@@ -1,11 +1,13 @@
 """No training step calls an operator that is not deterministic on CUDA: seen on a CPU, by listening to what is dispatched."""
 
+from pathlib import Path
+
 import micro
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.train.determinism import REFUSED_ON_CUDA
+from harness.train.determinism import REFUSED_ON_CUDA, compiled_folder
 from kernels.triton.metadata import routes
 
 
@@ -56,3 +58,11 @@ def test_the_listener_hears_an_operator_that_is_refused():
     with Listener() as listener:
         torch.ones(3).cumsum(0), torch.ones(3, dtype=torch.int64).cumsum(0), torch.ones(4).histc(2)
     assert refused(listener.heard) == ["cumsum.float", "histc"]
+
+
+def test_compiled_code_is_kept_apart_for_every_state_of_the_kernels(monkeypatch):
+    before = compiled_folder()
+    assert compiled_folder() == before
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "routing.py" else b""))
+    assert compiled_folder() != before and compiled_folder().parent == before.parent

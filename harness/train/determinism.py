@@ -2,8 +2,10 @@
 that keeps a CPU's tensors from being mapped anew at every step."""
 
 import ctypes
+import hashlib
 import os
 import sys
+from pathlib import Path
 
 from harness.data.artifact import cache_folder
 
@@ -19,7 +21,16 @@ def set_environment() -> None:
     # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s at 10,000, which cost a tenth on a quiet machine; 50,000 did not)
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     # compiled code outlives a reboot, so that only the first run of a plan on a machine waits for the compiler
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))
+
+
+def compiled_folder() -> Path:
+    """Where compiled code is kept, apart for every state of `kernels/`: Inductor's cache does not see that the shapes a custom
+    operator promises have changed, and would run a graph that was compiled for the old ones."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).resolve().parents[2] / "kernels").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return cache_folder() / "compiled" / digest.hexdigest()[:16]
 
 
 def keep_freed_memory() -> None:

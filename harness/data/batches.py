@@ -44,15 +44,7 @@ class Batches:
 
         Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises UserError when w does not divide n.
         """
-        n = self.sequences_per_step
-        if n % world:
-            raise UserError(
-                f"{n} sequences a step cannot be shared equally by {world} ranks",
-                f"start as many ranks as divide {n}, or change batch.tokens_per_step",
-            )
-        assert step >= 0 and 0 <= rank < world, (step, rank, world)
-        share = n // world
-        starts_B = self._starts(step * n + rank * share, share)
+        starts_B = self._starts(*rank_slice(step, self.sequences_per_step, rank, world))
         tokens = self.train[starts_B[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
         inputs_BS, targets_BS = (np.ascontiguousarray(view) for view in (tokens[:, :-1], tokens[:, 1:]))
         return torch.from_numpy(inputs_BS), torch.from_numpy(targets_BS)
@@ -69,6 +61,21 @@ class Batches:
             following = epoch_starts(self.seed, epoch + 1, self.windows_per_epoch, self.sequence_length)
             starts = np.concatenate([starts, following[: count - len(starts)]])
         return starts
+
+
+def rank_slice(step: int, sequences_per_step: int, rank: int, world: int) -> tuple[int, int]:
+    """(number of the rank's first sequence, counted from the start of training; how many it takes) of a step.
+
+    Raises UserError when the ranks cannot share the step equally.
+    """
+    if sequences_per_step % world:
+        raise UserError(
+            f"{sequences_per_step} sequences a step cannot be shared equally by {world} ranks",
+            f"start as many ranks as divide {sequences_per_step}, or change batch.tokens_per_step",
+        )
+    assert step >= 0 and 0 <= rank < world, (step, rank, world)
+    share = sequences_per_step // world
+    return step * sequences_per_step + rank * share, share
 
 
 @lru_cache(maxsize=2)  # only speed: a step needs one epoch, or two where it spans them

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from harness.data.batches import rank_slice
 from harness.data.joined import Joined
 from harness.errors import UserError
 from harness.keyed import generator
@@ -54,15 +55,7 @@ class WindowBatches:
         return steps * self.sequences_per_step * self.sequence_length / self.epoch_tokens
 
     def _span(self, step: int, rank: int, world: int) -> tuple[int, int]:
-        n = self.sequences_per_step
-        if n % world:
-            raise UserError(
-                f"{n} sequences a step cannot be shared equally by {world} ranks",
-                f"start as many ranks as divide {n}, or change batch.tokens_per_step",
-            )
-        assert step >= 0 and 0 <= rank < world, (step, rank, world)
-        share = n // world
-        first = step * n + rank * share
+        first, share = rank_slice(step, self.sequences_per_step, rank, world)
         return first * self.sequence_length, (first + share) * self.sequence_length
 
     def _over_epochs(self, read, start: int, stop: int) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""What the products of an FFN multiply: the one object that `moe_mlp` and the dense FFN take.
+
+A precision is an arithmetic (`kernels.rounding`: how bf16 operands are held and multiplied) and, below bf16, a quantization with its dials.
+Custom operators carry it as text: `Precision.of(str(precision)) == precision`.
+
+| | fp8 | nvfp4 (arXiv 2509.25149) |
+|---|---|---|
+| elements, block | E4M3, 128 | E2M1, 16 |
+| scales | fp32 a block | E4M3 a block, fp32 a tensor |
+| weights | 128 x 128 blocks | 16 x 16 blocks |
+| weight gradients | bf16 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
+| gradients | nearest | stochastic rounding |
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from kernels.rounding import Arithmetic
+
+FORMATS = {"fp8": 128, "nvfp4": 16}  # block length
+OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """`format`: fp8 | nvfp4. `stochastic_rounding`: of gradients. `hadamard`: before the weight gradients' factors are quantized (nvfp4).
+    `weight_blocks`: `2d` squares, the same codes forward and backward, or `1d` along each product's reduction. `clip`: share
+    of a block's largest magnitude that its scale is made for; what lies above saturates. `keep`: operands that stay bf16:
+    `input` of the FFN, `weight` (forward and backward), `hidden` (the activation), `gradient` (of output and hidden state, in the
+    products that go back), `weight_gradient` (both factors of it)."""
+
+    format: str
+    stochastic_rounding: bool = False
+    hadamard: bool = False
+    weight_blocks: str = "2d"
+    clip: float = 1.0
+    keep: tuple[str, ...] = ()
+
+    @staticmethod
+    def recipe(format: str) -> "Quantization":
+        """The published recipe of a format. Errors: ValueError for an unknown one."""
+        if format not in FORMATS:
+            raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
+        return Quantization(format, stochastic_rounding=format == "nvfp4", hadamard=format == "nvfp4")
+
+    @property
+    def block(self) -> int:
+        return FORMATS[self.format]
+
+    def quantizes(self, operand: str) -> bool:
+        """`operand` of OPERANDS; fp8 leaves weight gradients in bf16."""
+        return operand not in self.keep and not (operand == "weight_gradient" and self.format == "fp8")
+
+
+@dataclass(frozen=True)
+class Precision:
+    arithmetic: Arithmetic
+    quantization: Quantization | None = None
+
+    def __str__(self) -> str:
+        q = self.quantization
+        if q is None:
+            return self.arithmetic.name
+        dials = (int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep))
+        return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
+
+    @staticmethod
+    @cache
+    def of(text: str) -> "Precision":
+        """From what `str` wrote; the name of an arithmetic alone quantizes nothing. Errors: ValueError for an unknown name."""
+        name, *dials = text.split("/")
+        if not dials:
+            return Precision(Arithmetic.of(name))
+        format, stochastic, hadamard, blocks, clip, keep = dials
+        kept = tuple(keep.split(",")) if keep else ()
+        return Precision(
+            Arithmetic.of(name), Quantization(format, stochastic == "1", hadamard == "1", blocks, float(clip), kept)
+        )

@@ -1,0 +1,109 @@
+"""Tensors in a low-precision format: blocks, scales, codes.
+
+`nvfp4` (arXiv 2509.25149), in fp32 and in this order:
+
+    S = 448 * 6 / amax_tensor          c = S * fp32(1/6)
+    s = E4M3(min(amax_block * c, 448))     code = E2M1(v * (S / s)), 0 where s = 0     decoded = code * s / S
+
+A tensor of zeros has S = 1. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0, decoded = code * s.
+
+Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an exact operand of a bf16
+product, and S is applied to its sum.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.formats import E2M1, E4M3
+from kernels.precision import FORMATS
+
+_SIXTH = float(torch.tensor(1.0) / 6)
+_MOST = torch.finfo(torch.float32).max
+
+
+def nvfp4_tensor_scale(amax: Tensor) -> Tensor:
+    """S of a tensor's largest magnitude, fp32."""
+    return torch.where(amax == 0, 1.0, (448.0 * 6.0 / amax).clamp(max=_MOST))
+
+
+def nvfp4_block_scale(amax: Tensor, tensor_scale: Tensor) -> Tensor:
+    """s of blocks' largest magnitudes: E4M3 values as fp32."""
+    return E4M3.round((amax * (tensor_scale * _SIXTH)).clamp(max=448.0), None)
+
+
+def nvfp4_round(x: Tensor, block_scale: Tensor, tensor_scale: Tensor, noise: Tensor | None = None) -> Tensor:
+    """The E2M1 values of fp32 `x` whose scales broadcast to it."""
+    return E2M1.round(torch.where(block_scale == 0, 0.0, x * (tensor_scale / block_scale)), noise)
+
+
+def fp8_scale(amax: Tensor) -> Tensor:
+    return amax / 448.0
+
+
+def fp8_round(x: Tensor, scale: Tensor, noise: Tensor | None = None) -> Tensor:
+    """The E4M3 values of fp32 `x` whose scale broadcasts to it."""
+    return E4M3.round(torch.where(scale == 0, 0.0, x / scale), noise)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """`codes` uint8 of the tensor's shape, one a byte; `block_scale` of the shape of the grid of blocks (E4M3 for nvfp4, fp32 for fp8);
+    `tensor_scale` fp32 0-dim, which nvfp4 divides by (None for fp8)."""
+
+    format: str
+    codes: Tensor
+    block_scale: Tensor
+    tensor_scale: Tensor | None
+    block: tuple[int, ...]
+
+    def dequantize(self) -> Tensor:
+        """fp32."""
+        scale = _spread(self.block_scale.float(), self.block)
+        if self.format == "fp8":
+            return E4M3.decode(self.codes) * scale
+        return E2M1.decode(self.codes) * scale / self.tensor_scale
+
+
+def quantize(
+    x: Tensor, format: str, axis: int = -1, *, square: bool = False, clip: float = 1.0, noise: Tensor | None = None
+) -> Quantized:
+    """`x` (floating point, any shape) in blocks along `axis`, or with `square` in squares of the last two axes.
+
+    `noise` fp32 in [0, 1) of x's shape: stochastic rounding, else nearest. `clip`: see `kernels.precision`.
+    Errors: ValueError for an unknown format, blocks that do not divide an axis, values that are not finite.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
+    length = FORMATS[format]
+    block = [1] * x.ndim
+    for at in (-1, -2) if square else (axis,):
+        if x.shape[at] % length:
+            raise ValueError(f"{format} has blocks of {length}, which do not divide axis {at} of {tuple(x.shape)}")
+        block[at] = length
+    x = x.float()
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{int((~torch.isfinite(x)).sum())} of {x.numel()} values to quantize are not finite")
+    amax = block_amax(x, tuple(block))
+    if format == "fp8":
+        scale = fp8_scale(amax * clip)
+        return Quantized(format, E4M3.encode(fp8_round(x, _spread(scale, block), noise)), scale, None, tuple(block))
+    tensor_scale = nvfp4_tensor_scale(amax.max())
+    scale = nvfp4_block_scale(amax * clip, tensor_scale)
+    codes = E2M1.encode(nvfp4_round(x, _spread(scale, block), tensor_scale, noise))
+    return Quantized(format, codes, scale.to(torch.float8_e4m3fn), tensor_scale, tuple(block))
+
+
+def block_amax(x: Tensor, block: tuple[int, ...]) -> Tensor:
+    """The largest magnitude of every block of `x`, in the shape of the grid."""
+    shape = [part for size, length in zip(x.shape, block) for part in (size // length, length)]
+    return x.abs().view(shape).amax(dim=tuple(range(1, 2 * x.ndim, 2)))
+
+
+def _spread(scale: Tensor, block: tuple[int, ...]) -> Tensor:
+    """A grid's values repeated over their blocks."""
+    for at, length in enumerate(block):
+        if length > 1:
+            scale = scale.repeat_interleave(length, dim=at)
+    return scale

@@ -5,6 +5,8 @@
 
 from kernels.cpu import prepare_products
 from kernels.moe import BACKENDS, moe_mlp
+from kernels.precision import Precision, Quantization
+from kernels.quantize import quantize
 from kernels.rounding import Arithmetic
 
-__all__ = ["BACKENDS", "Arithmetic", "moe_mlp", "prepare_products"]
+__all__ = ["BACKENDS", "Arithmetic", "Precision", "Quantization", "moe_mlp", "prepare_products", "quantize"]

@@ -89,6 +89,12 @@ def backward(
 @cache
 def _compiled(activation: Activation) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """The activation between the products, forward and backward. The number of slots stays symbolic: one compilation each."""
+    activate, activate_backward = between_products(activation)
+    return with_any_length(activate), with_any_length(activate_backward)
+
+
+def between_products(activation: Activation) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """(h_PG, weight_P1) -> weight * act(h), and (h_PG, da_PF, weight_P1) -> dweight_P, weight * act(h), dh_PG; uncompiled."""
 
     def activate(h_PG: Tensor, weight_P1: Tensor) -> Tensor:
         return (activation.forward(h_PG.float()) * weight_P1).to(h_PG.dtype)
@@ -98,7 +104,7 @@ def _compiled(activation: Activation) -> tuple[Callable[..., Tensor], Callable[.
         a_PF, dh_PG = activation.backward(h_PG.float(), da_PF)
         return (da_PF * a_PF).sum(-1), (a_PF * weight_P1).to(h_PG.dtype), (dh_PG * weight_P1).to(h_PG.dtype)
 
-    return _with_any_length(activate), _with_any_length(activate_backward)
+    return activate, activate_backward
 
 
 @cache
@@ -110,10 +116,10 @@ def _gather_sum() -> Callable[[Tensor, Tensor], Tensor]:
             out_TD = out_TD + rows_PD[slot_TK[:, k]].float()
         return out_TD
 
-    return _with_any_length(combine)
+    return with_any_length(combine)
 
 
-def _with_any_length(function: Callable) -> Callable:
+def with_any_length(function: Callable) -> Callable:
     """`function` compiled, with the first dimension of every argument symbolic.
 
     Every width and top-k is a compilation of its own. Past its limit of them (8) torch.compile would quietly run the function
@@ -123,7 +129,8 @@ def _with_any_length(function: Callable) -> Callable:
 
     def run(*tensors: Tensor):
         for tensor in tensors:
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            if tensor.ndim:
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
         with torch._dynamo.config.patch(recompile_limit=MOST_COMPILATIONS):
             return compiled(*tensors)
 

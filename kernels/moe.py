@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS
+from kernels.precision import Precision
 from kernels.reference import moe_mlp_reference
-from kernels.rounding import Arithmetic
+from kernels.reference_quantized import moe_mlp_quantized_reference
 from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
@@ -29,31 +30,40 @@ def moe_mlp(
     *,
     activation: str,
     backend: str = "torch",
-    precision: str = "full",
+    precision: Precision | str = "full",
+    key_4: Tensor | None = None,
     debug: bool = False,
 ) -> Tensor:
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
-    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision` names an
-    `Arithmetic` (native | emulated | full). Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts and all tokens on one
-    expert work; a token listing one expert twice gets it twice.
+    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision`: a `Precision`,
+    or the name of its arithmetic alone (native | emulated | full). `key_4` int64 (seed, step, first token, layer), by default
+    zeros: what stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E, T = 1,
+    empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
     `debug` looks at the values too, before anything is launched, and waits for the device to do so.
-    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation, or
-    a backend that cannot run on x's device or in this precision; with `debug` for routing weights that are not finite, and
-    for ids out of range on every backend.
+    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation, a
+    backend that cannot run on x's device or in this precision, or widths that the precision's blocks do not divide; with
+    `debug` for routing weights that are not finite, and for ids out of range on every backend.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
-    arithmetic = Arithmetic.of(precision)
+    if isinstance(precision, str):
+        precision = Precision.of(precision)
+    _check_blocks(w_up_EDG, w_down_EFD, precision)
+    if key_4 is None:
+        key_4 = torch.zeros(4, dtype=torch.int64, device=x_TD.device)
+    inputs = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
     if backend == "reference":
         check_ids(expert_TK, w_up_EDG.shape[0])
         if debug:
             check_weights(weight_TK)
-        return moe_mlp_reference(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic)
-    OPERATORS[backend].check(x_TD.device, arithmetic)
-    return _forward_op(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend, debug)[0]
+        if precision.quantization:
+            return moe_mlp_quantized_reference(*inputs, activation, precision, key_4)
+        return moe_mlp_reference(*inputs, activation, precision.arithmetic)
+    OPERATORS[backend].check(x_TD.device, precision)
+    return _forward_op(*inputs, key_4, activation, str(precision), backend, debug)[0]
 
 
 def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend) -> None:
@@ -88,6 +98,15 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         )
 
 
+def _check_blocks(w_up_EDG: Tensor, w_down_EFD: Tensor, precision: Precision) -> None:
+    if precision.quantization is None:
+        return
+    block = precision.quantization.block
+    for name, size in (("width", w_up_EDG.shape[1]), ("expert width", w_down_EFD.shape[1])):
+        if size % block:
+            raise ValueError(f"{precision.quantization.format} has blocks of {block}, which do not divide the {name} {size}")
+
+
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
     x_TD: Tensor,
@@ -95,6 +114,7 @@ def _forward_op(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
+    key_4: Tensor,
     activation: str,
     precision: str,
     backend: str,
@@ -103,15 +123,15 @@ def _forward_op(
     if debug:
         check_ids(expert_TK, w_up_EDG.shape[0])
         check_weights(weight_TK)
-    arithmetic = Arithmetic.of(precision)
-    operands = (arithmetic.operand(t) for t in (x_TD, w_up_EDG, w_down_EFD))
-    return list(OPERATORS[backend].forward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], arithmetic))
+    known = Precision.of(precision)
+    operands = (known.arithmetic.operand(x_TD), known.weight_operand(w_up_EDG), known.weight_operand(w_down_EFD))
+    return list(OPERATORS[backend].forward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4))
 
 
 @_forward_op.register_fake
-def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, backend, debug):
+def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, activation, precision, backend, debug):
     slots = OPERATORS[backend].saved_rows(expert_TK.numel(), w_up_EDG.shape[0])
-    h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Arithmetic.of(precision).dtype)
+    h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Precision.of(precision).arithmetic.dtype)
     return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
 
 
@@ -123,19 +143,23 @@ def _backward_op(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
+    key_4: Tensor,
     h_PG: Tensor,
     activation: str,
     precision: str,
     backend: str,
 ) -> list[Tensor]:
-    arithmetic = Arithmetic.of(precision)
-    operands = (arithmetic.operand(t) for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    return list(OPERATORS[backend].backward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], arithmetic, h_PG))
+    known = Precision.of(precision)
+    operands = (
+        known.arithmetic.operand(dy_TD), known.arithmetic.operand(x_TD),
+        known.weight_operand(w_up_EDG), known.weight_operand(w_down_EFD),
+    )  # fmt: skip
+    return list(OPERATORS[backend].backward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG))
 
 
 @_backward_op.register_fake
-def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, activation, precision, backend):
-    of_weights = OPERATORS[backend].gradient_dtype(Arithmetic.of(precision))
+def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, activation, precision, backend):
+    of_weights = OPERATORS[backend].gradient_dtype(Precision.of(precision).arithmetic)
     dtypes = (torch.float32, of_weights, of_weights, torch.float32)
     return [t.new_empty(t.shape, dtype=dtype) for t, dtype in zip((x_TD, w_up_EDG, w_down_EFD, weight_TK), dtypes)]
 
@@ -147,13 +171,13 @@ def _setup(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grads):
-    x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG = ctx.saved_tensors
+    x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG = ctx.saved_tensors
     dx, dw_up, dw_down, dweight = _backward_op(
-        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, h_PG, ctx.activation, ctx.precision, ctx.backend
+        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, ctx.activation, ctx.precision, ctx.backend
     )
     like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))
-    return dx, dw_up, dw_down, None, dweight, None, None, None, None
+    return dx, dw_up, dw_down, None, dweight, None, None, None, None, None
 
 
 def _no_second_backward(ctx, grads):

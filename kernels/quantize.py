@@ -7,9 +7,8 @@
 
 A tensor of zeros has S = 1. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0, decoded = code * s.
 
-Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an exact operand of a bf16
-product, and S is applied to its sum.
-"""
+Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an
+exact operand of a bf16 product, and S is applied to its sum."""
 
 from dataclasses import dataclass
 
@@ -49,8 +48,8 @@ def fp8_round(x: Tensor, scale: Tensor, noise: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Quantized:
-    """`codes` uint8 of the tensor's shape, one a byte; `block_scale` of the shape of the grid of blocks (E4M3 for nvfp4, fp32 for fp8);
-    `tensor_scale` fp32 0-dim, which nvfp4 divides by (None for fp8)."""
+    """`codes` uint8 of the tensor's shape, one a byte; `block_scale` of the shape of the grid of blocks (E4M3 for
+    nvfp4, fp32 for fp8); `tensor_scale` fp32 0-dim, which nvfp4 divides by (None for fp8)."""
 
     format: str
     codes: Tensor

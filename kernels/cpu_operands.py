@@ -1,0 +1,167 @@
+"""Quantized operands of the CPU's products: values that the arithmetic multiplies exactly, and the scales that its
+sums still need.
+
+Letters: P slots, I inner and O outer dimension of a product, E experts, N blocks of the inner dimension, M of the outer.
+
+nvfp4: the values are code * block scale, exact in bf16; one factor a product is left. fp8: the values are codes,
+exact in bf16 too, and every block of 128 of the inner dimension is a product of its own, whose sums are scaled and
+added in fp32 ("promotion"). On a CPU with native bf16 every product's sums leave the library rounded to bf16, as in
+the bf16 lane."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import observe
+from kernels.cpu_fused import with_any_length
+from kernels.formats import E2M1, E4M3
+from kernels.hadamard import SIZE, transform_rows
+from kernels.noise import uniform, word
+from kernels.precision import Quantization
+from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
+
+
+class NonFiniteOperand(ValueError):
+    """A value that is not finite entered a quantizer: in `layer`, of `tensor`, at `step` (counted from 0)."""
+
+    def __init__(self, layer: int, tensor: str, step: int):
+        super().__init__(f"layer {layer}, {tensor}: values that are not finite, at step {step + 1}")
+        self.layer, self.tensor, self.step = layer, tensor, step
+
+
+@dataclass(frozen=True)
+class Operand:
+    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), None where the values
+    hold it; `factor` fp32 0-dim or None."""
+
+    values: Tensor
+    scale: Tensor | None = None
+    factor: Tensor | None = None
+
+    def take(self, token_P: Tensor) -> "Operand":
+        """The rows of slots."""
+        scale = None if self.scale is None else self.scale.index_select(0, token_P)
+        return Operand(self.values.index_select(0, token_P), scale, self.factor)
+
+    def transposed(self) -> "Operand":
+        return Operand(self.values.mT, None if self.scale is None else self.scale.mT, self.factor)
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Makes operands under one quantization. `key_4`: see `kernels.noise`; `fused`: whether to compile what is
+    elementwise."""
+
+    dials: Quantization
+    dtype: torch.dtype
+    key_4: Tensor
+    fused: bool
+
+    def run(self, function: Callable, *arguments: Tensor):
+        return _compiled(function)(*arguments) if self.fused else function(*arguments)
+
+    def rows(self, x_PI: Tensor, operand: str, tensor: str, row_P: Tensor | None = None) -> Operand:
+        """`x_PI` in blocks along each row. `row_P` int32 names the rows to stochastic rounding; without it the
+        nearest."""
+        if not self.dials.quantizes(operand):
+            return Operand(x_PI)
+        x_PNB = x_PI.view(len(x_PI), -1, self.dials.block)
+        values, scale, factor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
+        return Operand(values.view(x_PI.shape), None if factor is not None else scale.view(x_PNB.shape[:2]), factor)
+
+    def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
+        """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
+        one, so that the operand's inner dimension comes first."""
+        block, (experts, inputs, outputs) = self.dials.block, w_EIO.shape
+        if not self.dials.quantizes("weight"):
+            operand = Operand(w_EIO.to(self.dtype))
+        elif self.dials.weight_blocks == "2d":
+            operand = self._blocks(w_EIO, (experts, inputs // block, block, outputs // block, block), (2, 4), tensor)
+        elif inner == 1:
+            operand = self._blocks(w_EIO, (experts, inputs // block, block, outputs), (2,), tensor)
+        else:
+            operand = self._blocks(w_EIO, (experts, inputs, outputs // block, block), (3,), tensor)
+        return operand if inner == 1 else operand.transposed()
+
+    def _blocks(self, w_EIO: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], tensor: str) -> Operand:
+        values, scale, factor = self._encoded(w_EIO.reshape(shape), axes, tensor, None)
+        return Operand(values.view(w_EIO.shape), None if factor is not None else scale.squeeze(axes), factor)
+
+    def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
+        """A factor of a weight gradient: blocks of 16 rows, transformed where the dials say so. `slot_P` int32 as
+        `row_P` of `rows`."""
+        if not self.dials.quantizes("weight_gradient"):
+            return Operand(x_PI)
+        if self.dials.hadamard:
+            x_PI = transform_rows(x_PI)
+        x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
+        values, _, factor = self._encoded(x_NBI, (1,), tensor, None if slot_P is None else slot_P.view(-1, SIZE, 1))
+        return Operand(values.view(x_PI.shape), None, factor)
+
+    def _encoded(
+        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values of x's shape, the scale of each block (axes of length 1), the factor; blocks lie along `axes` of `x`."""
+        amax = self.run(_amax_over(axes), x)
+        largest = amax.max() if amax.numel() else torch.zeros(())
+        if not torch.isfinite(largest):
+            raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
+        drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
+        amax = amax * self.dials.clip
+        if self.dials.format == "fp8":
+            scale, factor = fp8_scale(amax), None
+            values = self.run(_fp8_values(self.dtype), x, scale, *drawn)
+        else:
+            tensor_scale = nvfp4_tensor_scale(largest)
+            scale, factor = nvfp4_block_scale(amax, tensor_scale), 1.0 / tensor_scale
+            values = self.run(_nvfp4_values(self.dtype), x, scale, tensor_scale, *drawn)
+        if observe.listening():
+            self._note(tensor, x, values, scale, factor)
+        return values, scale, factor
+
+    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, factor: Tensor | None) -> None:
+        if factor is None:
+            decoded, limit = values.float() * scale, E4M3.largest * scale
+        else:
+            decoded, limit = values.float() * factor, E2M1.largest * scale * factor
+        observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
+
+
+@cache
+def _amax_over(axes: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    return lambda x: x.float().abs().amax(axes, keepdim=True)
+
+
+@cache
+def _fp8_values(dtype: torch.dtype) -> Callable[..., Tensor]:
+    def values(x: Tensor, scale: Tensor, *drawn: Tensor) -> Tensor:
+        return fp8_round(x.float(), scale, _noise(x, *drawn)).to(dtype)
+
+    return values
+
+
+@cache
+def _nvfp4_values(dtype: torch.dtype) -> Callable[..., Tensor]:
+    def values(x: Tensor, scale: Tensor, tensor_scale: Tensor, *drawn: Tensor) -> Tensor:
+        return (nvfp4_round(x.float(), scale, tensor_scale, _noise(x, *drawn)) * scale).to(dtype)
+
+    return values
+
+
+def _noise(x: Tensor, row: Tensor | None = None, key: Tensor | None = None) -> Tensor | None:
+    """fp32 of x's shape; `row` int32 counts its rows and has length 1 in all axes of a row."""
+    if row is None:
+        return None
+    of_a_row = [n if at > 0 and row.shape[at] == 1 else 1 for at, n in enumerate(x.shape)]
+    size = 1
+    for n in of_a_row:
+        size *= n
+    return uniform(key, row, torch.arange(size, dtype=torch.int32, device=x.device).view(of_a_row))
+
+
+@cache
+def _compiled(function: Callable) -> Callable:
+    return with_any_length(function)

@@ -1,0 +1,151 @@
+"""The expert MLP on a CPU below bf16: the flow of `kernels.cpu_fused`, its products over quantized operands.
+
+Letters as in `kernels.routing` and `kernels.cpu_operands`. Activations and gradients enter a quantizer rounded to
+bf16, as the bf16 lane multiplies them; weights enter in fp32. Scales of a tensor span all experts of a layer. Padding
+rows are zero in the factors of weight gradients, whose blocks of 16 rows never cross from one expert to the next."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels.activation import Activation
+from kernels.cpu import empty_gradient, gather_sum, slot_weights
+from kernels.cpu_fused import between_products
+from kernels.cpu_operands import Operand, Quantizer
+from kernels.precision import Precision
+from kernels.routing import Segments
+from kernels.stages import stage
+
+_between = cache(between_products)
+
+
+def forward(
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    weight_TK: Tensor,
+    segments: Segments,
+    activation: Activation,
+    precision: Precision,
+    h_PG: Tensor,
+    key_4: Tensor,
+    fused: bool,
+) -> Tensor:
+    """Fills `h_PG` with the pre-activations; returns y_TD in fp32. `x_TD` is an operand already, the weights are fp32."""
+    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4, fused)
+    used = segments.token_P.numel()
+    with stage("gather"):
+        x = make.rows(x_TD, "input", "input").take(segments.token_P)
+    with stage("up"):
+        h_PG[:used] = product(make, x, make.weights(w_up_EDG, "weight_up", 1), segments)
+    with stage("activation"):
+        activate, _ = _between(activation)
+        a = make.rows(make.run(activate, h_PG[:used], slot_weights(weight_TK, segments).unsqueeze(-1)), "hidden", "hidden")
+    with stage("down"):
+        y_PD = product(make, a, make.weights(w_down_EFD, "weight_down", 1), segments)
+    with stage("combine"):
+        return gather_sum(y_PD, segments.slot_TK)
+
+
+def backward(
+    dy_TD: Tensor,
+    x_TD: Tensor,
+    w_up_EDG: Tensor,
+    w_down_EFD: Tensor,
+    weight_TK: Tensor,
+    segments: Segments,
+    activation: Activation,
+    precision: Precision,
+    h_PG: Tensor,
+    key_4: Tensor,
+    fused: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK; of the weights in the dtype of h_PG, else fp32. `dy_TD` and
+    `x_TD` are operands already."""
+    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4, fused)
+    used, token_P = segments.token_P.numel(), segments.token_P
+    row_T, row_P = torch.arange(len(dy_TD), dtype=torch.int32), segments.row_P.int()
+    with stage("gather"):
+        dy = make.rows(dy_TD, "gradient", "gradient", row_T).take(token_P)
+    with stage("dH"):
+        da_PF = product(make, dy, make.weights(w_down_EFD, "weight_down", 2), segments)
+    with stage("activation"):
+        _, activate_backward = _between(activation)
+        weight_P1 = slot_weights(weight_TK, segments).unsqueeze(-1)
+        dweight_P, a_PF, dh_PG = make.run(activate_backward, h_PG[:used], da_PF, weight_P1)
+    with stage("dX"):
+        dh = make.rows(dh_PG, "gradient", "hidden_gradient", row_P)
+        dx_PD = product(make, dh, make.weights(w_up_EDG, "weight_up", 2), segments)
+    with stage("combine"):
+        dx_TD = gather_sum(dx_PD, segments.slot_TK)
+    with stage("dW"):
+        padding = torch.nonzero(segments.row_P == weight_TK.numel()).view(-1)
+        slot_P = torch.arange(used, dtype=torch.int32)
+        x_PD, dy_PD = (t.index_select(0, token_P).index_fill_(0, padding, 0.0) for t in (x_TD, dy_TD))
+        dw_up_EDG = weight_gradient(
+            make, make.columns(x_PD, "wgrad_input"), make.columns(dh_PG, "wgrad_hidden_gradient", slot_P), segments, w_up_EDG
+        )
+        dw_down_EFD = weight_gradient(
+            make, make.columns(a_PF, "wgrad_hidden"), make.columns(dy_PD, "wgrad_gradient", slot_P), segments, w_down_EFD
+        )
+    dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
+    return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
+
+
+def product(make: Quantizer, rows: Operand, weights: Operand, segments: Segments) -> Tensor:
+    """(P, O) in the arithmetic's dtype: the rows of every expert's segment times its weights."""
+    shape = (rows.values.shape[0], weights.values.shape[2])
+    if rows.scale is not None or weights.scale is not None:
+        return _promoted(make, rows, weights, segments, shape)
+    out_PO = torch.empty(shape, dtype=make.dtype)
+    for expert, start, end in segments.bounds:
+        torch.mm(rows.values[start:end], weights.values[expert], out=out_PO[start:end])
+    factor = _factor(rows, weights)
+    return out_PO if factor is None else make.run(_scaled, out_PO, factor)
+
+
+def _promoted(make: Quantizer, rows: Operand, weights: Operand, segments: Segments, shape: tuple[int, int]) -> Tensor:
+    """A product for every block of the inner dimension; their sums scaled and added in fp32, in the order of the
+    blocks."""
+    block, inner = make.dials.block, rows.values.shape[1]
+    count = inner // block
+    part_NPO = torch.empty(count, *shape, dtype=make.dtype)
+    for expert, start, end in segments.bounds:
+        for n in range(count):
+            at = slice(n * block, (n + 1) * block)
+            torch.mm(rows.values[start:end, at], weights.values[expert, at], out=part_NPO[n, start:end])
+    rows_scale = torch.ones(shape[0], count) if rows.scale is None else rows.scale
+    if weights.scale is None:
+        scale_PNM = rows_scale.unsqueeze(-1)
+    else:
+        lengths = torch.tensor([end - start for _, start, end in segments.bounds])
+        expert_P = torch.tensor([expert for expert, _, _ in segments.bounds]).repeat_interleave(lengths)
+        scale_PNM = rows_scale.unsqueeze(-1) * weights.scale.index_select(0, expert_P)
+    return make.run(_promote, scale_PNM, *part_NPO.unbind(0))
+
+
+def weight_gradient(make: Quantizer, left: Operand, right: Operand, segments: Segments, w_EIO: Tensor) -> Tensor:
+    """(E, I, O) in the arithmetic's dtype: left^T right over the rows of every expert."""
+    dw_EIO = empty_gradient(w_EIO, segments, make.dtype)
+    for expert, start, end in segments.bounds:
+        torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
+    factor = _factor(left, right)
+    return dw_EIO if factor is None else make.run(_scaled, dw_EIO, factor)
+
+
+def _factor(left: Operand, right: Operand) -> Tensor | None:
+    if left.factor is None or right.factor is None:
+        return left.factor if right.factor is None else right.factor
+    return left.factor * right.factor
+
+
+def _scaled(x: Tensor, factor: Tensor) -> Tensor:
+    return (x.float() * factor).to(x.dtype)
+
+
+def _promote(scale_PNM: Tensor, *part_PO: Tensor) -> Tensor:
+    total = 0.0
+    for n, part in enumerate(part_PO):
+        total = total + part.float().view(part.shape[0], scale_PNM.shape[2], -1) * scale_PNM[:, n].unsqueeze(-1)
+    return total.view(part_PO[0].shape).to(part_PO[0].dtype)

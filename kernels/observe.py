@@ -1,0 +1,56 @@
+"""What quantization does to tensors, written down while somebody listens; costs one comparison otherwise.
+
+with observed() as found:
+    model(...)
+found[layer]["input"]["snr_db"]
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Found = dict[int, dict[str, dict[str, float]]]
+_open: list[Found] = []
+
+
+@contextmanager
+def observed() -> Iterator[Found]:
+    """Collects, by layer and tensor, the figures of `figures`; a tensor that is quantized again replaces its last
+    figures."""
+    _open.append({})
+    try:
+        yield _open[-1]
+    finally:
+        _open.pop()
+
+
+def listening() -> bool:
+    return bool(_open)
+
+
+def note(layer: int, tensor: str, x: Tensor, decoded: Tensor, limit: Tensor) -> None:
+    """For whoever listens; shapes as in `figures`."""
+    _open[-1].setdefault(layer, {})[tensor] = figures(x, decoded, limit)
+
+
+@torch.no_grad()
+def figures(x: Tensor, decoded: Tensor, limit: Tensor) -> dict[str, float]:
+    """Of a tensor before and after quantization; `limit` broadcasts to it and holds the largest magnitude that its
+    block can decode to.
+
+    `snr_db`: signal over error power, NaN for a tensor of zeros. `underflow`: share of the nonzero values that became 0.
+    `saturation`: share above `limit`. `smallest`: the smallest magnitude told apart from 0, which is 0 where nothing
+    was."""
+    x, decoded = x.float(), decoded.float()
+    size, found = x.abs(), decoded.abs()
+    signal, error = (float(t.double().square().sum()) for t in (x, x - decoded))
+    nonzero = size > 0
+    return {
+        "snr_db": 10 * math.log10(signal / error) if signal and error else math.inf if signal else math.nan,
+        "underflow": float((nonzero & (found == 0)).sum()) / max(1, int(nonzero.sum())),
+        "saturation": float((size > limit).sum()) / size.numel(),
+        "smallest": float(found[found > 0].min()) if bool((found > 0).any()) else 0.0,
+    }

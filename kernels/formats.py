@@ -6,9 +6,10 @@
 | magnitudes | 0, 2^-9 to 448 | 0, 0.5, 1, 1.5, 2, 3, 4, 6 |
 | NaN, infinity | NaN (code 0x7F and 0xFF), none | neither |
 
-E4M3 is `torch.float8_e4m3fn`; E2M1 the OCP MX specification's FP4. Rounding is to nearest, ties to the even code, or up with a
-probability of the distance from below (`noise`). What lies above the largest value becomes the largest (saturation). NaN stays NaN
-in E4M3; in E2M1, which has none, it stays NaN in the rounded fp32 value, so that nothing becomes finite silently.
+E4M3 is `torch.float8_e4m3fn`; E2M1 the OCP MX specification's FP4. Rounding is to nearest, ties to the even code, or
+up with a probability of the distance from below (`noise`). What lies above the largest value becomes the largest
+(saturation). NaN stays NaN in E4M3; in E2M1, which has none, it stays NaN in the rounded fp32 value, so that nothing
+becomes finite silently.
 
 Every function is a handful of exact fp32 operations, so eager and compiled results are equal; `encode` and `decode` turn
 values into codes and back.
@@ -25,8 +26,8 @@ _EXPONENT_BITS = 0x7F800000
 
 @dataclass(frozen=True)
 class Format:
-    """`largest` magnitude; `round(x, noise)`: fp32 values of the format, `noise` fp32 in [0, 1) of x's shape or None for the
-    nearest; `encode(values) -> uint8`, `decode(codes) -> fp32` (one code a byte)."""
+    """`largest` magnitude; `round(x, noise)`: fp32 values of the format, `noise` fp32 in [0, 1) of x's shape or None
+    for the nearest; `encode(values) -> uint8`, `decode(codes) -> fp32` (one code a byte)."""
 
     name: str
     largest: float
@@ -37,9 +38,16 @@ class Format:
 
 
 def _on_grid(x: Tensor, step: Tensor, largest: float, noise: Tensor | None) -> Tensor:
-    """`x` in whole steps; `step`, a power of two, is the spacing of the values around x. Division by it is exact."""
+    """`x` in whole steps; `step`, a power of two, is the spacing of the values around x. Division by it is exact.
+
+    Up where `noise` reaches 1 - share; floor(units + noise) rounds that sum, and would lift values that need no rounding.
+    """
     units = x.abs() / step
-    units = torch.round(units) if noise is None else torch.floor(units + noise)
+    if noise is None:
+        units = torch.round(units)
+    else:
+        below = torch.floor(units)
+        units = below + (noise >= 1 - (units - below))
     return torch.copysign((units * step).clamp(max=largest), x)
 
 

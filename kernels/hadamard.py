@@ -1,8 +1,8 @@
 """The random Hadamard transform of 16 rows: spreads an outlier over its block before quantization.
 
-Both factors of a weight gradient are multiplied along their common (row) axis by the same orthogonal matrix, which leaves their product as
-it was: (H x)^T (H dy) = x^T dy. H = Sylvester's matrix / 4 times a diagonal of random signs; entries are +-0.25, exact. The
-signs are one fixed draw for all layers and steps, as in arXiv 2509.25149, section 4.2.
+Both factors of a weight gradient are multiplied along their common (row) axis by the same orthogonal matrix, which
+leaves their product as it was: (H x)^T (H dy) = x^T dy. H = Sylvester's matrix / 4 times a diagonal of random signs;
+entries are +-0.25, exact. The signs are one fixed draw for all layers and steps, as in arXiv 2509.25149, section 4.2.
 """
 
 from functools import cache

@@ -1,12 +1,11 @@
 """Random bits for stochastic rounding, without state: a hash of where an element stands.
 
-A key is four whole numbers, (seed, step, first token, layer): `first token` of the micro-batch within the step's global batch. With the
-tensor's number they become one 32-bit word, and every element hashes that word with its row and its column. So a rerun, a
-resumed run and a recomputed layer draw the same bits, and no draw moves another.
+A key is four whole numbers, (seed, step, first token, layer): `first token` of the micro-batch within the step's
+global batch. With the tensor's number they become one 32-bit word, and every element hashes that word with its row
+and its column. So a rerun, a resumed run and a recomputed layer draw the same bits, and no draw moves another.
 
-`mix` is the 32-bit finalizer of Chris Wellons's "hash prospector" (2018, bias 0.17): a bijection. It is written in int32 with masked shifts,
-which means the same in torch, in compiled C++ and as uint32 in Triton.
-"""
+`mix` is the 32-bit finalizer of Chris Wellons's "hash prospector" (2018, bias 0.17): a bijection. It is written in
+int32 with masked shifts, which means the same in torch, in compiled C++ and as uint32 in Triton."""
 
 import torch
 from torch import Tensor
@@ -24,7 +23,8 @@ def mix(x: Tensor) -> Tensor:
 
 
 def word(key_4: Tensor, tensor: str) -> Tensor:
-    """int32 0-dim: the key and the tensor's number folded into one word. `key_4` int64 (4,), of which 32 bits each count."""
+    """int32 0-dim: the key and the tensor's number folded into one word. `key_4` int64 (4,), of which 32 bits each
+    count."""
     key = (key_4 & 0xFFFFFFFF).to(torch.int64)
     key = torch.where(key >= 1 << 31, key - (1 << 32), key).to(torch.int32)
     found = torch.full((), TENSORS.index(tensor) + 1, dtype=torch.int32, device=key_4.device)

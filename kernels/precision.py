@@ -1,7 +1,7 @@
 """What the products of an FFN multiply: the one object that `moe_mlp` and the dense FFN take.
 
-A precision is an arithmetic (`kernels.rounding`: how bf16 operands are held and multiplied) and, below bf16, a quantization with its dials.
-Custom operators carry it as text: `Precision.of(str(precision)) == precision`.
+A precision is an arithmetic (`kernels.rounding`: how bf16 operands are held and multiplied) and, below bf16, a
+quantization with its dials. Custom operators carry it as text: `Precision.of(str(precision)) == precision`.
 
 | | fp8 | nvfp4 (arXiv 2509.25149) |
 |---|---|---|
@@ -23,11 +23,12 @@ OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
 
 @dataclass(frozen=True)
 class Quantization:
-    """`format`: fp8 | nvfp4. `stochastic_rounding`: of gradients. `hadamard`: before the weight gradients' factors are quantized (nvfp4).
-    `weight_blocks`: `2d` squares, the same codes forward and backward, or `1d` along each product's reduction. `clip`: share
-    of a block's largest magnitude that its scale is made for; what lies above saturates. `keep`: operands that stay bf16:
-    `input` of the FFN, `weight` (forward and backward), `hidden` (the activation), `gradient` (of output and hidden state, in the
-    products that go back), `weight_gradient` (both factors of it)."""
+    """`format`: fp8 | nvfp4. `stochastic_rounding`: of gradients. `hadamard`: before the weight gradients' factors
+    are quantized (nvfp4). `weight_blocks`: `2d` squares, the same codes forward and backward, or `1d` along each
+    product's reduction. `clip`: share of a block's largest magnitude that its scale is made for; what lies above
+    saturates. `keep`: operands that stay bf16: `input` of the FFN, `weight` (forward and backward), `hidden` (the
+    activation), `gradient` (of output and hidden state, in the products that go back), `weight_gradient` (both
+    factors of it)."""
 
     format: str
     stochastic_rounding: bool = False
@@ -67,7 +68,8 @@ class Precision:
     @staticmethod
     @cache
     def of(text: str) -> "Precision":
-        """From what `str` wrote; the name of an arithmetic alone quantizes nothing. Errors: ValueError for an unknown name."""
+        """From what `str` wrote; the name of an arithmetic alone quantizes nothing. Errors: ValueError for an unknown
+        name."""
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))

@@ -49,6 +49,18 @@ def at_a_midpoint(exact, format, roundings):
     return distance <= roundings * U * exact.abs()
 
 
+def moved_to_midpoints(x):
+    """Every value but its block's largest put where its E2M1 code changes, give or take four units in the last place."""
+    scale = quantize(x, "nvfp4").block_scale.double().repeat_interleave(16, 1) * (x.abs().max().double() / 2688)
+    middles = (VALUES["e2m1"][1:] + VALUES["e2m1"][:-1]) / 2
+    draws = torch.Generator().manual_seed(2)
+    below = torch.bucketize(x.abs() / scale, middles).clamp(min=1) - 1
+    nudge = 1 + torch.randint(-4, 5, x.shape, generator=draws) * 2.0**-23
+    moved = (middles[below] * scale * nudge).float().copysign(x)
+    largest = x.abs().view(len(x), -1, 16).amax(-1).repeat_interleave(16, 1)
+    return torch.where(x.abs() < largest, torch.minimum(moved.abs(), largest).copysign(x), x)
+
+
 def every_kind_of_fp32():
     """Every exponent and sign with 4,096 mantissas each, and the neighbours of all midpoints."""
     mantissas = torch.randint(0, 1 << 23, (4096,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
@@ -78,10 +90,12 @@ def test_e4m3_values_have_the_largest_and_smallest_of_torch():
 
 
 @pytest.mark.parametrize("amax", [1e-20, 1.0, 3.7, 1e20])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_nvfp4_is_torchaos_but_for_what_its_order_of_operations_rounds_to_the_other_side(seed, amax):
-    x = randn(256, 1024, seed)
+@pytest.mark.parametrize("midpoints", [False, True], ids=["random", "at midpoints"])
+def test_nvfp4_is_torchaos_but_for_what_its_order_of_operations_rounds_to_the_other_side(midpoints, amax):
+    x = randn(256, 1024, 1)
     x = x / x.abs().max() * amax
+    if midpoints:
+        x = moved_to_midpoints(x)
     ours, p = quantize(x, "nvfp4"), per_tensor_amax_to_scale(x.abs().max())
     theirs = NVFP4Tensor.to_nvfp4(x, per_tensor_scale=p)
     assert (1 / ours.tensor_scale.double() / p.double() - 1).abs() <= 2 * U
@@ -91,13 +105,15 @@ def test_nvfp4_is_torchaos_but_for_what_its_order_of_operations_rounds_to_the_ot
     exact = block.abs().amax(-1) * (2688 / 6) / x.abs().max().double()
     assert bool((exact > 2.0**-6).all())  # above their floor
     differs = scale != their_scale
-    assert bool(at_a_midpoint(exact, E4M3, 4)[differs].all()) and int(differs.sum()) <= 2
+    assert bool(at_a_midpoint(exact, E4M3, 4)[differs].all())
+    assert differs.float().mean() < 1e-3
 
     same = ~differs
     codes, their_codes = (c.view(256, -1, 16)[same] for c in (ours.codes, unpack_uint4(theirs.qdata)))
     exact = (block * (2688 / x.abs().max().double()) / scale.double().unsqueeze(-1))[same]
     differs = codes != their_codes
-    assert bool(at_a_midpoint(exact, E2M1, 4)[differs].all()) and int(differs.sum()) <= 10
+    assert bool(at_a_midpoint(exact, E2M1, 4)[differs].all())
+    assert bool(differs.any()) == (midpoints and bool(1 / p != ours.tensor_scale))  # of these amax, with 1e20
     decoded, their_decoded = (t.double().view(256, -1, 16)[same][~differs] for t in (ours.dequantize(), theirs.dequantize()))
     assert bool(((decoded - their_decoded).abs() <= 5 * U * decoded.abs()).all())
 
@@ -132,7 +148,8 @@ def test_fp8_is_torchaos_but_for_multiplying_by_a_reciprocal(theirs, where, rows
     for at, length in enumerate(ours.block):
         amax_of = amax_of.repeat_interleave(length, at)
     differs = ours.codes != their_codes.contiguous().view(torch.uint8)
-    assert bool(at_a_midpoint(x.double() / amax_of, E4M3, 2)[differs].all()) and int(differs.sum()) <= 10
+    assert bool(at_a_midpoint(x.double() / amax_of, E4M3, 2)[differs].all())
+    assert differs.float().mean() < 1e-4
 
 
 def test_torchaos_floor_of_fp8_is_an_amax_of_1e_12_and_ours_is_none():

@@ -15,7 +15,7 @@ from harness.train.machine import compiler_missing
 from kernels.formats import E2M1, E4M3
 from kernels.hadamard import SIZE, matrix, transform_rows
 from kernels.noise import TENSORS, mix, uniform, word
-from kernels.quantize import quantize
+from kernels.quantize import fp8_round, fp8_scale, nvfp4_round, nvfp4_tensor_scale, quantize
 
 WORD = 0xFFFFFFFF
 KEY = (1337, 12, 4096, 3)  # seed, step, first token, layer
@@ -183,12 +183,16 @@ def test_the_mean_of_quantized_tensors_goes_to_the_tensor_where_the_nearest_stay
 
 
 def test_compiled_noise_and_rounding_equal_eager():
-    row, column = torch.arange(96, dtype=torch.int32)[:, None], torch.arange(112, dtype=torch.int32)
-    x = torch.randn(96, 112, generator=torch.Generator().manual_seed(0))
+    row, column = torch.arange(96, dtype=torch.int32)[:, None], torch.arange(128, dtype=torch.int32)
+    x = torch.randn(96, 128, generator=torch.Generator().manual_seed(0))
+    x[0], x[1] = 0, x[1] * 1e-38
+    nvfp4_scale = quantize(x, "nvfp4").block_scale.float()[:, :1]
+    tensor_scale = nvfp4_tensor_scale(x.abs().max())
+    fp8 = fp8_scale(x.abs().amax(1, keepdim=True))
 
     def rounded(key, x, row, column):
         u = uniform(word(key, "hidden_gradient"), row, column)
-        return u, E2M1.round(x, u), E4M3.round(x, u)
+        return u, nvfp4_round(x, nvfp4_scale, tensor_scale, u), fp8_round(x, fp8, u)
 
     run = rounded if compiler_missing() else torch.compile(rounded)
     for key in (KEY, (0, 0, 0, 0), (2**32 - 1, 2**31, 2**40, -1)):

@@ -1,6 +1,5 @@
-"""Quantized tensors against numpy float32, one operation at a time in the stated order; a precision as text."""
+"""Quantized tensors against `quantize_reference`, extremes, refusals, and the exactness of the operands."""
 
-import itertools
 from fractions import Fraction
 
 import format_values
@@ -9,91 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantize_reference import F, assert_as_reference, blocks, randn
 
 from kernels.formats import E2M1, E4M3
-from kernels.precision import FORMATS, OPERANDS, Precision, Quantization
+from kernels.precision import FORMATS
 from kernels.quantize import block_amax, quantize
-from kernels.rounding import Arithmetic
-
-F = np.float32
-SIXTH = F(1) / F(6)
-SCALES = np.array(format_values.E4M3, dtype=F)
-LARGEST_S = F(2.0**118)
-
-
-def nvfp4_reference(x, block, clip=1.0):
-    """codes, scales, S, decoded of a numpy fp32 array. Every operation rounds to fp32 on its own."""
-    codes, decoded, scales = np.zeros(x.shape, np.uint8), np.zeros_like(x), np.zeros(grid(x, block), F)
-    amax = np.abs(x).max()
-    with np.errstate(over="ignore"):
-        s_enc = F(1) if amax == 0 else min(F(2688) / amax, LARGEST_S)
-    c = s_enc * SIXTH
-    for at, where in blocks(x, block):
-        of_block = np.abs(x[where]).max() * F(clip)
-        scale = SCALES[format_values.nearest_codes(min(of_block * c, F(448)), format_values.E4M3)]
-        scales[at] = scale
-        if scale == 0:
-            continue
-        ratio = s_enc / scale
-        scaled = x[where] * ratio
-        assert ratio.dtype == scaled.dtype == F
-        magnitude = format_values.nearest_codes(scaled, format_values.E2M1)
-        codes[where] = magnitude + 8 * np.signbit(x[where])
-        decoded[where] = np.copysign(np.array(format_values.E2M1, dtype=F)[magnitude], x[where]) * scale / s_enc
-    return codes, scales, s_enc, decoded
-
-
-def fp8_reference(x, block, clip=1.0):
-    codes, decoded, scales = np.zeros(x.shape, np.uint8), np.zeros_like(x), np.zeros(grid(x, block), F)
-    for at, where in blocks(x, block):
-        scale = np.abs(x[where]).max() * F(clip) / F(448)
-        scales[at] = scale
-        if scale == 0:
-            continue
-        magnitude = format_values.nearest_codes(x[where] / scale, format_values.E4M3)
-        codes[where] = magnitude + 128 * np.signbit(x[where])
-        decoded[where] = np.copysign(SCALES[magnitude], x[where]) * scale
-    return codes, scales, None, decoded
-
-
-def grid(x, block):
-    return tuple(n // length for n, length in zip(x.shape, block))
-
-
-def blocks(x, block):
-    for at in itertools.product(*map(range, grid(x, block))):
-        yield at, tuple(slice(i * length, (i + 1) * length) for i, length in zip(at, block))
-
-
-REFERENCES = {"nvfp4": nvfp4_reference, "fp8": fp8_reference}
-
-
-def assert_as_reference(x, format, block, clip=1.0, **where):
-    found = quantize(x, format, clip=clip, **where)
-    codes, scales, s_enc, decoded = REFERENCES[format](x.float().numpy(), block, clip)
-    assert found.block == block and found.format == format
-    assert found.codes.dtype == torch.uint8 and found.codes.shape == x.shape
-    assert found.block_scale.dtype == (torch.float8_e4m3fn if format == "nvfp4" else torch.float32)
-    assert found.block_scale.shape == scales.shape
-    np.testing.assert_array_equal(found.block_scale.float().numpy().view(np.int32), scales.view(np.int32))
-    if format == "nvfp4":
-        assert found.tensor_scale.dtype == torch.float32 and found.tensor_scale.shape == ()
-        assert F(found.tensor_scale.item()).view(np.int32) == s_enc.view(np.int32)
-    else:
-        assert found.tensor_scale is None
-    np.testing.assert_array_equal(found.codes.numpy(), codes)
-    back = found.dequantize()
-    assert back.dtype == torch.float32
-    np.testing.assert_array_equal(back.numpy().view(np.int32), decoded.view(np.int32))
-    return found
-
-
-def randn(*shape, seed=0):
-    """Rows and columns of very different size, so that blocks have different scales."""
-    draws = torch.Generator().manual_seed(seed)
-    x = torch.randn(*shape, generator=draws)
-    return x * torch.exp(torch.randn(shape[:-1] + (1,), generator=draws)) * torch.exp(torch.randn(shape[-1], generator=draws))
-
 
 LAYOUTS = [  # format, shape, where, block
     ("nvfp4", (5, 48), {}, (1, 16)),
@@ -137,85 +56,6 @@ def test_any_finite_block_of_nvfp4_is_as_the_reference(numbers, shift, clip):
     scaled = torch.ldexp(x.clamp(-1e9, 1e9), torch.tensor(shift))
     for values in (x, scaled):
         assert_as_reference(values, "nvfp4", (16,), clip)
-
-
-# Other ways to write the same formulas: an implementation of one would fail on the inputs that the tests find.
-OTHER_S = {
-    "S as a reciprocal times 2688": lambda amax: F(1) / amax * F(2688),
-    "S as 448 / amax * 6": lambda a: F(448) / a * F(6),
-}
-OTHER_C = {"amax * S / 6": lambda amax, s: amax * s / F(6), "amax / 6 * S": lambda amax, s: amax / F(6) * s}
-OTHER_SCALED = {
-    "v * S / s": lambda v, s_enc, s: v * s_enc / s,
-    "v / s * S": lambda v, s_enc, s: v / s * s_enc,
-    "v * (1 / s * S)": lambda v, s_enc, s: v * (F(1) / s * s_enc),
-    "v / (s / S)": lambda v, s_enc, s: v / (s / s_enc),
-}
-
-
-def draws(seed):
-    return np.random.default_rng(seed).uniform(1, 2, 200_000).astype(F)
-
-
-@pytest.mark.parametrize("other", OTHER_S.values(), ids=OTHER_S)
-def test_another_order_gives_another_tensor_scale_and_ours_is_the_stated_one(other):
-    amax = draws(1)
-    amax = amax[np.flatnonzero(F(2688) / amax != other(amax))[0]]
-    x = torch.zeros(16)
-    x[3] = float(amax)
-    found = assert_as_reference(x, "nvfp4", (16,))
-    assert F(found.tensor_scale.item()) != other(amax)
-
-
-@pytest.mark.parametrize("other", OTHER_C.values(), ids=OTHER_C)
-def test_another_order_gives_another_block_scale_and_ours_is_the_stated_one(other):
-    """A second block whose amax * S / 6 lies so near a midpoint of E4M3 that the order decides."""
-    first = F(1.0)  # S = 2688 has few bits, so c has the rounding of 1/6 alone
-    s_enc = F(2688) / first
-    middles = (SCALES[8:120] + SCALES[9:121]) / 2
-    near = np.concatenate([m * F(6) / s_enc * (1 + np.arange(-8, 9) * F(2.0**-24)) for m in middles]).astype(F)
-    here, there = (format_values.nearest_codes(v, format_values.E4M3) for v in (near * (s_enc * SIXTH), other(near, s_enc)))
-    at = np.flatnonzero(here != there)
-    assert len(at)
-    x = torch.zeros(32)
-    x[0], x[16] = float(first), float(near[at[0]])
-    found = assert_as_reference(x, "nvfp4", (16,))
-    assert F(found.block_scale[1].float().item()) != SCALES[there[at[0]]]
-
-
-@pytest.mark.parametrize("other", OTHER_SCALED.values(), ids=OTHER_SCALED)
-def test_another_order_gives_another_code_and_ours_is_the_stated_one(other):
-    """A value so near a midpoint of E2M1 that the order decides."""
-    for amax in draws(2)[:200]:
-        s_enc = F(2688) / amax
-        s = SCALES[format_values.nearest_codes(amax / 3 * (s_enc * SIXTH), format_values.E4M3)]
-        middles = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5], dtype=F)
-        near = np.concatenate([m * s / s_enc * (1 + np.arange(-4, 5) * F(2.0**-23)) for m in middles]).astype(F)
-        here, there = (format_values.nearest_codes(v, format_values.E2M1) for v in (near * (s_enc / s), other(near, s_enc, s)))
-        at = np.flatnonzero(here != there)
-        if len(at):
-            break
-    assert len(at)
-    x = torch.zeros(32)
-    x[0], x[16], x[17] = float(amax), float(amax / 3), float(near[at[0]])
-    found = assert_as_reference(x, "nvfp4", (16,))
-    assert found.codes[17] != there[at[0]]
-
-
-def test_fp8_divides_by_its_scale_and_by_448_rather_than_multiplying_by_reciprocals():
-    amax = draws(3)
-    of_reciprocal = amax * (F(1) / F(448))
-    amax = amax[np.flatnonzero(amax / F(448) != of_reciprocal)[0]]
-    scale = amax / F(448)
-    middles = (SCALES[:-1] + SCALES[1:]) / 2
-    near = np.concatenate([m * scale * (1 + np.arange(-4, 5) * F(2.0**-23)) for m in middles]).astype(F)
-    near = near[near < amax]
-    here, there = (format_values.nearest_codes(v, format_values.E4M3) for v in (near / scale, near * (F(1) / scale)))
-    at = np.flatnonzero(here != there)[:127]
-    x = torch.zeros(128)
-    x[0], x[1 : 1 + len(at)] = float(amax), torch.from_numpy(near[at])
-    found = assert_as_reference(x, "fp8", (128,))
-    assert len(at) and (found.codes[1 : 1 + len(at)].numpy() != there[at]).all()
 
 
 @pytest.mark.parametrize("square", [False, True])
@@ -352,38 +192,3 @@ def test_e4m3_values_are_exact_in_bf16():
 
 def odd_part(n):
     return n // (n & -n)
-
-
-DIALS = st.builds(
-    Quantization,
-    format=st.sampled_from(sorted(FORMATS)),
-    stochastic_rounding=st.booleans(),
-    hadamard=st.booleans(),
-    weight_blocks=st.sampled_from(["1d", "2d"]),
-    clip=st.floats(min_value=0, exclude_min=True, max_value=1),
-    keep=st.lists(st.sampled_from(OPERANDS), unique=True).map(tuple),
-)
-
-
-@given(arithmetic=st.sampled_from(["native", "emulated", "full"]), quantization=st.none() | DIALS)
-def test_a_precision_survives_being_written_as_text(arithmetic, quantization):
-    precision = Precision(Arithmetic.of(arithmetic), quantization)
-    assert Precision.of(str(precision)) == precision
-
-
-def test_recipes_are_the_published_ones_and_unknown_names_are_refused():
-    assert Quantization.recipe("fp8") == Quantization("fp8", False, False, "2d", 1.0, ())
-    assert Quantization.recipe("nvfp4") == Quantization("nvfp4", True, True, "2d", 1.0, ())
-    assert (Quantization.recipe("fp8").block, Quantization.recipe("nvfp4").block) == (128, 16)
-    with pytest.raises(ValueError, match="format='mxfp8': known are fp8, nvfp4"):
-        Quantization.recipe("mxfp8")
-    with pytest.raises(ValueError, match="precision='half': known are native, emulated, full"):
-        Precision.of("half")
-
-
-def test_what_is_quantized_is_what_is_not_kept_and_never_a_weight_gradient_in_fp8():
-    for format in FORMATS:
-        for kept in OPERANDS:
-            dials = Quantization(format, keep=(kept,))
-            expected = [o for o in OPERANDS if o != kept and (format == "nvfp4" or o != "weight_gradient")]
-            assert [o for o in OPERANDS if dials.quantizes(o)] == expected

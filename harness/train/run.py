@@ -207,7 +207,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "recipe_hash": recipe_hash(composed),
         "hardware_class": here.hardware_class,
         "hardware": here.as_record(),
-        "precision": {"format": plan.precision.format, "execution": here.execution},
+        "precision": {"format": plan.precision.format, "execution": here.execution(plan.precision.format)},
         "data": {"corpus": plan.track.corpus, "release": plan.track.release, **session.corpus.facts()},
         "metrics": record.metrics(
             plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores

@@ -12,6 +12,7 @@ from harness.data.corpus import Splits
 from harness.errors import UserError
 from harness.model.counts import Counts, count
 from harness.model.init import initialize
+from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
 from harness.optim.balance import update_biases
 from harness.optim.optimizer import Optimizer
@@ -59,8 +60,9 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
 def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
     """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
     return Transformer(
-        plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing, plan.kernels.debug
-    )
+        plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains,
+    )  # fmt: skip
 
 
 def count_plan(plan: Plan) -> Counts:
@@ -123,7 +125,9 @@ class Session:
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
         inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
         loss, count_LE = None, None
-        for x, y in zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences)):
+        first = self.ranks.rank * inputs.shape[0]
+        for at, (x, y) in enumerate(zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences))):
+            self.model.at(plan.seed, index, (first + at * self.micro_sequences) * plan.model.sequence_length)
             output = self.model(x, y)
             part = output.nats_BS.sum() / plan.batch.tokens_per_step
             part.backward()

@@ -32,7 +32,7 @@ class Splits(Protocol):
     token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
 
     def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
-        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`."""
+        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`; of tokens also `documents`."""
         ...
 
     def facts(self) -> dict[str, Any]:

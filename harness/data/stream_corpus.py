@@ -29,7 +29,8 @@ class StreamCorpus:
         """`seed` keys nothing here: the order is that of the files."""
         from harness.data.packing import StreamBatches  # torch, as in corpus.py
 
-        return StreamBatches(self.train, self.tokenizer.vocab_size, tokens_per_step, sequence_length)
+        tokenizer = self.tokenizer
+        return StreamBatches(self.train, tokenizer.vocab_size, tokenizer.end_of_text, tokens_per_step, sequence_length)
 
     def facts(self) -> dict[str, Any]:
         """The record's `data`. The bytes of train are not counted: that would read all of it."""

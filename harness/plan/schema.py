@@ -11,7 +11,7 @@ from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from harness.plan.marks import frozen, later, unhashed
+from harness.plan.marks import added, frozen, later, unhashed
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
@@ -28,6 +28,7 @@ class Lane:
 @dataclass
 class Data:
     shards: str = later("")  # .bin files (path, folder or glob) in place of the track's own; "val" in a name marks val
+    document_mask: bool = added(False)  # in training a token looks at its own document only; scoring stays the track's
 
 
 @dataclass

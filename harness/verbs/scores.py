@@ -31,9 +31,10 @@ class Scored(NamedTuple):
 
 def wikitext_score(subject: Subject, words: Namespace) -> Scored:
     from harness.evaluate.public import wikitext_result
+    from harness.train.parallel import Ranks
     from harness.train.progress import Progress
 
-    found = wikitext_result(subject.model, subject.tokenizer, Progress().count)
+    found = wikitext_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1))
     figures = {name: found.pop(name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
     remark = f"{found['tokens']:,} tokens, {found['bytes']:,} bytes, {len(found['pages'])} pages"
     return Scored(found.pop("protocol"), figures, remark, found)
@@ -42,9 +43,10 @@ def wikitext_score(subject: Subject, words: Namespace) -> Scored:
 def core_score(subject: Subject, words: Namespace) -> Scored:
     """CORE with baselines v1 (as published figures have it), v2 beside it; `words.max_per_task` makes it partial."""
     from harness.evaluate.public import core_result
+    from harness.train.parallel import Ranks
     from harness.train.progress import Progress
 
-    found = core_result(subject.model, subject.tokenizer, Progress().count, words.max_per_task)
+    found = core_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1), words.max_per_task)
     low, high = found["interval_v1"]
     remark = f"{found['examples']:,} examples of {len(found['tasks'])} tasks, 95% bootstrap interval {low:.4f} to {high:.4f}"
     if found["partial"]:

@@ -138,9 +138,16 @@ class Transformer(nn.Module):
                 margins.append(margin)
         return x_BSD, counts, margins
 
-    def forward(self, token_BS: Tensor, target_BS: Tensor, shuffle_T: Tensor | None = None) -> Output:
-        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`."""
-        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T)
+    def forward(
+        self,
+        token_BS: Tensor,
+        target_BS: Tensor,
+        shuffle_T: Tensor | None = None,
+        position_BS: Tensor | None = None,
+        visible_BSS: Tensor | None = None,
+    ) -> Output:
+        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`. The rest as `trunk`."""
+        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T, position_BS, visible_BSS)
         nats_BS = self.head(x_BSD, target_BS)
         if not counts:
             return Output(nats_BS, nats_BS.new_zeros((0, 0), dtype=torch.int64), nats_BS.new_zeros(0))

@@ -95,6 +95,11 @@ def _check_track(plan: Plan) -> None:
         raise UserError(f"track.tokens.final names {unknown[0]!r}", f"public test sets are {', '.join(PUBLIC_SETS)}")
     if plan.data.shards and track.tokens.format != "bin":
         raise UserError(f"data.shards on track {track.name}, which has no token files", "use a lane of track fineweb")
+    if plan.data.document_mask and not track.tokens.tokenizer:
+        raise UserError(
+            f"data.document_mask=true on track {track.name}, whose bytes do not say where a document ends",
+            "use a lane of a track of tokens, or leave data.document_mask=false",
+        )
 
 
 def _check_shapes(plan: Plan) -> None:

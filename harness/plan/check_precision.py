@@ -43,7 +43,7 @@ def _check_layers(plan: Plan) -> None:
         left -= set(range(m.leading_dense_layers))
     if not left:
         raise UserError(
-            f"precision.high_precision_layers={p.high_precision_layers} with precision.format={p.format} leaves nothing low",
+            f"precision.high_precision_layers={p.high_precision_layers} with precision.format={p.format} leaves nothing to quantize",
             "name fewer layers, or use precision.format=bf16",
         )
 
@@ -73,7 +73,7 @@ def _check_contradictions(p: Precision) -> None:
     quantized = set(OPERANDS) - ({"weight_gradient"} if p.format == "fp8" else set())
     if quantized <= set(kept):
         raise UserError(
-            f"precision.high_precision_operands={kept} with precision.format={p.format} leaves nothing low",
+            f"precision.high_precision_operands={kept} with precision.format={p.format} leaves nothing to quantize",
             "name fewer operands, or use precision.format=bf16",
         )
 

@@ -20,10 +20,11 @@ def later(default: Any) -> Any:
 
 
 def added(default: Any) -> Any:
-    """A free key that older plans do not have: at its default it changes nothing, `plan_hash` included."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"later": True})
-    return field(default=default, metadata={"later": True})
+    """As `later`, of a key that the lane leaves free."""
+    metadata = {"later": True}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def unhashed(default: Any) -> Any:

@@ -28,6 +28,7 @@ class Lane:
 @dataclass
 class Data:
     shards: str = later("")  # .bin files (path, folder or glob) in place of the track's own; "val" in a name marks val
+    document_mask: bool = added(False)  # in training a token looks at its own document only; scoring stays the track's
 
 
 @dataclass

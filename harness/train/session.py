@@ -1,7 +1,9 @@
 """A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 import kernels
 from harness.data.corpus import Splits
 from harness.errors import UserError
+from harness.model.attention import within_documents
 from harness.model.counts import Counts, count
 from harness.model.init import initialize
 from harness.model.precision import Precisions
@@ -126,9 +129,10 @@ class Session:
         inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
         loss, count_LE = None, None
         first = self.ranks.rank * inputs.shape[0]
-        for at, (x, y) in enumerate(zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences))):
+        parts = zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences), self._visible(index))
+        for at, (x, y, visible_BSS) in enumerate(parts):
             self.model.at(plan.seed, index, (first + at * self.micro_sequences) * plan.model.sequence_length)
-            output = self.model(x, y)
+            output = self.model(x, y, visible_BSS=visible_BSS)
             part = output.nats_BS.sum() / plan.batch.tokens_per_step
             part.backward()
             part = part.detach()
@@ -150,6 +154,17 @@ class Session:
         if plan.balance.rule == "bias":
             update_biases(self.model, count_LE, plan.balance.rate)
         return StepResult(loss, norms, count_LE, scale, groups)
+
+    def _visible(self, index: int) -> Iterator[Tensor | None]:
+        """For each micro-batch of this rank's share, what each input may look at; None (all before it) without masking.
+
+        Only training masks. Val is scored in the track's windows, which run across documents, whatever a recipe trains with:
+        a model that has never looked across one meets it there, and the score says what that costs.
+        """
+        if not self.plan.data.document_mask:
+            return repeat(None)
+        document_BS = self.batches.documents(index, self.ranks.rank, self.ranks.world).to(self.machine.torch_device)
+        return map(within_documents, document_BS.split(self.micro_sequences))
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""

@@ -43,7 +43,7 @@ def _check_layers(plan: Plan) -> None:
         left -= set(range(m.leading_dense_layers))
     if not left:
         raise UserError(
-            f"precision.high_precision_layers={p.high_precision_layers} with precision.format={p.format} leaves nothing to quantize",
+            f"precision.high_precision_layers={p.high_precision_layers} leaves precision.format={p.format} nothing to quantize",
             "name fewer layers, or use precision.format=bf16",
         )
 

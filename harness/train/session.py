@@ -23,19 +23,21 @@ from harness.optim.schedule import lr_scale
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
 from harness.train.parallel import Ranks
+from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
 
 
 @dataclass
 class StepResult:
     """What a step left behind, on the device: loss (fp32 mean nats), norms (one per parameter), count_LE, and on measured
-    steps the groups' RMS values."""
+    steps the groups' RMS values and what a format below bf16 did (`harness.train.telemetry`)."""
 
     loss: Tensor
     norms: Tensor
     count_LE: Tensor
     lr_scale: float
     groups: dict[str, dict[str, float]] | None
+    precision: dict[str, Any] | None = None
 
 
 def expert_backend(plan: Plan, machine: Machine) -> str:
@@ -83,6 +85,7 @@ class Session:
         self.model.to(machine.torch_device)
         self.counts = count(self.model)
         self.optimizer = Optimizer(self.model, plan.optim, Arithmetic.of(machine.arithmetic).dtype)
+        self.telemetry = Telemetry(self.model)
         if machine.compiled:
             self._compile()
 
@@ -132,9 +135,10 @@ class Session:
         parts = zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences), self._visible(index))
         for at, (x, y, visible_BSS) in enumerate(parts):
             self.model.at(plan.seed, index, (first + at * self.micro_sequences) * plan.model.sequence_length)
-            output = self.model(x, y, visible_BSS=visible_BSS)
-            part = output.nats_BS.sum() / plan.batch.tokens_per_step
-            part.backward()
+            with self.telemetry.measure(measured and at == 0):
+                output = self.model(x, y, visible_BSS=visible_BSS)
+                part = output.nats_BS.sum() / plan.batch.tokens_per_step
+                part.backward()
             part = part.detach()
             loss = part if loss is None else loss + part
             count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
@@ -149,11 +153,16 @@ class Session:
             plan.batch.tokens_per_step,
             plan.steps * plan.batch.tokens_per_step,
         )
-        groups = self.optimizer.step_measured(scale) if measured else self.optimizer.step(scale)
+        groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
         self.optimizer.clear_gradients()
         if plan.balance.rule == "bias":
             update_biases(self.model, count_LE, plan.balance.rate)
-        return StepResult(loss, norms, count_LE, scale, groups)
+        return StepResult(loss, norms, count_LE, scale, groups, precision)
+
+    def _measured_update(self, scale: float) -> tuple[dict[str, dict[str, float]], dict[str, Any] | None]:
+        weights = self.telemetry.before()
+        groups = self.optimizer.step_measured(scale)
+        return groups, self.telemetry.after(weights)
 
     def _visible(self, index: int) -> Iterator[Tensor | None]:
         """For each micro-batch of this rank's share, what each input may look at; None (all before it) without masking.

@@ -1,0 +1,84 @@
+"""From something to try to the line to type: the run's own words, a checkpoint before the trouble, and the change.
+
+The words are what its plan has that its lane has not. Every line is composed and checked before it is shown, so what this
+checkout would refuse (a balancing rule that does not go with the router, say) is left out.
+"""
+
+import json
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.doctor.finding import Finding, Try
+from harness.doctor.patient import Patient
+from harness.errors import UserError
+from harness.plan.compose import compose
+from harness.plan.fingerprint import flat
+from harness.plan.lanes import lane_names
+
+OF_THE_LANE = ("track.", "lane.")  # chosen with lane=
+NOT_AGAIN = ("fork", "seed", "run.stop_after_step")
+
+
+@dataclass(frozen=True)
+class Command:
+    """`step` of the checkpoint that it starts from, None where it starts anew."""
+
+    why: str
+    change: tuple[str, ...]
+    line: str
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Commands:
+    run: Patient
+
+    def of(self, finding: Finding) -> list[Command]:
+        """In order. A later fork than the last checkpoint before the trouble would carry the trouble along."""
+        before = [step for step in self.run.checkpoints if finding.since is None or step < finding.since]
+        made = [self._command(attempt, before[-1] if before and attempt.from_checkpoint else None) for attempt in finding.tries]
+        return [command for command in made if command is not None]
+
+    def _command(self, attempt: Try, step: int | None) -> Command | None:
+        words = _changed(self._words, attempt.words)
+        seed = self.run.settings["seed"]
+        if step is not None:
+            words += [f"fork={self.run.folder}@{step}", f"seed={seed + 1}"]
+        elif seed != 1:
+            words.append(f"seed={seed}")
+        try:
+            compose(words)
+        except UserError:
+            return None
+        return Command(attempt.why, attempt.words, shlex.join(["python", "-m", "harness", "speedrun", *words]), step)
+
+    @cached_property
+    def _words(self) -> list[str]:
+        """lane=NAME and an override for every key in which the run's plan differs from what its lane composes to."""
+        lane = self.run.settings["lane.name"]
+        if lane not in lane_names():
+            return [f"lane={lane}"]
+        usual = flat(compose([f"lane={lane}"]).plan)
+        differs = {key: value for key, value in self.run.settings.items() if key in usual and value != usual[key]}
+        skipped = (*OF_THE_LANE, *NOT_AGAIN)
+        return [f"lane={lane}", *(f"{key}={_written(v)}" for key, v in differs.items() if not key.startswith(skipped))]
+
+
+def _changed(words: list[str], change: tuple[str, ...]) -> list[str]:
+    """`words` with `change`, which replaces the keys it names; `balance=bias` replaces every balance.* word."""
+    new = [word.partition("=")[0] for word in change]
+
+    def stays(word: str) -> bool:
+        key = word.partition("=")[0]
+        return not any(key == name or key.startswith(f"{name}.") for name in new)
+
+    return [word for word in words if stays(word)] + list(change)
+
+
+def _written(value: Any) -> str:
+    """As Hydra reads it."""
+    if isinstance(value, str):
+        return value if value and value.replace("/", "").replace("_", "").replace("-", "").isalnum() else f"'{value}'"
+    return json.dumps(value, separators=(",", ":"))

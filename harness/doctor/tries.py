@@ -1,0 +1,110 @@
+"""What to try against each trouble, most promising first. Which of it composes here, and from which checkpoint, is for
+`commands` to find out."""
+
+from harness.doctor.finding import Try
+from harness.doctor.patient import Patient
+from harness.plan.lanes import RECIPES
+from harness.plan.schema import AdamW, Muon
+
+
+def spread_the_load(run: Patient) -> tuple[Try, ...]:
+    """Against hot, dominant and dead experts and against collapse."""
+    multiplier, warmup = run.settings["optim.multipliers.router"], run.settings["schedule.warmup_share"]
+    tries = _balance(run)
+    if multiplier > 1:
+        tries.append(Try(
+            f"the router learns at {multiplier:g} times the rate of the rest: it decides before the experts differ",
+            ("optim.multipliers.router=1",),
+        ))  # fmt: skip
+    elif multiplier > 0:
+        why = "a slower router gives the experts time to differ before it chooses among them"
+        tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 0.3)}",)))
+    if warmup < 0.1:
+        why = "a longer warmup: the first hundred steps are where routing is decided"
+        tries.append(Try(why, ("schedule.warmup_share=0.1",), from_checkpoint=False))
+    return tuple(tries)
+
+
+def _balance(run: Patient) -> list[Try]:
+    rate, rule = run.settings["balance.rate"], run.settings["balance.rule"]
+    if rule == "none":
+        names = sorted((path.stem for path in (RECIPES / "balance").glob("*.yaml")), key=lambda name: (name != "bias", name))
+        return [Try("nothing balances the load here", (f"balance={name}",)) for name in names if name != "none"]
+    tries = []
+    if rule == "bias":
+        if max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) > 1:
+            tries.append(Try("the bias already outvotes the scores, so less of it", (f"balance.rate={_short(rate / 4)}",)))
+        else:
+            tries.append(Try("balancing is slower than the router", (f"balance.rate={_short(rate * 2)}",)))
+    coefficients = [k for k, v in run.settings.items() if k.startswith("balance.") and k.endswith("coef") and v]
+    return tries + [Try("a stronger balancing loss", (f"{k}={_short(run.settings[k] * 2)}",)) for k in coefficients]
+
+
+def calm_the_bias(run: Patient) -> tuple[Try, ...]:
+    rate = run.settings["balance.rate"]
+    tries = [Try("a slower bias follows the load instead of overshooting it", (f"balance.rate={_short(rate / 4)}",))]
+    if rate > 0.02:
+        usual = Try("back to the rate that the committed runs have", ("balance.rate=0.02",))
+        tries.insert(0, usual)
+    return tuple(tries)
+
+
+def scale_updates(run: Patient, group: str, ratio: float, wanted: float) -> tuple[Try, ...]:
+    """Against an update that is `ratio` of its parameters where about `wanted` is usual."""
+    key = f"optim.multipliers.{group}"
+    now, tries = run.settings[key], []
+    if now == 0:
+        return (Try(f"{key}=0 keeps this group at its initial weights", (f"{key}=1",)),)
+    by_muon = group in ("dense", "expert") and run.settings["optim.matrices"] == "muon"
+    name, usual = ("optim.muon.lr", Muon().lr) if by_muon else ("optim.adamw.lr", AdamW().lr)
+    if now != 1:
+        tries.append(Try(f"{key} is {now:g}", (f"{key}=1",)))
+    if not usual / 2 <= run.settings[name] <= usual * 2:
+        tries.append(Try(f"{name} is {run.settings[name]:g}, the recipe has {usual:g}", (f"{name}={usual:g}",)))
+    tries.append(Try("this group alone, brought to what is usual", (f"{key}={_short(now * wanted / ratio)}",)))
+    return tuple(tries)
+
+
+def give_routing_meaning(run: Patient, controlled: bool) -> tuple[Try, ...]:
+    multiplier, rate = run.settings["optim.multipliers.router"], run.settings["balance.rate"]
+    tries = []
+    if multiplier == 0:
+        tries.append(Try("the router never moves", ("optim.multipliers.router=1",), False))
+    if run.settings["balance.rule"] == "bias" and rate > 0.001:
+        tries.append(Try("balancing that is too strong overrules the scores", (f"balance.rate={_short(rate / 4)}",), False))
+    if multiplier > 0:
+        why = "a router that learns faster than the experts change"
+        tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 2)}",), False))
+    if not controlled:
+        why = "the control: a hash router in everything else the same; then doctor RUN --control THAT_RUN"
+        tries.append(Try(why, ("model.router=hash", "balance=none", "unranked=true"), False))
+    return tuple(tries)
+
+
+def lift_the_router_gradient(run: Patient) -> tuple[Try, ...]:
+    return (
+        Try("the same without quantized experts, to see what the format costs", ("precision.format=bf16", "unranked=true")),
+        Try("momentum over more steps: what is rounded at random averages out", ("optim.adamw.beta1=0.95",)),
+        Try("more tokens a step, so that the gradient is less noise", (
+            f"batch.tokens_per_step={2 * run.settings['batch.tokens_per_step']}", "unranked=true"), False),
+    )  # fmt: skip
+
+
+def calm_training(run: Patient) -> tuple[Try, ...]:
+    """Against numbers that are not finite, and divergence."""
+    s, tries = run.settings, []
+    for key, usual in (("optim.muon.lr", Muon().lr), ("optim.adamw.lr", AdamW().lr)):
+        if s[key] > 2 * usual:
+            tries.append(Try(f"{key} is {s[key]:g}, the recipe has {usual:g}", (f"{key}={usual:g}",)))
+    if not s["optim.clip_norm"]:
+        tries.append(Try("one bad batch then moves the weights no further than any other", ("optim.clip_norm=1",)))
+    halves = (f"optim.muon.lr={_short(s['optim.muon.lr'] / 2)}", f"optim.adamw.lr={_short(s['optim.adamw.lr'] / 2)}")
+    tries.append(Try("half the learning rate", halves))
+    if s["schedule.warmup_share"] < 0.1:
+        tries.append(Try("a longer warmup", ("schedule.warmup_share=0.1",), False))
+    return tuple(tries)
+
+
+def _short(value: float) -> str:
+    """Two digits: what a person would type."""
+    return f"{float(f'{value:.2g}'):g}"

@@ -36,10 +36,23 @@ class Commands:
     run: Patient
 
     def of(self, finding: Finding) -> list[Command]:
-        """In order. A later fork than the last checkpoint before the trouble would carry the trouble along."""
-        before = [step for step in self.run.checkpoints if finding.since is None or step < finding.since]
+        """In order. A trouble without a beginning is in every checkpoint."""
+        before = self._before(finding)
         made = [self._command(attempt, before[-1] if before and attempt.from_checkpoint else None) for attempt in finding.tries]
         return [command for command in made if command is not None]
+
+    def no_fork(self, finding: Finding) -> str | None:
+        """Why no command starts from a checkpoint, where the trouble began late enough for one."""
+        if finding.since is None or finding.since == 1 or self._before(finding):
+            return None
+        kept = ", ".join(map(str, self.run.checkpoints)) or "none"
+        return (
+            f"no checkpoint before step {finding.since:,} is left (kept: {kept}); run.checkpoint_every_s and "
+            "run.keep_checkpoints say how many there are"
+        )
+
+    def _before(self, finding: Finding) -> list[int]:
+        return [step for step in self.run.checkpoints if finding.since is not None and step < finding.since]
 
     def _command(self, attempt: Try, step: int | None) -> Command | None:
         words = _changed(self._words, attempt.words)

@@ -150,7 +150,8 @@ def no_better_than_hash(run: Patient, control: Patient | None) -> list[Finding]:
             found.append(Finding(
                 "no_better_than_hash",
                 f"the hash router of {control.folder} scores {theirs['slice_bpb']:.4f} at step {theirs['step']:,}, the "
-                f"learned one {ours['slice_bpb']:.4f}: {gain:+.4f} bits per byte gained, less than {MEANING.value:g} ({MEANING.reason})",
+                f"learned one {ours['slice_bpb']:.4f}: {gain:+.4f} bits per byte gained, less than {MEANING.value:g} "
+                f"({MEANING.reason})",
                 "a fixed table that looks at nothing but the token's id does as well; this is one run each, and a claim "
                 "takes three seeds",
                 (), None, {"slice_bpb": ours["slice_bpb"], "control_slice_bpb": theirs["slice_bpb"], "step": ours["step"]},

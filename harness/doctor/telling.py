@@ -4,7 +4,7 @@ from dataclasses import asdict
 from textwrap import fill
 from typing import Any
 
-from harness.doctor.commands import Commands
+from harness.doctor.commands import Command, Commands
 from harness.doctor.diagnose import Diagnosis
 
 WIDTH, INDENT = 118, 10
@@ -15,16 +15,25 @@ def as_text(diagnosis: Diagnosis) -> str:
     lines = [f"{'run':<{INDENT}}{run.folder}", f"{'lane':<{INDENT}}{run.settings['lane.name']}, {run.state}"]
     lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.layers)] if diagnosis.now else []
     lines += [_entry("remark", remark) for remark in diagnosis.remarks]
+    told: dict[tuple[Command, ...], int] = {}
     for number, finding in enumerate(diagnosis.findings, 1):
         begun = f" Since step {finding.since:,}." if finding.since is not None else ""
         lines += ["", _entry(f"{number}.", f"{finding.name.replace('_', ' ')}: {finding.says}.{begun}")]
         lines.append(_entry("why", finding.why))
-        for attempt, command in enumerate(commands.of(finding), 1):
-            start = f"from step {command.step:,}" if command.step is not None else "from the beginning"
-            lines += [_entry(f"try {attempt}", f"{command.why} ({start})"), f"{'':<{INDENT}}{command.line}"]
+        made = tuple(commands.of(finding))
+        lines += [_entry("try", f"as under {told[made]}.")] if made in told else _tries(made, commands.no_fork(finding))
+        told.setdefault(made, number)
     found = len(diagnosis.findings)
-    verdict = "healthy" if diagnosis.healthy else f"sick: {found} finding{'s' if found > 1 else ''}, the most severe first"
+    verdict = "healthy" if diagnosis.healthy else f"sick: {found} finding{'s, the most severe first' if found > 1 else ''}"
     return "\n".join([*lines, "", f"{'verdict':<{INDENT}}{verdict}"])
+
+
+def _tries(commands: tuple[Command, ...], no_fork: str | None) -> list[str]:
+    lines = [_entry("fork", no_fork)] if no_fork else []
+    for number, command in enumerate(commands, 1):
+        start = f"from step {command.step:,}" if command.step is not None else "from the beginning"
+        lines += [_entry(f"try {number}", f"{command.why} ({start})"), f"{'':<{INDENT}}{command.line}"]
+    return lines
 
 
 def _layer(diagnosis: Diagnosis, row: int, layer: int) -> str:

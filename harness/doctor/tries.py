@@ -3,7 +3,8 @@
 
 from harness.doctor.finding import Try
 from harness.doctor.patient import Patient
-from harness.plan.lanes import RECIPES
+from harness.doctor.thresholds import BIAS_RULES
+from harness.plan.lanes import RECIPES, read
 from harness.plan.schema import AdamW, Muon
 
 
@@ -26,42 +27,48 @@ def spread_the_load(run: Patient) -> tuple[Try, ...]:
 
 
 def _balance(run: Patient) -> list[Try]:
-    rate, rule = run.settings["balance.rate"], run.settings["balance.rule"]
+    rule = run.settings["balance.rule"]
     if rule == "none":
         names = sorted((path.stem for path in (RECIPES / "balance").glob("*.yaml")), key=lambda name: (name != "bias", name))
         return [Try("nothing balances the load here", (f"balance={name}",)) for name in names if name != "none"]
     tries = []
     if rule == "bias":
-        if max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) > 1:
-            tries.append(Try("the bias already outvotes the scores, so less of it", (f"balance.rate={_short(rate / 4)}",)))
+        outvotes = max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) >= BIAS_RULES.value
+        if outvotes or run.settings["balance.rate"] > 2 * _usual_rate():
+            tries.extend(calm_the_bias(run))
         else:
-            tries.append(Try("balancing is slower than the router", (f"balance.rate={_short(rate * 2)}",)))
+            faster = (f"balance.rate={_short(run.settings['balance.rate'] * 2)}",)
+            tries.append(Try("balancing is slower than the router", faster))
     coefficients = [k for k, v in run.settings.items() if k.startswith("balance.") and k.endswith("coef") and v]
     return tries + [Try("a stronger balancing loss", (f"{k}={_short(run.settings[k] * 2)}",)) for k in coefficients]
 
 
 def calm_the_bias(run: Patient) -> tuple[Try, ...]:
-    rate = run.settings["balance.rate"]
-    tries = [Try("a slower bias follows the load instead of overshooting it", (f"balance.rate={_short(rate / 4)}",))]
-    if rate > 0.02:
-        usual = Try("back to the rate that the committed runs have", ("balance.rate=0.02",))
-        tries.insert(0, usual)
-    return tuple(tries)
+    """The recipe's rate where the run's is far from it, else less."""
+    rate, usual = run.settings["balance.rate"], _usual_rate()
+    if rate > 2 * usual:
+        return (Try(f"balance.rate is {rate:g}, the recipe has {usual:g}", (f"balance.rate={usual:g}",)),)
+    return (Try("a slower bias follows the load instead of overshooting it", (f"balance.rate={_short(rate / 4)}",)),)
+
+
+def _usual_rate() -> float:
+    return float(read(RECIPES / "balance" / "bias.yaml").rate)
 
 
 def scale_updates(run: Patient, group: str, ratio: float, wanted: float) -> tuple[Try, ...]:
-    """Against an update that is `ratio` of its parameters where about `wanted` is usual."""
+    """Against an update that is `ratio` of its parameters where about `wanted` is usual: what departs from the recipe first."""
     key = f"optim.multipliers.{group}"
     now, tries = run.settings[key], []
     if now == 0:
         return (Try(f"{key}=0 keeps this group at its initial weights", (f"{key}=1",)),)
     by_muon = group in ("dense", "expert") and run.settings["optim.matrices"] == "muon"
     name, usual = ("optim.muon.lr", Muon().lr) if by_muon else ("optim.adamw.lr", AdamW().lr)
-    if now != 1:
+    if not 0.5 <= now <= 2:
         tries.append(Try(f"{key} is {now:g}", (f"{key}=1",)))
     if not usual / 2 <= run.settings[name] <= usual * 2:
         tries.append(Try(f"{name} is {run.settings[name]:g}, the recipe has {usual:g}", (f"{name}={usual:g}",)))
-    tries.append(Try("this group alone, brought to what is usual", (f"{key}={_short(now * wanted / ratio)}",)))
+    if not tries and ratio > 0:
+        tries.append(Try("this group alone, brought to what is usual", (f"{key}={_short(now * wanted / ratio)}",)))
     return tuple(tries)
 
 
@@ -70,9 +77,10 @@ def give_routing_meaning(run: Patient, controlled: bool) -> tuple[Try, ...]:
     tries = []
     if multiplier == 0:
         tries.append(Try("the router never moves", ("optim.multipliers.router=1",), False))
-    if run.settings["balance.rule"] == "bias" and rate > 0.001:
-        tries.append(Try("balancing that is too strong overrules the scores", (f"balance.rate={_short(rate / 4)}",), False))
-    if multiplier > 0:
+    if run.settings["balance.rule"] == "bias":
+        less = _usual_rate() if rate > 2 * _usual_rate() else rate / 4
+        tries.append(Try("balancing that is too strong overrules the scores", (f"balance.rate={_short(less)}",), False))
+    if 0 < multiplier < 4:
         why = "a router that learns faster than the experts change"
         tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 2)}",), False))
     if not controlled:

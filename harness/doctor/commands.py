@@ -7,7 +7,7 @@ checkout would refuse (a balancing rule that does not go with the router, say) i
 import json
 import shlex
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from harness.doctor.finding import Finding, Try
@@ -19,6 +19,7 @@ from harness.plan.lanes import lane_names
 
 OF_THE_LANE = ("track.", "lane.")  # chosen with lane=
 NOT_AGAIN = ("fork", "seed", "run.stop_after_step")
+CARRIED = ("dominant_expert", "dead_experts", "collapse", "balancing_fights")  # by a checkpoint from after they began
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Commands:
+    """Of all findings of a run: what has gone on in a layer is in its checkpoints since the first of its troubles."""
+
     run: Patient
+    findings: list[Finding]
 
     def of(self, finding: Finding) -> list[Command]:
         """In order. A trouble without a beginning is in every checkpoint."""
@@ -43,16 +47,23 @@ class Commands:
 
     def no_fork(self, finding: Finding) -> str | None:
         """Why no command starts from a checkpoint, where the trouble began late enough for one."""
-        if finding.since is None or finding.since == 1 or self._before(finding):
+        began = self._began(finding)
+        if began is None or began == 1 or self._before(finding):
             return None
         kept = ", ".join(map(str, self.run.checkpoints)) or "none"
         return (
-            f"no checkpoint before step {finding.since:,} is left (kept: {kept}); run.checkpoint_every_s and "
+            f"no checkpoint before step {began:,} is left (kept: {kept}); run.checkpoint_every_s and "
             "run.keep_checkpoints say how many there are"
         )
 
     def _before(self, finding: Finding) -> list[int]:
-        return [step for step in self.run.checkpoints if finding.since is not None and step < finding.since]
+        began = self._began(finding)
+        return [step for step in self.run.checkpoints if began is not None and step < began]
+
+    def _began(self, finding: Finding) -> int | None:
+        """The first step of any trouble in the layers of this one. An uneven start is none: a hot expert counts by itself."""
+        shared = [f for f in self.findings if f.name in CARRIED and set(f.layers) & set(finding.layers)] or [finding]
+        return min((f.since for f in shared if f.since is not None), default=None)
 
     def _command(self, attempt: Try, step: int | None) -> Command | None:
         words = _changed(self._words, attempt.words)
@@ -61,9 +72,7 @@ class Commands:
             words += [f"fork={self.run.folder}@{step}", f"seed={seed + 1}"]
         elif seed != 1:
             words.append(f"seed={seed}")
-        try:
-            compose(words)
-        except UserError:
+        if not _composes(tuple(words)):
             return None
         return Command(attempt.why, attempt.words, shlex.join(["python", "-m", "harness", "speedrun", *words]), step)
 
@@ -77,6 +86,15 @@ class Commands:
         differs = {key: value for key, value in self.run.settings.items() if key in usual and value != usual[key]}
         skipped = (*OF_THE_LANE, *NOT_AGAIN)
         return [f"lane={lane}", *(f"{key}={_written(v)}" for key, v in differs.items() if not key.startswith(skipped))]
+
+
+@cache
+def _composes(words: tuple[str, ...]) -> bool:
+    try:
+        compose(words)
+    except UserError:
+        return False
+    return True
 
 
 def _changed(words: list[str], change: tuple[str, ...]) -> list[str]:

@@ -11,7 +11,7 @@ WIDTH, INDENT = 118, 10
 
 
 def as_text(diagnosis: Diagnosis) -> str:
-    run, commands = diagnosis.run, Commands(diagnosis.run)
+    run, commands = diagnosis.run, Commands(diagnosis.run, diagnosis.findings)
     lines = [f"{'run':<{INDENT}}{run.folder}", f"{'lane':<{INDENT}}{run.settings['lane.name']}, {run.state}"]
     lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.layers)] if diagnosis.now else []
     lines += [_entry("remark", remark) for remark in diagnosis.remarks]
@@ -53,7 +53,7 @@ def _entry(label: str, text: str) -> str:
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    run, commands, now = diagnosis.run, Commands(diagnosis.run), diagnosis.now
+    run, commands, now = diagnosis.run, Commands(diagnosis.run, diagnosis.findings), diagnosis.now
     return {
         "run": str(run.folder),
         "lane": run.settings["lane.name"],

@@ -69,10 +69,11 @@ def _remarks(run: Patient, control: Patient | None) -> list[str]:
     remarks = []
     if not run.learns_routing:
         remarks.append("a hash router learns nothing: its load is what the frequencies of tokens make it, and is not judged")
-    if not run.health_windows:
-        remarks.append("no window has been logged yet: nothing is known of the load")
-    elif len(run.health_windows) < 2 and run.stop is None:
-        remarks.append(f"{run.last_step} steps are too few to tell a hot expert from an uneven start")
+    if run.learns_routing and len(run.health_windows) < 2:
+        looked = "dominance and death" if run.health_windows else "nothing of the load"
+        remarks.append(
+            f"judged so far: {looked}; a hot expert and a collapse show over two health windows of {run.health_steps} steps"
+        )
     if run.record is None and run.learns_routing:
         remarks.append("routing shuffled among tokens is scored at the end of a run: not known yet")
     if control is not None and learning.common_point(run, control) is None:

@@ -2,7 +2,7 @@
 
 Letters: L MoE layers, E experts, K top-k. A *window* is what the log holds (`run.log_every_steps` steps); a *health window* is
 the number of steps that health judges (`health.window_steps`), pieced together from whole windows backwards from the end, so
-that the last one is the present. A run shorter than two of them has two halves instead.
+that the last one is the present. A run planned shorter than two of them has two halves instead.
 """
 
 import json
@@ -105,15 +105,18 @@ class Patient:
             return spans + [Span(inside[-1].last + 1, last, rest)]
         return before + [Span(first, last, counts)]
 
+    @property
+    def health_steps(self) -> int:
+        return min(self.settings["health.window_steps"], max(1, self.planned_steps // 2))
+
     @cached_property
     def health_windows(self) -> list[Span]:
         """Oldest first; what is left over at the beginning is no health window."""
-        wanted = min(self.settings["health.window_steps"], max(1, self.last_step // 2))
         found: list[Span] = []
         parts: list[Span] = []
         for window in reversed(self.windows):
             parts.insert(0, window)
-            if sum(part.steps for part in parts) >= wanted:
+            if sum(part.steps for part in parts) >= self.health_steps:
                 counts = np.sum([part.counts_LE for part in parts], axis=0)
                 found.insert(0, Span(parts[0].first, parts[-1].last, counts))
                 parts = []

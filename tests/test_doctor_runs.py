@@ -29,6 +29,7 @@ BROKEN = {
     "idle": ("optim.multipliers.router=0",),
     "slow": ("optim.muon.lr=1e-5",),
 }
+HASH = ("model.router=hash", "balance=none")
 
 
 @cache
@@ -36,10 +37,20 @@ def _train(base: Path, name: str) -> Path:
     return micro.run(base / name, *ILL, *BROKEN[name])
 
 
+@cache
+def _hash_twin(base: Path) -> Path:
+    return micro.run(base / "hash", *HASH)
+
+
 @pytest.fixture
 def broken(tmp_path_factory, no_figures):
     base = tmp_path_factory.getbasetemp() / "doctor"
     return lambda name: _train(base, name)
+
+
+@pytest.fixture
+def hash_twin(tmp_path_factory, no_figures):
+    return _hash_twin(tmp_path_factory.getbasetemp() / "doctor")
 
 
 def doctor(capsys, folder, *words):
@@ -63,7 +74,7 @@ def changes(finding):
     return [" ".join(command["change"]) for command in finding["tries"]]
 
 
-@pytest.mark.parametrize("words", [(), ("optim=adamw",), ("seed=2", "budget.tokens=16384")], ids=["muon", "adamw", "longer"])
+@pytest.mark.parametrize("words", [(), ("optim=adamw",)], ids=["muon", "adamw"])
 def test_a_healthy_run_is_healthy(tmp_path, capsys, words):
     status, answer = doctor(capsys, micro.run(tmp_path, "health.window_steps=8", *words))
     assert status == 0 and answer["healthy"] and not answer["findings"]
@@ -75,8 +86,8 @@ def test_a_dense_run_has_no_router(finished, capsys):
     assert status == 0 and "there is no router" in said and said.endswith("verdict healthy")
 
 
-def test_a_hash_router_is_not_judged_by_its_load(tmp_path, capsys):
-    status, said = told(capsys, micro.run(tmp_path, "model.router=hash", "balance=none"))
+def test_a_hash_router_is_not_judged_by_its_load(hash_twin, capsys):
+    status, said = told(capsys, hash_twin)
     assert status == 0 and "a hash router learns nothing" in said
 
 
@@ -134,20 +145,21 @@ def test_a_learning_rate_far_too_low_is_found_by_group_and_leaves_routing_withou
     assert "model.router=hash balance=none unranked=true" in changes(hash_like)
 
 
-def test_a_learned_router_that_its_hash_twin_equals_is_no_better_than_hash(finished, tmp_path, capsys):
+def test_a_learned_router_that_its_hash_twin_equals_is_no_better_than_hash(finished, hash_twin, capsys):
     """At this size, 32 steps of 256 bytes, the hash twin is even ahead."""
-    twin = micro.run(tmp_path, "model.router=hash", "balance=none")
-    status, answer = doctor(capsys, finished("moe"), "--control", str(twin))
+    status, answer = doctor(capsys, finished("moe"), "--control", str(hash_twin))
     (finding,) = answer["findings"]
     assert status == 1 and finding["name"] == "no_better_than_hash"
-    assert finding["evidence"]["control_slice_bpb"] == micro.record(twin)["metrics"]["slice_bpb"]
+    assert finding["evidence"]["control_slice_bpb"] == micro.record(hash_twin)["metrics"]["slice_bpb"]
     assert finding["evidence"]["step"] == micro.STEPS
 
 
-def test_a_control_that_is_no_twin_is_refused(finished, broken, tmp_path, capsys):
+def test_a_control_that_is_no_twin_is_refused(finished, broken, hash_twin, tmp_path, capsys):
     assert main(["doctor", str(finished("moe")), "--control", str(broken("idle"))]) == 2
     assert "is no hash-router run" in capsys.readouterr().err
-    other = micro.run(tmp_path, "model.router=hash", "balance=none", "optim.muon.lr=0.01")
+    other = Path(shutil.copytree(hash_twin, tmp_path / "other"))
+    plan = (other / "plan.yaml").read_text()
+    (other / "plan.yaml").write_text(plan.replace("lr: 0.02", "lr: 0.01"))
     assert main(["doctor", str(finished("moe")), "--control", str(other)]) == 2
     assert "optim.muon.lr: 0.01 -> 0.02" in capsys.readouterr().err
 

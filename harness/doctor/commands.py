@@ -82,10 +82,16 @@ class Commands:
         lane = self.run.settings["lane.name"]
         if lane not in lane_names():
             return [f"lane={lane}"]
-        usual = flat(compose([f"lane={lane}"]).plan)
+        usual = _usual(lane)
         differs = {key: value for key, value in self.run.settings.items() if key in usual and value != usual[key]}
         skipped = (*OF_THE_LANE, *NOT_AGAIN)
         return [f"lane={lane}", *(f"{key}={_written(v)}" for key, v in differs.items() if not key.startswith(skipped))]
+
+
+@cache
+def _usual(lane: str) -> dict[str, Any]:
+    """{dotted key: value} of the lane with nothing changed."""
+    return flat(compose([f"lane={lane}"]).plan)
 
 
 @cache

@@ -70,10 +70,9 @@ def _remarks(run: Patient, control: Patient | None) -> list[str]:
     if not run.learns_routing:
         remarks.append("a hash router learns nothing: its load is what the frequencies of tokens make it, and is not judged")
     if run.learns_routing and len(run.health_windows) < 2:
-        looked = "dominance and death" if run.health_windows else "nothing of the load"
-        remarks.append(
-            f"judged so far: {looked}; a hot expert and a collapse show over two health windows of {run.health_steps} steps"
-        )
+        need = f"{run.health_steps} steps"
+        early = f"a hot expert shows over two windows of {need}" if run.health_windows else f"the load is judged over {need}"
+        remarks.append(f"too early for all of it: {early}")
     if run.record is None and run.learns_routing:
         remarks.append("routing shuffled among tokens is scored at the end of a run: not known yet")
     if control is not None and learning.common_point(run, control) is None:

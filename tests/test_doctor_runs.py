@@ -221,6 +221,7 @@ def test_from_sick_to_healthy(tmp_path, capsys):
     often = ("run.checkpoint_every_s=0", "run.keep_checkpoints=100")
     assert micro.speedrun(tmp_path, *words, *often) == 3
     sick = micro.the_folder(tmp_path)
+    assert f"make doctor RUN={sick}" in capsys.readouterr().err
     assert json.loads((sick / "stopped.json").read_text())["reason"] == "collapse"
     status, answer = doctor(capsys, sick)
     assert status == 1 and "stopped by health (collapse)" in answer["state"]

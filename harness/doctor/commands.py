@@ -40,10 +40,14 @@ class Commands:
     findings: list[Finding]
 
     def of(self, finding: Finding) -> list[Command]:
-        """In order. A trouble without a beginning is in every checkpoint."""
+        """In order; of several ways to do one thing the first two. A trouble without a beginning is in every checkpoint."""
         before = self._before(finding)
-        made = [self._command(attempt, before[-1] if before and attempt.from_checkpoint else None) for attempt in finding.tries]
-        return [command for command in made if command is not None]
+        made: list[Command] = []
+        for attempt in finding.tries:
+            command = self._command(attempt, before[-1] if before and attempt.from_checkpoint else None)
+            if command is not None and sum(other.why == command.why for other in made) < 2:
+                made.append(command)
+        return made
 
     def no_fork(self, finding: Finding) -> str | None:
         """Why no command starts from a checkpoint, where the trouble began late enough for one."""

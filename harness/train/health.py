@@ -4,6 +4,7 @@ Looks only at values that were logged anyway. Stopping keeps the last checkpoint
 """
 
 import math
+from pathlib import Path
 
 from harness.plan.schema import Health
 
@@ -15,6 +16,7 @@ class HealthStop(Exception):
     def __init__(self, reason: str, step: int, what: str, remedy: str, counts: list[list[int]] | None = None):
         super().__init__(what)
         self.reason, self.step, self.what, self.remedy, self.counts = reason, step, what, remedy, counts
+        self.folder: Path | None = None  # of the run, once stopped.json is in it
 
 
 def not_finite(step: int, where: str) -> HealthStop:

@@ -158,6 +158,7 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
         "counts": health.counts,
     }  # fmt: skip
     folder.write("stopped.json", json.dumps(stopped, indent=1))
+    health.folder = folder.path
 
 
 def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Path:

@@ -15,7 +15,7 @@ from harness.doctor.patient import Patient
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import flat
-from harness.plan.lanes import lane_names
+from harness.plan.lanes import RECIPES, lane_names
 
 OF_THE_LANE = ("track.", "lane.")  # chosen with lane=
 NOT_AGAIN = ("fork", "seed", "run.stop_after_step")
@@ -82,20 +82,29 @@ class Commands:
 
     @cached_property
     def _words(self) -> list[str]:
-        """lane=NAME and an override for every key in which the run's plan differs from what its lane composes to."""
+        """lane=NAME, a balancing recipe where that says it shorter, and an override for every key in which the run's plan still
+        differs from what these compose to."""
         lane = self.run.settings["lane.name"]
         if lane not in lane_names():
             return [f"lane={lane}"]
-        usual = _usual(lane)
+        recipes = [(f"balance={path.stem}",) for path in sorted((RECIPES / "balance").glob("*.yaml"))]
+        return min((self._told(lane, recipe) for recipe in [(), *recipes]), key=len)
+
+    def _told(self, lane: str, recipe: tuple[str, ...]) -> list[str]:
+        usual = _usual(lane, *recipe)
         differs = {key: value for key, value in self.run.settings.items() if key in usual and value != usual[key]}
         skipped = (*OF_THE_LANE, *NOT_AGAIN)
-        return [f"lane={lane}", *(f"{key}={_written(v)}" for key, v in differs.items() if not key.startswith(skipped))]
+        words = [f"{key}={_written(value)}" for key, value in differs.items() if not key.startswith(skipped)]
+        return [f"lane={lane}", *recipe, *words]
 
 
 @cache
-def _usual(lane: str) -> dict[str, Any]:
-    """{dotted key: value} of the lane with nothing changed."""
-    return flat(compose([f"lane={lane}"]).plan)
+def _usual(lane: str, *recipe: str) -> dict[str, Any]:
+    """{dotted key: value} of the lane with nothing changed but a recipe, which is left out where the two do not go together."""
+    try:
+        return flat(compose([f"lane={lane}", *recipe]).plan)
+    except UserError:
+        return flat(compose([f"lane={lane}"]).plan)
 
 
 @cache

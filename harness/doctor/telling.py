@@ -16,10 +16,13 @@ def as_text(diagnosis: Diagnosis) -> str:
     lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.layers)] if diagnosis.now else []
     lines += [_entry("remark", remark) for remark in diagnosis.remarks]
     told: dict[tuple[Command, ...], int] = {}
+    explained: set[str] = set()
     for number, finding in enumerate(diagnosis.findings, 1):
         begun = f" Since step {finding.since:,}." if finding.since is not None else ""
         lines += ["", _entry(f"{number}.", f"{finding.name.replace('_', ' ')}: {finding.says}.{begun}")]
-        lines.append(_entry("why", finding.why))
+        if finding.why not in explained:
+            lines.append(_entry("why", finding.why))
+        explained.add(finding.why)
         made = tuple(commands.of(finding))
         lines += [_entry("try", f"as under {told[made]}.")] if made in told else _tries(made, commands.no_fork(finding))
         told.setdefault(made, number)

@@ -125,6 +125,12 @@ def test_an_expert_dead_on_val_alone_is_dead(run):
     assert dead.layers == (1,) and dead.evidence == {"experts": [3], "in_training": [], "on_val": [3]}
 
 
+def test_an_expert_dominant_on_val_alone_is_dominant(run):
+    edit(run, lambda row: give(1, 6, 0.249)(row) if row["kind"] == "final" else None)
+    (finding,) = findings(run)
+    assert (finding.name, finding.layers, finding.since) == ("dominant_expert", (1,), None) and "val" in finding.says
+
+
 @pytest.mark.parametrize("share, name", [(0.245, "dominant_expert"), (0.2, "hot_expert")])
 def test_an_expert_near_1_over_k_is_dominant_and_one_below_it_hot(run, share, name):
     edit(run, from_step(192, give(3, 7, share)))

@@ -21,14 +21,17 @@ def dominant_expert(run: Patient) -> list[Finding]:
     if run.top_k >= run.experts:
         return []
     for row, layer in enumerate(run.layers):
-        expert = int(now.share_LE[row].argmax())
-        sets = float(now.share_LE[row, expert] * run.top_k)
+        expert, sets = _busiest(now, row, run.top_k)
+        where, since = _steps(now), None
+        if sets >= DOMINANT.value:
+            since = _since(run, lambda span, r=row, e=expert: span.share_LE[r, e] * run.top_k >= DOMINANT.value)
+        elif run.val is not None:
+            (expert, sets), where = _busiest(run.val, row, run.top_k), "all of val, though not in training"
         if sets < DOMINANT.value:
             continue
-        since = _since(run, lambda span, r=row, e=expert: span.share_LE[r, e] * run.top_k >= DOMINANT.value)
         found.append(Finding(
             "dominant_expert",
-            f"layer {layer}: expert {expert} is in {sets:.0%} of all top-{run.top_k} sets ({_steps(now)}), "
+            f"layer {layer}: expert {expert} is in {sets:.0%} of all top-{run.top_k} sets ({where}), "
             f"1/K of the load; an even share is {run.top_k / run.experts:.1%}",
             "a choice that every token makes is no choice: the layer has one expert that works as a dense one and "
             f"{run.top_k - 1} left to choose, and its load is the step time of an expert-parallel run",
@@ -39,13 +42,18 @@ def dominant_expert(run: Patient) -> list[Finding]:
     return found
 
 
+def _busiest(span: Span, row: int, top_k: int) -> tuple[int, float]:
+    """The expert with the largest load, and the share of all top-k sets that it is in."""
+    expert = int(span.share_LE[row].argmax())
+    return expert, float(span.share_LE[row, expert] * top_k)
+
+
 def dead_experts(run: Patient) -> list[Finding]:
     """Experts without a token over the last health window, and where known over all of val."""
     now, found = run.health_windows[-1], []
-    val = run.rows["final"][-1]["counts"] if run.rows["final"] else None
     for row, layer in enumerate(run.layers):
         in_training = np.flatnonzero(now.counts_LE[row] == 0).tolist()
-        on_val = [] if val is None else np.flatnonzero(np.array(val[row]) == 0).tolist()
+        on_val = [] if run.val is None else np.flatnonzero(run.val.counts_LE[row] == 0).tolist()
         dead = sorted({*in_training, *on_val})
         if not dead:
             continue

@@ -105,6 +105,12 @@ class Patient:
             return spans + [Span(inside[-1].last + 1, last, rest)]
         return before + [Span(first, last, counts)]
 
+    @cached_property
+    def val(self) -> Span | None:
+        """What scoring all of val at the end routed; None before that."""
+        final = self.rows["final"][-1:]
+        return Span(0, 0, np.array(final[0]["counts"], np.int64)) if final else None
+
     @property
     def health_steps(self) -> int:
         return min(self.settings["health.window_steps"], max(1, self.planned_steps // 2))

@@ -9,14 +9,16 @@ from harness.plan.schema import AdamW, Muon
 
 
 def spread_the_load(run: Patient) -> tuple[Try, ...]:
-    """Against hot, dominant and dead experts and against collapse."""
+    """Against hot, dominant and dead experts and against collapse. First what departs from the recipe, all at once."""
     multiplier, warmup = run.settings["optim.multipliers.router"], run.settings["schedule.warmup_share"]
     tries = _balance(run)
     if multiplier > 1:
-        tries.append(Try(
+        rushed = Try(
             f"the router learns at {multiplier:g} times the rate of the rest: it decides before the experts differ",
             ("optim.multipliers.router=1",),
-        ))  # fmt: skip
+        )  # fmt: skip
+        both = [Try(f"{t.why}, and {rushed.why}", (*t.words, *rushed.words)) for t in tries[:2]]
+        tries = [*both, rushed, *tries]
     elif multiplier > 0:
         why = "a slower router gives the experts time to differ before it chooses among them"
         tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 0.3)}",)))

@@ -154,8 +154,12 @@ def _unexplained(ledger: dict[str, float]) -> float:
 
 def _write_stop(folder: RunFolder, health: HealthStop) -> None:
     kept = checkpoint.steps(folder.checkpoints)
-    stopped = {"reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept}
+    stopped = {
+        "reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept,
+        "counts": health.counts,
+    }  # fmt: skip
     folder.write("stopped.json", json.dumps(stopped, indent=1))
+    health.folder = folder.path
 
 
 def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -> Path:

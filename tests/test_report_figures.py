@@ -17,12 +17,16 @@ from harness.report.figure_router import load_statistics
 from harness.report.figures import draw_all
 from harness.report.run_data import load_run
 
+LOW = {"lane": "tiny-moe-16e-nvfp4", "precision": "nvfp4", "execution": "emulated"}
 MOE = ["bpb.png", "router_health.png", "expert_load.png", "updates.png"]
 CASES = {
     "moe, dead experts": ({"dead": 3}, MOE),
     "dense": ({"lane": "tiny-dense", "twin": "tiny-moe-16e", "experts": 0}, ["bpb.png", "updates.png"]),
     "256 experts": ({"experts": 256, "top_k": 8, "layers": 6, "leading_dense_layers": 1, "steps": 96, "dead": 9}, MOE),
     "one layer, two windows": ({"layers": 1, "steps": 40, "window": 32, "validations": ()}, MOE),
+    "nvfp4, 12 layers": (LOW | {"layers": 12, "leading_dense_layers": 1}, [*MOE, "precision.png"]),
+    "nvfp4, one window": (LOW | {"steps": 96, "window": 96, "validations": ()}, [*MOE, "precision.png"]),
+    "fp8, dense": ({"lane": "tiny-dense-fp8", "experts": 0, "precision": "fp8"}, ["bpb.png", "updates.png", "precision.png"]),
     "one step": ({"steps": 1, "validations": (), "reasons": ("partial: 4,096 bytes, scoring capped " + "x " * 99,)}, MOE),
 }
 

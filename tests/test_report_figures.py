@@ -127,7 +127,14 @@ def test_a_twin_of_another_class_is_never_on_the_seconds_panel(moe, dense, monke
     fig = bpb_figure(monkeypatch, moe, dense)
     by_tokens, by_seconds = fig.axes
     assert "tiny-dense" in curves(by_tokens) and "tiny-dense" not in curves(by_seconds)
-    assert "its seconds are left out: it ran on hardware class cuda-h100" in words(fig)
+    assert "its seconds are left out: the hardware classes differ; it ran on cuda-h100" in words(fig)
+
+
+def test_a_twin_is_not_on_the_seconds_panel_of_an_emulated_format(dense, tmp_path, monkeypatch):
+    low = write_run(tmp_path / "low", **LOW | {"steps": 64, "validations": ()})
+    by_tokens, by_seconds = (fig := bpb_figure(monkeypatch, low, dense)).axes
+    assert "tiny-dense" in curves(by_tokens) and "tiny-dense" not in curves(by_seconds)
+    assert "its seconds are left out: nvfp4 is emulated" in words(fig)
 
 
 def test_a_twin_scored_on_other_data_is_on_no_panel(moe, dense, monkeypatch):

@@ -44,7 +44,12 @@ def _on_segments(module: ModuleType, check: Callable[[torch.device, Arithmetic],
     def backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, arithmetic, h_PG):
         with stage("metadata"):
             where = segments(expert_TK, w_up_EDG.shape[0])
-        return module.backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG)
+        dx, dw_up, dw_down, dweight_TK = module.backward(
+            dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, arithmetic, h_PG
+        )
+        if where.dropped:  # the padding slot that dropped rows share has a gradient of its own, which is nobody's
+            dweight_TK = dweight_TK.masked_fill(expert_TK < 0, 0.0)
+        return dx, dw_up, dw_down, dweight_TK
 
     return Backend(forward, backward, slot_bound, lambda arithmetic: arithmetic.dtype, check)
 

@@ -34,7 +34,8 @@ def moe_mlp(
 ) -> Tensor:
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
-    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision` names an
+    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E), or -1 for a dropped row, which is not computed
+    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `precision` names an
     `Arithmetic` (native | emulated | full). Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts and all tokens on one
     expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,

@@ -54,7 +54,16 @@ def test_twins_are_a_dense_and_a_moe_lane_of_equal_active_width(lane):
     assert active_width(plan.model) == active_width(twin.model)
     for section in ("track", "batch", "budget", "validation"):
         assert getattr(plan, section) == getattr(twin, section)
-    swapped = {"ffn_width", "num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router"}
+    swapped = {
+        "ffn_width",
+        "num_experts",
+        "expert_width",
+        "top_k",
+        "shared_experts",
+        "leading_dense_layers",
+        "moe_every",
+        "router",
+    }
     same = {name: value for name, value in vars(plan.model).items() if name not in swapped}
     assert same == {name: value for name, value in vars(twin.model).items() if name not in swapped}
 

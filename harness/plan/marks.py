@@ -19,6 +19,13 @@ def later(default: Any) -> Any:
     return field(default=known.default, default_factory=known.default_factory, metadata={"frozen": True, "later": True})
 
 
+def added(default: Any) -> Any:
+    """A free key that older plans do not have: at its default it changes nothing, `plan_hash` included."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"later": True})
+    return field(default=default, metadata={"later": True})
+
+
 def unhashed(default: Any) -> Any:
     """A key that cannot change the bits of a run."""
     return field(default=default, metadata={"hashed": False})

@@ -63,7 +63,7 @@ def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     expert_R = expert_TK.reshape(-1)
     check_ids(expert_R, num_experts)
     sorted_R, row_R = torch.sort(expert_R, stable=True)
-    dropped = int(sorted_R.searchsorted(0)) if rows else 0
+    dropped = int(torch.searchsorted(sorted_R, 0))
     row_R = row_R[dropped:]
     count_E = torch.bincount(sorted_R[dropped:], minlength=num_experts)
     padded_E = (count_E + (ROW_MULTIPLE - 1)) // ROW_MULTIPLE * ROW_MULTIPLE

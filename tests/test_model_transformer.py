@@ -17,7 +17,8 @@ MOE = DENSE | dict(
     num_experts=5, expert_width=8, top_k=2, shared_experts=1, leading_dense_layers=1, layers=3, activation="swiglu"
 )
 HASH = DENSE | dict(num_experts=5, expert_width=8, top_k=2, router="hash", norm_weight=True, qk_norm=False)
-SHAPES = {"dense": DENSE, "moe": MOE, "hash": HASH}
+EVERY = DENSE | dict(num_experts=5, expert_width=8, top_k=2, router="softmax_topk", layers=4, moe_every=2)
+SHAPES = {"dense": DENSE, "moe": MOE, "hash": HASH, "every": EVERY}
 
 
 def build(shape, precision="full", seed=1, zero_output=False, head_std=0.25, **options):
@@ -115,7 +116,7 @@ def test_init_draws_what_it_says(zero_output):
             assert p.std().item() == pytest.approx(std, rel=0.15), name
 
 
-@pytest.mark.parametrize("shape, layers", [("moe", [1, 2]), ("hash", [0, 1]), ("dense", [])])
+@pytest.mark.parametrize("shape, layers", [("moe", [1, 2]), ("hash", [0, 1]), ("every", [0, 2]), ("dense", [])])
 def test_counts_come_from_moe_layers_only_and_sum_to_tokens_times_k(shape, layers):
     model = build(shape)
     output = model(*batch())

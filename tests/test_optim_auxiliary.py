@@ -89,8 +89,8 @@ def test_balance_costs_one_and_one_expert_for_all_costs_the_number_of_experts(ro
         found = module(x_TD, torch.arange(8))
         of_layer = terms(("aux_loss", "sequence_loss"), found, 4)
         of_step = losses(["balance.aux_loss_coef=1", "balance.sequence_loss_coef=1"], shape | dict(sequence_length=4))
-        shares_L = of_step.shares({name: t[None] for name, t in of_layer.items()}, found.count_E[None])
-        assert [float(t) for t in shares_L.values()] == pytest.approx([cost, cost], rel=1e-4)
+        shares_L = of_step.shares({name: t[None].detach() for name, t in of_layer.items()}, found.count_E[None])
+        assert [t.item() for t in shares_L.values()] == pytest.approx([cost, cost], rel=1e-4)
 
 
 def test_only_losses_with_a_coefficient_are_computed():

@@ -68,6 +68,21 @@ def test_twins_are_a_dense_and_a_moe_lane_of_equal_active_width(lane):
     assert same == {name: value for name, value in vars(twin.model).items() if name not in swapped}
 
 
+@pytest.mark.parametrize(
+    "recipe, words, expected",
+    [
+        ("switch", ["model.router=softmax_topk"], ("none", "constant", 0.01, 0.0)),
+        ("sequence", ["model.router=softmax_topk"], ("none", "constant", 0.0, 0.01)),
+        ("deepseek", [], ("bias", "constant", 0.0, 0.0001)),
+        ("bias-cosine", [], ("bias", "cosine", 0.0, 0.0)),
+        ("bias-warmup", [], ("bias", "warmup", 0.0, 0.0)),
+    ],
+)
+def test_balancing_rules_are_recipes(recipe, words, expected):
+    b = composed_from("lane=tiny-moe-16e", "unranked=true", f"balance={recipe}", *words).plan.balance
+    assert (b.rule, b.schedule, b.aux_loss_coef, b.sequence_loss_coef) == expected
+
+
 def test_without_words_the_default_lane_is_composed():
     assert compose([]).plan.lane.name == "tiny-moe-16e"
 

@@ -87,3 +87,14 @@ def test_a_run_reports_the_dropped_share_of_every_window(tmp_path, no_figures):
     assert [layer["dropped"] for layer in health["layers"]] == windows[-1]["dropped"]
     steps = micro.rows(run_folder, "step")
     assert all(row["auxiliary"].keys() == {"aux_loss"} and row["auxiliary"]["aux_loss"] >= 0.99 for row in steps)
+
+
+def test_a_run_stopped_within_a_window_reports_what_an_untouched_one_does(tmp_path, no_figures):
+    words = (*CAPACITY, "balance.sequence_loss_coef=0.01", "budget.tokens=2048", "run.log_every_steps=4")
+    whole = micro.run(tmp_path / "whole", *words)
+    assert micro.speedrun(tmp_path / "cut", *words, "run.stop_after_step=6") == 0
+    resumed = micro.run(tmp_path / "cut", *words)
+    for kind, keys in (("window", ("dropped", "chain", "counts")), ("step", ("loss", "auxiliary"))):
+        rows = [[{key: row[key] for key in keys} for row in micro.rows(folder, kind)] for folder in (whole, resumed)]
+        assert rows[0] == rows[1]
+    assert micro.bits(resumed) == micro.bits(whole)

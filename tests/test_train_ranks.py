@@ -46,16 +46,16 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_
 
 BALANCED = (
     "balance.rule=bias", "balance.rate=0.02", "balance.schedule=cosine", "balance.aux_loss_coef=0.5",
-    "balance.sequence_loss_coef=0.25", "balance.z_loss_coef=0.125", "optim.expert_gradient_scale=load",
-    "precision.format=fp32", "optim.matrices=adamw", "optim.adamw.eps=1e-3",
+    "balance.sequence_loss_coef=0.25", "balance.z_loss_coef=0.125", "balance.capacity_factor=1.0",
+    "optim.expert_gradient_scale=load", "precision.format=fp32", "optim.matrices=adamw", "optim.adamw.eps=1e-3",
 )  # fmt: skip
 
 
-def test_every_balancing_rule_is_one_of_the_whole_step_on_two_processes(tmp_path):
-    """In fp32, and with an update that does not blow up differences: the same losses, auxiliary ones too, as one process."""
+def test_balancing_rules_are_those_of_the_whole_step_on_two_processes_as_in_two_micro_batches(tmp_path):
+    """In fp32, with an update that does not blow up differences. A capacity is one of the micro-batch, hence two of them."""
     cut = torchrun(tmp_path, *BALANCED, "run.stop_after_step=3", "run.log_every_steps=1", lane=micro.MOE)
     assert cut.returncode == 0, cut.stderr[-2000:]
-    ours, alone = micro.rows(micro.the_folder(tmp_path), "step"), micro.session(*BALANCED)
+    ours, alone = micro.rows(micro.the_folder(tmp_path), "step"), micro.session(*BALANCED, "parallel.micro_batch_tokens=128")
     windows = micro.rows(micro.the_folder(tmp_path), "window")
     for index, (row, window) in enumerate(zip(ours, windows, strict=True)):
         expected = alone.step(index)
@@ -63,16 +63,9 @@ def test_every_balancing_rule_is_one_of_the_whole_step_on_two_processes(tmp_path
         assert row["auxiliary"] == pytest.approx({n: float(v) for n, v in expected.auxiliary.items()}, rel=1e-4)
         assert row["grad_norm"] == pytest.approx(float(expected.norms.norm()), rel=1e-3)
         assert window["bias_range"] == pytest.approx(bias_ranges(alone.model), rel=1e-5)
+        assert window["counts"] == expected.count_LE.tolist()
+        assert window["dropped"] == [rows / 512 for rows in expected.dropped_L.tolist()] and min(window["dropped"]) > 0
     assert len(ours) == 3
-
-
-def test_two_processes_drop_as_two_micro_batches_do(tmp_path):
-    words = ("balance=none", "balance.capacity_factor=1.0", "precision.format=fp32")
-    cut = torchrun(tmp_path, *words, "run.stop_after_step=1", "run.log_every_steps=1", lane=micro.MOE)
-    assert cut.returncode == 0, cut.stderr[-2000:]
-    (window,) = micro.rows(micro.the_folder(tmp_path), "window")
-    expected = micro.session(*words, "parallel.micro_batch_tokens=128").step(0)
-    assert window["dropped"] == [dropped / 512 for dropped in expected.dropped_L.tolist()] and min(window["dropped"]) > 0
 
 
 @pytest.mark.parametrize("world, words", [(3, ()), (16, ()), (2, ("parallel.micro_batch_tokens=96",))])

@@ -10,6 +10,8 @@ from micro import no_figures_fixture  # noqa: F401
 from harness.model.capacity import drop
 from harness.model.router import count_rows
 from harness.optim.balance import expert_capacity
+from harness.report import integrity
+from harness.report.run_data import load_run
 
 CAPACITY = ("balance.capacity_factor=1.0", "balance=none", "model.router=softmax_topk")
 
@@ -85,6 +87,10 @@ def test_a_run_reports_the_dropped_share_of_every_window(tmp_path, no_figures):
     windows, health = micro.rows(run_folder, "window"), micro.record(run_folder)["router_health"]
     assert all(0 < share < 1 for row in windows for share in row["dropped"]) and len(windows[0]["dropped"]) == 2
     assert [layer["dropped"] for layer in health["layers"]] == windows[-1]["dropped"]
+    run = load_run(run_folder)
+    assert integrity.check(run) == []
+    run.record["router_health"]["layers"][0]["dropped"] = 0.5
+    assert any("router_health: dropped" in problem for problem in integrity.check(run))
     steps = micro.rows(run_folder, "step")
     assert all(row["auxiliary"].keys() == {"aux_loss"} and row["auxiliary"]["aux_loss"] >= 0.99 for row in steps)
 

@@ -114,9 +114,7 @@ class Optim:
     adamw: AdamW = field(default_factory=AdamW)
     multipliers: Multipliers = field(default_factory=Multipliers)
     clip_norm: float = 0.0  # 0 is off
-    expert_gradient_scale: str = added(
-        "none"
-    )  # none | constant (E/K) | load (tokens / rows of the expert): optim/expert_gradient.py
+    expert_gradient_scale: str = added("none")  # none | constant (E/K) | load (tokens / rows of the expert)
 
 
 @dataclass
@@ -148,7 +146,7 @@ class Balance:
     z_loss_coef: float = added(0.0)  # router z-loss (ST-MoE)
     capacity_factor: float = added(
         0.0
-    )  # in training an expert takes at most ceil(factor * T*K/E) rows of a micro-batch; 0: all
+    )  # in training an expert takes ceil(factor * T*K/E) rows of a micro-batch at most; 0: all
 
 
 @dataclass

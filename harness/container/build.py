@@ -22,11 +22,11 @@ def build(engine: Engine, base: str | None) -> Image:
     """
     words = ["--tag", TAG, "--build-arg", f"SPEEDRUN_COMMIT={this_tree()}"]
     words += ["--build-arg", f"BASE={base}"] if base else []
-    pip_conf = os.environ.get("PIP_CONF")
-    if pip_conf:
-        if not Path(pip_conf).is_file():
+    if os.environ.get("PIP_CONF"):
+        pip_conf = Path(os.environ["PIP_CONF"]).expanduser()
+        if not pip_conf.is_file():
             raise UserError(f"PIP_CONF={pip_conf} is no file", "give the path of a pip.conf, or leave it out")
-        words += ["--secret", f"id=pip,src={Path(pip_conf).resolve()}"]
+        words += ["--secret", f"id=pip,src={pip_conf.resolve()}"]
     engine.build(words + shlex.split(os.environ.get("BUILD_WITH", "")))
     image = built(engine)
     print(f"image: {TAG} sha256:{image.id} ({engine.name}, commit {image.environment['SPEEDRUN_COMMIT']})", flush=True)

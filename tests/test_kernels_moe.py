@@ -202,7 +202,7 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
-    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision, backend, False))
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], None, "swiglu", precision, backend, False))
 
 
 @pytest.mark.parametrize("backend, precision", WAYS)
@@ -210,7 +210,7 @@ def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)[1]
     torch.library.opcheck(
-        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision, backend)
+        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, None, h_PG, "swiglu", precision, backend)
     )
 
 

@@ -108,10 +108,12 @@ class Session:
     def prepare_products(self) -> None:
         """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`)."""
         model = self.plan.model
-        if self.machine.device == "cpu" and model.num_experts:
+        if self.machine.device != "cpu":
+            return
+        for precision in {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}:
             kernels.prepare_products(
                 self.micro_sequences * model.sequence_length, model.width, model.expert_width,
-                activation=model.activation, precision=self.machine.arithmetic,
+                activation=model.activation, precision=precision,
             )  # fmt: skip
 
     @property

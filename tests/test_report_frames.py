@@ -62,6 +62,12 @@ def test_precision_has_a_row_a_step_layer_and_tensor(frames):
     assert rows.query("layer == 0").router_grad_rms.isna().all()  # that layer is dense
 
 
+def test_every_nth_layer_counts_under_its_own_number(tmp_path):
+    write_run(tmp_path / "moe/1", steps=32, window=16, validations=(16,), layers=6, leading_dense_layers=1, moe_every=2)
+    frames = harness.report.load(tmp_path)
+    assert frames.problems == [] and sorted(frames.expert_counts.layer.unique()) == [1, 3, 5]
+
+
 def test_what_is_wrong_is_named_and_only_records_keep_it(frames):
     assert any("broken" in problem for problem in frames.problems)
     assert any("edited" in problem and "content_sha256" in problem for problem in frames.problems)

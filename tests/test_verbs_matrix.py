@@ -18,6 +18,7 @@ from harness.report.groups import Group
 from harness.report.paired import paired, paired_table
 from harness.report.run_data import load_run
 from harness.report.summary import summary_table
+from harness.verbs import matrix as verb
 from harness.verbs import multirun
 
 
@@ -26,7 +27,7 @@ def matrix(tmp_path, monkeypatch, no_figures, capsys):
     """`matrix` of two lanes in a folder of its own, its runs in this process. Gives (exit status, lanes and seeds run,
     output)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.plan.lanes.lane_names", lambda: ["tiny-dense", "tiny-moe-16e"])
+    monkeypatch.setattr(verb, "_lanes_of", lambda track: ["tiny-dense", "tiny-moe-16e"])
     fails = set()
 
     def run_one(overrides):
@@ -67,6 +68,12 @@ def test_the_matrix_goes_on_where_it_was_left(matrix, tmp_path):
     status, ran, said = matrix("track=tiny")
     assert status == 1 and ran == [("tiny-dense", "1")]
     assert "is not whole: metrics.val_bpb is 1.0" in said.err and "results/cut/record.json is truncated" in said.err
+
+
+def test_the_tiny_track_is_dense_and_moe_in_three_precisions():
+    names = ["tiny-dense", "tiny-moe-16e"]
+    assert {name + low for name in names for low in ("", "-fp8", "-nvfp4")} <= set(verb._lanes_of("tiny"))
+    assert not any(name.startswith("sotu") for name in verb._lanes_of("tiny"))
 
 
 @pytest.mark.parametrize(

@@ -98,14 +98,11 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
     compose with these overrides. Errors: UserError when no lane is left."""
     from harness.plan.compose import compose, known_words
     from harness.plan.fingerprint import plan_hash
-    from harness.plan.lanes import lane_names
     from harness.train.machine import detect
 
     known_words(words)
     jobs, cannot, complaints = [], {}, []
-    for lane in lane_names():
-        if compose([f"lane={lane}"]).plan.track.name != track:
-            continue
+    for lane in _lanes_of(track):
         try:
             plan = compose([f"lane={lane}", *words]).plan
         except UserError as error:
@@ -122,6 +119,13 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
         why = "\n  ".join([*(f"{lane}: {problem}" for lane, problem in cannot.items()), *complaints])
         raise UserError(f"no lane of track {track} can be run here:\n  {why}", "`make lanes` lists them")
     return jobs, cannot, complaints
+
+
+def _lanes_of(track: str) -> list[str]:
+    from harness.plan.compose import compose
+    from harness.plan.lanes import lane_names
+
+    return [lane for lane in lane_names() if compose([f"lane={lane}"]).plan.track.name == track]
 
 
 def _refuse_too_large(plan, device: str) -> None:

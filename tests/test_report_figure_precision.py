@@ -49,7 +49,7 @@ def test_every_layer_has_its_line_and_its_own_values(drawn):
     panels = titled(drawn())
     assert list(panels) == [
         "weight codes flipped: up", "weight codes flipped: down", "router gradient RMS", "weights", "activations", "gradients",
-        "factors of weight gradients",
+        "weight-gradient factors",
     ]  # fmt: skip
     up, router, weights = (panels[name] for name in ("weight codes flipped: up", "router gradient RMS", "weights"))
     assert len(up.lines) == len(weights.lines) == 4 and len(router.lines) == 8
@@ -92,7 +92,7 @@ def test_what_is_no_number_leaves_a_gap_and_a_panel_without_any_says_so(drawn):
 
 def test_a_dense_fp8_run_has_no_router_and_no_factors(drawn):
     panels = titled(drawn(experts=0, precision="fp8", execution="native"))
-    assert "router gradient RMS" not in panels and "factors of weight gradients" not in panels and "gradients" in panels
+    assert "router gradient RMS" not in panels and "weight-gradient factors" not in panels and "gradients" in panels
 
 
 def test_operands_and_layers_kept_high_leave_the_rest(drawn):

@@ -24,7 +24,7 @@ GROUPS = {
     "weights": ("weight_up", "weight_down"),
     "activations": ("input", "hidden"),
     "gradients": ("gradient", "hidden_gradient"),
-    "factors of weight gradients": ("wgrad_input", "wgrad_hidden_gradient", "wgrad_hidden", "wgrad_gradient"),
+    "weight-gradient factors": ("wgrad_input", "wgrad_hidden_gradient", "wgrad_hidden", "wgrad_gradient"),
 }
 FIGURES = {  # name: (label of its row, times, which is the worst of a group)
     "snr_db": ("signal / error\n(dB)", 1, min),
@@ -82,8 +82,8 @@ def _notes(found: list[dict[str, Any]]) -> list[str]:
         notes.append("a code flips when the update moves a weight to another value of the format; a triangle on the axis is 0")
     if any(p["smallest_step"] for p in found):
         notes.append(
-            "smallest step: the smallest magnitude told apart from 0 in the gradient that enters the layer's FFN; a router "
-            "gradient below it is lost in rounding"
+            "smallest step: the smallest magnitude told apart from 0 in the gradient that enters the layer's FFN, by "
+            "way of which the router learns"
         )
     notes.append(
         "lower rows: of a group's tensors the one that fares worst, and above each panel which that is most often; signal / "

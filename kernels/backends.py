@@ -78,8 +78,6 @@ def _triton() -> ModuleType:
 
 
 def _check_triton(device: torch.device, precision: Precision) -> None:
-    if precision.quantization:
-        raise ValueError(f"backend='triton' has no kernels for {precision.quantization.format} yet; use backend='reference'")
     if precision.arithmetic.rounds:
         raise ValueError(
             f"backend='triton' with precision={precision.arithmetic.name!r}: a GPU multiplies bf16 natively; use 'native'"
@@ -89,12 +87,17 @@ def _check_triton(device: torch.device, precision: Precision) -> None:
 
 
 def _triton_forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
-    return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision.arithmetic)
+    words = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
+    if precision.quantization:
+        return _triton().quantized.forward(*words, precision, key_4)
+    return _triton().forward(*words, precision.arithmetic)
 
 
 def _triton_backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_RG):
-    operands = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
-    return _triton().backward(*operands, activation, precision.arithmetic, h_RG)
+    words = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
+    if precision.quantization:
+        return _triton().quantized.backward(*words, precision, key_4, h_RG)
+    return _triton().backward(*words, precision.arithmetic, h_RG)
 
 
 OPERATORS = {

@@ -17,7 +17,8 @@ A row's bits depend on its own token and its expert alone: every product sums ov
 order, whatever the tile holds. Checked without a GPU by Triton's interpreter and its ahead-of-time compiler (`tests/`).
 """
 
+from kernels.triton import expert_mlp_quantized as quantized
 from kernels.triton.configuration import describe
 from kernels.triton.expert_mlp import backward, forward, interpreted, key
 
-__all__ = ["backward", "describe", "forward", "interpreted", "key"]
+__all__ = ["backward", "describe", "forward", "interpreted", "key", "quantized"]

@@ -88,7 +88,7 @@ SAFE = {
 
 # below bf16: fp8 promotes every 128 of the reduction and quantizes the activation in blocks of 128 columns
 _FP8 = replace(_same(64, Tile(128, 128, 8, 3), dh=Tile(64, 128, 8, 3), dw=Tile(64, 64, 4, 3)), dw_rows=128)
-_NVFP4 = replace(_same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 8, 3), dw=Tile(64, 64, 4, 3)), dw_rows=128)
+_NVFP4 = replace(_same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 4, 3), dw=Tile(64, 64, 4, 3)), dw_rows=128)
 QUANTIZED = {"fp8": _FP8, "nvfp4": _NVFP4}
 
 

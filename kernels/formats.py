@@ -38,9 +38,16 @@ class Format:
 
 
 def _on_grid(x: Tensor, step: Tensor, largest: float, noise: Tensor | None) -> Tensor:
-    """`x` in whole steps; `step`, a power of two, is the spacing of the values around x. Division by it is exact."""
+    """`x` in whole steps; `step`, a power of two, is the spacing of the values around x. Division by it is exact.
+
+    Up where `noise` reaches 1 - share; floor(units + noise) rounds that sum, and would lift values that need no rounding.
+    """
     units = x.abs() / step
-    units = torch.round(units) if noise is None else torch.floor(units + noise)
+    if noise is None:
+        units = torch.round(units)
+    else:
+        below = torch.floor(units)
+        units = below + (noise >= 1 - (units - below))
     return torch.copysign((units * step).clamp(max=largest), x)
 
 

@@ -52,7 +52,7 @@ def moe_mlp(
     if isinstance(precision, str):
         precision = Precision.of(precision)
     _check_blocks(w_up_EDG, w_down_EFD, precision)
-    if key_4 is None:
+    if key_4 is None and precision.quantization:
         key_4 = torch.zeros(4, dtype=torch.int64, device=x_TD.device)
     inputs = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
     if backend == "reference":
@@ -114,7 +114,7 @@ def _forward_op(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
-    key_4: Tensor,
+    key_4: Tensor | None,
     activation: str,
     precision: str,
     backend: str,
@@ -143,7 +143,7 @@ def _backward_op(
     w_down_EFD: Tensor,
     expert_TK: Tensor,
     weight_TK: Tensor,
-    key_4: Tensor,
+    key_4: Tensor | None,
     h_PG: Tensor,
     activation: str,
     precision: str,

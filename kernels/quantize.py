@@ -5,7 +5,9 @@
     S = 448 * 6 / amax_tensor          c = S * fp32(1/6)
     s = E4M3(min(amax_block * c, 448))     code = E2M1(v * (S / s)), 0 where s = 0     decoded = code * s / S
 
-A tensor of zeros has S = 1. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0, decoded = code * s.
+A tensor of zeros has S = 1. S is 2^118 at most, so that S / s stays finite (s is at least 2^-9): a cap on tensors below
+8.1e-33, of which blocks below 1.8e-38 become 0. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0,
+decoded = code * s.
 
 Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an
 exact operand of a bf16 product, and S is applied to its sum."""
@@ -19,12 +21,12 @@ from kernels.formats import E2M1, E4M3
 from kernels.precision import FORMATS
 
 _SIXTH = float(torch.tensor(1.0) / 6)
-_MOST = torch.finfo(torch.float32).max
+_MOST = 2.0**118
 
 
 def nvfp4_tensor_scale(amax: Tensor) -> Tensor:
-    """S of a tensor's largest magnitude, fp32."""
-    return torch.where(amax == 0, 1.0, (448.0 * 6.0 / amax).clamp(max=_MOST))
+    """S of a tensor's largest magnitude, fp32. A tensor is divided: torch takes number / tensor as number * (1 / tensor)."""
+    return torch.where(amax == 0, 1.0, (torch.full_like(amax, 448.0 * 6.0) / amax).clamp(max=_MOST))
 
 
 def nvfp4_block_scale(amax: Tensor, tensor_scale: Tensor) -> Tensor:
@@ -38,7 +40,8 @@ def nvfp4_round(x: Tensor, block_scale: Tensor, tensor_scale: Tensor, noise: Ten
 
 
 def fp8_scale(amax: Tensor) -> Tensor:
-    return amax / 448.0
+    """Divided by a tensor: CUDA takes tensor / number as tensor * (1 / number)."""
+    return amax / torch.full_like(amax, 448.0)
 
 
 def fp8_round(x: Tensor, scale: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -88,7 +91,7 @@ def quantize(
     if format == "fp8":
         scale = fp8_scale(amax * clip)
         return Quantized(format, E4M3.encode(fp8_round(x, _spread(scale, block), noise)), scale, None, tuple(block))
-    tensor_scale = nvfp4_tensor_scale(amax.max())
+    tensor_scale = nvfp4_tensor_scale(amax.max() if amax.numel() else amax.new_zeros(()))
     scale = nvfp4_block_scale(amax * clip, tensor_scale)
     codes = E2M1.encode(nvfp4_round(x, _spread(scale, block), tensor_scale, noise))
     return Quantized(format, codes, scale.to(torch.float8_e4m3fn), tensor_scale, tuple(block))

@@ -1,0 +1,42 @@
+"""A precision's dials: as text, as recipes, and what they quantize."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels.precision import FORMATS, OPERANDS, Precision, Quantization
+from kernels.rounding import Arithmetic
+
+DIALS = st.builds(
+    Quantization,
+    format=st.sampled_from(sorted(FORMATS)),
+    stochastic_rounding=st.booleans(),
+    hadamard=st.booleans(),
+    weight_blocks=st.sampled_from(["1d", "2d"]),
+    clip=st.floats(min_value=0, exclude_min=True, max_value=1),
+    keep=st.lists(st.sampled_from(OPERANDS), unique=True).map(tuple),
+)
+
+
+@given(arithmetic=st.sampled_from(["native", "emulated", "full"]), quantization=st.none() | DIALS)
+def test_a_precision_survives_being_written_as_text(arithmetic, quantization):
+    precision = Precision(Arithmetic.of(arithmetic), quantization)
+    assert Precision.of(str(precision)) == precision
+
+
+def test_recipes_are_the_published_ones_and_unknown_names_are_refused():
+    assert Quantization.recipe("fp8") == Quantization("fp8", False, False, "2d", 1.0, ())
+    assert Quantization.recipe("nvfp4") == Quantization("nvfp4", True, True, "2d", 1.0, ())
+    assert (Quantization.recipe("fp8").block, Quantization.recipe("nvfp4").block) == (128, 16)
+    with pytest.raises(ValueError, match="format='mxfp8': known are fp8, nvfp4"):
+        Quantization.recipe("mxfp8")
+    with pytest.raises(ValueError, match="precision='half': known are native, emulated, full"):
+        Precision.of("half")
+
+
+def test_what_is_quantized_is_what_is_not_kept_and_never_a_weight_gradient_in_fp8():
+    for format in FORMATS:
+        for kept in OPERANDS:
+            dials = Quantization(format, keep=(kept,))
+            expected = [o for o in OPERANDS if o != kept and (format == "nvfp4" or o != "weight_gradient")]
+            assert [o for o in OPERANDS if dials.quantizes(o)] == expected

@@ -16,6 +16,8 @@ from kernels.rounding import Arithmetic
 from kernels.routing import segments, slot_bound
 from kernels.stages import stage
 
+E4M3_CAPABILITY = (8, 9)  # of a CUDA device, from which on it converts E4M3
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -84,6 +86,14 @@ def _check_triton(device: torch.device, precision: Precision) -> None:
         )
     if device.type != "cuda" and not _triton().interpreted():
         raise ValueError(f"x is on {device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
+    if precision.quantization and device.type == "cuda":
+        found = torch.cuda.get_device_capability(device)
+        if found < E4M3_CAPABILITY:
+            needed, found = (".".join(map(str, version)) for version in (E4M3_CAPABILITY, found))
+            raise ValueError(
+                f"backend='triton' in {precision.quantization.format} needs compute capability {needed}, from which on GPUs "
+                f"convert E4M3 numbers, but {device} has {found}; use bf16, or backend='reference'"
+            )
 
 
 def _triton_forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):

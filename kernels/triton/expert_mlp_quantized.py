@@ -34,7 +34,8 @@ def forward(
     key_4: Tensor,
     config: Configuration | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns y_TD in fp32 and h_RG as `expert_mlp.forward`. `x_TD` is in the arithmetic's dtype, the weights are fp32."""
+    """Returns y_TD in fp32 and h_RG as `expert_mlp.forward`. `x_TD` is in the arithmetic's dtype, the
+    weights are the masters, in any dtype."""
     make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
     c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.dials.format)

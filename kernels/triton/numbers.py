@@ -9,11 +9,11 @@ from triton.language import constexpr
 
 from kernels.formats import E2M1, E4M3
 from kernels.noise import COLUMN, ROW
-from kernels.quantize import _SIXTH
+from kernels.quantize import SIXTH
 
 _UNSIGNED = 0xFFFFFFFF
 _ROW, _COLUMN = constexpr(ROW & _UNSIGNED), constexpr(COLUMN & _UNSIGNED)
-_SIXTH_32 = constexpr(_SIXTH)
+_SIXTH_32 = constexpr(SIXTH)
 _E4M3_LARGEST, _E2M1_LARGEST = constexpr(E4M3.largest), constexpr(E2M1.largest)
 _WHOLE = constexpr(2.0**23)  # from here on fp32 holds whole numbers only
 
@@ -26,9 +26,14 @@ def magnitude_bits(x):
 
 @triton.jit
 def _on_grid(x, step, inverse, LARGEST: constexpr, noise, STOCHASTIC: constexpr):
-    """fp32 `x` in whole steps, ties to even; `step` and its inverse are powers of two, so that both products are exact."""
+    """fp32 `x` in whole steps, ties to even, or as `kernels.formats` rounds with noise; `step` and its inverse are powers of
+    two, so that both products are exact."""
     units = tl.abs(x) * inverse
-    units = tl.floor(units + noise) if STOCHASTIC else (units + _WHOLE) - _WHOLE
+    if STOCHASTIC:
+        below = tl.floor(units)
+        units = below + (noise >= 1.0 - (units - below)).to(tl.float32)
+    else:
+        units = (units + _WHOLE) - _WHOLE
     size = tl.minimum(units * step, LARGEST, propagate_nan=tl.PropagateNan.ALL)
     sign = x.to(tl.int32, bitcast=True) & -0x80000000
     return (size.to(tl.int32, bitcast=True) | sign).to(tl.float32, bitcast=True)

@@ -67,14 +67,14 @@ class Quantizer:
         codes = torch.empty(experts, outer, inner, dtype=CODES, device=x_EOI.device)
         scale = codes.new_empty(experts, outer // wide, inner // block, dtype=torch.float32 if fp8 else CODES)
         tensor_scale = None if fp8 else nvfp4_tensor_scale(largest(x_EOI))
-        stochastic = self.dials.stochastic_rounding and tensor != ""
+        drawn = self._drawn(tensor)
         if codes.numel():
             block_o, block_i = (128, 128) if wide > 1 else (TILE, 128)
             grid = (experts * triton.cdiv(outer, block_o) * triton.cdiv(inner, block_i),)
             blocks_kernel[grid](
                 x_EOI, codes, scale, scale if fp8 else tensor_scale, self.key_4, codes if name_O is None else name_O,
-                *x_EOI.stride(), outer, INNER=inner, FP8=fp8, CLIP=self.dials.clip, STOCHASTIC=stochastic,
-                TENSOR=TENSORS.index(tensor) if stochastic else -1, NAMED=name_O is not None,
+                *x_EOI.stride(), outer, INNER=inner, FP8=fp8, CLIP=self.dials.clip, STOCHASTIC=drawn >= 0,
+                TENSOR=drawn, NAMED=drawn >= 0 and name_O is not None,
                 LENGTH=block, WIDE=wide, BLOCK_O=block_o, BLOCK_I=block_i, num_warps=8,
             )  # fmt: skip
         return Operand(codes, scale, tensor_scale, wide)
@@ -86,20 +86,24 @@ class Quantizer:
         codes = torch.empty(tiles * SIZE, width, dtype=CODES, device=x.device)
         scale = codes.new_empty(tiles, width)
         tile_amax = x.new_zeros(max(1, tiles * triton.cdiv(width, COLUMNS)), dtype=torch.float32)
-        stochastic = self.dials.stochastic_rounding and tensor != ""
         tensor_scale = tile_amax  # not read by the survey
         for survey in (True, False):
+            drawn = -1 if survey else self._drawn(tensor)
             if codes.numel():
                 slots_kernel[(tile_amax.numel(),)](
                     x, codes, scale, tile_amax, tensor_scale, self.key_4,
                     blocks.row_R, blocks.start_E1, blocks.tile_expert_I, blocks.tile_row_I,
                     WIDTH=width, K=top_k, BY_TOKEN=by_token, HADAMARD=self.dials.hadamard, SIGNS=SIGNS,
-                    CLIP=self.dials.clip, STOCHASTIC=stochastic, TENSOR=TENSORS.index(tensor) if stochastic else -1,
+                    CLIP=self.dials.clip, STOCHASTIC=drawn >= 0, TENSOR=drawn,
                     SURVEY=survey, BLOCK_I=COLUMNS, num_warps=4,
                 )  # fmt: skip
             if survey:
                 tensor_scale = nvfp4_tensor_scale(tile_amax.amax())
         return Operand(codes, scale, tensor_scale)
+
+    def _drawn(self, tensor: str) -> int:
+        """The place in TENSORS of one that is rounded by noise, else -1."""
+        return TENSORS.index(tensor) if self.dials.stochastic_rounding and tensor else -1
 
 
 def largest(x: Tensor) -> Tensor:

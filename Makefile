@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe evaluate test referee lint lock
+.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor test referee lint lock
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -90,6 +90,9 @@ gate: $(STAMP)
 
 gate-update: $(STAMP)
 	@$(HARNESS) gate update lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+
+doctor: $(STAMP)
+	@$(HARNESS) doctor $(RUN) $(SET)
 
 sabotage: $(STAMP)
 	@$(HARNESS) sabotage $(SET)

@@ -10,7 +10,7 @@ from harness.train.determinism import keep_freed_memory, set_environment
 VERBS = (
     "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
     "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe", "gpu",
-    "evaluate",
+    "evaluate", "doctor",
 )  # fmt: skip
 HELP = ("-h", "--help", "help")
 

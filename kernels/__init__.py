@@ -4,9 +4,10 @@
 """
 
 from kernels.cpu import prepare_products
+from kernels.cpu_operands import NonFiniteOperand
 from kernels.moe import BACKENDS, moe_mlp
 from kernels.precision import Precision, Quantization
 from kernels.quantize import quantize
 from kernels.rounding import Arithmetic
 
-__all__ = ["BACKENDS", "Arithmetic", "Precision", "Quantization", "moe_mlp", "prepare_products", "quantize"]
+__all__ = ["BACKENDS", "Arithmetic", "NonFiniteOperand", "Precision", "Quantization", "moe_mlp", "prepare_products", "quantize"]

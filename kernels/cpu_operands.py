@@ -3,10 +3,10 @@ sums still need.
 
 Letters: P slots, I inner and O outer dimension of a product, E experts, N blocks of the inner dimension, M of the outer.
 
-nvfp4: the values are code * block scale, exact in bf16; one factor a product is left. fp8: the values are codes,
-exact in bf16 too, and every block of 128 of the inner dimension is a product of its own, whose sums are scaled and
-added in fp32 ("promotion"). On a CPU with native bf16 every product's sums leave the library rounded to bf16, as in
-the bf16 lane."""
+nvfp4: the values are code * block scale, exact in bf16; what is left is to divide the sums by the tensor scales. fp8:
+the values are codes, exact in bf16 too, and every block of 128 of the inner dimension is a product of its own, whose
+sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16 every product's sums leave the library
+rounded to bf16, as in the bf16 lane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,19 +35,19 @@ class NonFiniteOperand(ValueError):
 @dataclass(frozen=True)
 class Operand:
     """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), None where the values
-    hold it; `factor` fp32 0-dim or None."""
+    hold it; `divisor` fp32 0-dim, what sums are still to be divided by (nvfp4's tensor scale), or None."""
 
     values: Tensor
     scale: Tensor | None = None
-    factor: Tensor | None = None
+    divisor: Tensor | None = None
 
     def take(self, token_P: Tensor) -> "Operand":
         """The rows of slots."""
         scale = None if self.scale is None else self.scale.index_select(0, token_P)
-        return Operand(self.values.index_select(0, token_P), scale, self.factor)
+        return Operand(self.values.index_select(0, token_P), scale, self.divisor)
 
     def transposed(self) -> "Operand":
-        return Operand(self.values.mT, None if self.scale is None else self.scale.mT, self.factor)
+        return Operand(self.values.mT, None if self.scale is None else self.scale.mT, self.divisor)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Quantizer:
         if not self.dials.quantizes(operand):
             return Operand(x_PI)
         x_PNB = x_PI.view(len(x_PI), -1, self.dials.block)
-        values, scale, factor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
-        return Operand(values.view(x_PI.shape), None if factor is not None else scale.view(x_PNB.shape[:2]), factor)
+        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
+        return Operand(values.view(x_PI.shape), None if divisor is not None else scale.view(x_PNB.shape[:2]), divisor)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
         """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
@@ -87,8 +87,8 @@ class Quantizer:
         return operand if inner == 1 else operand.transposed()
 
     def _blocks(self, w_EIO: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], tensor: str) -> Operand:
-        values, scale, factor = self._encoded(w_EIO.reshape(shape), axes, tensor, None)
-        return Operand(values.view(w_EIO.shape), None if factor is not None else scale.squeeze(axes), factor)
+        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None)
+        return Operand(values.view(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
 
     def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
         """A factor of a weight gradient: blocks of 16 rows, transformed where the dials say so. `slot_P` int32 as
@@ -98,13 +98,13 @@ class Quantizer:
         if self.dials.hadamard:
             x_PI = transform_rows(x_PI)
         x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
-        values, _, factor = self._encoded(x_NBI, (1,), tensor, None if slot_P is None else slot_P.view(-1, SIZE, 1))
-        return Operand(values.view(x_PI.shape), None, factor)
+        values, _, divisor = self._encoded(x_NBI, (1,), tensor, None if slot_P is None else slot_P.view(-1, SIZE, 1))
+        return Operand(values.view(x_PI.shape), None, divisor)
 
     def _encoded(
         self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values of x's shape, the scale of each block (axes of length 1), the factor; blocks lie along `axes` of `x`."""
+        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`."""
         amax = self.run(_amax_over(axes), x)
         largest = amax.max() if amax.numel() else torch.zeros(())
         if not torch.isfinite(largest):
@@ -112,21 +112,21 @@ class Quantizer:
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
         amax = amax * self.dials.clip
         if self.dials.format == "fp8":
-            scale, factor = fp8_scale(amax), None
+            scale, divisor = fp8_scale(amax), None
             values = self.run(_fp8_values(self.dtype), x, scale, *drawn)
         else:
             tensor_scale = nvfp4_tensor_scale(largest)
-            scale, factor = nvfp4_block_scale(amax, tensor_scale), 1.0 / tensor_scale
+            scale, divisor = nvfp4_block_scale(amax, tensor_scale), tensor_scale
             values = self.run(_nvfp4_values(self.dtype), x, scale, tensor_scale, *drawn)
         if observe.listening():
-            self._note(tensor, x, values, scale, factor)
-        return values, scale, factor
+            self._note(tensor, x, values, scale, divisor)
+        return values, scale, divisor
 
-    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, factor: Tensor | None) -> None:
-        if factor is None:
+    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, divisor: Tensor | None) -> None:
+        if divisor is None:
             decoded, limit = values.float() * scale, E4M3.largest * scale
         else:
-            decoded, limit = values.float() * factor, E2M1.largest * scale * factor
+            decoded, limit = values.float() / divisor, E2M1.largest * scale / divisor
         observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
 
 

@@ -101,8 +101,7 @@ def product(make: Quantizer, rows: Operand, weights: Operand, segments: Segments
     out_PO = torch.empty(shape, dtype=make.dtype)
     for expert, start, end in segments.bounds:
         torch.mm(rows.values[start:end], weights.values[expert], out=out_PO[start:end])
-    factor = _factor(rows, weights)
-    return out_PO if factor is None else make.run(_scaled, out_PO, factor)
+    return _divided(make, out_PO, rows, weights)
 
 
 def _promoted(make: Quantizer, rows: Operand, weights: Operand, segments: Segments, shape: tuple[int, int]) -> Tensor:
@@ -130,18 +129,20 @@ def weight_gradient(make: Quantizer, left: Operand, right: Operand, segments: Se
     dw_EIO = empty_gradient(w_EIO, segments, make.dtype)
     for expert, start, end in segments.bounds:
         torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
-    factor = _factor(left, right)
-    return dw_EIO if factor is None else make.run(_scaled, dw_EIO, factor)
+    return _divided(make, dw_EIO, left, right)
 
 
-def _factor(left: Operand, right: Operand) -> Tensor | None:
-    if left.factor is None or right.factor is None:
-        return left.factor if right.factor is None else right.factor
-    return left.factor * right.factor
+def _divided(make: Quantizer, sums: Tensor, *operands: Operand) -> Tensor:
+    """One after the other: the product of two divisors may leave fp32's range where neither does."""
+    divisors = [operand.divisor for operand in operands if operand.divisor is not None]
+    return make.run(_quotient, sums, *divisors) if divisors else sums
 
 
-def _scaled(x: Tensor, factor: Tensor) -> Tensor:
-    return (x.float() * factor).to(x.dtype)
+def _quotient(sums: Tensor, *divisors: Tensor) -> Tensor:
+    quotient = sums.float()
+    for divisor in divisors:
+        quotient = quotient / divisor
+    return quotient.to(sums.dtype)
 
 
 def _promote(scale_PNM: Tensor, *part_PO: Tensor) -> Tensor:

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from kernels.precision import Quantization
+from kernels.quantize import quantize
+
+SAMPLE = 1 << 16  # values that figures are taken of, about: every n-th entry of the first axis
+
 Found = dict[int, dict[str, dict[str, float]]]
 _open: list[Found] = []
 
@@ -33,6 +38,10 @@ def listening() -> bool:
 
 def note(layer: int, tensor: str, x: Tensor, decoded: Tensor, limit: Tensor) -> None:
     """For whoever listens; shapes as in `figures`."""
+    stride = max(1, x.numel() // SAMPLE)
+    stride = min(stride, x.shape[0])
+    x, decoded = x[::stride], decoded[::stride]
+    limit = limit[::stride] if limit.shape[0] > 1 else limit
     _open[-1].setdefault(layer, {})[tensor] = figures(x, decoded, limit)
 
 
@@ -54,3 +63,14 @@ def figures(x: Tensor, decoded: Tensor, limit: Tensor) -> dict[str, float]:
         "saturation": float((size > limit).sum()) / size.numel(),
         "smallest": float(found[found > 0].min()) if bool((found > 0).any()) else 0.0,
     }
+
+
+@torch.no_grad()
+def flipped(before_EIO: Tensor, after_EIO: Tensor, dials: Quantization) -> float:
+    """The share of codes that an update changed, of every n-th expert where there are many values."""
+    stride = min(max(1, before_EIO.numel() // (4 * SAMPLE)), before_EIO.shape[0])
+    square = dials.weight_blocks == "2d"
+    codes = [
+        quantize(w_EIO[::stride], dials.format, 1, square=square, clip=dials.clip).codes for w_EIO in (before_EIO, after_EIO)
+    ]
+    return float((codes[0] != codes[1]).float().mean())

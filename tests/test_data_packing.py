@@ -73,6 +73,15 @@ def test_documents_tell_the_tokens_of_one_document_from_all_others(shape, step):
     assert torch.equal(owners - owners[0], begins.cumsum(0) - begins[0])
 
 
+def test_a_stream_tells_documents_by_their_end_of_texts():
+    tokens = np.array([END, 1, 2, END, 3, END, END, 4, 5], np.uint16)
+    batches = StreamBatches(Joined([tokens]), END + 1, END, 4, 2)
+    for step in range(5):  # into the second pass
+        inputs, owners = batches.batch(step)[0].flatten(), batches.documents(step).flatten()
+        begins = (inputs == END).int()
+        assert torch.equal(owners - owners[0], begins.cumsum(0) - begins[0]) and batches.documents(step).shape == (2, 2)
+
+
 def test_epochs_and_seeds_have_orders_of_their_own_that_no_release_changes():
     orders = [document_order(seed, epoch, 50).tolist() for seed, epoch in ((1, 0), (1, 1), (2, 0))]
     assert all(sorted(order) == list(range(50)) for order in orders)
@@ -88,7 +97,7 @@ def test_passes_over_train_are_counted():
 @given(size=st.integers(8, 30), step=st.integers(0, 30))
 def test_a_stream_is_read_in_order_whatever_the_seed_and_begins_again_after_its_end(size, step):
     tokens = np.arange(size, dtype=np.uint16)
-    batches = StreamBatches(Joined([tokens[:3], tokens[3:]]), 100, 6, 3)
+    batches = StreamBatches(Joined([tokens[:3], tokens[3:]]), 100, END, 6, 3)
     inputs, targets = batches.batch(step)
     assert inputs.flatten().tolist() == [i % size for i in range(6 * step, 6 * step + 6)]
     assert targets.flatten().tolist() == [(i + 1) % size for i in range(6 * step, 6 * step + 6)]
@@ -96,7 +105,7 @@ def test_a_stream_is_read_in_order_whatever_the_seed_and_begins_again_after_its_
 
 def test_tokens_of_another_tokenizer_are_named():
     with pytest.raises(UserError, match="token 7, the track's tokenizer ends at 6"):
-        StreamBatches(Joined([np.arange(8, dtype=np.uint16)]), 7, 7, 7).batch(0)
+        StreamBatches(Joined([np.arange(8, dtype=np.uint16)]), 7, END, 7, 7).batch(0)
 
 
 @pytest.mark.parametrize("tokens, step, problem", [
@@ -104,12 +113,12 @@ def test_tokens_of_another_tokenizer_are_named():
 ])  # fmt: skip
 def test_a_step_that_does_not_fit_is_an_error(tokens, step, problem):
     with pytest.raises(UserError, match=problem):
-        StreamBatches(Joined([np.zeros(tokens, np.uint16)]), 7, step, 3)
+        StreamBatches(Joined([np.zeros(tokens, np.uint16)]), 7, END, step, 3)
 
 
 def test_ranks_that_do_not_divide_the_step_are_an_error():
     with pytest.raises(UserError, match="2 sequences a step cannot be shared equally by 3 ranks"):
-        StreamBatches(Joined([np.zeros(30, np.uint16)]), 7, 6, 3).batch(0, 0, 3)
+        StreamBatches(Joined([np.zeros(30, np.uint16)]), 7, END, 6, 3).batch(0, 0, 3)
 
 
 def test_batches_are_contiguous_int64():

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.model import transformer
+from harness.model.attention import within_documents
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.plan.schema import Init, Model
@@ -57,6 +58,32 @@ def test_an_earlier_token_reaches_later_logits(shape):
     changed_BS[:, 0] = (token_BS[:, 0] + 5) % 31
     with torch.no_grad():
         assert (model.logits(token_BS) != model.logits(changed_BS))[:, 1:].any(-1).all()
+
+
+@pytest.mark.parametrize("precision", ["full", "emulated", "native"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_within_documents_no_token_reaches_another_document_of_its_row(shape, precision):
+    model, (token_BS, target_BS) = build(shape, precision), batch()
+    document_BS = torch.tensor([0] * 5 + [1] * 7).expand(4, 12)
+    changed_BS = token_BS.clone()
+    changed_BS[:, :5] = (token_BS[:, :5] + 5) % 31
+    with torch.no_grad():
+        masks = (within_documents(document_BS), None)
+        (apart, across), (apart_changed, across_changed) = (
+            [model(tokens, target_BS, visible_BSS=mask).nats_BS[:, 5:] for mask in masks] for tokens in (token_BS, changed_BS)
+        )
+    assert torch.equal(apart, apart_changed)
+    assert (across != across_changed).any(-1).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_document_within_a_row_reads_as_one_alone_with_its_positions_restarted_or_not(shape):
+    model, (token_BS, target_BS) = build(shape), batch(rows=1)
+    mask, positions = within_documents(torch.tensor([[3] * 4 + [8] * 8])), torch.tensor([[*range(4), *range(8)]])
+    alone = model(token_BS[:, 4:], target_BS[:, 4:]).nats_BS
+    for position_BS in (None, positions):
+        found = model(token_BS, target_BS, position_BS=position_BS, visible_BSS=mask).nats_BS
+        torch.testing.assert_close(found[:, 4:], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_positions_matter():
@@ -120,13 +147,15 @@ def test_counts_come_from_moe_layers_only_and_sum_to_tokens_times_k(shape, layer
     assert output.margin_L.shape == (len(layers),) and not output.margin_L.requires_grad
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("precision", ["full", "emulated", "native"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_activation_checkpointing_changes_neither_counts_nor_gradients(shape, precision):
+def test_activation_checkpointing_changes_neither_counts_nor_gradients(shape, precision, masked):
     outputs, grads = [], []
+    visible_BSS = within_documents(torch.arange(12).floor_divide(5).expand(4, 12)) if masked else None
     for checkpointing in (False, True):
         model = build(shape, precision, activation_checkpointing=checkpointing)
-        output = model(*batch())
+        output = model(*batch(), visible_BSS=visible_BSS)
         output.nats_BS.mean().backward()
         outputs.append(output)
         grads.append(gradients(model))
@@ -188,15 +217,17 @@ def test_emulated_is_bf16_with_fp32_accumulation():
     assert all(1e-3 < e < 3e-2 for e in error.values()), error
 
 
-def test_a_compiled_block_equals_the_eager_one():
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_compiled_block_equals_the_eager_one(masked):
     """Emulated on purpose: a compiler that drops the rounding of operands is off by 1e-3, not by 1e-5."""
     model, (token_BS, _) = build("moe", "emulated"), batch(rows=2)
     block = model.blocks[1]
     x_BSD = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(5))
     results = []
-    for run in (block, torch.compile(block, fullgraph=True)):
+    visible_BSS = within_documents(torch.arange(12).floor_divide(5).expand(2, 12)) if masked else None
+    for run in (block, torch.compile(block, fullgraph=True, dynamic=False)):
         x = x_BSD.clone().requires_grad_()
-        y_BSD, count_E, _ = run(x, token_BS, model.cos_SA, model.sin_SA, None)
+        y_BSD, count_E, _ = run(x, token_BS, model.cos_SA, model.sin_SA, None, visible_BSS)
         results.append((y_BSD, count_E, *torch.autograd.grad(y_BSD.square().sum(), [x, *block.parameters()])))
     eager, compiled = results
     assert torch.equal(eager[1], compiled[1])

@@ -155,6 +155,8 @@ def test_a_collapsing_router_stops_the_run_and_names_the_layer(tmp_path, capsys)
     said = capsys.readouterr().err
     assert "stopped by health (collapse)" in said and "layer " in said
     run_folder = micro.the_folder(tmp_path)
-    assert json.loads((run_folder / "stopped.json").read_text())["step"] == 4
+    stopped = json.loads((run_folder / "stopped.json").read_text())
+    assert stopped["step"] == 4
+    assert [sum(count) for count in stopped["counts"]] == [4 * 256 * 2] * 2, "the window that was judged, by layer"
     logged = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in logged if row["kind"] == "step"] == [1, 2, 3], "the steps that led to the stop are evidence"

@@ -28,10 +28,10 @@ def test_a_machine_whose_bf16_is_slow_emulates_it_in_fp32_as_a_class_of_its_own(
     plan = compose(micro.MOE).plan
     rates(2e9, 223e9)
     slow = machine.detect(plan)
-    assert (slow.arithmetic, slow.execution, slow.matmul_peak_flops) == ("emulated", "emulated", 223e9)
+    assert (slow.arithmetic, slow.execution("bf16"), slow.matmul_peak_flops) == ("emulated", "emulated", 223e9)
     rates(900e9, 223e9)
     fast = machine.detect(plan)
-    assert (fast.arithmetic, fast.execution, fast.matmul_peak_flops) == ("native", "native", 900e9)
+    assert (fast.arithmetic, fast.execution("bf16"), fast.matmul_peak_flops) == ("native", "native", 900e9)
     assert slow.hardware_class != fast.hardware_class
 
 
@@ -73,7 +73,7 @@ def test_a_peak_measured_again_only_rises(rates, monkeypatch):
 def test_an_fp32_plan_is_native_everywhere(rates):
     rates(2e9, 223e9)
     found = machine.detect(compose([*micro.MOE, "precision.format=fp32"]).plan)
-    assert (found.arithmetic, found.execution, found.matmul_peak_flops) == ("full", "native", 223e9)
+    assert (found.arithmetic, found.execution("fp32"), found.matmul_peak_flops) == ("full", "native", 223e9)
 
 
 def test_compilation_that_is_asked_for_and_impossible_is_refused(rates, monkeypatch):

@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_written_is_a_clear_error(uniform, tmp_path, capsy
 
 def test_a_run_of_bytes_is_refused_naming_both_vocabularies(finished, capsys):
     before = micro.snapshot(finished())
-    assert main(["evaluate", str(finished())]) == 2
+    assert main(["evaluate", str(finished()), "--wikitext"]) == 2
     said = capsys.readouterr().err
     assert "vocabulary of 256 (track tiny)" in said and "50,257" in said
     assert micro.snapshot(finished()) == before

@@ -33,7 +33,7 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
     seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
     rows = _rows(plans, seconds, here)
     peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
-    say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution}, {peak}")
+    say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution('bf16')}, {peak}")
     say(f"{'':<18}{'ms/step':>9}{'tokens/s':>11}{'MFU':>6}{'speed-up of ' + ours.lane.name:>30}   spread (quartiles, ms)")
     for row in rows:
         low, high = (1e3 * q for q in row["quartiles_s"])

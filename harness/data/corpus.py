@@ -32,7 +32,7 @@ class Splits(Protocol):
     token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
 
     def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
-        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`."""
+        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`; of tokens also `documents`."""
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -78,6 +78,15 @@ class Corpus:
         return overlap.clean(self), {}
 
 
+@dataclass(frozen=True)
+class Val:
+    """What a track is scored on, as `Splits` has it; `sha256` (hex) of the split."""
+
+    tokens: np.ndarray
+    token_bytes: np.ndarray | None
+    sha256: str
+
+
 def load_for(plan: Plan, progress: Progress | None = None) -> Splits:
     """The data that a plan trains on and is scored on."""
     return load(plan.track, plan.data, plan.budget.tokens, progress)
@@ -90,6 +99,28 @@ def load(track: Track, data: Data | None = None, budget_tokens: int = 0, progres
     the track's.
     """
     return KINDS[track.tokens.format](track, data or Data(), budget_tokens, progress)
+
+
+def load_val(track: Track, data: Data | None = None, progress: Progress | None = None) -> Val:
+    """`load`'s val alone: of a track of tokens no file of train is fetched or tokenized. Errors as `load`."""
+    return Val(*VALS[track.tokens.format](track, data or Data(), progress))
+
+
+def _val_of_bytes(track: Track, data: Data, progress: Progress | None) -> tuple[np.ndarray, None, str]:
+    found = _load_bytes(track, data, 0, progress)
+    return found.val, None, found.hashes["val"]
+
+
+def _val_of_documents(track: Track, data: Data, progress: Progress | None) -> tuple[np.ndarray, np.ndarray, str]:
+    from harness.data.token_corpus import load_val
+
+    return load_val(track, progress)
+
+
+def _val_of_stream(track: Track, data: Data, progress: Progress | None) -> tuple[np.ndarray, np.ndarray, str]:
+    from harness.data.stream_corpus import load_val
+
+    return load_val(track, data, progress)
 
 
 def _load_documents(track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Splits:
@@ -160,4 +191,10 @@ KINDS: dict[str, Callable[..., Splits]] = {
     "jsonl": _load_documents,
     "parquet": _load_documents,
     "bin": _load_stream,
+}
+VALS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray | None, str]]] = {
+    "": _val_of_bytes,
+    "jsonl": _val_of_documents,
+    "parquet": _val_of_documents,
+    "bin": _val_of_stream,
 }

@@ -5,10 +5,12 @@ the first input of the next. Step s takes windows s n .. (s + 1) n - 1, n = toke
 
 `DocumentBatches`: every epoch brings all documents once, in an order of its own keyed by (seed, epoch), an end-of-text before
 each. All epochs are equally long, so that the epoch of a position is found by a division. A window may hold the end of one
-document and the beginning of the next; `documents` says which token is of which.
+document and the beginning of the next.
 
 `StreamBatches`: the files as they are, in order, whatever the seed, as published speedruns on FineWeb read them; after the
 last token comes the first again. There is no table of documents: end-of-text stands in the files.
+
+`documents` says which token of a batch is of which document, for masking (`data.document_mask`).
 """
 
 from functools import lru_cache
@@ -50,6 +52,12 @@ class WindowBatches:
         shape = (-1, self.sequence_length)
         return torch.from_numpy(tokens[:-1].copy()).view(shape), torch.from_numpy(tokens[1:].copy()).view(shape)
 
+    def documents(self, step: int, rank: int = 0, world: int = 1) -> torch.Tensor:
+        """int64 (B, S): which document each input is of (its end-of-text included), by a number that no other document of the
+        batch has. Where two inputs differ, masking must keep one from looking at the other."""
+        start, stop = self._span(step, rank, world)
+        return torch.from_numpy(self._owners(start, stop)).view(-1, self.sequence_length)
+
     def epochs_after(self, steps: int) -> float:
         """How often train has been read after so many steps."""
         return steps * self.sequences_per_step * self.sequence_length / self.epoch_tokens
@@ -71,11 +79,15 @@ class WindowBatches:
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:
         raise NotImplementedError
 
+    def _owners(self, start: int, stop: int) -> np.ndarray:
+        """int64: the document of each of these positions of the endless stream."""
+        raise NotImplementedError
+
 
 class StreamBatches(WindowBatches):
-    def __init__(self, train: Joined, vocab_size: int, tokens_per_step: int, sequence_length: int):
+    def __init__(self, train: Joined, vocab_size: int, end_of_text: int, tokens_per_step: int, sequence_length: int):
         super().__init__(len(train), tokens_per_step, sequence_length)
-        self.train, self.vocab_size = train, vocab_size
+        self.train, self.vocab_size, self.end_of_text = train, vocab_size, end_of_text
 
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:
         """Raises UserError for a token that the tokenizer does not know: then the files are of another one."""
@@ -87,6 +99,9 @@ class StreamBatches(WindowBatches):
             )
         return tokens
 
+    def _owners(self, start: int, stop: int) -> np.ndarray:
+        return np.cumsum(self._over_epochs(self._tokens, start, stop) == self.end_of_text)
+
 
 class DocumentBatches(WindowBatches):
     def __init__(
@@ -95,12 +110,6 @@ class DocumentBatches(WindowBatches):
         """`train`: the documents' tokens without end-of-text; document d is train[offsets[d]] to train[offsets[d + 1]]."""
         super().__init__(len(train) + len(offsets) - 1, tokens_per_step, sequence_length)
         self.train, self.offsets, self.end_of_text, self.seed = train, offsets, end_of_text, seed
-
-    def documents(self, step: int, rank: int = 0, world: int = 1) -> torch.Tensor:
-        """int64 (B, S): which document each input is of (its end-of-text included), by a number that no other document of the
-        batch has. Where two inputs differ, masking must keep one from looking at the other."""
-        start, stop = self._span(step, rank, world)
-        return torch.from_numpy(self._over_epochs(self._owners, start, stop)).view(-1, self.sequence_length)
 
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:
         order, starts = self._epoch(epoch)
@@ -117,7 +126,10 @@ class DocumentBatches(WindowBatches):
             at, place = end, place + 1
         return out
 
-    def _owners(self, epoch: int, start: int, stop: int) -> np.ndarray:
+    def _owners(self, start: int, stop: int) -> np.ndarray:
+        return self._over_epochs(self._epoch_owners, start, stop)
+
+    def _epoch_owners(self, epoch: int, start: int, stop: int) -> np.ndarray:
         starts = self._epoch(epoch)[1]
         return epoch * (len(starts) - 1) + np.searchsorted(starts, np.arange(start, stop), "right").astype(np.int64) - 1
 

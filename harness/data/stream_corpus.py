@@ -29,7 +29,8 @@ class StreamCorpus:
         """`seed` keys nothing here: the order is that of the files."""
         from harness.data.packing import StreamBatches  # torch, as in corpus.py
 
-        return StreamBatches(self.train, self.tokenizer.vocab_size, tokens_per_step, sequence_length)
+        tokenizer = self.tokenizer
+        return StreamBatches(self.train, tokenizer.vocab_size, tokenizer.end_of_text, tokens_per_step, sequence_length)
 
     def facts(self) -> dict[str, Any]:
         """The record's `data`. The bytes of train are not counted: that would read all of it."""
@@ -53,17 +54,24 @@ def load_stream(track: Track, data: Data, budget_tokens: int, progress: Progress
 
     Raises UserError when a file is nowhere, of another format, truncated, or has another hash than the track or hub states.
     """
-    tokenizer = TOKENIZERS[track.tokens.tokenizer]()
-    if data.shards:
-        found = {
-            split: [hub.Checked(path, file_sha256(path)) for path in paths]
-            for split, paths in zip(("train", "val"), find_shards(data.shards))
-        }
-    else:
-        found = {"train": _fetch(track, "train", budget_tokens, progress), "val": _fetch(track, "val", 1, progress)}
-    train, val = (Joined([read_shard(file.path) for file in found[split]]) for split in ("train", "val"))
+    val, _, val_sha256 = load_val(track, data, progress)
+    found = _own(data, "train") if data.shards else _fetch(track, "train", budget_tokens, progress)
+    train = Joined([read_shard(file.path) for file in found])
+    return StreamCorpus(TOKENIZERS[track.tokens.tokenizer](), train, val, {"train": _hash(found), "val": val_sha256})
+
+
+def load_val(track: Track, data: Data, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, str]:
+    """(tokens, bytes of each token of the vocabulary, sha256) of val alone. Errors as `load_stream`."""
+    found = _own(data, "val") if data.shards else _fetch(track, "val", 1, progress)
+    val = Joined([read_shard(file.path) for file in found])
     length = min(len(val), track.tokens.val_tokens or len(val))
-    return StreamCorpus(tokenizer, train, val.read(0, length), {split: _hash(files) for split, files in found.items()})
+    return val.read(0, length), TOKENIZERS[track.tokens.tokenizer]().token_bytes, _hash(found)
+
+
+def _own(data: Data, split: str) -> list[hub.Checked]:
+    """The files of `data.shards`."""
+    train, val = find_shards(data.shards)
+    return [hub.Checked(path, file_sha256(path)) for path in (train if split == "train" else val)]
 
 
 def _fetch(track: Track, split: str, tokens: int, progress: Progress | None) -> list[hub.Checked]:

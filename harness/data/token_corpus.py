@@ -109,18 +109,18 @@ def load_documents(track: Track, progress: Progress | None = None) -> DocumentCo
     """Tokenizes what has not been tokenized. Raises UserError when a file is nowhere, or not what the track states."""
     tokenizer = TOKENIZERS[track.tokens.tokenizer]()
     splits = {split: _documents(track, split, tokenizer, progress) for split in ("train", "val")}
-    for split, stated, tokens in (
-        ("train", track.train_bytes, track.tokens.train_tokens),
-        ("val", track.val_bytes, track.tokens.val_tokens),
-    ):
-        found = splits[split]
-        _as_stated(track, split, "bytes of text", stated, found.text_bytes)
-        _as_stated(track, split, "tokens", tokens, len(found.tokens) + len(found))
     val = splits["val"].stream(tokenizer.end_of_text)
     hashes = {
         "train": track.train_sha256 or splits["train"].sha256, "val": track.val_sha256 or splits["val"].sha256,
     }  # fmt: skip
     return DocumentCorpus(track, tokenizer, splits["train"], splits["val"], val, hashes)
+
+
+def load_val(track: Track, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, str]:
+    """(tokens, bytes of each token of the vocabulary, sha256) of val alone. Errors as `load_documents`."""
+    tokenizer = TOKENIZERS[track.tokens.tokenizer]()
+    found = _documents(track, "val", tokenizer, progress)
+    return found.stream(tokenizer.end_of_text), tokenizer.token_bytes, track.val_sha256 or found.sha256
 
 
 def _as_stated(track: Track, split: str, what: str, stated: int, found: int) -> None:
@@ -131,11 +131,18 @@ def _as_stated(track: Track, split: str, what: str, stated: int, found: int) -> 
 
 
 def _documents(track: Track, split: str, tokenizer: Tokenizer, progress: Progress | None) -> Documents:
+    """A split, tokenized and as long as the track states."""
     files = [_token_file(track, file, tokenizer, progress) for file in track.tokens.files if file.split == split]
     ends = np.cumsum([0, *(len(file.tokens) for file in files)])
     offsets = np.concatenate([[0], *(file.offsets[1:] + end for file, end in zip(files, ends))])
     sha256 = hashlib.sha256("".join(f"{file.sha256}\n" for file in files).encode()).hexdigest()
-    return Documents(Joined([file.tokens for file in files]), offsets, sum(file.text_bytes for file in files), sha256)
+    found = Documents(Joined([file.tokens for file in files]), offsets, sum(file.text_bytes for file in files), sha256)
+    stated = {
+        "train": (track.train_bytes, track.tokens.train_tokens), "val": (track.val_bytes, track.tokens.val_tokens),
+    }  # fmt: skip
+    _as_stated(track, split, "bytes of text", stated[split][0], found.text_bytes)
+    _as_stated(track, split, "tokens", stated[split][1], len(found.tokens) + len(found))
+    return found
 
 
 def _token_file(track: Track, file: File, tokenizer: Tokenizer, progress: Progress | None) -> TokenFile:

@@ -10,7 +10,9 @@ Of a track of bytes every token is a byte. Of a track of tokens, end-of-text has
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,17 +64,35 @@ class Score:
         return float(self.nats_N[which][bytes_N > 0].sum()), int(bytes_N.sum())
 
 
+class Piece(NamedTuple):
+    """A forward pass: `sequences` windows of `size` targets, one after the other; `start` is the first one's first input."""
+
+    start: int
+    sequences: int
+    size: int
+
+
+def cut(tokens: int, length: int, batch_tokens: int) -> tuple[list[Piece], list[Piece]]:
+    """(full batches, what is left over: whole windows, then the short last one) of a text of so many tokens."""
+    windows, per_batch = (tokens - 1) // length, max(1, batch_tokens // length)
+    full = windows // per_batch * per_batch
+    left = [(full * length, windows - full, length), (windows * length, 1, tokens - 1 - windows * length)]
+    return (
+        [Piece(first * length, per_batch, length) for first in range(0, full, per_batch)],
+        [Piece(*piece) for piece in left if piece[1] * piece[2] > 0],
+    )
+
+
 def score(
     model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None,
-    token_bytes_V: np.ndarray | None = None,
+    token_bytes_V: np.ndarray | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Score:  # fmt: skip
     """Scores `text_N` (uint8 bytes, or uint16 tokens with their bytes in `token_bytes_V`). `shuffle_seed`: gives every token
-    of a batch the routing of another one, as a control."""
+    of a batch the routing of another one, as a control. `progress(done, total)` counts targets."""
     assert len(text_N) > 1, "nothing to score"
-    device, length = model.embedding.device, model.shape.sequence_length
+    device = model.embedding.device
     tokens = torch.from_numpy(text_N.astype(np.int64))
-    windows = (len(tokens) - 1) // length
-    per_batch = max(1, batch_tokens // length)
+    batches, left = cut(len(tokens), model.shape.sequence_length, batch_tokens)
     nats: list[Tensor] = []
     counts: list[Tensor] = []
     margins: list[Tensor] = []
@@ -87,16 +107,14 @@ def score(
         nats.append(output.nats_BS.detach().double().flatten())
         counts.append(output.count_LE)
         margins.append(output.margin_L * count)
+        progress(stop, len(tokens) - 1)
 
-    full = windows // per_batch * per_batch
     with torch.enable_grad(), torch.compiler.set_stance("default" if shuffle_seed is None else "force_eager"):
-        for first in range(0, full, per_batch):
-            run(first * length, per_batch, length)
+        for piece in batches:
+            run(*piece)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        if windows > full:
-            run(full * length, windows - full, length)
-        if rest := len(tokens) - 1 - windows * length:
-            run(windows * length, 1, rest)
+        for piece in left:
+            run(*piece)
     return Score(
         torch.cat(nats).cpu().numpy(),
         torch.stack(counts).sum(0).cpu(),

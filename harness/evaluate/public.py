@@ -1,7 +1,7 @@
 """Public test sets as JSON results with their evidence: what `evaluate` prints, and what a run scores once, at its end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
@@ -12,6 +12,17 @@ from harness.evaluate.language_model import LanguageModel
 Count = Callable[[str, int, int], None]  # (what, done, total)
 
 
+class Sharing(Protocol):
+    """The processes that score together (`harness.train.parallel.Ranks`)."""
+
+    rank: int
+    world: int
+
+    def gather(self, value: object) -> list[Any]:
+        """On the first rank everybody's value, in the order of ranks; an empty list on the others."""
+        ...
+
+
 def fetch_all(names: list[str]) -> None:
     """Has the files of these sets here and checked, so that none is missing at a run's end. Errors: UserError."""
     if "wikitext" in names:
@@ -20,11 +31,35 @@ def fetch_all(names: list[str]) -> None:
         tasks.load()
 
 
-def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count) -> dict[str, Any]:
-    """Figures of protocol `wikitext-lmeval`, their sums, and every page's."""
-    found = wikitext.score_wikitext(
-        model, tokenizer, wikitext.raw_text(), progress=lambda done, total: count("windows of WikiText", done, total)
-    )
+def together(ranks: Sharing, work: Callable[[], Any]) -> list[Any]:
+    """What `work` returns on each rank, on the first one; an empty list on the others.
+
+    Errors: on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
+    """
+    try:
+        mine = work()
+    except UserError as error:
+        mine = error
+    parts = ranks.gather(mine)
+    for part in parts:
+        if isinstance(part, UserError):
+            raise part
+    return parts
+
+
+def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing) -> dict[str, Any]:
+    """Figures of protocol `wikitext-lmeval`, their sums, and every page's; {} on other ranks than the first."""
+
+    def share() -> wikitext.Share:
+        return wikitext.share(
+            model, tokenizer, wikitext.raw_text(), rank=ranks.rank, world=ranks.world,
+            progress=lambda done, total: count("windows of WikiText", done, total),
+        )  # fmt: skip
+
+    parts = together(ranks, share)
+    if not parts:
+        return {}
+    found = wikitext.merge(parts, model.context)
     pages = [
         {"nats": float(nats), "tokens": int(tokens), "bytes": int(size), "words": int(words)}
         for nats, tokens, size, words in zip(found.nats_P, found.tokens_P, found.bytes_P, found.words_P)
@@ -35,30 +70,54 @@ def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count) ->
     return {**facts, **figures, **totals, "pages": pages}
 
 
-def core_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, max_per_task: int | None = None) -> dict[str, Any]:
-    """`harness.evaluate.core.result.result`, with protocol, data hash and context."""
-    everything = tasks.load()
-    total = sum(task.count(max_per_task) for task in everything)
-    done = 0
+def core_result(
+    model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing, max_per_task: int | None = None
+) -> dict[str, Any]:
+    """`harness.evaluate.core.result.result`, with protocol, data hash and context; {} on other ranks than the first."""
+    everything: list[tasks.Task] = []
+
+    def share() -> dict[str, list[score.Answer]]:
+        everything.extend(tasks.load())
+        return _answers(model, tokenizer, everything, count, ranks, max_per_task)
+
+    parts = together(ranks, share)
+    if not parts:
+        return {}
+    answers = score.merge(parts, everything, max_per_task)
+    facts = {"protocol": "core-v1", "context": model.context, "sha256": bundle.SHA256}
+    facts["examples"] = sum(map(len, answers.values()))
+    return {**facts, **result.result(everything, answers, max_per_task)}
+
+
+def _answers(
+    model: LanguageModel, tokenizer: Tokenizer, everything: list[tasks.Task], count: Count, ranks: Sharing,
+    max_per_task: int | None,
+) -> dict[str, list[score.Answer]]:  # fmt: skip
+    """This rank's, counted among them as they are found."""
+    chunks = score.assigned(everything, max_per_task, ranks.rank, ranks.world)
+    done, total = 0, sum(chunk.stop - chunk.start for chunk in chunks)
 
     def counted(chunk: score.Chunk) -> None:
         nonlocal done
         done += chunk.stop - chunk.start
         count("examples of CORE", done, total)
 
-    answers = score.evaluate(model, tokenizer, everything, max_per_task=max_per_task, progress=counted)
-    facts = {"protocol": "core-v1", "context": model.context, "sha256": bundle.SHA256, "examples": total}
-    return {**facts, **result.result(everything, answers, max_per_task)}
+    return score.evaluate(
+        model, tokenizer, everything, max_per_task=max_per_task, rank=ranks.rank, world=ranks.world, progress=counted
+    )
 
 
-def score_all(names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count) -> dict[str, dict[str, Any]]:
-    """{name: result} of the named sets, wikitext first; {"failed": why} for one that cannot be scored, so that a run which has
-    trained for hours still gets its record."""
+def score_all(
+    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing
+) -> dict[str, dict[str, Any]]:
+    """{name: result} of the named sets, wikitext first; {"failed": why} for one that a rank cannot score, so that a run which
+    has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has the results, each
+    with the bits of one rank alone, the others have {}."""
     found: dict[str, dict[str, Any]] = {}
     for name, scored in (("wikitext", wikitext_result), ("core", core_result)):
         if name in names:
             try:
-                found[name] = scored(model, tokenizer, count)
+                found[name] = scored(model, tokenizer, count, ranks)
             except UserError as error:
                 found[name] = {"failed": error.problem}
-    return found
+    return found if ranks.rank == 0 else {}

@@ -2,7 +2,8 @@
 
 Letters: B batch, S sequence, C the model's context, N texts. Every token of a text is scored exactly once. Windows of C targets
 follow one another; the first begins with end-of-text, each later one with the last token of the window before it. The last
-window of a long text is short in targets, not in input: it reaches back until its input holds C tokens. Source:
+window of a long text is short in targets, not in input: it reaches back until its input holds C tokens. Windows are scored in
+batches, each by one rank, and added up in order: the sums have the same bits whatever the number of ranks. Source:
 `get_rolling_token_windows` and `make_disjoint_window` in lm_eval 0.4.13, with a context of one token.
 """
 
@@ -32,6 +33,9 @@ def windows(text: int, tokens: Sequence[int], context: int, end_of_text: int) ->
         yield Window(text, stream[max(0, stop - context) : stop + 1], stop - start)
 
 
+Scored = dict[int, list[tuple[int, float]]]  # number of a batch -> (text, nats in fp64) of each of its windows
+
+
 def rolling_nats(
     model: LanguageModel,
     texts: Sequence[Sequence[int]],
@@ -39,18 +43,41 @@ def rolling_nats(
     batch_tokens: int = BATCH_TOKENS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """fp64 (N,): the sum over each text's tokens of the nats the model gives them. `progress(done, total)` counts windows.
+    """fp64 (N,): the sum over each text's tokens of the nats the model gives them. Errors as `total`."""
+    return total([share(model, texts, end_of_text, batch_tokens, progress)], len(texts))
 
-    Errors: UserError when a sum is not finite (the model's, not the text's fault).
-    """
-    nats_N = np.zeros(len(texts))
+
+def share(
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    end_of_text: int,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    rank: int = 0,
+    world: int = 1,
+) -> Scored:
+    """Every `world`-th batch from number `rank` on. `progress(done, total)` counts the windows of this rank."""
     todo = [window for i, tokens in enumerate(texts) for window in windows(i, tokens, model.context, end_of_text)]
     rows = max(1, batch_tokens // model.context)
-    for first in range(0, len(todo), rows):
-        batch = todo[first : first + rows]
-        for window, nats in zip(batch, _sums(model, batch, end_of_text), strict=True):
-            nats_N[window.text] += nats
-        progress(first + len(batch), len(todo))
+    batches = dict(list(enumerate(todo[first : first + rows] for first in range(0, len(todo), rows)))[rank::world])
+    found: Scored = {}
+    done, mine = 0, sum(map(len, batches.values()))
+    for number, batch in batches.items():
+        sums = _sums(model, batch, end_of_text)
+        found[number] = [(window.text, nats) for window, nats in zip(batch, sums, strict=True)]
+        done += len(batch)
+        progress(done, mine)
+    return found
+
+
+def total(shares: Sequence[Scored], texts: int) -> np.ndarray:
+    """fp64 (N,) from all ranks' shares. Errors: UserError when a sum is not finite (the fault of the model, not the text)."""
+    scored = sorted(batch for found in shares for batch in found.items())
+    assert [number for number, _ in scored] == list(range(len(scored))), "a batch is missing, or there twice"
+    nats_N = np.zeros(texts)
+    for _, batch in scored:
+        for text, nats in batch:
+            nats_N[text] += nats
     if not np.isfinite(nats_N).all():
         bad = int(np.flatnonzero(~np.isfinite(nats_N))[0])
         raise UserError(

@@ -10,7 +10,7 @@ The 62 pages are 60 articles: two lines of a formula in "Constant k filter" look
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from harness.data.artifact import fetch
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
+from harness.evaluate import rolling
 from harness.evaluate.language_model import LanguageModel
-from harness.evaluate.rolling import BATCH_TOKENS, rolling_nats
+from harness.evaluate.rolling import BATCH_TOKENS
 
 PROTOCOL = "wikitext-lmeval"
 NAME = "text/wiki.test.raw"
@@ -76,6 +77,16 @@ class WikiText:
         return float(self.nats_P.sum()) / int(unit_P.sum())
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one rank scored, and what every rank counts alike."""
+
+    scored: rolling.Scored
+    tokens_P: np.ndarray
+    bytes_P: np.ndarray
+    words_P: np.ndarray
+
+
 def raw_text() -> str:
     """Errors: UserError, naming SPEEDRUN_MIRROR, when the file is nowhere or has another hash."""
     try:
@@ -121,12 +132,31 @@ def score_wikitext(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> WikiText:
     """`text` is `raw_text()`, or a part of it. Errors: UserError when the model's nats are not finite."""
+    return merge([share(model, tokenizer, text, batch_tokens, progress)], model.context)
+
+
+def share(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    rank: int = 0,
+    world: int = 1,
+) -> Share:
+    """This rank's part of the windows; `merge` puts all parts together, with the bits of one rank."""
     raw = pages(text)
     tokens = [tokenizer.encode(detokenize(page)) for page in raw]
-    return WikiText(
-        nats_P=rolling_nats(model, tokens, tokenizer.end_of_text, batch_tokens, progress),
+    return Share(
+        rolling.share(model, tokens, tokenizer.end_of_text, batch_tokens, progress, rank, world),
         tokens_P=np.array([len(page) for page in tokens]),
         bytes_P=np.array([len(page.encode()) for page in raw]),
         words_P=np.array([count_words(page) for page in raw]),
-        context=model.context,
     )
+
+
+def merge(shares: Sequence[Share], context: int) -> WikiText:
+    """Errors: UserError when the model's nats are not finite."""
+    one = shares[0]
+    nats_P = rolling.total([part.scored for part in shares], len(one.tokens_P))
+    return WikiText(nats_P, one.tokens_P, one.bytes_P, one.words_P, context)

@@ -1,7 +1,8 @@
 """The two feed-forward parts of a block: one dense MLP, or a router over expert MLPs (with shared experts beside them).
 
 Letters: T tokens, D width, F expert width, G pre-activation width, E experts, K top-k. Both take (x_TD, token_T, shuffle_T)
-and return (y_TD in fp32, Routing or None), so a block does not know which it holds.
+and return (y_TD in fp32, Routing or None), so a block does not know which it holds. Below bf16 a dense MLP is the expert MLP
+with one expert that every token goes to: quantized products are written once.
 """
 
 import torch
@@ -11,8 +12,14 @@ from torch.nn.functional import silu
 from harness.model.product import product
 from harness.model.router import ROUTERS, Routing
 from harness.plan.schema import Model
-from kernels import Arithmetic, moe_mlp
+from kernels import Precision, moe_mlp
 from kernels.activation import ACTIVATIONS
+
+
+def _register_key(module: nn.Module, precision: Precision, layer: int) -> None:
+    """`key_4` (see `kernels.noise`) of a module that quantizes, which `Transformer.at` moves on; None in others."""
+    key_4 = torch.tensor([0, 0, 0, layer], dtype=torch.int64) if precision.quantization else None
+    module.register_buffer("key_4", key_4, persistent=False)
 
 
 def activate(h: Tensor, activation: str) -> Tensor:
@@ -23,27 +30,40 @@ def activate(h: Tensor, activation: str) -> Tensor:
 
 
 class Dense(nn.Module):
-    def __init__(self, model: Model, width: int, arithmetic: Arithmetic):
+    def __init__(self, model: Model, width: int, precision: Precision, layer: int, backend: str = "torch"):
         super().__init__()
-        self.activation, self.arithmetic = model.activation, arithmetic
+        self.activation, self.precision, self.backend = model.activation, precision, backend
+        _register_key(self, precision, layer)
         self.up = nn.Parameter(torch.empty(model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(width, model.width))
 
     def forward(self, x_TD: Tensor, token_T: Tensor, shuffle_T: Tensor | None) -> tuple[Tensor, Routing | None]:
-        a_TF = activate(product(x_TD, self.up, self.arithmetic), self.activation)
-        return product(a_TF, self.down, self.arithmetic).float(), None
+        if self.precision.quantization is None:
+            a_TF = activate(product(x_TD, self.up, self.precision.arithmetic), self.activation)
+            return product(a_TF, self.down, self.precision.arithmetic).float(), None
+        expert_T1 = torch.zeros(x_TD.shape[0], 1, dtype=torch.int64, device=x_TD.device)
+        y_TD = moe_mlp(
+            x_TD, self.up.unsqueeze(0), self.down.unsqueeze(0), expert_T1, torch.ones_like(expert_T1, dtype=torch.float32),
+            activation=self.activation, backend=self.backend, precision=self.precision, key_4=self.key_4,
+        )  # fmt: skip
+        return y_TD, None
 
 
 class Experts(nn.Module):
-    def __init__(self, model: Model, arithmetic: Arithmetic, backend: str, debug: bool = False):
+    def __init__(
+        self, model: Model, precision: Precision, shared_precision: Precision, layer: int, backend: str,
+        output_gain: float = 1.0, debug: bool = False,
+    ):  # fmt: skip
         super().__init__()
-        self.activation, self.arithmetic, self.backend, self.debug = model.activation, arithmetic, backend, debug
+        self.activation, self.precision, self.backend = model.activation, precision, backend
+        self.output_gain, self.debug = output_gain, debug
+        _register_key(self, precision, layer)
         shape = (model.num_experts, model.width, model.expert_width)
         self.router = ROUTERS[model.router](model)
         self.up = nn.Parameter(torch.empty(*shape[:2], shape[2] * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
         shared_width = model.shared_experts * model.expert_width
-        self.shared = Dense(model, shared_width, arithmetic) if shared_width else None
+        self.shared = Dense(model, shared_width, shared_precision, layer, backend) if shared_width else None
 
     def forward(self, x_TD: Tensor, token_T: Tensor, shuffle_T: Tensor | None) -> tuple[Tensor, Routing | None]:
         """`shuffle_T`, a permutation of the tokens, gives every token another token's routing: a control of evaluation."""
@@ -53,8 +73,10 @@ class Experts(nn.Module):
             expert_TK, weight_TK = expert_TK.index_select(0, shuffle_T), weight_TK.index_select(0, shuffle_T)
         y_TD = moe_mlp(
             x_TD, self.up, self.down, expert_TK, weight_TK,
-            activation=self.activation, backend=self.backend, precision=self.arithmetic.name, debug=self.debug,
+            activation=self.activation, backend=self.backend, precision=self.precision, key_4=self.key_4, debug=self.debug,
         )  # fmt: skip
+        if self.output_gain != 1.0:
+            y_TD = y_TD * self.output_gain
         if self.shared is not None:
             y_TD = y_TD + self.shared(x_TD, token_T, None)[0]
         return y_TD, routing

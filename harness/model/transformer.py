@@ -1,9 +1,8 @@
 """The decoder: embedding, pre-norm blocks of attention and feed-forward, norm, head.
 
 Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary, L MoE layers, E experts. The residual stream is fp32;
-products take their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as changed
-state, so they are right under gradient accumulation and activation checkpointing.
-"""
+products take their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as
+changed state, so they are right under gradient accumulation and activation checkpointing."""
 
 from typing import NamedTuple
 
@@ -15,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from harness.model.attention import Attention, rotary
 from harness.model.feedforward import Dense, Experts
 from harness.model.norm import Norm
+from harness.model.precision import Precisions
 from harness.model.product import product
-from harness.plan.schema import Model
+from harness.plan.schema import Gains, Model
 from kernels import Arithmetic
 
 # fp32 logits that exist at a time: 512 MiB, with their gradient twice that. 32,768 tokens x 50,304 would be 6.6 GB.
@@ -49,14 +49,15 @@ class Block(nn.Module):
 class Head(nn.Module):
     """Final norm, logits and their cross-entropy."""
 
-    def __init__(self, model: Model, arithmetic: Arithmetic):
+    def __init__(self, model: Model, arithmetic: Arithmetic, gain: float):
         super().__init__()
-        self.arithmetic = arithmetic
+        self.arithmetic, self.gain = arithmetic, gain
         self.norm = Norm(model.width, model.norm_weight)
         self.weight = nn.Parameter(torch.empty(model.width, model.vocab_size))
 
     def logits(self, x_BSD: Tensor) -> Tensor:
-        return product(self.norm(x_BSD), self.weight, self.arithmetic).float()
+        logits = product(self.norm(x_BSD), self.weight, self.arithmetic).float()
+        return logits if self.gain == 1.0 else logits * self.gain
 
     def forward(self, x_BSD: Tensor, target_BS: Tensor) -> Tensor:
         """nats_BS. Above LOGITS_AT_ONCE the tokens go in chunks, and the backward computes each chunk's logits again."""
@@ -73,17 +74,25 @@ class Head(nn.Module):
 
 class Transformer(nn.Module):
     def __init__(
-        self, model: Model, arithmetic: Arithmetic, backend: str, activation_checkpointing: bool = False, debug: bool = False
-    ):
+        self, model: Model, precision: Precisions | Arithmetic, backend: str, activation_checkpointing: bool = False,
+        debug: bool = False, gains: Gains | None = None,
+    ):  # fmt: skip
+        """`precision`: an arithmetic alone quantizes nothing."""
         super().__init__()
+        p = Precisions(precision) if isinstance(precision, Arithmetic) else precision
+        self.gains = gains or Gains()
         self.shape, self.activation_checkpointing = model, activation_checkpointing
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.blocks = nn.ModuleList()
         for layer in range(model.layers):
             dense = model.num_experts == 0 or layer < model.leading_dense_layers
-            feedforward = Dense(model, model.ffn_width, arithmetic) if dense else Experts(model, arithmetic, backend, debug)
-            self.blocks.append(Block(model, feedforward, arithmetic))
-        self.head = Head(model, arithmetic)
+            if dense:
+                feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
+            else:
+                routed, shared = p.of_layer(layer, routed=True), p.of_layer(layer, routed=False)
+                feedforward = Experts(model, routed, shared, layer, backend, self.gains.expert_output, debug)
+            self.blocks.append(Block(model, feedforward, p.arithmetic))
+        self.head = Head(model, p.arithmetic, self.gains.logits)
         cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
         self.register_buffer("cos_SA", cos, persistent=False)
         self.register_buffer("sin_SA", sin, persistent=False)
@@ -91,6 +100,14 @@ class Transformer(nn.Module):
     @property
     def moe_layers(self) -> list[int]:
         return [i for i, block in enumerate(self.blocks) if isinstance(block.feedforward, Experts)]
+
+    @torch.no_grad()
+    def at(self, seed: int, step: int, first_token: int) -> None:
+        """Tells every module that quantizes where training is; `first_token` of the micro-batch within the step's
+        global batch."""
+        for module in self.modules():
+            if getattr(module, "key_4", None) is not None:
+                module.key_4[:3] = torch.tensor([seed, step, first_token])
 
     def trunk(
         self,
@@ -101,10 +118,11 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The residual stream after the last block, counts and margins of MoE layers.
 
-        `position_BS` int64 below `sequence_length` (by default 0 .. S-1) and `visible_BSS` bool, which inputs (last axis) each
-        input looks at (by default itself and those before), are for rows that pack several sequences.
-        """
+        `position_BS` int64 below `sequence_length` (by default 0 .. S-1) and `visible_BSS` bool, which inputs (last
+        axis) each input looks at (by default itself and those before), are for rows that pack several sequences."""
         x_BSD = embedding(token_BS, self.embedding)
+        if self.gains.embedding != 1.0:
+            x_BSD = x_BSD * self.gains.embedding
         angles = (self.cos_SA, self.sin_SA)
         if position_BS is not None:
             angles = (self.cos_SA[position_BS], self.sin_SA[position_BS])
@@ -120,9 +138,16 @@ class Transformer(nn.Module):
                 margins.append(margin)
         return x_BSD, counts, margins
 
-    def forward(self, token_BS: Tensor, target_BS: Tensor, shuffle_T: Tensor | None = None) -> Output:
-        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`."""
-        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T)
+    def forward(
+        self,
+        token_BS: Tensor,
+        target_BS: Tensor,
+        shuffle_T: Tensor | None = None,
+        position_BS: Tensor | None = None,
+        visible_BSS: Tensor | None = None,
+    ) -> Output:
+        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`. The rest as `trunk`."""
+        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T, position_BS, visible_BSS)
         nats_BS = self.head(x_BSD, target_BS)
         if not counts:
             return Output(nats_BS, nats_BS.new_zeros((0, 0), dtype=torch.int64), nats_BS.new_zeros(0))

@@ -5,8 +5,9 @@ from dataclasses import fields
 from operator import attrgetter
 
 from harness.errors import UserError, nearest
+from harness.plan.check_precision import check_precision
 from harness.plan.goal import levels, slice_length
-from harness.plan.schema import Multipliers, Plan
+from harness.plan.schema import Gains, Multipliers, Plan
 
 CHOICES = {
     "model.activation": ("relu2", "swiglu"),
@@ -15,7 +16,11 @@ CHOICES = {
     "balance.rule": ("none", "bias"),
     "kernels.backend": ("auto", "reference", "torch", "inductor", "triton"),
     "kernels.compile": ("auto", "on", "off"),
-    "precision.format": ("bf16", "fp32"),
+    "precision.format": ("bf16", "fp32", "fp8", "nvfp4"),
+    "precision.scope": ("ffn", "routed"),
+    "precision.stochastic_rounding": ("auto", "on", "off"),
+    "precision.hadamard": ("auto", "on", "off"),
+    "precision.weight_blocks": ("auto", "2d", "1d"),
     "run.track": ("end", "live", "off"),
     "track.tokens.format": ("", "jsonl", "parquet", "bin"),
 }
@@ -45,6 +50,8 @@ RANGES = {  # both ends allowed; NaN and infinity never are
     "init.embedding_std": ANY,
     "init.matrix_gain": ANY,
     "balance.rate": ANY,
+    "precision.clip": (0.01, 1.0),
+    **{f"gains.{f.name}": (1e-6, 1e6) for f in fields(Gains)},
     "parallel.micro_batch_tokens": ANY,
     "health.divergence_factor": (1.0, math.inf),
     "health.collapse_load": SHARE,
@@ -68,6 +75,7 @@ def check(plan: Plan) -> None:
     _check_shapes(plan)
     _check_sizes(plan)
     _check_ranges(plan)
+    check_precision(plan)
 
 
 def _check_track(plan: Plan) -> None:
@@ -87,6 +95,11 @@ def _check_track(plan: Plan) -> None:
         raise UserError(f"track.tokens.final names {unknown[0]!r}", f"public test sets are {', '.join(PUBLIC_SETS)}")
     if plan.data.shards and track.tokens.format != "bin":
         raise UserError(f"data.shards on track {track.name}, which has no token files", "use a lane of track fineweb")
+    if plan.data.document_mask and not track.tokens.tokenizer:
+        raise UserError(
+            f"data.document_mask=true on track {track.name}, whose bytes do not say where a document ends",
+            "use a lane of a track of tokens, or leave data.document_mask=false",
+        )
 
 
 def _check_shapes(plan: Plan) -> None:

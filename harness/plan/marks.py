@@ -19,6 +19,14 @@ def later(default: Any) -> Any:
     return field(default=known.default, default_factory=known.default_factory, metadata={"frozen": True, "later": True})
 
 
+def added(default: Any) -> Any:
+    """As `later`, of a key that the lane leaves free."""
+    metadata = {"later": True}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
 def unhashed(default: Any) -> Any:
     """A key that cannot change the bits of a run."""
     return field(default=default, metadata={"hashed": False})

@@ -11,7 +11,7 @@ from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from harness.plan.marks import frozen, later, unhashed
+from harness.plan.marks import added, frozen, later, unhashed
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
@@ -28,6 +28,7 @@ class Lane:
 @dataclass
 class Data:
     shards: str = later("")  # .bin files (path, folder or glob) in place of the track's own; "val" in a name marks val
+    document_mask: bool = added(False)  # in training a token looks at its own document only; scoring stays the track's
 
 
 @dataclass
@@ -68,7 +69,28 @@ class Validation:
 
 @dataclass
 class Precision:
-    format: str = frozen("bf16")  # bf16 | fp32
+    """Of the matrix products; below bf16 those of the FFN only. `auto` is what the format's published recipe does:
+    nvfp4 rounds gradients stochastically and transforms the factors of weight gradients, fp8 does neither; both have
+    square weight blocks."""
+
+    format: str = frozen("bf16")  # bf16 | fp32 | fp8 | nvfp4
+    scope: str = later("ffn")  # ffn | routed: every FFN, or routed experts only
+    high_precision_layers: list[int] = later([])  # whose FFN stays bf16, counted from 0
+    stochastic_rounding: str = added("auto")  # auto | on | off: of gradients
+    hadamard: str = added("auto")  # auto | on | off: before the factors of weight gradients are quantized
+    weight_blocks: str = added("auto")  # auto | 2d | 1d
+    clip: float = added(1.0)  # share of a block's largest magnitude that its scale is made for
+    high_precision_operands: list[str] = added([])  # of input, weight, hidden, gradient, weight_gradient: stay bf16
+    require_native: bool = unhashed(False)  # refuses a machine that emulates the format
+
+
+@dataclass
+class Gains:
+    """Constant factors that move a signal to where a format resolves it."""
+
+    embedding: float = added(1.0)  # on the embedding's output
+    logits: float = added(1.0)  # on the head's
+    expert_output: float = added(1.0)  # on the routed experts' sum
 
 
 @dataclass
@@ -174,6 +196,7 @@ class Plan:
     budget: Budget = field(default_factory=Budget)
     validation: Validation = field(default_factory=Validation)
     precision: Precision = field(default_factory=Precision)
+    gains: Gains = field(default_factory=Gains)
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
     init: Init = field(default_factory=Init)

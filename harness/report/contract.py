@@ -20,10 +20,10 @@ COMPONENTS = {
     "schedule": ("schedule.",),
     "initialization": ("init.",),
     "activation": ("model.activation",),
-    "trunk": ("model.",),
+    "trunk": ("model.", "data.document_mask"),
     "kernels": ("kernels.", "parallel."),
 }  # fmt: skip
-PROTOCOL = ("track.", "data.", "batch.", "budget.", "validation.", "health.")
+PROTOCOL = ("track.", "data.shards", "batch.", "budget.", "validation.", "health.")
 LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork")  # names and places, which change nothing
 
 

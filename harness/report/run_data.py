@@ -155,7 +155,7 @@ def load_run(folder: str | Path) -> RunData:
         UserError: a file is missing, truncated, corrupt, of a newer schema, or the files do not belong together.
     """
     folder = Path(folder)
-    record, plan = read_record(folder), _read_plan(folder / "plan.yaml")
+    record, plan = read_record(folder), read_stored_plan(folder / "plan.yaml")
     path = folder / "metrics.jsonl"
     rows = read_rows(path)
     steps, windows, validations = rows["step"], rows["window"], rows["validation"]
@@ -241,7 +241,8 @@ def _age(path: Path, record: dict[str, Any]) -> tuple[str, float]:
     return str(finished), path.stat().st_mtime
 
 
-def _read_plan(path: Path) -> dict[str, Any]:
+def read_stored_plan(path: Path) -> dict[str, Any]:
+    """plan.yaml of a run folder as plain numbers, checked against what this room reads. Errors: UserError."""
     if not path.is_file():
         raise UserError(f"{path} is missing", _restore(path))
     try:
@@ -252,12 +253,13 @@ def _read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the kinds this room reads; rows of other kinds are left alone."""
+def read_rows(path: Path, ended: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the kinds this room reads; rows of other kinds are left alone. A run that has not `ended` may be in the
+    middle of its last line, which then does not count."""
     if not path.is_file():
         raise UserError(f"{path} is missing", _restore(path))
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROW_FIELDS}
-    for number, row in enumerate(_parse_lines(path), 1):
+    for number, row in enumerate(_parse_lines(path, ended), 1):
         if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
             raise UserError(f"{path} is corrupt in line {number}: a row without a kind", _restore(path))
         if row["kind"] in rows:
@@ -269,9 +271,10 @@ def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
-def _parse_lines(path: Path) -> list[Any]:
+def _parse_lines(path: Path, ended: bool) -> list[Any]:
     """Every line as JSON. A whole file is parsed as one array, three times as fast; only a broken one line by line."""
-    lines = path.read_bytes().splitlines()
+    content = path.read_bytes()
+    lines = (content if ended else content[: content.rfind(b"\n") + 1]).splitlines()
     try:
         parsed = json.loads(b"[%s]" % b",".join(lines))
         if len(parsed) == len(lines):

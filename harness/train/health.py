@@ -4,16 +4,19 @@ Looks only at values that were logged anyway. Stopping keeps the last checkpoint
 """
 
 import math
+from pathlib import Path
 
 from harness.plan.schema import Health
 
 
 class HealthStop(Exception):
-    """`reason`: nan | divergence | collapse; `step`: where it was seen; `what`: a sentence; `remedy`: what to try."""
+    """`reason`: nan | divergence | collapse; `step`: where it was seen; `what`: a sentence; `remedy`: what to try; `counts`: of
+    a collapse, the rows of each expert by MoE layer over the window that was judged, which the log does not hold any more."""
 
-    def __init__(self, reason: str, step: int, what: str, remedy: str):
+    def __init__(self, reason: str, step: int, what: str, remedy: str, counts: list[list[int]] | None = None):
         super().__init__(what)
-        self.reason, self.step, self.what, self.remedy = reason, step, what, remedy
+        self.reason, self.step, self.what, self.remedy, self.counts = reason, step, what, remedy, counts
+        self.folder: Path | None = None  # of the run, once stopped.json is in it
 
 
 def not_finite(step: int, where: str) -> HealthStop:
@@ -62,20 +65,19 @@ class Monitor:
         self.last_dead = sum(count.count(0) for count in counts)
         self.last_dominance = max((max(count) * self.top_k / sum(count) for count in counts), default=0.0)
         for layer, count in zip(self.moe_layers, counts):
-            self._collapse(step, layer, count)
+            self._collapse(step, layer, count, counts)
 
-    def _collapse(self, step: int, layer: int, count: list[int]) -> None:
+    def _collapse(self, step: int, layer: int, count: list[int], counts: list[list[int]]) -> None:
         remedy = "turn balancing up (balance.rate), lower optim.multipliers.router, or fork from the last checkpoint"
         dead = count.count(0)
         if dead > self.plan.dead_share * len(count):
-            raise HealthStop(
-                "collapse", step, f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window", remedy
-            )
+            what = f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window"
+            raise HealthStop("collapse", step, what, remedy, counts)
         dominance = max(count) * self.top_k / sum(count)
         if self.top_k < len(count) and dominance > self.plan.collapse_load:
             expert = count.index(max(count))
             what = f"step {step}, layer {layer}: expert {expert} is in {dominance:.0%} of all top-{self.top_k} sets"
-            raise HealthStop("collapse", step, what, remedy)
+            raise HealthStop("collapse", step, what, remedy, counts)
 
     def state(self) -> dict[str, object]:
         """What a checkpoint keeps, so that a resumed run judges windows as an untouched one does."""

@@ -19,10 +19,11 @@ from harness.plan.goal import levels
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
-from harness.train.health import Monitor, not_finite
+from harness.train.health import HealthStop, Monitor, not_finite
 from harness.train.progress import Glance, Progress
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
+from kernels import NonFiniteOperand
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Loop:
         while self.state.step < last:
             done = self.state.step + 1
             closes = done % plan.run.log_every_steps == 0 or done == last
-            self.pending.append((done, self.session.step(done - 1, measured=closes)))
+            self.pending.append((done, self._step(done, measured=closes)))
             self.state.step = done
             leave = self.session.ranks.agree(stop.requested or (done >= leave_at and done < last))
             validates = done in plan.validation.steps and done < last
@@ -90,6 +91,17 @@ class Loop:
                 return False
         return True
 
+    def _step(self, done: int, measured: bool) -> StepResult:
+        try:
+            return self.session.step(done - 1, measured=measured)
+        except NonFiniteOperand as found:
+            self._flush(window=False)  # an earlier step may have been the first
+            raise self._stopped_by(done, found) from found
+
+    def _stopped_by(self, step: int, found: NonFiniteOperand) -> HealthStop:
+        what = f"layer {found.layer}: {found.tensor}, on its way into the {self.plan.precision.format} quantizer,"
+        return not_finite(step, what)
+
     def _checkpoint_due(self) -> bool:
         due = self.clock.train_s - self.saved_at_s >= self.plan.run.checkpoint_every_s
         return self.session.ranks.agree(due)
@@ -103,10 +115,10 @@ class Loop:
         finally:  # a health stop leaves the steps that led to it in the log
             if self.log:
                 self.log.append(rows)
-        groups = self.pending[-1][1].groups
+        last = self.pending[-1][1] if self.pending else None
         self.pending = []
         if window:
-            self._close_window(rows[-1]["loss"], groups)
+            self._close_window(rows[-1]["loss"], last)
 
     def _read(self, step: int, result: StepResult) -> dict[str, Any]:
         """Reads one step: extends the chain, adds to the window, judges. Errors: HealthStop."""
@@ -120,7 +132,7 @@ class Loop:
             "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
         }  # fmt: skip
 
-    def _close_window(self, loss: float, groups: dict[str, Any] | None) -> None:
+    def _close_window(self, loss: float, last: StepResult) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
         begun, seconds = self.window_started
         rate = (step - begun) * self.plan.batch.tokens_per_step / max(self.clock.train_s - seconds, 1e-9)
@@ -129,8 +141,10 @@ class Loop:
         row = {
             "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s,
             "tokens_per_second": rate, "mfu": mfu, "chain": self.state.chain, "counts": self.window_counts,
-            "bias_range": bias_ranges(self.session.model), "groups": groups,
+            "bias_range": bias_ranges(self.session.model), "groups": last.groups,
         }  # fmt: skip
+        if last.precision is not None:
+            row["precision"] = last.precision
         if self.log:
             self.log.append([row])
         self._glance(loss, rate, mfu)
@@ -151,7 +165,10 @@ class Loop:
         """Scores the slice, off the clock, and adds a point to the curve."""
         with self.clock.entry("validation_s"):
             s = self.session
-            found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
+            try:
+                found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
+            except NonFiniteOperand as operand:
+                raise self._stopped_by(step, operand) from operand
         self.add_point(step, found)
 
     def add_point(self, step: int, found: Score) -> None:

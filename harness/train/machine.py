@@ -59,10 +59,12 @@ class Machine:
     def torch_device(self) -> torch.device:
         return torch.device(self.device, torch.cuda.current_device()) if self.device == "cuda" else torch.device("cpu")
 
-    @property
-    def execution(self) -> str:
-        """Whether the planned precision runs natively here."""
-        return "emulated" if self.arithmetic == "emulated" else "native"
+    def execution(self, format: str) -> str:
+        """Whether products of a planned format run natively here: fp8 on a GPU since sm_89; nvfp4's operands are exact
+        in bf16, which is what multiplies them everywhere."""
+        if format == "fp8":
+            return "native" if self.device == "cuda" and _capability(self.isa) >= (8, 9) else "emulated"
+        return "emulated" if format == "nvfp4" or self.arithmetic == "emulated" else "native"
 
     def measured_again(self) -> "Machine":
         """The same machine with the larger of the peaks measured then and now: a neighbour can only have lowered them."""
@@ -101,10 +103,9 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
 def _bf16_arithmetic(device: str) -> str:
     """`native` where a bf16 GEMM is at least as fast as an fp32 one.
 
-    On x86 the instruction set decides, which cannot change from run to run: with AMX a bf16 product measured 5 times as fast
-    as an fp32 one, with AVX512-BF16 2.6 times, without either 100 times as slow. Timing both flipped on a busy AVX512-BF16
-    machine, and with it the bits. Elsewhere a product of each is timed.
-    """
+    On x86 the instruction set decides, which cannot change from run to run: with AMX a bf16 product measured 5 times as
+    fast as an fp32 one, with AVX512-BF16 2.6 times, without either 100 times as slow. Timing both flipped on a busy
+    AVX512-BF16 machine, and with it the bits. Elsewhere a product of each is timed."""
     if device == "cuda":
         return "native"
     if platform.machine() in ("x86_64", "AMD64"):
@@ -157,6 +158,12 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _capability(isa: str) -> tuple[int, int]:
+    """(9, 0) of "sm_90", (10, 0) of "sm_100"."""
+    number = isa.removeprefix("sm_")
+    return int(number[:-1]), int(number[-1])
 
 
 def _isa(device: str) -> str:

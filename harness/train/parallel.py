@@ -6,6 +6,7 @@ One process without torchrun is the same code with a world of one. Sums run in a
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,6 +46,14 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def gather(self, value: object) -> list[Any]:
+        """On the first rank everybody's picklable value, in the order of ranks; an empty list on the others."""
+        if self.world == 1:
+            return [value]
+        box = [None] * self.world if self.is_first else None
+        dist.gather_object(value, box, dst=0)
+        return box or []
 
 
 def _device() -> torch.device:

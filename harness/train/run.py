@@ -82,7 +82,8 @@ def run(
         try:
             if not loop.run(stop):
                 raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
-            path = _finish(composed, loop, val_N, origin) if ranks.is_first else None
+            evaluations = _public_scores(composed, loop)
+            path = _finish(composed, loop, val_N, origin, evaluations) if ranks.is_first else None
         except HealthStop as health:
             _write_stop(folder, health)
             raise
@@ -153,11 +154,15 @@ def _unexplained(ledger: dict[str, float]) -> float:
 
 def _write_stop(folder: RunFolder, health: HealthStop) -> None:
     kept = checkpoint.steps(folder.checkpoints)
-    stopped = {"reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept}
+    stopped = {
+        "reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept,
+        "counts": health.counts,
+    }  # fmt: skip
     folder.write("stopped.json", json.dumps(stopped, indent=1))
+    health.folder = folder.path
 
 
-def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Path:
+def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -> Path:
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
@@ -166,7 +171,6 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
         with writing(folder.path / "weights.safetensors"):
             save_file(tensors, folder.path / "weights.safetensors")
-        evaluations = _public_scores(composed, loop)
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
@@ -207,7 +211,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
         "recipe_hash": recipe_hash(composed),
         "hardware_class": here.hardware_class,
         "hardware": here.as_record(),
-        "precision": {"format": plan.precision.format, "execution": here.execution},
+        "precision": {"format": plan.precision.format, "execution": here.execution(plan.precision.format)},
         "data": {"corpus": plan.track.corpus, "release": plan.track.release, **session.corpus.facts()},
         "metrics": record.metrics(
             plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores
@@ -224,13 +228,16 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any]) -> Pa
 
 
 def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
-    """The track's public test sets, scored once; all that they rest on goes to evaluations.json. None for a partial run."""
-    names = composed.plan.track.tokens.final
+    """The track's public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json.
+    None for a partial run. Val comes after them: the first rank alone scores it, and nobody waits for that."""
+    names, session = composed.plan.track.tokens.final, loop.session
     if composed.partial or not names:
         return {}
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
-    found = public.score_all(names, OwnModel(loop.session.model), gpt2(), loop.progress.count)
-    loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
+    with loop.clock.entry("final_evaluation_s"):
+        found = public.score_all(names, OwnModel(session.model), gpt2(), loop.progress.count, session.ranks)
+        if session.ranks.is_first:
+            loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
     return found
 
 

@@ -1,7 +1,9 @@
 """A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor
 import kernels
 from harness.data.corpus import Splits
 from harness.errors import UserError
+from harness.model.attention import within_documents
 from harness.model.counts import Counts, count
 from harness.model.init import initialize
+from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
 from harness.optim.balance import update_biases
 from harness.optim.optimizer import Optimizer
@@ -19,19 +23,21 @@ from harness.optim.schedule import lr_scale
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
 from harness.train.parallel import Ranks
+from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
 
 
 @dataclass
 class StepResult:
     """What a step left behind, on the device: loss (fp32 mean nats), norms (one per parameter), count_LE, and on measured
-    steps the groups' RMS values."""
+    steps the groups' RMS values and what a format below bf16 did (`harness.train.telemetry`)."""
 
     loss: Tensor
     norms: Tensor
     count_LE: Tensor
     lr_scale: float
     groups: dict[str, dict[str, float]] | None
+    precision: dict[str, Any] | None = None
 
 
 def expert_backend(plan: Plan, machine: Machine) -> str:
@@ -59,8 +65,9 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
 def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
     """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
     return Transformer(
-        plan.model, Arithmetic.of(arithmetic), backend, plan.parallel.activation_checkpointing, plan.kernels.debug
-    )
+        plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains,
+    )  # fmt: skip
 
 
 def count_plan(plan: Plan) -> Counts:
@@ -78,6 +85,7 @@ class Session:
         self.model.to(machine.torch_device)
         self.counts = count(self.model)
         self.optimizer = Optimizer(self.model, plan.optim, Arithmetic.of(machine.arithmetic).dtype)
+        self.telemetry = Telemetry(self.model)
         if machine.compiled:
             self._compile()
 
@@ -123,10 +131,14 @@ class Session:
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
         inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
         loss, count_LE = None, None
-        for x, y in zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences)):
-            output = self.model(x, y)
-            part = output.nats_BS.sum() / plan.batch.tokens_per_step
-            part.backward()
+        first = self.ranks.rank * inputs.shape[0]
+        parts = zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences), self._visible(index))
+        for at, (x, y, visible_BSS) in enumerate(parts):
+            self.model.at(plan.seed, index, (first + at * self.micro_sequences) * plan.model.sequence_length)
+            with self.telemetry.measure(measured and at == 0):
+                output = self.model(x, y, visible_BSS=visible_BSS)
+                part = output.nats_BS.sum() / plan.batch.tokens_per_step
+                part.backward()
             part = part.detach()
             loss = part if loss is None else loss + part
             count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
@@ -141,11 +153,27 @@ class Session:
             plan.batch.tokens_per_step,
             plan.steps * plan.batch.tokens_per_step,
         )
-        groups = self.optimizer.step_measured(scale) if measured else self.optimizer.step(scale)
+        groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
         self.optimizer.clear_gradients()
         if plan.balance.rule == "bias":
             update_biases(self.model, count_LE, plan.balance.rate)
-        return StepResult(loss, norms, count_LE, scale, groups)
+        return StepResult(loss, norms, count_LE, scale, groups, precision)
+
+    def _measured_update(self, scale: float) -> tuple[dict[str, dict[str, float]], dict[str, Any] | None]:
+        weights = self.telemetry.before()
+        groups = self.optimizer.step_measured(scale)
+        return groups, self.telemetry.after(weights)
+
+    def _visible(self, index: int) -> Iterator[Tensor | None]:
+        """For each micro-batch of this rank's share, what each input may look at; None (all before it) without masking.
+
+        Only training masks. Val is scored in the track's windows, which run across documents, whatever a recipe trains with:
+        a model that has never looked across one meets it there, and the score says what that costs.
+        """
+        if not self.plan.data.document_mask:
+            return repeat(None)
+        document_BS = self.batches.documents(index, self.ranks.rank, self.ranks.world).to(self.machine.torch_device)
+        return map(within_documents, document_BS.split(self.micro_sequences))
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""

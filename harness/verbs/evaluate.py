@@ -1,15 +1,19 @@
-"""Scores a finished run's model, or one from the hub, on public test sets, beside published figures of the same protocol.
+"""Scores a finished run's model, or one from the hub, on val and public test sets, beside published figures of each protocol.
 
-usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--wikitext] [--core [--max-per-task N]] [--out FILE.json]
+usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]] [--wikitext] [--core [--max-per-task N]]
+                                  [--out FILE.json]
        make evaluate RUN=runs/wiki-dense/1-0123abcd [OUT=scores.json] [SET=--wikitext]
-       make evaluate RUN=hf:openai-community/gpt2
+       make evaluate RUN=hf:openai-community/gpt2 SET="--val wiki"
 
+--val       nats per token and bits per byte of all of val of the run's track, in the windows that training scores it in (as
+            long as the model's context); of TRACK where one is named, which a model of the hub needs
 --wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
 --core      CORE: 22 tasks, accuracy centered on random baselines (v1, as published; v2 beside it), with a bootstrap interval;
             --max-per-task scores the first N examples of each task and calls the result partial
-Without either word both are scored. Texts are read with GPT-2's tokenizer: a model of bytes is refused. A model
-of the hub needs the package transformers and is read from safetensors only. --out writes the scores with what they were made
-of (sums of every page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
+Without any of these words all are scored that this model can have: WikiText and CORE are read with GPT-2's tokenizer, so that a
+model of bytes has val alone. Each has a protocol of its own, and figures of two never share a table. A model of the hub needs
+the package transformers and is read from safetensors only. --out writes the scores with what they were made of (sums of every
+page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
 """
 
 import json
@@ -19,10 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.scores import SCORES, Scored, Subject
+from harness.verbs.scores import SCORES, Scored, Subject, refusal
 from harness.verbs.words import Words
 
-SUMMARY = "scores of a run's or a hub model's on public test sets, beside published ones"
+SUMMARY = "scores of a run's or a hub model's on val and public test sets, beside published ones"
 
 
 def main(arguments: list[str]) -> int:
@@ -33,9 +37,8 @@ def main(arguments: list[str]) -> int:
     subject = _hub_subject(words.subject) if words.subject.startswith("hf:") else _run_subject(Path(words.subject))
     size = f"{subject.facts['parameters'] / 1e6:,.2f} M parameters, context {subject.model.context:,}"
     print(f"{subject.name}   {size}, {subject.facts['dtype']} on {subject.facts['device']}")
-    wanted = [name for name in SCORES if getattr(words, name)] or list(SCORES)
     found = {}
-    for name in wanted:
+    for name in _wanted(subject, words):
         found[name] = SCORES[name](subject, words)
         print("\n".join(["", *_table(found[name])]))
         if name == "core":
@@ -47,11 +50,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _wanted(subject: Subject, words: Namespace) -> list[str]:
+    """The scores asked for, else those that can be had; what is left out is said. Errors: UserError for one that cannot."""
+    asked = [name for name in SCORES if getattr(words, name) not in (None, False)]
+    refused = {name: error for name in asked or SCORES if (error := refusal(name, subject, words))}
+    for name, error in refused.items():
+        if asked:
+            raise error
+        print(f"  left out: {name}, for {error.problem}")
+    return [name for name in asked or SCORES if name not in refused]
+
+
 def _parse(arguments: list[str]) -> Namespace:
     parser = Words("evaluate")
     parser.add_argument("subject", metavar="RUN")
-    for name in SCORES:
-        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--val", nargs="?", const="", metavar="TRACK")
+    parser.add_argument("--wikitext", action="store_true")
+    parser.add_argument("--core", action="store_true")
     parser.add_argument("--max-per-task", type=int)
     parser.add_argument("--out")
     words = parser.parse_args(arguments)
@@ -87,27 +102,23 @@ def _run_subject(run: Path) -> Subject:
     from harness.verbs.run_model import load_run_model
 
     record, plan = read_record(run), read_plan(run / "plan.yaml")
-    if plan.model.vocab_size < GPT2_VOCAB_SIZE:
-        raise UserError(
-            f"{run} has a vocabulary of {plan.model.vocab_size:,} (track {plan.track.name}); evaluations here read texts with "
-            f"GPT-2's tokenizer, whose vocabulary is {GPT2_VOCAB_SIZE:,}",
-            "name a run of a track with GPT-2's tokens; this run's own bits per byte are in `python -m harness show RUN`",
-        )
+    tokenizer = gpt2() if plan.model.vocab_size >= GPT2_VOCAB_SIZE else None
+    recorded = None if record["metrics"]["partial"] else record["metrics"]["val_bpb"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_run_model(run).to(device)
     facts = {"parameters": record["counts"]["params_total"], "plan_hash": record["plan_hash"], "seed": record["seed"]}
     facts["weights"] = {"weights.safetensors": record["artifacts"]["weights.safetensors"]["sha256"]}
-    return Subject(str(run), OwnModel(model), gpt2(), {"device": device, "dtype": "float32", **facts})
+    return Subject(str(run), OwnModel(model), tokenizer, {"device": device, "dtype": "float32", **facts}, plan, recorded)
 
 
 def _table(scored: Scored) -> list[str]:
     """The score and, below it, the anchors of its protocol; what an anchor does not state is '-'."""
-    from harness.report.anchors import anchors_for, the_protocol
+    from harness.report.anchors import anchors_for, read_anchors, the_protocol
 
     metric = next(iter(scored.figures))
     rows = [(scored.protocol, [name.replace("_", " ") for name in scored.figures], "")]
     rows.append(("this model", [_number(value) for value in scored.figures.values()], scored.remark))
-    if anchors := anchors_for(scored.protocol, metric):
+    if scored.protocol in read_anchors().protocols and (anchors := anchors_for(scored.protocol, metric)):
         assert the_protocol(anchors) == scored.protocol
         for anchor in sorted(anchors, key=lambda anchor: anchor.value):
             others = [getattr(anchor, name, None) for name in list(scored.figures)[1:]]
@@ -147,7 +158,8 @@ def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
     for name, one in found.items():
         figures = {metric: value if math.isfinite(value) else None for metric, value in one.figures.items()}
         scores[name] = {"protocol": one.protocol, **figures, **one.evidence}
-    model = {"name": subject.name, "tokenizer": subject.tokenizer.hash, **subject.facts}
+    tokenizer = subject.tokenizer.hash if subject.tokenizer else "bytes"
+    model = {"name": subject.name, "tokenizer": tokenizer, **subject.facts}
     content = json.dumps({"model": model, "scores": scores, "provenance": provenance(())}, indent=1)
     try:
         replace_atomically(path, [content.encode(), b"\n"])

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.errors import UserError
+from harness.plan.lanes import read_track
+from harness.plan.schema import Data, Plan, Track
+
 if TYPE_CHECKING:
     from harness.data.tokenizer import Tokenizer
     from harness.evaluate.language_model import LanguageModel
@@ -12,12 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored; `facts` (JSON data) say which model it was."""
+    """What is scored; `facts` (JSON data) say which model it was. `tokenizer`: GPT-2's, or None for a model of bytes. Of a run:
+    its `plan`, and `recorded`, the val_bpb of its record where that is of all of val."""
 
     name: str
     model: "LanguageModel"
-    tokenizer: "Tokenizer"
+    tokenizer: "Tokenizer | None"
     facts: dict[str, Any]
+    plan: Plan | None = None
+    recorded: float | None = None
 
 
 class Scored(NamedTuple):
@@ -29,11 +36,71 @@ class Scored(NamedTuple):
     evidence: dict[str, Any]
 
 
-def wikitext_score(subject: Subject, words: Namespace) -> Scored:
-    from harness.evaluate.public import wikitext_result
+def val_score(subject: Subject, words: Namespace) -> Scored:
+    """Val of the run's own track, or of the one that `words.val` names."""
+    from harness.data.corpus import load_val
+    from harness.evaluate.val import val_result
     from harness.train.progress import Progress
 
-    found = wikitext_result(subject.model, subject.tokenizer, Progress().count)
+    track, data = _track(subject, words.val)
+    line = Progress()
+    val = load_val(track, data, line.say)
+    found = val_result(subject.model, track, data, val, lambda done, total: line.count(f"{track.unit} of val", done, total))
+    figures = {name: found.pop(name) for name in list(found) if name in ("val_bpb", "val_loss")}
+    remark = f"{found['targets']:,} targets of track {track.name}, {found['bytes']:,} bytes, context {found['context']:,}"
+    if subject.recorded is not None and track is subject.plan.track:
+        found["recorded_val_bpb"] = subject.recorded
+        remark += f"; its record says {subject.recorded:.4f} bpb ({subject.plan.precision.format})"
+    return Scored(found.pop("protocol"), figures, remark, found)
+
+
+def _track(subject: Subject, named: str | None) -> tuple[Track, Data]:
+    """The named track, else the subject's own with the files that its plan names. Errors: UserError where it cannot be read."""
+    plan = subject.plan
+    if plan and named in (None, "", plan.track.name):
+        return plan.track, plan.data
+    if not named:
+        raise UserError(f"{subject.name} has no track whose val could be scored", "name one: --val wiki")
+    track, reads = read_track(named), plan.track.tokens.tokenizer if plan else "gpt2"
+    if track.tokens.tokenizer != reads:
+        raise UserError(
+            f"track {named} is of {_kind(track.tokens.tokenizer)}, {subject.name} reads {_kind(reads)}",
+            "name a track of the same kind with --val",
+        )
+    return track, Data()
+
+
+def _kind(tokenizer: str) -> str:
+    return f"tokens of {tokenizer}" if tokenizer else "bytes"
+
+
+def refusal(name: str, subject: Subject, words: Namespace) -> UserError | None:
+    """Why this score cannot be had of this subject, whatever data are here; None where it can."""
+    if name != "val":
+        return None if subject.tokenizer else _of_bytes(subject)
+    try:
+        _track(subject, words.val)
+    except UserError as error:
+        return error
+    return None
+
+
+def _of_bytes(subject: Subject) -> UserError:
+    from harness.data.tokenizer import GPT2_VOCAB_SIZE
+
+    return UserError(
+        f"{subject.name} has a vocabulary of {subject.model.vocab_size:,} (track {subject.plan.track.name}); this score is "
+        f"read with GPT-2's tokenizer, whose vocabulary is {GPT2_VOCAB_SIZE:,}",
+        "name a run of a track with GPT-2's tokens; --val scores this one on its own track",
+    )
+
+
+def wikitext_score(subject: Subject, words: Namespace) -> Scored:
+    from harness.evaluate.public import wikitext_result
+    from harness.train.parallel import Ranks
+    from harness.train.progress import Progress
+
+    found = wikitext_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1))
     figures = {name: found.pop(name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
     remark = f"{found['tokens']:,} tokens, {found['bytes']:,} bytes, {len(found['pages'])} pages"
     return Scored(found.pop("protocol"), figures, remark, found)
@@ -42,9 +109,10 @@ def wikitext_score(subject: Subject, words: Namespace) -> Scored:
 def core_score(subject: Subject, words: Namespace) -> Scored:
     """CORE with baselines v1 (as published figures have it), v2 beside it; `words.max_per_task` makes it partial."""
     from harness.evaluate.public import core_result
+    from harness.train.parallel import Ranks
     from harness.train.progress import Progress
 
-    found = core_result(subject.model, subject.tokenizer, Progress().count, words.max_per_task)
+    found = core_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1), words.max_per_task)
     low, high = found["interval_v1"]
     remark = f"{found['examples']:,} examples of {len(found['tasks'])} tasks, 95% bootstrap interval {low:.4f} to {high:.4f}"
     if found["partial"]:
@@ -52,4 +120,6 @@ def core_score(subject: Subject, words: Namespace) -> Scored:
     return Scored(found.pop("protocol"), {"core": found["core_v1"], "core, baselines v2": found["core_v2"]}, remark, found)
 
 
-SCORES: dict[str, Callable[[Subject, Namespace], Scored]] = {"wikitext": wikitext_score, "core": core_score}
+SCORES: dict[str, Callable[[Subject, Namespace], Scored]] = {
+    "val": val_score, "wikitext": wikitext_score, "core": core_score,
+}  # fmt: skip

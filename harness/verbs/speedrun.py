@@ -65,6 +65,7 @@ def train(composed) -> int:
         return stopped.code
     except HealthStop as stop:
         print(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}", file=sys.stderr)
+        print(f"  make doctor RUN={stop.folder} says what is wrong and what to type", file=sys.stderr)
         return 3
     except RuntimeError as error:
         if not machine.is_out_of_memory(error):

@@ -5,7 +5,7 @@ from harness.model.counts import Counts
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
-from harness.plan.schema import Model, Plan, Track
+from harness.plan.schema import Model, Plan, Precision, Track
 from harness.report.run_data import best_record, read_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
@@ -22,8 +22,14 @@ RUNS_ANYWHERE = "tiny-moe-16e"
 
 
 def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) -> None:
-    """Errors: UserError when a lane for GPUs is not shortened on a machine without one, or the memory estimate does not fit."""
+    """Errors: UserError when a lane for GPUs is not shortened on a machine without one, the format is emulated where the plan
+    requires it natively, or the memory estimate does not fit."""
     plan = composed.plan
+    if plan.precision.require_native and here.execution(plan.precision.format) == "emulated":
+        raise UserError(
+            f"precision.require_native=true, but {plan.precision.format} is emulated on {here.model}",
+            "drop it: the operands are exact, the record says emulated and makes no claim about speed",
+        )
     if plan.lane.gpu and here.device == "cpu" and not composed.partial:
         raise UserError(
             f"lane {plan.lane.name} is made for a GPU, and there is no CUDA device here",
@@ -58,7 +64,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         else f"dense FFN {m.ffn_width}"
     )
     lines = [
-        ("lane", f"{plan.lane.name}, track {track.name}, {plan.precision.format}",
+        ("lane", f"{plan.lane.name}, track {track.name}, {_precision(plan, here)}",
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
         ("model", f"{m.layers} layers x {m.width}, {ffn}",
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
@@ -66,7 +72,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
-         f"bf16 {here.execution}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
+         f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
          f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
         ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
@@ -76,6 +82,16 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         lines.append(("scoring", f"the first {_scored(composed)} of val", "partial: no figure of the track stands beside it"))
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+def _precision(plan: Plan, here: Machine) -> str:
+    """The format; below bf16 also how it is executed and which dials are turned."""
+    p = plan.precision
+    if p.format in ("bf16", "fp32"):
+        return p.format
+    untouched = Precision(format=p.format, require_native=p.require_native)
+    turned = [f"{key}={value}" for key, value in vars(p).items() if value != getattr(untouched, key)]
+    return f"{p.format} {here.execution(p.format)}" + (f" ({', '.join(turned)})" if turned else "")
 
 
 def _experts(plan: Plan, here: Machine) -> str:

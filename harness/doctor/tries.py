@@ -1,0 +1,120 @@
+"""What to try against each trouble, most promising first. Which of it composes here, and from which checkpoint, is for
+`commands` to find out."""
+
+from harness.doctor.finding import Try
+from harness.doctor.patient import Patient
+from harness.doctor.thresholds import BIAS_RULES
+from harness.plan.lanes import RECIPES, read
+from harness.plan.schema import AdamW, Muon
+
+
+def spread_the_load(run: Patient) -> tuple[Try, ...]:
+    """Against hot, dominant and dead experts and against collapse. First what departs from the recipe, all at once."""
+    multiplier, warmup = run.settings["optim.multipliers.router"], run.settings["schedule.warmup_share"]
+    tries = _balance(run)
+    if multiplier > 1:
+        rushed = Try(
+            f"the router learns at {multiplier:g} times the rate of the rest: it decides before the experts differ",
+            ("optim.multipliers.router=1",),
+        )  # fmt: skip
+        both = [Try(f"{t.why}, and {rushed.why}", (*t.words, *rushed.words)) for t in tries[:2]]
+        tries = [*both, rushed, *tries]
+    elif multiplier > 0:
+        why = "a slower router gives the experts time to differ before it chooses among them"
+        tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 0.3)}",)))
+    if warmup < 0.1:
+        why = "a longer warmup: the first hundred steps are where routing is decided"
+        tries.append(Try(why, ("schedule.warmup_share=0.1",), from_checkpoint=False))
+    return tuple(tries)
+
+
+def _balance(run: Patient) -> list[Try]:
+    rule = run.settings["balance.rule"]
+    if rule == "none":
+        names = sorted((path.stem for path in (RECIPES / "balance").glob("*.yaml")), key=lambda name: (name != "bias", name))
+        return [Try("nothing balances the load here", (f"balance={name}",)) for name in names if name != "none"]
+    tries = []
+    if rule == "bias":
+        outvotes = max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) >= BIAS_RULES.value
+        if outvotes or run.settings["balance.rate"] > 2 * _usual_rate():
+            tries.extend(calm_the_bias(run))
+        else:
+            faster = (f"balance.rate={_short(run.settings['balance.rate'] * 2)}",)
+            tries.append(Try("balancing is slower than the router", faster))
+    coefficients = [k for k, v in run.settings.items() if k.startswith("balance.") and k.endswith("coef") and v]
+    return tries + [Try("a stronger balancing loss", (f"{k}={_short(run.settings[k] * 2)}",)) for k in coefficients]
+
+
+def calm_the_bias(run: Patient) -> tuple[Try, ...]:
+    """The recipe's rate where the run's is far from it, else less."""
+    rate, usual = run.settings["balance.rate"], _usual_rate()
+    if rate > 2 * usual:
+        return (Try(f"balance.rate is {rate:g}, the recipe has {usual:g}", (f"balance.rate={usual:g}",)),)
+    return (Try("a slower bias follows the load instead of overshooting it", (f"balance.rate={_short(rate / 4)}",)),)
+
+
+def _usual_rate() -> float:
+    return float(read(RECIPES / "balance" / "bias.yaml").rate)
+
+
+def scale_updates(run: Patient, group: str, ratio: float, wanted: float) -> tuple[Try, ...]:
+    """Against an update that is `ratio` of its parameters where about `wanted` is usual: what departs from the recipe first."""
+    key = f"optim.multipliers.{group}"
+    now, tries = run.settings[key], []
+    if now == 0:
+        return (Try(f"{key}=0 keeps this group at its initial weights", (f"{key}=1",)),)
+    by_muon = group in ("dense", "expert") and run.settings["optim.matrices"] == "muon"
+    name, usual = ("optim.muon.lr", Muon().lr) if by_muon else ("optim.adamw.lr", AdamW().lr)
+    if not 0.5 <= now <= 2:
+        tries.append(Try(f"{key} is {now:g}", (f"{key}=1",)))
+    if not usual / 2 <= run.settings[name] <= usual * 2:
+        tries.append(Try(f"{name} is {run.settings[name]:g}, the recipe has {usual:g}", (f"{name}={usual:g}",)))
+    if not tries and ratio > 0:
+        tries.append(Try("this group alone, brought to what is usual", (f"{key}={_short(now * wanted / ratio)}",)))
+    return tuple(tries)
+
+
+def give_routing_meaning(run: Patient, controlled: bool) -> tuple[Try, ...]:
+    multiplier, rate = run.settings["optim.multipliers.router"], run.settings["balance.rate"]
+    tries = []
+    if multiplier == 0:
+        tries.append(Try("the router never moves", ("optim.multipliers.router=1",), False))
+    if run.settings["balance.rule"] == "bias":
+        less = _usual_rate() if rate > 2 * _usual_rate() else rate / 4
+        tries.append(Try("balancing that is too strong overrules the scores", (f"balance.rate={_short(less)}",), False))
+    if 0 < multiplier < 4:
+        why = "a router that learns faster than the experts change"
+        tries.append(Try(why, (f"optim.multipliers.router={_short(multiplier * 2)}",), False))
+    if not controlled:
+        why = "the control: a hash router in everything else the same; then doctor RUN --control THAT_RUN"
+        tries.append(Try(why, ("model.router=hash", "balance=none", "unranked=true"), False))
+    return tuple(tries)
+
+
+def lift_the_router_gradient(run: Patient) -> tuple[Try, ...]:
+    return (
+        Try("the same without quantized experts, to see what the format costs", ("precision.format=bf16", "unranked=true")),
+        Try("momentum over more steps: what is rounded at random averages out", ("optim.adamw.beta1=0.95",)),
+        Try("more tokens a step, so that the gradient is less noise", (
+            f"batch.tokens_per_step={2 * run.settings['batch.tokens_per_step']}", "unranked=true"), False),
+    )  # fmt: skip
+
+
+def calm_training(run: Patient) -> tuple[Try, ...]:
+    """Against numbers that are not finite, and divergence."""
+    s, tries = run.settings, []
+    for key, usual in (("optim.muon.lr", Muon().lr), ("optim.adamw.lr", AdamW().lr)):
+        if s[key] > 2 * usual:
+            tries.append(Try(f"{key} is {s[key]:g}, the recipe has {usual:g}", (f"{key}={usual:g}",)))
+    if not s["optim.clip_norm"]:
+        tries.append(Try("one bad batch then moves the weights no further than any other", ("optim.clip_norm=1",)))
+    halves = (f"optim.muon.lr={_short(s['optim.muon.lr'] / 2)}", f"optim.adamw.lr={_short(s['optim.adamw.lr'] / 2)}")
+    tries.append(Try("half the learning rate", halves))
+    if s["schedule.warmup_share"] < 0.1:
+        tries.append(Try("a longer warmup", ("schedule.warmup_share=0.1",), False))
+    return tuple(tries)
+
+
+def _short(value: float) -> str:
+    """Two digits: what a person would type."""
+    return f"{float(f'{value:.2g}'):g}"

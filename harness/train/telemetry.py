@@ -1,0 +1,77 @@
+"""What a format below bf16 does to learning, measured on the steps that close a window.
+
+Of every layer that quantizes: SNR, underflow and saturation of each quantized tensor (of the first micro-batch); the
+share of weight codes that the step's update flipped; the router's gradient RMS beside the smallest step of the format,
+which is the smallest magnitude that was told apart from 0 in the gradient that enters the layer's FFN. Below it a
+difference between experts is invisible."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.model.feedforward import Dense, Experts
+from harness.model.transformer import Transformer
+from kernels import observe
+
+
+class Telemetry:
+    """Watches a model; `measure()` around the forward and backward passes, `before()` and `after()` around the update."""
+
+    def __init__(self, model: Transformer):
+        self.low: dict[int, nn.Module] = {}
+        self.routers: dict[int, nn.Parameter] = {}
+        for layer, block in enumerate(model.blocks):
+            part = block.feedforward
+            if getattr(part, "key_4", None) is not None:
+                self.low[layer] = part
+                if isinstance(part, Experts) and hasattr(part.router, "weight"):
+                    self.routers[layer] = part.router.weight
+        self.found: observe.Found = {}
+
+    @contextmanager
+    def measure(self, wanted: bool) -> Iterator[None]:
+        if not (wanted and self.low):
+            yield
+            return
+        with observe.observed() as found:
+            yield
+        self.found = found
+
+    def before(self) -> list[Tensor]:
+        """Copies of the weights that are quantized."""
+        return [w.detach().clone() for part in self.low.values() for w in (part.up, part.down)]
+
+    @torch.no_grad()
+    def after(self, weights: list[Tensor]) -> dict[str, Any] | None:
+        """The row's `precision`, keyed by layer as text; None for a model without a layer below bf16."""
+        if not self.low:
+            return None
+        left = iter(weights)
+        flips = {str(layer): _flipped(part, next(left), next(left)) for layer, part in self.low.items()}
+        tensors = {str(layer): found for layer, found in sorted(self.found.items())}
+        smallest = {
+            layer: found["gradient"]["smallest"]
+            for layer, found in tensors.items()
+            if "gradient" in found and int(layer) in self.routers
+        }
+        return {
+            "tensors": tensors,
+            "flips": flips,
+            "router_grad_rms": {str(layer): float(w.grad.square().mean().sqrt()) for layer, w in self.routers.items()},
+            "smallest_step": smallest,
+        }
+
+
+def _flipped(part: Dense | Experts, up: Tensor, down: Tensor) -> dict[str, float]:
+    dials = part.precision.quantization
+    if not dials.quantizes("weight"):
+        return {}
+    pairs = (("up", up, part.up), ("down", down, part.down))
+    return {name: observe.flipped(_stack(was), _stack(now.detach()), dials) for name, was, now in pairs}
+
+
+def _stack(w: Tensor) -> Tensor:
+    return w if w.ndim == 3 else w.unsqueeze(0)

@@ -1,0 +1,59 @@
+"""What each process runs for test_train_ranks_public.py: a small token lane whose public sets are small. Not a test itself.
+
+usage: ranked_scoring.py FOLDER train BROKEN_RANK WORDS ... | FOLDER again RUN_FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import core_bundle
+from small_tokens import documents, small_tokenizer, small_track
+
+import harness.report.figures
+import harness.train.run as run_module
+from harness.__main__ import main
+from harness.data import corpus, token_corpus, tokenizer
+from harness.errors import UserError
+from harness.evaluate import public, wikitext
+from harness.evaluate.core import bundle, tasks
+from harness.evaluate.own_model import OwnModel
+from harness.plan.compose import Composed
+from harness.train.determinism import set_torch
+from harness.train.parallel import Ranks
+from harness.verbs.run_model import load_run_model
+
+PAGE = " = First = \n \n " + " ".join(f"A page , of {i} words and more . \n" for i in range(130))
+
+
+def small_public_sets(home: Path) -> None:
+    """Cache and mirror of this process's own, CORE and WikiText of a second's size, and short runs that count as whole."""
+    os.environ["SPEEDRUN_CACHE"], os.environ["SPEEDRUN_MIRROR"] = str(home / "cache"), str(home / "mirror")
+    place, load = bundle.folder(core_bundle.archive(home / "mirror", core_bundle.files())), tasks.load
+    tasks.load = lambda: load(place)
+    wikitext.raw_text = lambda: PAGE + PAGE.replace("First", "Second")
+    tokenizer.TOKENIZERS["gpt2"] = run_module.gpt2 = small_tokenizer
+    token_corpus.REBUILDERS = {}
+    track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), corpus.KINDS["jsonl"]
+    corpus.KINDS["jsonl"] = lambda _, *rest: real(track, *rest)
+    Composed.partial = False
+    harness.report.figures.draw_all = lambda *_: []
+
+
+def broken() -> list:
+    raise UserError(f"a file of rank {os.environ['RANK']} was edited", "fetch it again")
+
+
+if __name__ == "__main__":
+    folder, what, which, *words = sys.argv[1:]
+    rank = os.environ.get("RANK", "alone")
+    small_public_sets(Path(folder) / f"home-{rank}")
+    if what == "train":
+        if rank == which:
+            tasks.load = broken
+        sys.exit(main(["speedrun", *words, f"run.folder={folder}/runs"]))
+    set_torch()
+    names, model = ["wikitext", "core"], OwnModel(load_run_model(Path(which)))
+    found = public.score_all(names, model, small_tokenizer(), lambda *_: None, Ranks(0, 1))
+    Path(folder, "again.json").write_text(json.dumps(found))

@@ -1,0 +1,91 @@
+"""Public sets at the end of a run of several processes: each example once, the bits of one process, nobody left waiting."""
+
+import json
+import os
+import subprocess
+import sys
+
+import micro
+import pytest
+from test_evaluate_wikitext import BYTES, TEXT, Digest
+from test_train_tokens import COMMON, MOE
+
+from harness.errors import UserError
+from harness.evaluate import public, rolling, wikitext
+
+WORDS = [*MOE, *COMMON, "lane.gpu=false", "precision.format=fp32", "model.sequence_length=64", "batch.tokens_per_step=128"]
+WORDS += ["parallel.micro_batch_tokens=64", "budget.tokens=512", "validation.steps=[]"]
+PROGRAM = str(micro.ROOT / "tests" / "ranked_scoring.py")
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def python(*words):
+    paths = os.pathsep.join([str(micro.ROOT), str(micro.ROOT / "tests")])
+    variables = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=micro.ROOT, env=variables, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
+    python(*TWO, PROGRAM, str(tmp_path), "train", "none", *WORDS)
+    run = micro.the_folder(tmp_path / "runs")
+    written = json.loads((run / "evaluations.json").read_text())
+    assert sum(map(len, written["core"]["right"].values())) == written["core"]["examples"] == 33
+    assert len(written["wikitext"]["pages"]) == 2 and micro.record(run)["metrics"]["val_bpb"] > 0
+    python(PROGRAM, str(tmp_path), "again", str(run))
+    assert json.loads((tmp_path / "again.json").read_text()) == written
+
+
+def test_a_set_that_one_rank_cannot_score_costs_the_rank_and_neither_the_record_nor_the_others_time(tmp_path):
+    python(*TWO, PROGRAM, str(tmp_path), "train", "1", *WORDS)
+    record = micro.record(micro.the_folder(tmp_path / "runs"))
+    assert record["evaluations"]["core"] == {"failed": "a file of rank 1 was edited"}
+    assert record["evaluations"]["wikitext"]["nats"] > 0
+    assert any("core could not be scored" in reason for reason in record["unranked_reasons"])
+
+
+class Ranks:
+    """One of several ranks; all are asked one after the other, the first one last, and leave their values with it."""
+
+    def __init__(self, rank, box):
+        self.rank, self.box, self.world = rank, box, 3
+
+    def gather(self, value):
+        self.box[self.rank] = value
+        return [self.box[rank] for rank in range(3)] if self.rank == 0 else []
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_failure_of_any_rank_is_told_by_the_first_after_all_have_answered(failing):
+    def work(rank):
+        if rank == failing:
+            raise UserError(f"rank {rank} cannot", "mend it")
+        return rank
+
+    box = {}
+    assert [public.together(Ranks(rank, box), lambda r=rank: work(r)) for rank in (2, 1)] == [[], []]
+    with pytest.raises(UserError, match=f"rank {failing} cannot") as caught:
+        public.together(Ranks(0, box), lambda: work(0))
+    assert caught.value.remedy == "mend it" and len(box) == 3
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 50])
+def test_wikitexts_windows_are_each_scored_by_one_rank_and_add_up_to_the_bits_of_one(world):
+    asked = []
+
+    class Counting(Digest):
+        def score(self, input_BS, target_BS, *rest):
+            asked.append(input_BS.shape[0])
+            return super().score(input_BS, target_BS, *rest)
+
+    alone = wikitext.score_wikitext(Counting(8), BYTES, TEXT, 16)
+    windows, asked[:] = sum(asked), []
+    shares = [wikitext.share(Counting(8), BYTES, TEXT, 16, rank=rank, world=world) for rank in range(world)]
+    assert wikitext.merge(shares, 8).nats_P.tolist() == alone.nats_P.tolist() and sum(asked) == windows > 6
+
+
+def test_a_share_that_is_missing_or_there_twice_is_no_sum():
+    shares = [rolling.share(Digest(4), [[1] * 30], 256, 8, rank=rank, world=2) for rank in range(2)]
+    for wrong in ([shares[1]], [*shares, shares[0]]):
+        with pytest.raises(AssertionError, match="missing, or there twice"):
+            rolling.total(wrong, 1)

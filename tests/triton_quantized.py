@@ -23,6 +23,7 @@ from kernels import Arithmetic  # noqa: E402
 from kernels.formats import E2M1, E4M3  # noqa: E402
 from kernels.hadamard import transform_rows  # noqa: E402
 from kernels.noise import uniform, word  # noqa: E402
+from kernels.observe import observed  # noqa: E402
 from kernels.precision import Precision, Quantization  # noqa: E402
 from kernels.quantize import quantize  # noqa: E402
 from kernels.routing import segments  # noqa: E402
@@ -95,17 +96,17 @@ def operands(format: str) -> dict[str, bool]:
         x[6, :16] = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 6.0] * 2) * torch.tensor([1.0, -1.0] * 8)
         x[7] = -0.0
         name_R = torch.randint(1000, (70,), generator=draws)
-        for tensor in ("", "gradient", "hidden_gradient"):
-            name = {"": None, "gradient": torch.arange(70), "hidden_gradient": name_R}[tensor]
+        for tensor in ("input", "gradient", "hidden_gradient"):
+            name = {"input": None, "gradient": torch.arange(70), "hidden_gradient": name_R}[tensor]
             noise = None if name is None else uniform(word(KEY, tensor), name.int().unsqueeze(1), torch.arange(256).int())
             expected = quantize(x, format, clip=clip, noise=noise)
             rows = make.rows(x, "input", tensor, name_R if tensor == "hidden_gradient" else None)
-            found[f"rows {tensor or 'nearest'}, clip {clip}"] = same_operand(rows, decode(expected.codes), expected)
+            found[f"rows {tensor}, clip {clip}"] = same_operand(rows, decode(expected.codes), expected)
         w = torch.randn(2, 128, 256, generator=draws)
         for blocks in ("1d", "2d"):
             for inner in (1, 2):
                 expected = quantize(w, format, inner, square=blocks == "2d", clip=clip)
-                made = Quantizer(replace(make.dials, weight_blocks=blocks), torch.float32, KEY).weights(w, inner)
+                made = Quantizer(replace(make.dials, weight_blocks=blocks), torch.float32, KEY).weights(w, "weight_up", inner)
                 values = decode(expected.codes)
                 if inner == 1:
                     values, expected = values.mT, replace(expected, block_scale=expected.block_scale.mT)
@@ -136,6 +137,27 @@ def slots() -> dict[str, bool]:
                 name = f"hadamard {hadamard}, stochastic {stochastic}, by token {by_token}"
                 found[name] = same_operand(made, E2M1.decode(expected.codes), expected)
     return found
+
+
+def telemetry(format: str) -> dict[str, object]:
+    """Tensors of which the kernels note what the CPU's quantizers note, and whether bits are those of an unobserved run."""
+    width = 128 if format == "fp8" else 32
+    tensors, dy_TD = inputs(20, width, width, 3, 2, "relu2"), gradient(20, width)
+    options = {"activation": "relu2", "precision": dialled(format), "key_4": KEY % 5}
+    alone, noted = run(tensors, dy_TD, backend="triton", **options), {}
+    for backend in ("triton", "torch"):
+        with observed() as noted[backend]:
+            found = run(tensors, dy_TD, backend=backend, **options)
+        if backend == "triton":
+            same_bits = all(torch.equal(a, b) for a, b in zip(found, alone))
+    (here, there), layer = noted.values(), int(KEY[3] % 5)
+    close = {"snr_db": 1e-3, "underflow": 1e-6, "smallest": 1e-6, "saturation": 1e-2}  # a CPU's shares count its padding
+    same = [
+        name
+        for name, figures in there[layer].items()
+        if all(abs(here[layer][name][k] - figures[k]) <= bound for k, bound in close.items())
+    ]
+    return {"as on a CPU": sorted(same), "same bits": same_bits}
 
 
 def invariance(format: str) -> bool:
@@ -185,5 +207,6 @@ if __name__ == "__main__":
     found |= {f"{format}, {name}": with_dial(format, name) for format, dials in DIALS.items() for name in dials}
     for format in CASES:
         found |= {f"operands, {format}": operands(format), f"invariance, {format}": invariance(format)}
+        found[f"telemetry, {format}"] = telemetry(format)
         found[f"not finite, {format}"] = not_finite(format, "relu2" if format == "fp8" else "swiglu")
     print(json.dumps(found | {"slots": slots()}))

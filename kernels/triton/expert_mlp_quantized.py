@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels import observe
 from kernels.activation import Activation
 from kernels.hadamard import SIZE
 from kernels.precision import Precision
@@ -42,10 +43,10 @@ def forward(
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("up"):
-        x, w_up = make.rows(x_TD, "input"), make.weights(w_up_EDG, 1)
+        x, w_up = make.rows(x_TD, "input", "input"), make.weights(w_up_EDG, "weight_up", 1)
         h_RG, a = up(make, x, w_up, weight_TK.float().contiguous(), where, activation, c)
     with stage("down"):
-        y_RD = rows(make, a, make.weights(w_down_EFD, 1), where, c.rows, c.down)
+        y_RD = rows(make, a, make.weights(w_down_EFD, "weight_down", 1), where, c.rows, c.down)
     with stage("combine"):
         return combine(y_RD, where.slot_TK, c), h_RG
 
@@ -70,14 +71,14 @@ def backward(
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("dH"):
-        dy, w_down = make.rows(dy_TD, "gradient", "gradient"), make.weights(w_down_EFD, 2)
+        dy, w_down = make.rows(dy_TD, "gradient", "gradient"), make.weights(w_down_EFD, "weight_down", 2)
         dh_RG, a_RF, dweight_RN = dh(make, dy, w_down, h_RG, weight_TK.float().contiguous(), where, activation, c)
         dweight_TK = summed(dweight_RN).index_select(0, where.slot_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
         dw_up_EDG, dw_down_EFD = weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, expert_TK, w_up_EDG.shape[0], where, c)
     with stage("dX"):
         dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where.row_R)
-        dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, 2), where, c.rows, c.dx)
+        dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
     with stage("combine"):
         return combine(dx_RD, where.slot_TK, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
@@ -85,11 +86,11 @@ def backward(
 def up(
     make: Quantizer, x: Operand, w: Operand, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
 ) -> tuple[Tensor, Operand]:
-    """h_RG and weight * act(h), which fp8 quantizes in the epilogue."""
+    """h_RG and weight * act(h), which fp8 quantizes in the epilogue; while somebody listens afterwards, to the same codes."""
     count, width, g = where.row_R.numel(), x.values.shape[1], w.values.shape[1]
     expert_width, block = g // activation.fan, make.dials.block
     h_RG = torch.empty(count, g, dtype=make.dtype, device=x.values.device)
-    encode = make.dials.format == "fp8" and make.dials.quantizes("hidden")
+    encode = make.dials.format == "fp8" and make.dials.quantizes("hidden") and not observe.listening()
     a_RF = h_RG.new_empty(count, expert_width, dtype=CODES if encode else make.dtype)
     scale = h_RG.new_empty(count, expert_width // block, dtype=torch.float32) if encode else None
     if count:
@@ -99,7 +100,7 @@ def up(
             D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, ENCODE=encode, CLIP=make.dials.clip,
             **_formats(make, x, w), BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
         )  # fmt: skip
-    return h_RG, Operand(a_RF, scale) if encode else make.rows(a_RF, "hidden")
+    return h_RG, Operand(a_RF, scale) if encode else make.rows(a_RF, "hidden", "hidden")
 
 
 def rows(make: Quantizer, of_rows: Operand, w: Operand, where: Routes, block_rows: int, tile: Tile) -> Tensor:
@@ -146,8 +147,16 @@ def weight_gradients(
     slot_E = (blocks.start_E1.diff() + (SIZE - 1)) // SIZE * SIZE
     slot_E1 = torch.nn.functional.pad(slot_E.cumsum(0), (1, 0))
     sides = (
-        (make.slots(x_TD, blocks, top_k, True), make.slots(dh_RG, blocks, top_k, False, "wgrad_hidden_gradient"), c.dw_up),
-        (make.slots(a_RF, blocks, top_k, False), make.slots(dy_TD, blocks, top_k, True, "wgrad_gradient"), c.dw_down),
+        (
+            make.slots(x_TD, blocks, top_k, True, "wgrad_input"),
+            make.slots(dh_RG, blocks, top_k, False, "wgrad_hidden_gradient"),
+            c.dw_up,
+        ),
+        (
+            make.slots(a_RF, blocks, top_k, False, "wgrad_hidden"),
+            make.slots(dy_TD, blocks, top_k, True, "wgrad_gradient"),
+            c.dw_down,
+        ),
     )
     dw_up_EDG, dw_down_EFD = (_slots_product(left, right, slot_E1, c.dw_rows, tile) for left, right, tile in sides)
     return dw_up_EDG, dw_down_EFD

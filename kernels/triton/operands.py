@@ -10,12 +10,14 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels import observe
 from kernels.hadamard import SIZE, matrix
 from kernels.noise import TENSORS
 from kernels.precision import Quantization
 from kernels.quantize import nvfp4_tensor_scale
 from kernels.triton.metadata import Routes
 from kernels.triton.quantizers import blocks_kernel, slots_kernel
+from kernels.triton.telemetry import note_blocks, note_slots
 
 CODES = torch.float8_e4m3fn
 TILE = 64  # outer elements of a quantizer's tile of rows
@@ -47,22 +49,28 @@ class Quantizer:
     dtype: torch.dtype
     key_4: Tensor
 
-    def rows(self, x_RI: Tensor, operand: str, tensor: str = "", name_R: Tensor | None = None) -> Operand:
-        """In blocks along each row. `tensor` of `kernels.noise.TENSORS` where rounding may draw, by row `name_R` (int64) or
-        by place."""
+    def rows(self, x_RI: Tensor, operand: str, tensor: str, name_R: Tensor | None = None) -> Operand:
+        """In blocks along each row. A `tensor` of `kernels.noise.TENSORS` may be rounded by noise, which counts its rows as
+        `name_R` (int64) or by place."""
         if not self.dials.quantizes(operand):
             return Operand(x_RI)
         found = self._blocks(x_RI.unsqueeze(0), 1, tensor, name_R)
-        return Operand(found.values[0], found.scale[0], found.tensor_scale)
+        found = Operand(found.values[0], found.scale[0], found.tensor_scale)
+        if observe.listening():
+            note_blocks(int(self.key_4[3]), tensor, x_RI, found.values, found.scale, found.tensor_scale, 1)
+        return found
 
-    def weights(self, w_EIO: Tensor, inner: int) -> Operand:
-        """Of a product whose reduction runs over axis `inner` (1 or 2) of fp32 `w_EIO`; codes (E, outer, inner)."""
+    def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
+        """Of a product whose reduction runs over axis `inner` (1 or 2) of the masters `w_EIO`; codes (E, outer, inner)."""
         w_EOI = w_EIO.mT if inner == 1 else w_EIO
         if not self.dials.quantizes("weight"):
             return Operand(w_EOI.to(self.dtype))
-        return self._blocks(w_EOI, self.dials.block if self.dials.weight_blocks == "2d" else 1)
+        found = self._blocks(w_EOI, self.dials.block if self.dials.weight_blocks == "2d" else 1, tensor)
+        if observe.listening():
+            note_blocks(int(self.key_4[3]), tensor, w_EOI, found.values, found.scale, found.tensor_scale, found.wide)
+        return found
 
-    def _blocks(self, x_EOI: Tensor, wide: int, tensor: str = "", name_O: Tensor | None = None) -> Operand:
+    def _blocks(self, x_EOI: Tensor, wide: int, tensor: str, name_O: Tensor | None = None) -> Operand:
         (experts, outer, inner), block, fp8 = x_EOI.shape, self.dials.block, self.dials.format == "fp8"
         codes = torch.empty(experts, outer, inner, dtype=CODES, device=x_EOI.device)
         scale = codes.new_empty(experts, outer // wide, inner // block, dtype=torch.float32 if fp8 else CODES)
@@ -79,9 +87,9 @@ class Quantizer:
             )  # fmt: skip
         return Operand(codes, scale, tensor_scale, wide)
 
-    def slots(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str = "") -> Operand:
+    def slots(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
         """A factor of a weight gradient in nvfp4; `x` lies by token or by row in expert order. `blocks` are routes in tiles
-        of 16 rows; `tensor` where rounding may draw, by slot."""
+        of 16 rows. Noise counts slots."""
         tiles, width = blocks.tile_expert_I.numel(), x.shape[1]
         codes = torch.empty(tiles * SIZE, width, dtype=CODES, device=x.device)
         scale = codes.new_empty(tiles, width)
@@ -99,11 +107,14 @@ class Quantizer:
                 )  # fmt: skip
             if survey:
                 tensor_scale = nvfp4_tensor_scale(tile_amax.amax())
+        if observe.listening() and tiles:
+            token_R = blocks.row_R // top_k if by_token else None
+            note_slots(int(self.key_4[3]), tensor, x, codes, scale, tensor_scale, blocks, token_R, self.dials.hadamard)
         return Operand(codes, scale, tensor_scale)
 
     def _drawn(self, tensor: str) -> int:
         """The place in TENSORS of one that is rounded by noise, else -1."""
-        return TENSORS.index(tensor) if self.dials.stochastic_rounding and tensor else -1
+        return TENSORS.index(tensor) if self.dials.stochastic_rounding and tensor in TENSORS else -1
 
 
 def largest(x: Tensor) -> Tensor:

@@ -61,6 +61,14 @@ def test_a_value_that_is_not_finite_makes_no_output_finite_that_it_enters(format
 
 @pytest.mark.xdist_group("triton_quantized")
 @pytest.mark.parametrize("format", FORMATS)
+def test_dropped_rows_are_left_out_and_enter_no_scale(format):
+    found = output(INTERPRETED)[f"dropped, {format}"]
+    assert {n: e for n, e in found["errors"].items() if not e <= 1e-5} == {}
+    assert found["zeros"]
+
+
+@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.parametrize("format", FORMATS)
 def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(format):
     found = output(INTERPRETED)[f"telemetry, {format}"]
     noted = ["gradient", "hidden", "hidden_gradient", "input", "weight_down", "weight_up"]

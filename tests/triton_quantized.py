@@ -143,6 +143,24 @@ def slots() -> dict[str, bool]:
     return found
 
 
+def dropped(format: str) -> dict[str, object]:
+    """Rows without an expert: errors against the reference, with every new tensor full of NaN; whether the gradients of their
+    weights are exact zeros."""
+    width = 128 if format == "fp8" else 32
+    x, w_up, w_down, expert_TK, weight = inputs(20, width, width, 3, 2, "relu2")
+    expert_TK = torch.where(torch.arange(40).view(20, 2) % 3 == 0, -1, expert_TK)
+    options = {"activation": "relu2", "precision": dialled(format), "key_4": KEY}
+    runs = []
+    for backend in ("triton", "reference"):
+        torch.use_deterministic_algorithms(backend == "triton")
+        runs.append(run((x, w_up, w_down, expert_TK, weight), gradient(20, width), backend=backend, **options))
+    torch.use_deterministic_algorithms(False)
+    return {
+        "errors": {n: relative_error(a, b) for n, a, b in zip(NAMES, *runs)},
+        "zeros": not runs[0][4][expert_TK < 0].any(),
+    }
+
+
 def telemetry(format: str) -> dict[str, object]:
     """Tensors of which the kernels note what the CPU's quantizers note, and whether bits are those of an unobserved run."""
     width = 128 if format == "fp8" else 32
@@ -212,6 +230,7 @@ if __name__ == "__main__":
     for format in CASES:
         found |= {f"operands, {format}": operands(format), f"invariance, {format}": invariance(format)}
         found[f"repeats, {format}"] = repeats(format)
+        found[f"dropped, {format}"] = dropped(format)
         found[f"telemetry, {format}"] = telemetry(format)
         found[f"not finite, {format}"] = not_finite(format, "relu2" if format == "fp8" else "swiglu")
     print(json.dumps(found | {"slots": slots()}))

@@ -48,7 +48,7 @@ def forward(
     with stage("down"):
         y_RD = rows(make, a, make.weights(w_down_EFD, "weight_down", 1), where, c.rows, c.down)
     with stage("combine"):
-        return combine(y_RD, where.slot_TK, c), h_RG
+        return combine(y_RD, where, c), h_RG
 
 
 def backward(
@@ -80,7 +80,7 @@ def backward(
         dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where.row_R)
         dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
     with stage("combine"):
-        return combine(dx_RD, where.slot_TK, c), dw_up_EDG, dw_down_EFD, dweight_TK
+        return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
 
 def up(
@@ -91,7 +91,7 @@ def up(
     expert_width, block = g // activation.fan, make.dials.block
     h_RG = torch.empty(count, g, dtype=make.dtype, device=x.values.device)
     encode = make.dials.format == "fp8" and make.dials.quantizes("hidden") and not observe.listening()
-    a_RF = h_RG.new_empty(count, expert_width, dtype=CODES if encode else make.dtype)
+    a_RF = h_RG.new_empty(count, expert_width, dtype=CODES) if encode else _by_row(make, count, expert_width, h_RG.device)
     scale = h_RG.new_empty(count, expert_width // block, dtype=torch.float32) if encode else None
     if count:
         up_quantized_kernel[grid(where, expert_width, c.up.columns)](
@@ -122,8 +122,8 @@ def dh(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dh_RG, a_RF and dweight_RN as `expert_mlp.dh`."""
     count, expert_width = h_RG.shape[0], w.values.shape[1]
-    dh_RG, a_RF = torch.empty_like(h_RG), h_RG.new_empty(count, expert_width)
-    dweight_RN = h_RG.new_empty(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
+    dh_RG, a_RF = _by_row(make, count, h_RG.shape[1], h_RG.device), h_RG.new_empty(count, expert_width)
+    dweight_RN = h_RG.new_zeros(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
     if count:
         dh_quantized_kernel[grid(where, expert_width, c.dh.columns)](
             *_pointers(dy), *_pointers(w), h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
@@ -132,6 +132,13 @@ def dh(
             **_formats(make, dy, w), BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
         )  # fmt: skip
     return dh_RG, a_RF, dweight_RN
+
+
+def _by_row(make: Quantizer, count: int, width: int, device: torch.device) -> Tensor:
+    """What a product writes and a quantizer reads next: dropped rows, which no product writes, must be zeros where a figure of
+    the whole tensor is taken."""
+    whole = make.dials.format == "nvfp4" or observe.listening()
+    return (torch.zeros if whole else torch.empty)(count, width, dtype=make.dtype, device=device)
 
 
 def weight_gradients(

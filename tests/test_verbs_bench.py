@@ -7,7 +7,7 @@ import pytest
 
 import harness.bench.steps as steps
 from harness.__main__ import main
-from harness.bench.floor import work
+from harness.bench.floor import work, work_fp8
 from harness.bench.shapes import Shape
 
 
@@ -99,6 +99,12 @@ def test_the_floor_of_a_large_product_is_its_flops_and_of_a_small_one_its_bytes(
     total = sum(flops for name, (flops, _) in work(shape).items() if not name.startswith("combine"))
     assert total == 3 * shape.forward_flops
     assert json.loads((toy / "floor.json").read_text())["tables"][0]["total_s"]["forward"] > 0
+
+
+def test_the_floor_of_fp8_halves_the_flops_that_it_multiplies_and_adds_the_bytes_of_quantizing():
+    plain, fp8 = work(Shape(1 << 16, 1024, 512, 8, 2)), work_fp8(Shape(1 << 16, 1024, 512, 8, 2))
+    assert [fp8[n][0] / plain[n][0] for n in ("up", "down", "dH", "dX", "dW")] == [0.5] * 4 + [1]
+    assert all(fp8[n][1] < plain[n][1] for n in ("up", "down", "dH", "dX")) and fp8["quantize"][1] > 0
 
 
 def test_a_layers_stages_are_timed_forward_and_backward(toy):

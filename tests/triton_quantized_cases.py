@@ -7,12 +7,14 @@ NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 # tokens, width, expert width, experts, top-k, routing, activation
 CASES = {
     "fp8": {
+        "no token": (0, 128, 128, 2, 2, "distinct", "swiglu"),
         "one token": (1, 128, 128, 4, 2, "distinct", "swiglu"),
         "more rows than a tile, several blocks": (70, 256, 256, 2, 1, "distinct", "relu2"),
         "empty experts": (33, 128, 128, 6, 2, "two experts", "swiglu"),
         "every expert for every token": (12, 128, 128, 3, 3, "distinct", "relu2"),
     },
     "nvfp4": {
+        "no token": (0, 32, 16, 4, 2, "distinct", "relu2"),
         "one token": (1, 32, 16, 4, 2, "distinct", "relu2"),
         "more rows than a tile, several blocks": (140, 80, 48, 2, 1, "distinct", "swiglu"),
         "empty experts": (33, 32, 16, 6, 2, "two experts", "relu2"),

@@ -17,7 +17,8 @@ Below bf16 `quantized` runs the same steps: quantizers before the products (`ope
 (`products_quantized`, `slots_product`), the formats themselves in `numbers`.
 
 A row's bits depend on its own token and its expert alone: every product sums over its whole inner dimension in one fixed
-order, whatever the tile holds (nvfp4: and on the largest magnitude of the tensor). Checked without a GPU by Triton's interpreter and its ahead-of-time compiler (`tests/`).
+order, whatever the tile holds; in nvfp4 on the largest magnitude of each whole tensor too. Checked without a GPU by Triton's
+interpreter and its ahead-of-time compiler (`tests/`).
 """
 
 from kernels.triton import expert_mlp_quantized as quantized

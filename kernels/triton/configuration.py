@@ -132,14 +132,16 @@ def describe(key: Key) -> str:
     tuned, dtype = find(key), getattr(torch, key.dtype)
     c = tuned or safe(dtype, key.format)
     tiles = f"{c.rows} rows; columns {c.up.columns} up, {c.down.columns} down, {c.dh.columns} dH, {c.dx.columns} dX"
-    return f"{'tuned' if tuned else 'safe, untuned on this device (make tune)'}: {tiles}"
+    untuned = "safe, untuned on this device" + ("" if key.format else " (make tune)")  # which tunes no quantized kernels yet
+    return f"{'tuned' if tuned else untuned}: {tiles}"
 
 
 @cache
 def _warn(key: Key) -> None:
     warnings.warn(
         f"no tuned kernel configuration for {key.device}, {key.format or key.dtype}, D={key.D} F={key.F} E={key.E} K={key.K} "
-        f"{'gated' if key.gated else 'ungated'}, triton {key.triton}: using the safe one; `make tune` measures better ones",
+        f"{'gated' if key.gated else 'ungated'}, triton {key.triton}: using the safe one"
+        + ("" if key.format else "; `make tune` measures better ones"),
         stacklevel=2,
     )
 

@@ -16,6 +16,8 @@ from kernels.rounding import Arithmetic
 from kernels.routing import segments, slot_bound
 from kernels.stages import stage
 
+E4M3_CAPABILITY = (8, 9)  # of a CUDA device, from which on it converts E4M3
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -83,23 +85,34 @@ def _triton() -> ModuleType:
 
 
 def _check_triton(device: torch.device, precision: Precision) -> None:
-    if precision.quantization:
-        raise ValueError(f"backend='triton' has no kernels for {precision.quantization.format} yet; use backend='reference'")
     if precision.arithmetic.rounds:
         raise ValueError(
             f"backend='triton' with precision={precision.arithmetic.name!r}: a GPU multiplies bf16 natively; use 'native'"
         )
     if device.type != "cuda" and not _triton().interpreted():
         raise ValueError(f"x is on {device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
+    if precision.quantization and device.type == "cuda":
+        found = torch.cuda.get_device_capability(device)
+        if found < E4M3_CAPABILITY:
+            needed, found = (".".join(map(str, version)) for version in (E4M3_CAPABILITY, found))
+            raise ValueError(
+                f"backend='triton' in {precision.quantization.format} needs compute capability {needed}, from which on GPUs "
+                f"convert E4M3 numbers, but {device} has {found}; use bf16, or backend='reference'"
+            )
 
 
 def _triton_forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
-    return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision.arithmetic)
+    words = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
+    if precision.quantization:
+        return _triton().quantized.forward(*words, precision, key_4)
+    return _triton().forward(*words, precision.arithmetic)
 
 
 def _triton_backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_RG):
-    operands = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
-    return _triton().backward(*operands, activation, precision.arithmetic, h_RG)
+    words = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
+    if precision.quantization:
+        return _triton().quantized.backward(*words, precision, key_4, h_RG)
+    return _triton().backward(*words, precision.arithmetic, h_RG)
 
 
 OPERATORS = {

@@ -68,8 +68,9 @@ class Precision:
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
 
     def weight_operand(self, w: Tensor) -> Tensor:
-        """What the backends take: bf16 values, or fp32 where a quantizer is to see the master weights."""
-        return self.arithmetic.operand(w) if self.quantization is None else w.float()
+        """What the backends take: values in the arithmetic's dtype, or the master weights, which a quantizer is to see, as
+        they are: it computes in fp32, and a copy in fp32 would cost more than the product saves."""
+        return self.arithmetic.operand(w) if self.quantization is None else w
 
     @staticmethod
     @cache

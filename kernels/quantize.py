@@ -20,7 +20,7 @@ from torch import Tensor
 from kernels.formats import E2M1, E4M3
 from kernels.precision import FORMATS
 
-_SIXTH = float(torch.tensor(1.0) / 6)
+SIXTH = float(torch.tensor(1.0) / 6)
 _MOST = 2.0**118
 
 
@@ -31,7 +31,7 @@ def nvfp4_tensor_scale(amax: Tensor) -> Tensor:
 
 def nvfp4_block_scale(amax: Tensor, tensor_scale: Tensor) -> Tensor:
     """s of blocks' largest magnitudes: E4M3 values as fp32."""
-    return E4M3.round((amax * (tensor_scale * _SIXTH)).clamp(max=448.0), None)
+    return E4M3.round((amax * (tensor_scale * SIXTH)).clamp(max=448.0), None)
 
 
 def nvfp4_round(x: Tensor, block_scale: Tensor, tensor_scale: Tensor, noise: Tensor | None = None) -> Tensor:

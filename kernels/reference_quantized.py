@@ -33,7 +33,7 @@ class _QuantizedMlp(torch.autograd.Function):
         y_RD = plain.stored(plain.multiply(plain.rows(a_RF, "hidden"), plain.weights(w_down_EFD, 1)))
         ctx.save_for_backward(x_TD, w_up_EDG, w_down_EFD, weight_TK, h_RG)
         ctx.plain, ctx.activation = plain, activation
-        return y_RD.view(*expert_TK.shape, -1).sum(1)
+        return y_RD.view(*expert_TK.shape, y_RD.shape[1]).sum(1)
 
     @staticmethod
     def backward(ctx, dy_TD):
@@ -48,7 +48,7 @@ class _QuantizedMlp(torch.autograd.Function):
         a_RF, dh_RG = plain.stored(a_RF * weight_R1), plain.stored(dh_RG * weight_R1)
         dh_quantized_RG = plain.rows(dh_RG, "gradient", "hidden_gradient", row_R)
         dx_RD = plain.stored(plain.multiply(dh_quantized_RG, plain.weights(w_up_EDG, 2).mT))
-        dx_TD = dx_RD.view(*weight_TK.shape, -1).sum(1)
+        dx_TD = dx_RD.view(*weight_TK.shape, dx_RD.shape[1]).sum(1)
         x_RD = plain.stored(x_TD.to(plain.dtype))[token_R]
         dw_up = plain.weight_gradient(x_RD, dh_RG, "wgrad_hidden_gradient", w_up_EDG)
         dw_down = plain.weight_gradient(a_RF, dy_TD[token_R], "wgrad_gradient", w_down_EFD)

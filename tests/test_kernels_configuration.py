@@ -45,6 +45,14 @@ def test_another_device_or_shape_gets_the_safe_one_with_one_warning(change):
     assert configuration.describe(other).startswith("safe, untuned")
 
 
+@pytest.mark.parametrize("format", ["fp8", "nvfp4"])
+def test_a_format_has_tiles_of_its_own_and_no_promise_of_tuning_that_there_is_not(format):
+    key = replace(KEY, format=format)
+    with pytest.warns(UserWarning, match=f"for NVIDIA H100, {format},.*using the safe one$"):
+        assert configuration.configuration(key, torch.bfloat16) == configuration.QUANTIZED[format]
+    assert "make tune" not in configuration.describe(key)
+
+
 def test_the_key_never_holds_the_number_of_tokens():
     assert "T" not in vars(KEY)
 

@@ -7,7 +7,7 @@ import pytest
 
 import harness.bench.steps as steps
 from harness.__main__ import main
-from harness.bench.floor import work
+from harness.bench.floor import work, work_fp8
 from harness.bench.shapes import Shape
 
 
@@ -101,11 +101,25 @@ def test_the_floor_of_a_large_product_is_its_flops_and_of_a_small_one_its_bytes(
     assert json.loads((toy / "floor.json").read_text())["tables"][0]["total_s"]["forward"] > 0
 
 
+def test_the_floor_of_fp8_halves_the_flops_that_it_multiplies_and_adds_the_bytes_of_quantizing():
+    plain, fp8 = work(Shape(1 << 16, 1024, 512, 8, 2)), work_fp8(Shape(1 << 16, 1024, 512, 8, 2))
+    assert [fp8[n][0] / plain[n][0] for n in ("up", "down", "dH", "dX", "dW")] == [0.5] * 4 + [1]
+    assert all(fp8[n][1] < plain[n][1] for n in ("up", "down", "dH", "dX")) and fp8["quantize"][1] > 0
+
+
 def test_a_layers_stages_are_timed_forward_and_backward(toy):
     for table in json.loads((toy / "layer.json").read_text())["tables"]:
         forward, backward = table["stages_ms"]["forward"], table["stages_ms"]["backward"]
         assert set(forward) == {"metadata", "gather", "up", "activation", "down", "combine", "other"}
         assert set(backward) == {"metadata", "gather", "activation", "dH", "dW", "dX", "combine", "other"}
+
+
+def test_formats_are_timed_beside_ours_as_it_is_and_are_further_from_fp32(tmp_path):
+    assert main(["bench", "formats", "set=toy", "rounds=1", f"out={tmp_path}", "kernels.compile=off"]) == 0
+    rows = json.loads((tmp_path / "formats.json").read_text())["tables"][0]["rows"]
+    assert [row["name"] for row in rows] == ["ours (torch)", "ours, fp8", "ours, nvfp4", "bound: one dense GEMM"]
+    plain, fp8, nvfp4 = (max(row["errors"].values()) for row in rows[:3])
+    assert plain < 1e-2 < fp8 < nvfp4 and all(row["bit_equal"] for row in rows[:3])
 
 
 def test_the_parts_are_drawn(toy):

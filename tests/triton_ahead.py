@@ -63,7 +63,9 @@ def sources():
     return found
 
 
-def compiled(kernel, types: dict[str, str], values: dict[str, object], launch: dict[str, int], target: int) -> dict[str, int]:
+def compiled(
+    kernel, types: dict[str, str], values: dict[str, object], launch: dict[str, int], target: int
+) -> dict[str, object]:
     values = values | {k: v for k, v in launch.items() if k == "BLOCK_K"}
     names = kernel.arg_names
     signature = {name: types.get(name, "constexpr") for name in names}
@@ -85,6 +87,8 @@ def compiled(kernel, types: dict[str, str], values: dict[str, object], launch: d
         "float atomics": len(re.findall(r"\b(?:atom|red)\.\S*\.(?:f16|bf16|f32|f64)", ptx)),
         "tensor core instructions": len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
         "wgmma": ptx.count("wgmma.mma_async"),
+        "wgmma operands": sorted(set(re.findall(r"wgmma\.mma_async\.\S*m\d+n\d+k\d+\.(\S+)", ptx))),
+        "maxima that drop NaN": len(re.findall(r"\b(?:max|min)\.f32", ptx)),
         "64-bit products": len(re.findall(r"\b(?:mul\.lo|mad\.lo|mul\.wide|mad\.wide)\.[su]\d\d", ptx))
         - ptx.count("mul.lo.s32")
         - ptx.count("mad.lo.s32"),

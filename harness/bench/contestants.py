@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import grouped_mm, silu
 
 from harness.bench.shapes import Inputs, Shape
-from kernels import moe_mlp, prepare_products
+from kernels import Arithmetic, Precision, Quantization, moe_mlp, prepare_products
+from kernels.precision import FORMATS
 
 
 @dataclass
@@ -60,11 +61,26 @@ def contestants(backend: str, precision: str, device: str) -> tuple[list[Contest
     return found, missing
 
 
+def in_formats(backend: str, precision: str, shape: Shape) -> list[Contestant]:
+    """Ours with operands in the arithmetic `precision` as they are, then in each format whose blocks divide the shape, then
+    the bound. Weights are quantized anew in every forward and backward, as in training."""
+    arithmetic = Arithmetic.of(precision)
+    wanted: dict[str, str | Precision] = {f"ours ({backend})": precision}
+    for format, block in FORMATS.items():
+        if shape.D % block == shape.F % block == 0:
+            wanted[f"ours, {format}"] = Precision(arithmetic, Quantization.recipe(format))
+    found = [
+        Contestant(name, "this commit", lambda shape, given, low=low: _ours(shape, given, backend, low))
+        for name, low in wanted.items()
+    ]
+    return [*found, Contestant("bound: one dense GEMM", f"torch {torch.__version__}", _dense, is_bound=True)]
+
+
 def _leaves(*tensors: Tensor) -> list[Tensor]:
     return [t.detach().clone().requires_grad_() for t in tensors]
 
 
-def _ours(shape: Shape, given: Inputs, backend: str, precision: str) -> Prepared:
+def _ours(shape: Shape, given: Inputs, backend: str, precision: str | Precision) -> Prepared:
     leaves = _leaves(given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)
     x, w_up, w_down, weight = leaves
     if x.device.type == "cpu":  # as a run does before its clock starts

@@ -8,11 +8,12 @@ to be held against it.
 from collections.abc import Callable
 from typing import Any
 
-from harness.bench.shapes import SETS, Shape
+from harness.bench.shapes import FORMAT_SHAPES, SETS, Shape
 from harness.train.machine import Machine
 
-# H100 SXM5 data sheet: dense bf16 tensor cores, HBM3
+# H100 SXM5 data sheet: dense bf16 tensor cores, HBM3; fp8 products have twice the peak (1,979e12)
 H100 = ("H100 SXM as its data sheet states it", 989e12, 3.35e12)
+FP8_SPEEDUP = 2
 
 
 def work(shape: Shape) -> dict[str, tuple[int, int]]:
@@ -33,7 +34,27 @@ def work(shape: Shape) -> dict[str, tuple[int, int]]:
     }
 
 
-FORWARD = ("up", "down", "combine")
+def work_fp8(shape: Shape) -> dict[str, tuple[float, int]]:
+    """As `work`, of the fp8 kernels: FLOPs in those of bf16 that take as long. Codes are 1 byte; scales, 1 to 3% of them, are
+    left out. Weights are quantized from 2 bytes an element, in the forward and in the backward."""
+    plain, tokens, rows = work(shape), shape.T, shape.T * shape.K
+    x, wide, h, a = tokens * shape.D, 2 * rows * shape.D, 2 * rows * shape.G, rows * shape.F
+    up, down = shape.E * shape.D * shape.G, shape.E * shape.F * shape.D
+    flops_up, flops_down = (plain[name][0] / FP8_SPEEDUP for name in ("up", "down"))
+    return {
+        "quantize": (0, 3 * (x + up + down)),
+        "up": (flops_up, x + up + h + a),
+        "down": (flops_down, a + down + wide),
+        "combine": plain["combine"],
+        "quantize dY, w, dh": (0, 3 * (x + up + down) + 3 * h // 2),
+        "dH": (flops_down, x + down + 2 * h + 2 * a),
+        "dW": plain["dW"],
+        "dX": (flops_up, h // 2 + up + wide),
+        "combine dX": plain["combine dX"],
+    }
+
+
+FORWARD = ("quantize", "up", "down", "combine")
 
 
 def floor(here: Machine, which: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -42,16 +63,30 @@ def floor(here: Machine, which: str, say: Callable[[str], None]) -> dict[str, An
     if which == "gpu" and here.device != "cuda":
         where, peak, bandwidth = H100
     say(f"floors on {where}: {peak / 1e12:,.2f} TFLOP/s, {bandwidth / 1e9:,.0f} GB/s; ms, b where bytes bind, f where FLOPs do")
-    names = list(work(SETS[which][0]))
-    say(f"{'':<46}" + "".join(f"{name:>12}" for name in names) + f"{'forward':>10}{'of peak':>9}{'backward':>10}{'of peak':>9}")
+    found = {"tables": _table("bf16", work, SETS[which], peak, bandwidth, say)}
+    if which == "gpu":
+        found["fp8"] = _table("fp8 (of bf16's peak)", work_fp8, FORMAT_SHAPES[which], peak, bandwidth, say)
+    return {"where": where, "peak_flops": peak, "bandwidth": bandwidth} | found
+
+
+def _table(
+    title: str, work_of: Callable[[Shape], dict[str, tuple[float, int]]], shapes: tuple[Shape, ...], peak: float,
+    bandwidth: float, say: Callable[[str], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    names = list(work_of(shapes[0]))
+    wide = {name: max(12, len(name) + 2) for name in names}
+    heads = "".join(f"{name:>{wide[name]}}" for name in names)
+    say(f"{title:<46}{heads}{'forward':>10}{'of peak':>9}{'backward':>10}{'of peak':>9}")
     tables = []
-    for shape in SETS[which]:
-        found = {name: (flops / peak, size / bandwidth) for name, (flops, size) in work(shape).items()}
+    for shape in shapes:
+        found = {name: (flops / peak, size / bandwidth) for name, (flops, size) in work_of(shape).items()}
         ways = {way: sum(max(times) for name, times in found.items() if (name in FORWARD) == (way == "forward"))
                 for way in ("forward", "backward")}  # fmt: skip
         shares = (shape.forward_flops / peak / ways["forward"], 2 * shape.forward_flops / peak / ways["backward"])
-        cells = "".join(f"{1e3 * max(times):>11,.3f}{'f' if times[0] >= times[1] else 'b'}" for times in found.values())
+        cells = "".join(
+            f"{1e3 * max(times):>{wide[name] - 1},.3f}{'f' if times[0] >= times[1] else 'b'}" for name, times in found.items()
+        )
         totals = "".join(f"{1e3 * ways[way]:>10,.3f}{share:>9.0%}" for way, share in zip(ways, shares))
         say(f"{str(shape):<46}{cells}{totals}")
         tables.append({"shape": vars(shape), "seconds": found, "total_s": ways})
-    return {"where": where, "peak_flops": peak, "bandwidth": bandwidth, "tables": tables}
+    return tables

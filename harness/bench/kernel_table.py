@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from harness.bench.contestants import contestants
+from harness.bench.contestants import Contestant, contestants, in_formats
 from harness.bench.measure import measure
-from harness.bench.shapes import SETS, SWEEPS, Shape
+from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
 from harness.train.machine import Machine
 from kernels import Arithmetic
 
@@ -24,24 +24,38 @@ def precision_of(here: Machine) -> str:
 
 def kernel_table(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything measured at the shapes of set `which`; `say` gets the text as it comes."""
-    return _table(SETS[which], here, backend, rounds, say)
+    return _among_peers(SETS[which], here, backend, rounds, say)
 
 
 def sweep(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The same rows spread over 8 to 4,096 experts."""
-    return _table(SWEEPS[which], here, backend, rounds, say)
+    return _among_peers(SWEEPS[which], here, backend, rounds, say)
 
 
-def _table(shapes: tuple[Shape, ...], here: Machine, backend: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def formats(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Ours below bf16 beside ours in bf16; "x ours" is a format's time over bf16's, errors are against fp32."""
+    return _table(FORMAT_SHAPES[which], lambda shape: in_formats(backend, precision_of(here), shape), {}, here, rounds, say)
+
+
+def _among_peers(
+    shapes: tuple[Shape, ...], here: Machine, backend: str, rounds: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    everyone, missing = contestants(backend, precision_of(here), here.device)
+    return _table(shapes, lambda shape: everyone, missing, here, rounds, say)
+
+
+def _table(
+    shapes: tuple[Shape, ...], everyone: Callable[[Shape], list[Contestant]], missing: dict[str, str], here: Machine,
+    rounds: int, say: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
     precision = precision_of(here)
-    everyone, missing = contestants(backend, precision, here.device)
     dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
     say(f"{here.model}, {here.isa}, {number}, matmul peak {peak / 1e12:,.2f} TFLOP/s, medians of {rounds} rounds in turns")
     say(HEADER)
     tables = []
     for shape in shapes:
-        rows = measure(shape, everyone, dtype, here.device, rounds, peak)
+        rows = measure(shape, everyone(shape), dtype, here.device, rounds, peak)
         say(f"T x D, E x F: {shape}; the formula keeps {shape.lean_bytes / 2**20:,.1f} MiB in bf16")
         for row in rows:
             say(line(row))

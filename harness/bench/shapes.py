@@ -60,6 +60,12 @@ SWEEPS = {
     "cpu": tuple(Shape(2048, 128, 64, experts, 8, "relu2") for experts in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
     "toy": tuple(Shape(24, 32, 16, experts, 2) for experts in (8, 16)),
 }
+# formats below bf16 against bf16; the second is the layer of moe-64e
+FORMAT_SHAPES = {
+    "gpu": (Shape(32768, 4096, 1024, 64, 4), Shape(65536, 768, 384, 64, 6)),
+    "cpu": (Shape(4096, 256, 128, 16, 4, "relu2"),),
+    "toy": (Shape(6, 128, 128, 2, 1),),
+}
 
 
 ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")

@@ -12,6 +12,7 @@ kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every 
          backward in ms and TFLOP/s, share of the measured matmul peak, bytes kept for the backward, error against fp32, and
          whether two runs give equal bits
 rows     the same rows spread over 8 to 4,096 experts
+formats  our expert MLP in bf16, fp8 and nvfp4 side by side, quantizing included: times, and errors against fp32
 layer    where one layer's time goes, stage by stage
 steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts
 
@@ -26,7 +27,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 
-PARTS = ("correctness", "floor", "kernels", "rows", "layer", "steps")
+PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
 
@@ -84,7 +85,7 @@ def _rounds(options: dict[str, str]) -> int:
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
     from harness.bench.correctness import correctness
     from harness.bench.floor import floor
-    from harness.bench.kernel_table import kernel_table, precision_of, sweep
+    from harness.bench.kernel_table import formats, kernel_table, precision_of, sweep
     from harness.bench.layer import breakdown
     from harness.bench.steps import steps
 
@@ -99,7 +100,8 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
         backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
     if part == "correctness":
         return correctness(here.device, backend, ("full", "native") if here.arithmetic == "native" else ("full",), say)
-    return {"kernels": kernel_table, "rows": sweep, "layer": breakdown}[part](here, backend, which, rounds, say)
+    tables = {"kernels": kernel_table, "rows": sweep, "formats": formats, "layer": breakdown}
+    return tables[part](here, backend, which, rounds, say)
 
 
 def _drawn(part: str, path: Path) -> str:

@@ -7,6 +7,7 @@ usage: python -m harness gpu [STAGE ...] [out=FOLDER] [again] [limit=480]
 correctness  edge cases of the kernels against the fp32 oracle, and the tests that need a GPU
 tune         tile sizes of the shapes of `make bench` into kernels/triton/configurations.json (goes on where it was left)
 kernels      ours, grouped_mm, the loop, released packages and the bound, at every shape; rows per expert; a layer's stages
+formats      ours in bf16, fp8 and nvfp4 side by side
 steps        whole optimizer steps of tiny-moe-16e, its twin and the loop
 big-steps    optimizer steps of moe-64e and moe-256e beside their dense twin and the loop, on random tokens
 prove        tiny-moe-16e twice and once killed: equal hash chains and weights
@@ -67,6 +68,12 @@ STAGES = (
         "kernels",
         ("harness bench floor kernels rows layer out={out}",),
         (f"harness bench floor kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",),
+        interpreted=True,
+    ),
+    Stage(
+        "formats",
+        ("harness bench formats out={out}",),
+        (f"harness bench formats set=toy rounds=1 out={{out}} {INTERPRETED}",),
         interpreted=True,
     ),
     Stage(

@@ -14,6 +14,7 @@ from harness.train.session import expert_backend
 from harness.train.warmup import WARMUP_STEPS
 from kernels import Arithmetic
 from kernels.activation import ACTIVATIONS
+from kernels.precision import FORMATS
 
 GIB = 1 << 30
 
@@ -104,7 +105,8 @@ def _experts(plan: Plan, here: Machine) -> str:
     from kernels import triton
 
     dtype, gated = Arithmetic.of(here.arithmetic).dtype, ACTIVATIONS[m.activation].fan == 2
-    key = triton.key(here.model, dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated)
+    format = plan.precision.format if plan.precision.format in FORMATS else ""
+    key = triton.key(here.model, dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated, format)
     return f"expert kernels: triton, {triton.describe(key)}; "
 
 

@@ -13,11 +13,16 @@ routing, and recomputes the activation.
 | dW | `backward.weight_gradient_kernel` | rows of each expert | one writer per tile, fp32 |
 | dX | `forward.rows_kernel`, then combine | dh, w_up | dx_TD |
 
+Below bf16 `quantized` runs the same steps: quantizers before the products (`operands`), products over codes
+(`products_quantized`, `slots_product`), the formats themselves in `numbers`.
+
 A row's bits depend on its own token and its expert alone: every product sums over its whole inner dimension in one fixed
-order, whatever the tile holds. Checked without a GPU by Triton's interpreter and its ahead-of-time compiler (`tests/`).
+order, whatever the tile holds; in nvfp4 on the largest magnitude of each whole tensor too. Checked without a GPU by Triton's
+interpreter and its ahead-of-time compiler (`tests/`).
 """
 
+from kernels.triton import expert_mlp_quantized as quantized
 from kernels.triton.configuration import describe
 from kernels.triton.expert_mlp import backward, forward, interpreted, key
 
-__all__ = ["backward", "describe", "forward", "interpreted", "key"]
+__all__ = ["backward", "describe", "forward", "interpreted", "key", "quantized"]

@@ -8,6 +8,35 @@ import triton.language as tl
 
 
 @triton.jit
+def dh_epilogue(
+    da_RN, h_RG, dh_RG, a_RF, dweight_RN, weight_TK, row, first, r, n, column, live_R, live_N,
+    F: tl.constexpr, columns: tl.constexpr, GATED: tl.constexpr,
+):  # fmt: skip
+    """From a tile of da (fp32): dh, a, and the block of columns' share of dweight."""
+    G: tl.constexpr = 2 * F if GATED else F
+    live_RN = live_R[:, None] & live_N[None, :]
+    weight = tl.load(weight_TK + row, mask=live_R, other=0.0)[:, None]
+    h_RN = h_RG + first * G + r[:, None] * G + n[None, :]
+    dh_RN = dh_RG + first * G + r[:, None] * G + n[None, :]
+    dtype: tl.constexpr = h_RG.dtype.element_ty
+    first_RN = tl.load(h_RN, mask=live_RN, other=0.0).to(tl.float32)
+    if GATED:
+        value_RN = tl.load(h_RN + F, mask=live_RN, other=0.0).to(tl.float32)
+        sigmoid_RN = tl.sigmoid(first_RN)
+        silu_RN = first_RN * sigmoid_RN
+        a_RN = silu_RN * value_RN
+        dgate_RN = da_RN * value_RN * (sigmoid_RN + silu_RN * (1.0 - sigmoid_RN))
+        tl.store(dh_RN, (dgate_RN * weight).to(dtype), mask=live_RN)
+        tl.store(dh_RN + F, (da_RN * silu_RN * weight).to(dtype), mask=live_RN)
+    else:
+        positive_RN = tl.maximum(first_RN, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        a_RN = positive_RN * positive_RN
+        tl.store(dh_RN, (2.0 * positive_RN * da_RN * weight).to(dtype), mask=live_RN)
+    tl.store(a_RF + first * F + r[:, None] * F + n[None, :], (a_RN * weight).to(dtype), mask=live_RN)
+    tl.store(dweight_RN + first * columns + r * columns + column, tl.sum(da_RN * a_RN, axis=1), mask=live_R)
+
+
+@triton.jit
 def dh_kernel(
     dy_TD, w_down_EFD, h_RG, dh_RG, a_RF, dweight_RN, weight_TK, row_R, start_E1, tile_expert_I, tile_row_I,
     D: tl.constexpr, F: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr,
@@ -16,7 +45,6 @@ def dh_kernel(
     """da = dy[token] @ w_down[expert]^T; writes dh = weight * da * act'(h), a = weight * act(h) (for dW_down), and for each
     block of columns the row's share of dweight = da . act(h): summed afterwards in the order of the blocks."""
     columns: tl.constexpr = (F + BLOCK_N - 1) // BLOCK_N
-    G: tl.constexpr = 2 * F if GATED else F
     tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     expert = tl.load(tile_expert_I + tile)
     if expert < 0:
@@ -35,26 +63,7 @@ def dh_kernel(
         dy = tl.load(dy_RD + at, mask=live_R[:, None] & live_D[None, :], other=0.0)
         w = tl.load(w_DN + at, mask=live_D[:, None] & live_N[None, :], other=0.0)
         da_RN = tl.dot(dy, w, da_RN, input_precision=PRECISION)
-    live_RN = live_R[:, None] & live_N[None, :]
-    weight = tl.load(weight_TK + row, mask=live_R, other=0.0)[:, None]
-    h_RN = h_RG + first * G + r[:, None] * G + n[None, :]
-    dh_RN = dh_RG + first * G + r[:, None] * G + n[None, :]
-    dtype: tl.constexpr = h_RG.dtype.element_ty
-    first_RN = tl.load(h_RN, mask=live_RN, other=0.0).to(tl.float32)
-    if GATED:
-        value_RN = tl.load(h_RN + F, mask=live_RN, other=0.0).to(tl.float32)
-        sigmoid_RN = tl.sigmoid(first_RN)
-        silu_RN = first_RN * sigmoid_RN
-        a_RN = silu_RN * value_RN
-        dgate_RN = da_RN * value_RN * (sigmoid_RN + silu_RN * (1.0 - sigmoid_RN))
-        tl.store(dh_RN, (dgate_RN * weight).to(dtype), mask=live_RN)
-        tl.store(dh_RN + F, (da_RN * silu_RN * weight).to(dtype), mask=live_RN)
-    else:
-        positive_RN = tl.maximum(first_RN, 0.0)
-        a_RN = positive_RN * positive_RN
-        tl.store(dh_RN, (2.0 * positive_RN * da_RN * weight).to(dtype), mask=live_RN)
-    tl.store(a_RF + first * F + r[:, None] * F + n[None, :], (a_RN * weight).to(dtype), mask=live_RN)
-    tl.store(dweight_RN + first * columns + r * columns + column, tl.sum(da_RN * a_RN, axis=1), mask=live_R)
+    dh_epilogue(da_RN, h_RG, dh_RG, a_RF, dweight_RN, weight_TK, row, first, r, n, column, live_R, live_N, F, columns, GATED)
 
 
 @triton.jit

@@ -1,13 +1,14 @@
 """Tile sizes of the kernels. They never depend on T, and nothing is tuned in a run: both would change bits.
 
-`configurations.json` holds what `make tune` measured, keyed by device, dtype, D, F, E, K, gated or not, and Triton's version.
+`configurations.json` holds what `make tune` measured, keyed by device, dtype, D, F, E, K, gated or not, Triton's version, and
+the format of a quantization.
 Anything else runs with a safe configuration of its dtype, with one warning: tiles whose operands fit the shared memory of any
 GPU since sm_80 (the assembler's report for sm_80, sm_90 and sm_100 is asserted in `tests/test_kernels_triton.py`).
 """
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,12 @@ class Key:
     K: int
     gated: bool
     triton: str
+    format: str
 
     @staticmethod
-    def of(device: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool) -> "Key":
-        return Key(device, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__)
+    def of(device: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool, format: str = "") -> "Key":
+        """`format` fp8 | nvfp4, or "" where nothing is quantized."""
+        return Key(device, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__, format)
 
 
 def _same(rows: int, tile: Tile, dh: Tile, dw: Tile) -> Configuration:
@@ -82,6 +85,22 @@ SAFE = {
     torch.float16: _HALF,
     torch.float32: _same(32, Tile(32, 32, 4, 2), dh=Tile(32, 32, 4, 2), dw=Tile(32, 32, 4, 2)),
 }
+
+# below bf16: fp8 promotes every 128 of the reduction and quantizes the activation in blocks of 128 columns, gate and value
+# beside each other, for which 128 rows of 8 warps have too few registers; two stages fit sm_89
+_FP8 = replace(_same(64, Tile(128, 128, 8, 2), dh=Tile(64, 128, 8, 2), dw=Tile(64, 64, 4, 3)), dw_rows=128)
+_NVFP4 = _same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 4, 3), dw=Tile(64, 64, 4, 3))
+QUANTIZED = {"fp8": _FP8, "nvfp4": _NVFP4}
+
+
+def safe(dtype: torch.dtype, format: str) -> Configuration:
+    """For operands of `dtype` that are quantized to `format`, if any; fp32 ones take twice the memory, so one stage."""
+    if not format:
+        return SAFE[dtype]
+    c = QUANTIZED[format]
+    if dtype != torch.float32:
+        return c
+    return replace(c, **{name: replace(tile, stages=1) for name, tile in vars(c).items() if isinstance(tile, Tile)})
 
 
 @cache
@@ -105,22 +124,24 @@ def configuration(key: Key, dtype: torch.dtype) -> Configuration:
     tuned = find(key)
     if tuned is None and key.device:
         _warn(key)
-    return tuned or SAFE[dtype]
+    return tuned or safe(dtype, key.format)
 
 
 def describe(key: Key) -> str:
     """What the starting plan says: the tuned configuration, or that the safe one runs."""
     tuned, dtype = find(key), getattr(torch, key.dtype)
-    c = tuned or SAFE[dtype]
+    c = tuned or safe(dtype, key.format)
     tiles = f"{c.rows} rows; columns {c.up.columns} up, {c.down.columns} down, {c.dh.columns} dH, {c.dx.columns} dX"
-    return f"{'tuned' if tuned else 'safe, untuned on this device (make tune)'}: {tiles}"
+    untuned = "safe, untuned on this device" + ("" if key.format else " (make tune)")  # which tunes no quantized kernels yet
+    return f"{'tuned' if tuned else untuned}: {tiles}"
 
 
 @cache
 def _warn(key: Key) -> None:
     warnings.warn(
-        f"no tuned kernel configuration for {key.device}, {key.dtype}, D={key.D} F={key.F} E={key.E} K={key.K} "
-        f"{'gated' if key.gated else 'ungated'}, triton {key.triton}: using the safe one; `make tune` measures better ones",
+        f"no tuned kernel configuration for {key.device}, {key.format or key.dtype}, D={key.D} F={key.F} E={key.E} K={key.K} "
+        f"{'gated' if key.gated else 'ungated'}, triton {key.triton}: using the safe one"
+        + ("" if key.format else "; `make tune` measures better ones"),
         stacklevel=2,
     )
 

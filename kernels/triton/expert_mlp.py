@@ -30,7 +30,7 @@ def forward(
     `x_TD` and the weights are operands already. `config`: instead of the table's, for tuning.
     """
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
-    c = config or _configured(x_TD, w_down_EFD, expert_TK, activation)
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation)
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("up"):
@@ -55,13 +55,13 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32."""
     dy_TD, x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    c = config or _configured(x_TD, w_down_EFD, expert_TK, activation)
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation)
     experts, top_k = w_up_EDG.shape[0], expert_TK.shape[1]
     with stage("metadata"):
         where = routes(expert_TK, experts, c.rows)
     with stage("dH"):
         dh_RG, a_RF, dweight_RN = dh(dy_TD, w_down_EFD, h_RG, weight_TK.float().contiguous(), where, activation, c)
-        dweight_TK = _summed(dweight_RN).index_select(0, where.slot_TK.view(-1)).view(expert_TK.shape)
+        dweight_TK = summed(dweight_RN).index_select(0, where.slot_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
         dw_up_EDG = weight_gradient(x_TD, dh_RG, where, experts, top_k, True, c.dw_rows, c.dw_up)
         dw_down_EFD = weight_gradient(a_RF, dy_TD, where, experts, top_k, False, c.dw_rows, c.dw_down)
@@ -78,7 +78,7 @@ def up(
     count, width, expert_width = where.row_R.numel(), x_TD.shape[1], w_up_EDG.shape[2] // activation.fan
     h_RG, a_RF = x_TD.new_empty(count, w_up_EDG.shape[2]), x_TD.new_empty(count, expert_width)
     if count:
-        up_kernel[_grid(where, expert_width, c.up.columns)](
+        up_kernel[grid(where, expert_width, c.up.columns)](
             x_TD, w_up_EDG, h_RG, a_RF, weight_TK, where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
             D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, PRECISION="ieee",
             BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
@@ -90,7 +90,7 @@ def rows(in_RI: Tensor, w_EIO: Tensor, where: Routes, block_rows: int, tile: Til
     """out[r] = in[r] @ w[expert]; w may be a transposed view."""
     out_RO = in_RI.new_empty(in_RI.shape[0], w_EIO.shape[2])
     if in_RI.shape[0]:
-        rows_kernel[_grid(where, out_RO.shape[1], tile.columns)](
+        rows_kernel[grid(where, out_RO.shape[1], tile.columns)](
             in_RI, w_EIO, out_RO, where.start_E1, where.tile_expert_I, where.tile_row_I, *w_EIO.stride(),
             INNER=in_RI.shape[1], OUTER=out_RO.shape[1], PRECISION="ieee",
             BLOCK_R=block_rows, BLOCK_N=tile.columns, **tile.launch,
@@ -127,7 +127,7 @@ def dh(
     dh_RG, a_RF = torch.empty_like(h_RG), h_RG.new_empty(count, expert_width)
     dweight_RN = h_RG.new_zeros(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
     if count:
-        dh_kernel[_grid(where, expert_width, c.dh.columns)](
+        dh_kernel[grid(where, expert_width, c.dh.columns)](
             dy_TD, w_down_EFD, h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
             D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, PRECISION="ieee",
@@ -155,16 +155,16 @@ def interpreted() -> bool:
     return triton.knobs.runtime.interpret
 
 
-def key(device: str, dtype: torch.dtype, w_down_shape: tuple[int, int, int], top_k: int, gated: bool) -> Key:
-    """The table's key; `device` is the GPU's name, or "" in the interpreter."""
+def key(device: str, dtype: torch.dtype, w_down_shape: tuple[int, int, int], top_k: int, gated: bool, format: str = "") -> Key:
+    """The table's key; `device` is the GPU's name, or "" in the interpreter; `format` of a quantization, or ""."""
     experts, expert_width, width = w_down_shape
-    return Key.of(device, dtype, width, expert_width, experts, top_k, gated)
+    return Key.of(device, dtype, width, expert_width, experts, top_k, gated, format)
 
 
-def _configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation) -> Configuration:
+def configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation, format: str = "") -> Configuration:
     device = _device_name(x_TD.device) if x_TD.is_cuda else ""
     shape = tuple(w_down_EFD.shape)
-    return configuration(key(device, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2), x_TD.dtype)
+    return configuration(key(device, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2, format), x_TD.dtype)
 
 
 @cache
@@ -172,11 +172,11 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def _grid(where: Routes, columns: int, block_columns: int) -> tuple[int]:
+def grid(where: Routes, columns: int, block_columns: int) -> tuple[int]:
     return (where.tile_expert_I.numel() * triton.cdiv(columns, block_columns),)
 
 
-def _summed(dweight_RN: Tensor) -> Tensor:
+def summed(dweight_RN: Tensor) -> Tensor:
     """In the order of the blocks."""
     dweight_R = dweight_RN[:, 0].clone()
     for n in range(1, dweight_RN.shape[1]):

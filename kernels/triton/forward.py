@@ -11,10 +11,10 @@ import triton.language as tl
 
 @triton.jit
 def activate(first_RN, second_RN, GATED: tl.constexpr):
-    """act(h) in fp32: silu(gate) * value, or relu(h)^2 of `first` alone."""
+    """act(h) in fp32: silu(gate) * value, or relu(h)^2 of `first` alone. NaN stays NaN, as in torch: max.f32 would drop it."""
     if GATED:
         return first_RN * tl.sigmoid(first_RN) * second_RN
-    positive_RN = tl.maximum(first_RN, 0.0)
+    positive_RN = tl.maximum(first_RN, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return positive_RN * positive_RN
 
 

@@ -1,0 +1,91 @@
+"""Quantizers as kernels: rows and weights in blocks of a product's inner dimension, and weight-gradient factors in blocks of
+rows of one expert.
+
+Letters as in `kernels.triton.forward`; I inner and O outer dimension of a product, P slots: an expert's rows padded to whole
+blocks of 16. Codes are E4M3 bytes, inner dimension last, as the products read them (see `kernels.triton.numbers`)."""
+
+import triton
+import triton.language as tl
+
+from kernels.triton.numbers import magnitude_bits, noise_word, quantized, uniform
+
+
+@triton.jit
+def blocks_kernel(
+    x_EOI, codes_EOI, scale, tensor_scale, key_4, name_O, expert_stride, outer_stride, inner_stride, OUTER,
+    INNER: tl.constexpr, FP8: tl.constexpr, CLIP: tl.constexpr, STOCHASTIC: tl.constexpr, TENSOR: tl.constexpr,
+    NAMED: tl.constexpr, LENGTH: tl.constexpr, WIDE: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """Blocks of LENGTH inner and WIDE outer elements; scale (E, O/WIDE, I/LENGTH). A row of activations is an outer index of
+    one expert. With NAMED the noise counts row o as name_O[o]."""
+    tiles_I: tl.constexpr = (INNER + BLOCK_I - 1) // BLOCK_I
+    tiles_O = tl.cdiv(OUTER, BLOCK_O)
+    expert = (tl.program_id(0) // (tiles_I * tiles_O)).to(tl.int64)
+    first_O = (tl.program_id(0) // tiles_I % tiles_O).to(tl.int64) * BLOCK_O
+    o, i = tl.arange(0, BLOCK_O), tl.program_id(0) % tiles_I * BLOCK_I + tl.arange(0, BLOCK_I)
+    live_O, live_I = o < OUTER - first_O, i < INNER
+    live = live_O[:, None] & live_I[None, :]
+    x = x_EOI + expert * expert_stride + first_O * outer_stride
+    x_OI = tl.load(x + o[:, None].to(tl.int64) * outer_stride + i[None, :].to(tl.int64) * inner_stride, mask=live, other=0.0)
+    count_O: tl.constexpr = BLOCK_O // WIDE
+    count_I: tl.constexpr = BLOCK_I // LENGTH
+    x_4 = tl.reshape(x_OI.to(tl.float32), (count_O, WIDE, count_I, LENGTH))
+    bits = tl.max(tl.max(magnitude_bits(x_4), axis=3), axis=1)
+    amax_4 = bits.to(tl.float32, bitcast=True)[:, None, :, None]
+    noise_4 = 0.0
+    if STOCHASTIC:
+        name = tl.load(name_O + first_O + o, mask=live_O, other=0) if NAMED else first_O + o
+        noise_OI = uniform(noise_word(key_4, TENSOR)[:, None], name[:, None], i[None, :])
+        noise_4 = tl.reshape(noise_OI, (count_O, WIDE, count_I, LENGTH))
+    whole = 1.0 if FP8 else tl.load(tensor_scale)
+    value_4, scale_4 = quantized(x_4, amax_4, whole, noise_4, FP8, CLIP, STOCHASTIC)
+    codes = codes_EOI + (expert * OUTER + first_O) * INNER
+    value_OI = tl.reshape(value_4, (BLOCK_O, BLOCK_I)).to(tl.float8e4nv)
+    tl.store(codes + o[:, None] * INNER + i[None, :], value_OI, mask=live)
+    blocks: tl.constexpr = INNER // LENGTH
+    n, m = tl.arange(0, count_O), tl.program_id(0) % tiles_I * count_I + tl.arange(0, count_I)
+    found = scale + (expert * OUTER + first_O) // WIDE * blocks + n[:, None] * blocks + m[None, :]
+    live = (n * WIDE < OUTER - first_O)[:, None] & (m < blocks)[None, :]
+    tl.store(found, tl.reshape(scale_4, (count_O, count_I)).to(scale.dtype.element_ty), mask=live)
+
+
+@triton.jit
+def slots_kernel(
+    x, codes_PI, scale, tile_amax, tensor_scale, key_4, row_R, start_E1, tile_expert_B, tile_row_B,
+    WIDTH: tl.constexpr, K: tl.constexpr, BY_TOKEN: tl.constexpr, HADAMARD: tl.constexpr, SIGNS: tl.constexpr,
+    CLIP: tl.constexpr, STOCHASTIC: tl.constexpr, TENSOR: tl.constexpr, SURVEY: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """A factor of a weight gradient in nvfp4: one block of 16 slots (tiles of `routes(..., 16)`), some columns. With SURVEY
+    only the largest magnitude of the tile is written; else codes, and scale (P/16, I). x lies by token or by row.
+
+    The transform's sums are exact where the 16 rows span fewer than 12 binary orders of bf16."""
+    columns: tl.constexpr = (WIDTH + BLOCK_I - 1) // BLOCK_I
+    tile = (tl.program_id(0) // columns).to(tl.int64)
+    i = tl.program_id(0) % columns * BLOCK_I + tl.arange(0, BLOCK_I)
+    live_I = i < WIDTH
+    expert, first = tl.load(tile_expert_B + tile), tl.load(tile_row_B + tile)
+    r = tl.arange(0, 16)
+    live_R = (expert >= 0) & (r < tl.load(start_E1 + tl.maximum(expert, 0) + 1) - first)
+    at_R = first + r
+    if BY_TOKEN:
+        at_R = tl.load(row_R + at_R, mask=live_R, other=0) // K
+    x_RI = tl.load(x + at_R[:, None] * WIDTH + i[None, :], mask=live_R[:, None] & live_I[None, :], other=0.0)
+    if HADAMARD:
+        c = tl.arange(0, 16)
+        odd = (0x6996 >> (r[:, None] & c[None, :])) ^ (SIGNS >> c)[None, :]  # parity of the common bits; the column's sign
+        h_RC = (0.25 - 0.5 * (odd & 1).to(tl.float32)).to(x_RI.dtype)
+        x_RI = tl.dot(h_RC, x_RI, input_precision="ieee")
+    x_RI = x_RI.to(tl.float32)
+    bits_I = tl.max(magnitude_bits(x_RI), axis=0)
+    if SURVEY:
+        tl.store(tile_amax + tl.program_id(0), tl.max(bits_I, axis=0).to(tl.float32, bitcast=True))
+    else:
+        noise_RI = 0.0
+        if STOCHASTIC:
+            noise_RI = uniform(noise_word(key_4, TENSOR)[:, None], (tile * 16 + r)[:, None], i[None, :])
+        amax_RI = bits_I.to(tl.float32, bitcast=True)[None, :]
+        value_RI, scale_RI = quantized(x_RI, amax_RI, tl.load(tensor_scale), noise_RI, False, CLIP, STOCHASTIC)
+        out = codes_PI + tile * 16 * WIDTH + r[:, None] * WIDTH + i[None, :]
+        tl.store(out, value_RI.to(tl.float8e4nv), mask=(r >= 0)[:, None] & live_I[None, :])
+        scale_I = tl.reshape(scale_RI, (BLOCK_I,)).to(tl.float8e4nv)
+        tl.store(scale + tile * WIDTH + i, scale_I, mask=live_I)

@@ -1,0 +1,46 @@
+"""The weight gradients in nvfp4, over slots: an expert's rows padded with zeros to whole blocks of 16.
+
+Letters as in `kernels.triton.quantizers`."""
+
+import triton
+import triton.language as tl
+
+from kernels.triton.products_quantized import exact, factor
+
+
+@triton.jit
+def slots_product_kernel(
+    left_PI, left_scale, left_whole, right_PO, right_scale, right_whole, dw_EIO, slot_E1,
+    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """dw[expert] = left^T @ right over the expert's slots, in their order, both nvfp4; one writer per tile, zeros for an empty
+    expert."""
+    rows_of: tl.constexpr = (INPUTS + BLOCK_I - 1) // BLOCK_I
+    columns: tl.constexpr = (OUTPUTS + BLOCK_O - 1) // BLOCK_O
+    tile = tl.program_id(0) % (rows_of * columns)
+    expert = (tl.program_id(0) // (rows_of * columns)).to(tl.int64)
+    i = (tile // columns) * BLOCK_I + tl.arange(0, BLOCK_I)
+    o = (tile % columns) * BLOCK_O + tl.arange(0, BLOCK_O)
+    live_I, live_O = i < INPUTS, o < OUTPUTS
+    start, end = tl.load(slot_E1 + expert), tl.load(slot_E1 + expert + 1)
+    acc_IO = tl.zeros((BLOCK_I, BLOCK_O), tl.float32)
+    for at in range(start, end, BLOCK_K):
+        left_KI = _slots(left_PI, left_scale, at, end, i, live_I, INPUTS, BLOCK_I, BLOCK_K)
+        right_KO = _slots(right_PO, right_scale, at, end, o, live_O, OUTPUTS, BLOCK_O, BLOCK_K)
+        acc_IO = tl.dot(tl.trans(left_KI), right_KO, acc_IO, input_precision="ieee")
+    acc_IO *= factor(left_whole, right_whole, True, True, False)
+    out_IO = dw_EIO + expert * INPUTS * OUTPUTS + i[:, None] * OUTPUTS + o[None, :]
+    tl.store(out_IO, acc_IO, mask=live_I[:, None] & live_O[None, :])
+
+
+@triton.jit
+def _slots(codes, scale, at, end, i, live_I, WIDTH: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_K: tl.constexpr):
+    """(BLOCK_K, BLOCK_I) of a factor in fp16, from slot `at` (a multiple of 16) on."""
+    count: tl.constexpr = BLOCK_K // 16
+    k, n = tl.arange(0, BLOCK_K), tl.arange(0, count)
+    live_KI = (k < end - at)[:, None] & live_I[None, :]
+    code_KI = tl.load(codes + at * WIDTH + k[:, None] * WIDTH + i[None, :], mask=live_KI, other=0.0)
+    live_NI = (n * 16 < end - at)[:, None] & live_I[None, :]
+    scale_NI = tl.load(scale + at // 16 * WIDTH + n[:, None] * WIDTH + i[None, :], mask=live_NI, other=0.0)
+    spread = tl.reshape(tl.broadcast_to(scale_NI[:, None, :], (count, 16, BLOCK_I)), (BLOCK_K, BLOCK_I))
+    return exact(code_KI, spread, tl.float16)

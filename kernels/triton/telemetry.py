@@ -1,0 +1,52 @@
+"""What quantization did to the operands of the Triton kernels, for whoever listens (`kernels.observe`): the figures that the
+CPU's quantizers note, of decoded copies. Reads values on the host, as its callers do on measured steps only.
+
+Letters as in `kernels.triton.operands`."""
+
+import torch
+from torch import Tensor
+
+from kernels import observe
+from kernels.formats import E2M1, E4M3
+from kernels.hadamard import SIZE, transform_rows
+from kernels.triton.metadata import Routes
+
+
+def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor, divisor: Tensor | None, wide: int) -> None:
+    """Of `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale."""
+    every = _every(x)
+    x, codes, scale = (t[::every] for t in (x, codes, scale))
+    spread = scale.float().repeat_interleave(codes.shape[-1] // scale.shape[-1], -1)
+    if wide > 1:
+        spread = spread.repeat_interleave(wide, -2)
+    _note(layer, tensor, x, codes, spread, divisor)
+
+
+def note_slots(
+    layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor, blocks: Routes,
+    token_R: Tensor | None, hadamard: bool,
+) -> None:  # fmt: skip
+    """Of a weight gradient's factor; `x` lies by row, or by token where `token_R` says whose each row is."""
+    used_B = torch.nonzero(blocks.tile_expert_I >= 0).view(-1)
+    used_B = used_B[:: min(len(used_B), _every(codes_PI))]
+    expert_B, first_B = blocks.tile_expert_I[used_B], blocks.tile_row_I[used_B]
+    row_BS = first_B.unsqueeze(1) + torch.arange(SIZE, device=x.device)
+    live_BS = row_BS < blocks.start_E1[expert_B + 1].unsqueeze(1)
+    row_BS = row_BS.clamp(max=len(blocks.row_R) - 1)
+    x_BSI = x[row_BS if token_R is None else token_R[row_BS]].float().masked_fill(~live_BS.unsqueeze(2), 0.0)
+    if hadamard:
+        x_BSI = transform_rows(x_BSI.flatten(0, 1)).view(x_BSI.shape)
+    codes_BSI = codes_PI.view(-1, SIZE, codes_PI.shape[1])[used_B]
+    _note(layer, tensor, x_BSI, codes_BSI, scale[used_B].float().unsqueeze(1), divisor)
+
+
+def _every(x: Tensor) -> int:
+    return min(max(1, x.numel() // observe.SAMPLE), x.shape[0])
+
+
+def _note(layer: int, tensor: str, x: Tensor, codes: Tensor, spread: Tensor, divisor: Tensor | None) -> None:
+    if divisor is None:
+        decoded, limit = codes.float() * spread, E4M3.largest * spread
+    else:
+        decoded, limit = codes.float() * spread / divisor, E2M1.largest * spread / divisor
+    observe.note(layer, tensor, x, decoded, limit)

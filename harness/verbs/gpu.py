@@ -12,7 +12,7 @@ steps        whole optimizer steps of tiny-moe-16e, its twin and the loop
 big-steps    optimizer steps of moe-64e and moe-256e beside their dense twin and the loop, on random tokens
 prove        tiny-moe-16e twice and once killed: equal hash chains and weights
 lanes        tiny-dense, tiny-moe-16e, sotu-dense, sotu-moe-16e, one seed each
-wiki-s-dense, wiki-s-moe-64e    one seed each, with WikiText and CORE at the end
+wiki-s-dense, wiki-s-moe-64e, and each in -fp8 and -nvfp4    one seed each, with WikiText and CORE at the end
 
 A stage that ended well for this source is not run again unless asked (`again`); one that fails or runs out of time is named,
 and the others go on. A stage ends with its table; `out` (runs/gpu) holds per stage a log, what it wrote, and done.json. Without
@@ -55,6 +55,16 @@ class Stage:
     interpreted: bool = False  # whether the toy needs Triton's interpreter
 
 
+# lanes by the words that a toy of theirs needs beside TOY_BIG
+WIKI_S = {
+    f"wiki-s-{architecture}{suffix}": words
+    for suffix, words in {
+        "": "",
+        "-fp8": " precision.format=fp8 model.width=128 model.ffn_width=128 model.expert_width=128",
+        "-nvfp4": " precision.format=nvfp4",
+    }.items()
+    for architecture in ("dense", "moe-64e")
+}
 LANES = ("tiny-dense", "tiny-moe-16e", "sotu-dense", "sotu-moe-16e")
 STAGES = (
     Stage(
@@ -102,10 +112,10 @@ STAGES = (
             (f"harness speedrun lane={lane} run.folder={{out}} run.track=off",),
             (
                 "harness.bench.random_tokens {out}/shards 65536",
-                f"harness speedrun run.folder={{out}} data.shards={{out}}/shards {TOY_BIG}",
+                f"harness speedrun run.folder={{out}} data.shards={{out}}/shards {TOY_BIG}{toy}",
             ),
         )
-        for lane in ("wiki-s-dense", "wiki-s-moe-64e")
+        for lane, toy in WIKI_S.items()
     ),
 )  # fmt: skip
 

@@ -1,5 +1,5 @@
 # Every verb of `python -m harness` in the project's own environment. `make` alone lists them.
-#   make speedrun [LANE=tiny-moe-16e] [SEED=1 | SEEDS=1,2,3] [SET="optim.muon.lr=0.02 ..."]
+#   make speedrun [LANE=tiny-moe-16e] [SEED=1 | SEEDS=1,2,3] [SET="optim.muon.lr=0.02 ..."] [IN=container]
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -15,6 +15,7 @@ PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
 .PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor test referee lint lock
+.PHONY: container container-smoke container-chroot
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -27,6 +28,24 @@ $(STAMP):
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOCK)
 	@rm -f $(VENV)/set-up-*
 	@touch $@
+
+# ENGINE, BASE, PIP_CONF, BUILD_WITH and RUN_WITH reach it through the environment: harness/container/__main__.py.
+CONTAINER := $(PYTHON) -m harness.container
+
+container:
+	@$(CONTAINER) build
+
+container-smoke:
+	@$(CONTAINER) smoke
+
+container-chroot:
+	@$(CONTAINER) chroot
+
+# From here on IN=container means: in the image, and nothing is set up here.
+ifeq ($(IN),container)
+HARNESS := $(CONTAINER) run
+STAMP :=
+endif
 
 speedrun: $(STAMP)
 	@$(HARNESS) speedrun $(PLAN)
@@ -98,7 +117,7 @@ sabotage: $(STAMP)
 	@$(HARNESS) sabotage $(SET)
 
 # One thread a process: two processes that both use both cores wait for each other.
-test: $(STAMP)
+test: setup
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(SET)
 
 # Compares with other people's packages (tests/referee), in an environment of its own: not part of `test`.
@@ -115,7 +134,7 @@ $(REFEREE_STAMP):
 referee: $(REFEREE_STAMP)
 	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest tests/referee --durations=0 -rA $(SET)
 
-lint: $(STAMP)
+lint: setup
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .
 
 # Pins what pyproject.toml allows, from a fresh environment.

@@ -3,10 +3,10 @@
 `moe_mlp` is the expert MLP: one interface, several backends, one oracle (`kernels/reference.py`).
 """
 
-from kernels.cpu import prepare_products
 from kernels.cpu_operands import NonFiniteOperand
 from kernels.moe import BACKENDS, moe_mlp
 from kernels.precision import Precision, Quantization
+from kernels.prepared import prepare_products
 from kernels.quantize import quantize
 from kernels.rounding import Arithmetic
 

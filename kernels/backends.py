@@ -51,8 +51,13 @@ def _on_segments(module: ModuleType, check: Callable[[torch.device, Precision], 
             where = segments(expert_TK, w_up_EDG.shape[0])
         words = (dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation)
         if precision.quantization:
-            return cpu_quantized.backward(*words, precision, h_PG, key_4, fused)
-        return module.backward(*words, precision.arithmetic, h_PG)
+            found = cpu_quantized.backward(*words, precision, h_PG, key_4, fused)
+        else:
+            found = module.backward(*words, precision.arithmetic, h_PG)
+        dx, dw_up, dw_down, dweight_TK = found
+        if where.dropped:  # the padding slot that dropped rows share has a gradient of its own, which is nobody's
+            dweight_TK = dweight_TK.masked_fill(expert_TK < 0, 0.0)
+        return dx, dw_up, dw_down, dweight_TK
 
     return Backend(forward, backward, slot_bound, lambda arithmetic: arithmetic.dtype, check)
 

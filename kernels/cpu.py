@@ -7,17 +7,13 @@ same sum, on rows of F instead of D, and its gradient falls out of the down-proj
 Saved for backward: x and the pre-activation (and the routing metadata), as the GPU kernels will.
 """
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
-from kernels.activation import ACTIVATIONS, Activation
+from kernels.activation import Activation
 from kernels.rounding import Arithmetic
-from kernels.routing import ROW_MULTIPLE, Segments, segments
+from kernels.routing import Segments
 from kernels.stages import stage
-
-MOST_ROW_COUNTS = 256  # prepared for each product
 
 
 def forward(
@@ -83,29 +79,6 @@ def backward(
         dx_TD = gather_sum(dx_PD, segments.slot_TK)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
-
-
-@cache
-def prepare_products(tokens: int, width: int, expert_width: int, *, activation: str, precision: str) -> None:
-    """Has oneDNN build the products of every row count that an expert can get from `tokens` tokens (1 to 256 multiples of 16).
-
-    It builds a bf16 primitive at the first call with a row count, which takes about 1 ms against 0.06 ms for the product of
-    1,024 rows itself. On two AMX cores the first 20 steps of tiny-moe-16e after warm-up took 261 and 272 ms each with this and
-    320 and 324 without, later ones alike; it takes seconds, and belongs to compilation, not on the clock. No bits depend on
-    it. Nothing to do where products run in fp32, which another library computes.
-    """
-    dtype = Arithmetic.of(precision).dtype
-    if dtype != torch.bfloat16:
-        return
-    w_up_EDG = torch.zeros(1, width, expert_width * ACTIVATIONS[activation].fan, dtype=dtype)
-    w_down_EFD = torch.zeros(1, expert_width, width, dtype=dtype)
-    for rows in range(ROW_MULTIPLE, min(tokens + ROW_MULTIPLE, ROW_MULTIPLE * (MOST_ROW_COUNTS + 1)), ROW_MULTIPLE):
-        where = segments(torch.zeros(rows, 1, dtype=torch.int64), 1)
-        x_TD, weight_TK = torch.zeros(rows, width, dtype=dtype), torch.zeros(rows, 1)
-        h_PG = torch.empty(rows, w_up_EDG.shape[2], dtype=dtype)
-        rest = (w_up_EDG, w_down_EFD, weight_TK, where, ACTIVATIONS[activation], Arithmetic.of(precision), h_PG)
-        forward(x_TD, *rest)
-        backward(x_TD, x_TD, *rest)
 
 
 def gather_sum(rows_PD: Tensor, slot_TK: Tensor) -> Tensor:

@@ -36,10 +36,11 @@ def moe_mlp(
 ) -> Tensor:
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
-    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E); weight_TK: fp32. `precision`: a `Precision`,
-    or the name of its arithmetic alone (native | emulated | full). `key_4` int64 (seed, step, first token, layer), by default
-    zeros: what stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E, T = 1,
-    empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
+    x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E), or -1 for a dropped row, which is not computed
+    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `precision`: a `Precision`, or the name of its
+    arithmetic alone (native | emulated | full). `key_4` int64 (seed, step, first token, layer), by default zeros: what
+    stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts
+    and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).

@@ -2,7 +2,8 @@
 
 Letters: T tokens, K top-k, E experts, R = T*K rows, P padded slots. Each expert owns a contiguous segment of slots whose
 length is its row count rounded up to `ROW_MULTIPLE`. Padding slots point at token 0 with routing weight 0, so they
-contribute exact zeros to every sum without having to be cleared.
+contribute exact zeros to every sum without having to be cleared. A row of expert -1 is dropped: no expert owns it, and as its
+slot it gets a padding slot, where it reads that exact zero.
 
 Why pad: oneDNN builds a primitive for every new row count (rounding up took a trial step from 1.41 s to 0.55 s), and a
 GEMM whose row count is a multiple of the micro-kernel's treats each row alike whatever else is in the batch. 16 is an AMX
@@ -25,18 +26,20 @@ def slot_bound(rows: int, experts: int) -> int:
 @dataclass
 class Segments:
     """token_P, row_P int64: the token and the row (t*K + k) in each slot, row R in padding slots; slot_TK int64: where each
-    row went; bounds: (expert, first slot, end slot) of every expert that has rows."""
+    row went (a dropped one: a padding slot); bounds: (expert, first slot, end slot) of every expert that has rows."""
 
     token_P: Tensor
     row_P: Tensor
     slot_TK: Tensor
     bounds: list[tuple[int, int, int]]
+    dropped: int  # rows
 
 
 def check_ids(expert_TK: Tensor, num_experts: int) -> None:
-    """Errors: ValueError for an expert id outside [0, num_experts). Reads the ids on the host."""
-    if expert_TK.numel() and not 0 <= int(expert_TK.min()) <= int(expert_TK.max()) < num_experts:
-        raise ValueError(f"expert ids must lie in [0, {num_experts}), found {int(expert_TK.min())}..{int(expert_TK.max())}")
+    """Errors: ValueError for an expert id outside [0, num_experts) that is not -1 (dropped). Reads the ids on the host."""
+    if expert_TK.numel() and not -1 <= int(expert_TK.min()) <= int(expert_TK.max()) < num_experts:
+        found = f"{int(expert_TK.min())}..{int(expert_TK.max())}"
+        raise ValueError(f"expert ids must lie in [0, {num_experts}), or be -1 for a dropped row; found {found}")
 
 
 def check_weights(weight_TK: Tensor) -> None:
@@ -53,24 +56,29 @@ def check_weights(weight_TK: Tensor) -> None:
 def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     """Sorts the rows by expert; stable, so rows of one expert keep the order of their tokens. CPU: reads counts on the host.
 
-    Errors: ValueError for an expert id outside [0, num_experts).
+    Errors: ValueError for an expert id outside [0, num_experts) that is not -1.
     """
     tokens, top_k = expert_TK.shape
     rows = tokens * top_k
     expert_R = expert_TK.reshape(-1)
     check_ids(expert_R, num_experts)
-    _, row_R = torch.sort(expert_R, stable=True)
-    count_E = torch.bincount(expert_R, minlength=num_experts)
+    sorted_R, row_R = torch.sort(expert_R, stable=True)
+    dropped = int(torch.searchsorted(sorted_R, 0))
+    row_R = row_R[dropped:]
+    count_E = torch.bincount(sorted_R[dropped:], minlength=num_experts)
     padded_E = (count_E + (ROW_MULTIPLE - 1)) // ROW_MULTIPLE * ROW_MULTIPLE
+    if dropped and torch.equal(padded_E, count_E):  # no padding slot for dropped rows: the last segment gets some
+        padded_E[int(count_E.nonzero()[-1]) if dropped < rows else 0] += ROW_MULTIPLE
     end_E = padded_E.cumsum(0)
     # a row's slot: its rank among the sorted rows, moved on by the padding of the experts before its own
     shift_E = (end_E - padded_E) - (count_E.cumsum(0) - count_E)
-    slot_R = torch.arange(rows) + shift_E.repeat_interleave(count_E)
+    slot_R = torch.arange(rows - dropped) + shift_E.repeat_interleave(count_E)
     ends = end_E.tolist()
     slots = ends[-1] if ends else 0
     row_P = torch.full((slots,), rows, dtype=torch.int64).index_copy_(0, slot_R, row_R)
     token_P = torch.zeros(slots, dtype=torch.int64).index_copy_(0, slot_R, row_R // top_k)
-    slot_TK = torch.empty(rows, dtype=torch.int64).index_copy_(0, row_R, slot_R).view(tokens, top_k)
+    nowhere = int((row_P == rows).nonzero()[0]) if dropped else 0
+    slot_TK = torch.full((rows,), nowhere, dtype=torch.int64).index_copy_(0, row_R, slot_R).view(tokens, top_k)
     starts = [0, *ends[:-1]]
     bounds = [(e, s, t) for e, (s, t) in enumerate(zip(starts, ends)) if t > s]
-    return Segments(token_P, row_P, slot_TK, bounds)
+    return Segments(token_P, row_P, slot_TK, bounds, dropped)

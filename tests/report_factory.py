@@ -30,13 +30,13 @@ def write_run(
     folder: Path, *, lane: str = "tiny-moe-16e", twin: str | None = "tiny-dense", experts: int = 16, top_k: int = 4,
     layers: int = 4, steps: int = 384, window: int = 16, validations: tuple[int, ...] = (128, 256, 320), step_s: float = 0.26,
     hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
-    offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0,
+    offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0, moe_every: int = 1,
     track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
     """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
-    moe_layers = layers - leading_dense_layers if experts else 0
+    moe_layers = len(range(leading_dense_layers, layers, moe_every)) if experts else 0
 
     def slice_bpb(step: int) -> float:
         return 1.27 + offset + 0.36 * (384 / step) ** 0.9 if step > 90 else 8 - 0.045 * step
@@ -67,7 +67,7 @@ def write_run(
         "batch": {"tokens_per_step": TOKENS_PER_STEP}, "budget": {"tokens": steps * TOKENS_PER_STEP},
         "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons),
         "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
-                  "leading_dense_layers": leading_dense_layers},
+                  "leading_dense_layers": leading_dense_layers} | ({"moe_every": moe_every} if moe_every > 1 else {}),
     }  # fmt: skip
     record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
     record |= {"plan_hash": stored_plan_hash(plan), "track": track}

@@ -6,7 +6,7 @@ import random
 import core_bundle
 import pytest
 
-from harness.data.artifact import cache_folder
+from harness.data.cache import cache_folder
 from harness.errors import UserError
 from harness.evaluate.core import bundle, tasks
 

@@ -74,6 +74,34 @@ def test_experts_without_rows_get_zero_gradients(backend):
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_dropped_rows_add_nothing_and_get_no_gradient(backend):
+    """As if their routing weights were 0; with 32 rows of 16 each left, no segment has a padding slot to begin with."""
+    x, w_up, w_down, _, weight = inputs(32, 8, 4, 3, 2, "swiglu")
+    for expert_T1, other_T1 in (((0, -1), (-1, 1)), ((-1, 2), (-1, -1)), ((-1, -1), (-1, -1))):
+        expert_TK = torch.tensor([expert_T1, other_T1] * 16)
+        kept, dy_TD = (expert_TK >= 0).float(), torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
+        found = run((x, w_up, w_down, expert_TK, weight), dy_TD, activation="swiglu", backend=backend)
+        whole = (x, w_up, w_down, expert_TK.clamp(min=0), weight * kept)
+        expected = run(whole, dy_TD, activation="swiglu", backend="reference")
+        expected[4] = expected[4] * kept
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert not found[4][expert_TK < 0].any()
+
+
+@pytest.mark.parametrize("backend, precision", WAYS)
+def test_dropping_other_rows_leaves_the_bits_of_a_row_alone(backend, precision):
+    x, w_up, w_down, expert_TK, weight = inputs(70, 32, 16, 4, 2, "relu2")
+    dy_TD, fewer_TK = torch.randn(70, 32, generator=torch.Generator().manual_seed(1)), expert_TK.clone()
+    fewer_TK[::3] = -1
+    options = dict(activation="relu2", backend=backend, precision=precision)
+    (y, dx, *_), (y_fewer, dx_fewer, *_) = (run((x, w_up, w_down, e, weight), dy_TD, **options) for e in (expert_TK, fewer_TK))
+    stays = torch.arange(70) % 3 != 0
+    assert torch.equal(y[stays], y_fewer[stays]) and torch.equal(dx[stays], dx_fewer[stays])
+    assert not y_fewer[~stays].any() and not dx_fewer[~stays].any()
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_a_batch_without_tokens_gives_no_rows(backend):
     x, w_up, w_down, expert_TK, weight = inputs(3, 8, 4, 4, 2, "swiglu")
     y_TD = moe_mlp(x[:0], w_up, w_down, expert_TK[:0], weight[:0], activation="swiglu", backend=backend)
@@ -148,7 +176,7 @@ BAD = {
     "top-k of zero": (dict(expert=torch.zeros(5, 0, dtype=torch.int64), weight=torch.zeros(5, 0)), ["(5, 0)"]),
     "weights of another top-k": (dict(weight=torch.zeros(5, 3)), ["(5, 3)", "(5, 2)"]),
     "an id of E": (dict(expert=torch.full((5, 2), 4)), ["[0, 4)", "4"]),
-    "a negative id": (dict(expert=torch.full((5, 2), -1)), ["[0, 4)", "-1"]),
+    "a negative id": (dict(expert=torch.full((5, 2), -2)), ["[0, 4)", "-2"]),
     "x that is no floating point": (dict(x=torch.zeros(5, 8, dtype=torch.int32)), ["x is torch.int32", "floating point"]),
     "weights that are no floating point": (dict(weight=torch.ones(5, 2, dtype=torch.int64)), ["weight is torch.int64"]),
     "ids on another device": (dict(expert=torch.zeros(5, 2, dtype=torch.int64, device="meta")), ["expert is on meta", "cpu"]),
@@ -174,7 +202,7 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
-    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], "swiglu", precision, backend, False))
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], None, "swiglu", precision, backend, False))
 
 
 @pytest.mark.parametrize("backend, precision", WAYS)
@@ -182,7 +210,7 @@ def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)[1]
     torch.library.opcheck(
-        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, h_PG, "swiglu", precision, backend)
+        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, None, h_PG, "swiglu", precision, backend)
     )
 
 

@@ -13,12 +13,13 @@ from kernels.routing import ROW_MULTIPLE, segments, slot_bound
 def routings(draw):
     experts = draw(st.integers(1, 9))
     shape = draw(st.tuples(st.integers(1, 70), st.integers(1, 4)))
-    ids = draw(hnp.arrays("int64", shape, elements=st.integers(0, experts - 1)))
+    lowest = draw(st.sampled_from([0, -1]))  # -1: a dropped row
+    ids = draw(hnp.arrays("int64", shape, elements=st.integers(lowest, experts - 1)))
     return torch.from_numpy(ids), experts
 
 
 def slow_segments(expert_TK, experts):
-    """(token_P, row_P, slot_TK, bounds), each as lists."""
+    """(token_P, row_P, slot_TK, bounds), each as lists; dropped rows have no slot."""
     top_k, rows = expert_TK.shape[1], expert_TK.numel()
     token_P, row_P, slot_R, bounds = [], [], [None] * rows, []
     for expert in range(experts):
@@ -42,9 +43,15 @@ def test_segments_equal_a_loop_over_rows(case):
     expert_TK, experts = case
     where = segments(expert_TK, experts)
     token_P, row_P, slot_R, bounds = slow_segments(expert_TK, experts)
+    assert where.dropped == slot_R.count(None)
+    padding = [slot for slot, row in enumerate(where.row_P.tolist()) if row == expert_TK.numel()]
+    if where.dropped and len(row_P) == expert_TK.numel() - where.dropped:  # no padding for dropped rows: the last gets some
+        expert, start, end = bounds.pop() if bounds else (0, 0, 0)
+        bounds.append((expert, start, end + ROW_MULTIPLE))
+        token_P, row_P = token_P + [0] * ROW_MULTIPLE, row_P + [expert_TK.numel()] * ROW_MULTIPLE
     assert where.token_P.tolist() == token_P
     assert where.row_P.tolist() == row_P
-    assert where.slot_TK.flatten().tolist() == slot_R
+    assert where.slot_TK.flatten().tolist() == [padding[0] if slot is None else slot for slot in slot_R]
     assert where.bounds == bounds
 
 
@@ -65,7 +72,7 @@ def test_no_rows_make_no_segments():
     assert (where.bounds, where.token_P.numel(), tuple(where.slot_TK.shape)) == ([], 0, (0, 2))
 
 
-@pytest.mark.parametrize("bad", [-1, 4, 2**40])
+@pytest.mark.parametrize("bad", [-2, 4, 2**40])
 def test_an_id_outside_the_experts_is_refused_with_its_value(bad):
     with pytest.raises(ValueError, match=rf"\[0, 4\).*{bad}"):
         segments(torch.tensor([[0, 1], [2, bad]]), 4)

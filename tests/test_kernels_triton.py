@@ -51,6 +51,14 @@ def test_the_interpreted_kernels_match_the_reference_on_any_shape_and_routing():
 
 
 @pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_interpreted_kernels_leave_out_dropped_rows(activation):
+    found = output("triton_interpreted.py")[f"dropped, {activation}"]
+    assert {n: e for n, e in found["errors"].items() if e > 1e-5} == {}
+    assert found["zeros"]
+
+
+@pytest.mark.xdist_group("triton_interpreted")
 def test_offsets_beyond_two_billion_elements_are_right():
     assert output("triton_interpreted.py")["beyond_two_billion"] is True
 

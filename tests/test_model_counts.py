@@ -53,6 +53,16 @@ def test_moe_lanes_count_as_by_hand(track):
     assert counts.flops_per_token == 6 * (4 * (attention + 4 * expert + router) + ends) + mixing == 14_647_296
 
 
+def test_every_nth_layer_counts_as_by_hand():
+    """Of 5 layers the second and the fourth hold experts (2 of 12 parameters of width 8 -> 6 -> 8 active), three are dense."""
+    shape = dict(width=8, layers=5, heads=2, sequence_length=4, vocab_size=16, ffn_width=10, num_experts=4, expert_width=6)
+    model = Model(**shape, top_k=2, leading_dense_layers=1, moe_every=2)
+    assert model.moe_layers == [1, 3]
+    found, expert, router, trunk = counts_of(model), 2 * 8 * 6, 8 * 4, 5 * 4 * 64 + 3 * 2 * 80 + 2 * 128
+    assert found.params_total == trunk + 2 * (4 * expert + router)
+    assert found.params_active == trunk + 2 * (2 * expert + router)
+
+
 def test_a_hash_router_has_no_parameters_and_costs_nothing():
     shape = dict(
         width=8, layers=2, heads=2, sequence_length=4, vocab_size=16, ffn_width=0, num_experts=4, expert_width=6, top_k=2

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.model.router import Hash, SigmoidTopK, count_rows, top_k_lower_id
+from harness.model.router import Hash, SigmoidTopK, SoftmaxTopK, count_rows, top_k_lower_id
 from harness.plan.schema import Model
 
 SHAPE = dict(width=8, layers=1, heads=2, sequence_length=4, vocab_size=40, ffn_width=0, num_experts=6, expert_width=4, top_k=3)
@@ -63,6 +63,35 @@ def test_weights_are_the_chosen_scores_over_their_sum():
     chosen = torch.sigmoid(x_TD @ module.weight).gather(1, routing.expert_TK)
     torch.testing.assert_close(routing.weight_TK, chosen / chosen.sum(1, keepdim=True))
     assert routing.weight_TK.dtype == torch.float32
+
+
+def softmax_router(logits, **changes):
+    """Logits of one token, whose input is the first unit vector."""
+    module = SoftmaxTopK(Model(**SHAPE | dict(num_experts=len(logits)) | changes))
+    with torch.no_grad():
+        module.weight.zero_()[0] = torch.tensor(logits)
+    return module(torch.eye(8)[:1], torch.zeros(1, dtype=torch.int64))
+
+
+def test_softmax_top_k_by_hand():
+    """Logits ln(1, 4, 2, 1): scores 1/8, 1/2, 1/4, 1/8; the two largest over their sum 2/3 and 1/3; the margin 1/4 - 1/8."""
+    logits = [math.log(n) for n in (1, 4, 2, 1)]
+    routing = softmax_router(logits, top_k=2)
+    assert routing.expert_TK.tolist() == [[1, 2]] and routing.margin.item() == pytest.approx(1 / 8)
+    torch.testing.assert_close(routing.weight_TK, torch.tensor([[2 / 3, 1 / 3]]))
+    torch.testing.assert_close(routing.score_TE, torch.tensor([[1 / 8, 1 / 2, 1 / 4, 1 / 8]]))
+    assert softmax_router(logits, top_k=3).expert_TK.tolist() == [[1, 2, 0]]  # a tie, to the lower id
+
+
+def test_without_renormalization_the_weights_are_the_scores_and_top_1_learns():
+    routing = softmax_router([math.log(n) for n in (1, 4, 2, 1)], top_k=1, router_renormalize=False)
+    torch.testing.assert_close(routing.weight_TK, torch.tensor([[1 / 2]]))
+    (gradient,) = torch.autograd.grad(routing.weight_TK.sum(), [routing.logit_TE])
+    torch.testing.assert_close(gradient, torch.tensor([[-1 / 16, 1 / 4, -1 / 8, -1 / 16]]))  # s1 (delta - s)
+    x_TD, token_T = tokens(7)
+    module = router(router_renormalize=False)
+    chosen = torch.sigmoid(x_TD @ module.weight).gather(1, module(x_TD, token_T).expert_TK)
+    assert torch.equal(module(x_TD, token_T).weight_TK, chosen)
 
 
 def test_the_bias_moves_the_selection_and_leaves_the_weights_unbiased():

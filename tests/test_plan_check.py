@@ -7,6 +7,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.plan.check import check
+from harness.plan.check_routing import LOSSES
 from harness.plan.compose import compose
 
 MOE, DENSE = compose(["lane=tiny-moe-16e"]).plan, compose(["lane=tiny-dense"]).plan
@@ -22,7 +23,7 @@ def with_words(plan, words):
         for section in sections:
             node = getattr(node, section)
         kind = type(getattr(node, leaf))
-        setattr(node, leaf, kind(yaml.safe_load(text)) if kind is list else kind(text))
+        setattr(node, leaf, kind(yaml.safe_load(text)) if kind in (list, bool) else kind(text))
     return out
 
 
@@ -46,6 +47,37 @@ IMPOSSIBLE = [
     (["model.leading_dense_layers=1"], ["model.ffn_width=0", "set model.ffn_width"]),
     (["model.router=hash"], ["balance.rule=bias", "model.router=hash", "balance=none"]),
     (["model.num_experts=0"], ["model.ffn_width=0", "model.num_experts"]),
+    (["model.router=softmax_topk"], ["balance.rule=bias", "model.router=softmax_topk", "sigmoid_topk", "balance=switch"]),
+    (
+        ["model.router=softmax_topk", "model.top_k=1", "balance.rule=none"],
+        ["model.top_k=1", "model.router=softmax_topk", "model.router_renormalize=false"],
+    ),
+    (
+        ["model.router=hash", "balance.rule=none", "model.router_renormalize=False"],
+        ["model.router_renormalize=false", "model.router=hash"],
+    ),
+    *(
+        (["model.router=hash", "balance.rule=none", f"balance.{key}=0.5"], [f"balance.{key}=0.5", "router=hash", f"{key}=0"])
+        for key in LOSSES
+    ),
+    *(([f"balance.{key}=-0.5"], [f"balance.{key}=-0.5", "from 0"]) for key in (*LOSSES, "capacity_factor")),
+    (["balance.z_loss_coef=nan"], ["balance.z_loss_coef=nan"]),
+    (
+        ["balance.sequence_loss_coef=0.1", "model.sequence_length=1"],
+        ["balance.sequence_loss_coef=0.1", "model.sequence_length=1", "aux_loss_coef"],
+    ),
+    (["balance.capacity_factor=4"], ["balance.capacity_factor=4", "num_experts=16", "top_k=4", "less than 4"]),
+    (["balance.capacity_factor=1", "model.top_k=16"], ["balance.capacity_factor=1", "capacity_factor=0"]),
+    (["balance.schedule=linear"], ["balance.schedule='linear'"]),
+    (["balance.schedule=cosine", "balance.rule=none"], ["balance.schedule=cosine", "balance.rule=none", "balance=bias"]),
+    (["balance.schedule=warmup", "schedule.warmup_share=0"], ["balance.schedule=warmup", "schedule.warmup_share=0"]),
+    (["model.moe_every=0", "model.ffn_width=512"], ["model.moe_every=0", "1 (every layer) to 4"]),
+    (
+        ["model.moe_every=4", "model.leading_dense_layers=1", "model.ffn_width=512"],
+        ["model.moe_every=4", "3 layers after", "leading_dense_layers=1", "to 3"],
+    ),
+    (["model.moe_every=2"], ["model.ffn_width=0", "model.moe_every=2", "set model.ffn_width"]),
+    (["optim.expert_gradient_scale=2"], ["optim.expert_gradient_scale='2'"]),
     (["batch.tokens_per_step=4000"], ["batch.tokens_per_step=4000", "multiple of"]),
     (["batch.tokens_per_step=0"], ["batch.tokens_per_step=0", "multiple of"]),
     (["budget.tokens=3"], ["budget.tokens=3", "at least"]),
@@ -95,6 +127,10 @@ def test_an_impossible_plan_is_refused_with_its_values_and_a_remedy(words, parts
         (["model.shared_experts=1"], ["num_experts=0", "shared_experts"]),
         (["model.leading_dense_layers=1"], ["num_experts=0", "leading_dense_layers"]),
         (["balance.rule=bias"], ["balance.rule=bias", "balance=none"]),
+        (["balance.aux_loss_coef=1"], ["balance.aux_loss_coef=1", "balance=none"]),
+        (["balance.capacity_factor=1"], ["balance.capacity_factor=1", "balance=none"]),
+        (["model.moe_every=2"], ["num_experts=0", "moe_every"]),
+        (["optim.expert_gradient_scale=load"], ["optim.expert_gradient_scale=load", "none"]),
     ],
 )
 def test_moe_keys_in_a_dense_lane_are_refused(words, parts):
@@ -110,6 +146,11 @@ def test_moe_keys_in_a_dense_lane_are_refused(words, parts):
         ["model.top_k=16"],
         ["model.router=hash", "balance.rule=none"],
         ["model.leading_dense_layers=3", "model.ffn_width=512"],
+        ["model.moe_every=4", "model.ffn_width=512"],
+        ["model.router=softmax_topk", "balance.rule=none", "balance.aux_loss_coef=0.01", "balance.z_loss_coef=0.001"],
+        ["balance.sequence_loss_coef=0.0001", "balance.schedule=cosine", "balance.capacity_factor=1.25"],
+        ["model.router=hash", "balance.rule=none", "balance.capacity_factor=1"],
+        ["balance.aux_loss_coef=0", "balance.capacity_factor=0"],
         ["schedule.warmup_share=0", "schedule.decay_share=1"],
         ["schedule.final_fraction=1"],
         ["parallel.micro_batch_tokens=1024"],

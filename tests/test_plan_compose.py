@@ -54,9 +54,33 @@ def test_twins_are_a_dense_and_a_moe_lane_of_equal_active_width(lane):
     assert active_width(plan.model) == active_width(twin.model)
     for section in ("track", "batch", "budget", "validation"):
         assert getattr(plan, section) == getattr(twin, section)
-    swapped = {"ffn_width", "num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router"}
+    swapped = {
+        "ffn_width",
+        "num_experts",
+        "expert_width",
+        "top_k",
+        "shared_experts",
+        "leading_dense_layers",
+        "moe_every",
+        "router",
+    }
     same = {name: value for name, value in vars(plan.model).items() if name not in swapped}
     assert same == {name: value for name, value in vars(twin.model).items() if name not in swapped}
+
+
+@pytest.mark.parametrize(
+    "recipe, words, expected",
+    [
+        ("switch", ["model.router=softmax_topk"], ("none", "constant", 0.01, 0.0)),
+        ("sequence", ["model.router=softmax_topk"], ("none", "constant", 0.0, 0.01)),
+        ("deepseek", [], ("bias", "constant", 0.0, 0.0001)),
+        ("bias-cosine", [], ("bias", "cosine", 0.0, 0.0)),
+        ("bias-warmup", [], ("bias", "warmup", 0.0, 0.0)),
+    ],
+)
+def test_balancing_rules_are_recipes(recipe, words, expected):
+    b = composed_from("lane=tiny-moe-16e", "unranked=true", f"balance={recipe}", *words).plan.balance
+    assert (b.rule, b.schedule, b.aux_loss_coef, b.sequence_loss_coef) == expected
 
 
 def test_without_words_the_default_lane_is_composed():

@@ -63,6 +63,16 @@ def test_lanes_have_different_hashes():
     assert len({plan_hash(plan) for plan in lanes}) == len({lane_hash(plan) for plan in lanes}) == 4
 
 
+def test_keys_that_joined_later_leave_the_hashes_of_the_byte_lanes_as_their_records_state_them():
+    pinned = {
+        "tiny-dense": "18493b885a8d764b21dd179665b9fbce0699eca1a7092a29f2fa4d845499accc",
+        "tiny-moe-16e": "ef0b421a388d527e6e1b97277717c7c075f54d56325df2f60f5ee771839eadd5",
+        "sotu-dense": "dfb6e0e0d8e43da731a4fcd3ff5f37fa64d40f3f0a7b9bc9a8ba175cd9db3219",
+        "sotu-moe-16e": "57646e82478331c85afa3d49fb341b5d008a553f44137e316e4b4667453515cf",
+    }
+    assert {lane: plan_hash(compose([f"lane={lane}"]).plan) for lane in pinned} == pinned
+
+
 def test_recipe_hash_covers_the_chosen_files_and_the_command_line():
     words = [[], ["optim=adamw"], ["optim.muon.lr=0.5"], ["optim.muon.lr=0.25"]]
     assert len({recipe_hash(compose(w)) for w in words}) == len(words)

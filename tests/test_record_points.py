@@ -17,8 +17,8 @@ def window(number, train_s, counts=((2, 2), (4, 0))):
             "groups": {"dense": {"grad_rms": 1.0, "update_rms": 0.5, "param_rms": 2.0}}}  # fmt: skip
 
 
-def found(rows, ended=True, first_moe_layer=0):
-    return {(p.name, p.step): (p.value, p.seconds) for p in points(rows, first_moe_layer, ended)}
+def found(rows, ended=True, moe_layers=(0, 1)):
+    return {(p.name, p.step): (p.value, p.seconds) for p in points(rows, list(moe_layers), ended)}
 
 
 def test_steps_run_evenly_between_the_clocks_of_two_windows():
@@ -33,11 +33,17 @@ def test_steps_wait_for_their_window_while_the_run_goes_on():
 
 
 def test_router_metrics_are_named_by_the_layer_of_the_model():
-    got = found([window(2, 10.0)], first_moe_layer=1)
+    got = found([window(2, 10.0) | {"dropped": [0.25, 0.5]}], moe_layers=[1, 3])
     assert got["router/layer_1/entropy_ratio", 2][0] == pytest.approx(1.0) and got["router/layer_1/dead", 2][0] == 0
-    assert got["router/layer_2/entropy_ratio", 2][0] == 0 and got["router/layer_2/dead", 2][0] == 1
-    assert got["router/layer_2/max_load_percent", 2][0] == 100 and got["router/layer_2/bias_range", 2][0] == 0.25
+    assert got["router/layer_3/entropy_ratio", 2][0] == 0 and got["router/layer_3/dead", 2][0] == 1
+    assert got["router/layer_3/max_load_percent", 2][0] == 100 and got["router/layer_3/bias_range", 2][0] == 0.25
+    assert got["router/layer_1/dropped", 2][0] == 0.25 and got["router/layer_3/dropped", 2][0] == 0.5
     assert got["update_ratio/dense", 2][0] == 0.25
+
+
+def test_auxiliary_losses_have_curves_of_their_own():
+    got = found([step(1) | {"auxiliary": {"z_loss": 4.0}}, window(1, 10.0)])
+    assert got["auxiliary/z_loss", 1] == (4.0, 10.0) and got["loss", 1] == (3.0, 10.0)
 
 
 def test_a_score_that_a_run_does_not_have_gives_no_point():

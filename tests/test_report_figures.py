@@ -21,6 +21,7 @@ MOE = ["bpb.png", "router_health.png", "expert_load.png", "updates.png"]
 CASES = {
     "moe, dead experts": ({"dead": 3}, MOE),
     "dense": ({"lane": "tiny-dense", "twin": "tiny-moe-16e", "experts": 0}, ["bpb.png", "updates.png"]),
+    "every third layer": ({"layers": 8, "leading_dense_layers": 1, "moe_every": 3, "steps": 96}, MOE),
     "256 experts": ({"experts": 256, "top_k": 8, "layers": 6, "leading_dense_layers": 1, "steps": 96, "dead": 9}, MOE),
     "one layer, two windows": ({"layers": 1, "steps": 40, "window": 32, "validations": ()}, MOE),
     "one step": ({"steps": 1, "validations": (), "reasons": ("partial: 4,096 bytes, scoring capped " + "x " * 99,)}, MOE),

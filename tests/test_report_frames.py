@@ -45,6 +45,12 @@ def test_expert_counts_sum_to_the_windows_assignments_and_name_layers_as_the_mod
     assert counts.expert.max() == 15 and len(counts) == 2 * 3 * 16
 
 
+def test_every_nth_layer_counts_under_its_own_number(tmp_path):
+    write_run(tmp_path / "moe/1", steps=32, window=16, validations=(16,), layers=6, leading_dense_layers=1, moe_every=2)
+    frames = harness.report.load(tmp_path)
+    assert frames.problems == [] and sorted(frames.expert_counts.layer.unique()) == [1, 3, 5]
+
+
 def test_what_is_wrong_is_named_and_only_records_keep_it(frames):
     assert any("broken" in problem for problem in frames.problems)
     assert any("edited" in problem and "content_sha256" in problem for problem in frames.problems)

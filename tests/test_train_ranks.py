@@ -9,6 +9,7 @@ import pytest
 from micro import finished_fixture  # noqa: F401
 
 from harness.errors import UserError
+from harness.evaluate.router_health import bias_ranges
 from harness.train.parallel import Ranks
 
 
@@ -41,6 +42,30 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_
     assert "2 ranks" in record["hardware_class"] and record["resumes"] == 1
     flops = metrics["tokens_per_second"] * record["counts"]["flops_per_token"]
     assert metrics["mfu"] == pytest.approx(flops / (2 * peak))  # a share of what both could do
+
+
+BALANCED = (
+    "balance.rule=bias", "balance.rate=0.02", "balance.schedule=cosine", "balance.aux_loss_coef=0.5",
+    "balance.sequence_loss_coef=0.25", "balance.z_loss_coef=0.125", "balance.capacity_factor=1.0",
+    "optim.expert_gradient_scale=load", "precision.format=fp32", "optim.matrices=adamw", "optim.adamw.eps=1e-3",
+)  # fmt: skip
+
+
+def test_balancing_rules_are_those_of_the_whole_step_on_two_processes_as_in_two_micro_batches(tmp_path):
+    """In fp32, with an update that does not blow up differences. A capacity is one of the micro-batch, hence two of them."""
+    cut = torchrun(tmp_path, *BALANCED, "run.stop_after_step=3", "run.log_every_steps=1", lane=micro.MOE)
+    assert cut.returncode == 0, cut.stderr[-2000:]
+    ours, alone = micro.rows(micro.the_folder(tmp_path), "step"), micro.session(*BALANCED, "parallel.micro_batch_tokens=128")
+    windows = micro.rows(micro.the_folder(tmp_path), "window")
+    for index, (row, window) in enumerate(zip(ours, windows, strict=True)):
+        expected = alone.step(index)
+        assert row["loss"] == pytest.approx(float(expected.loss), rel=1e-4)
+        assert row["auxiliary"] == pytest.approx({n: float(v) for n, v in expected.auxiliary.items()}, rel=1e-4)
+        assert row["grad_norm"] == pytest.approx(float(expected.norms.norm()), rel=1e-3)
+        assert window["bias_range"] == pytest.approx(bias_ranges(alone.model), rel=1e-5)
+        assert window["counts"] == expected.count_LE.tolist()
+        assert window["dropped"] == [rows / 512 for rows in expected.dropped_L.tolist()] and min(window["dropped"]) > 0
+    assert len(ours) == 3
 
 
 @pytest.mark.parametrize("world, words", [(3, ()), (16, ()), (2, ("parallel.micro_batch_tokens=96",))])

@@ -57,7 +57,7 @@ def sources():
         values = {"INPUTS": inputs, "OUTPUTS": outputs, "GATHER_LEFT": name == "dw_up", "PRECISION": "ieee", "K": TOP_K}
         values |= {"BLOCK_I": C.dw_rows, "BLOCK_O": tile.columns}
         found[name] = (weight_gradient_kernel, dw, values, tile.launch)
-    combine = {"rows_RD": "*bf16", "slot_TK": "*i64", "out_TD": "*fp32", "T": "i32"}
+    combine = {"rows_RD": "*bf16", "slot_TK": "*i64", "start_E1": "*i64", "out_TD": "*fp32", "T": "i32"}
     sizes = {"D": WIDTH, "K": TOP_K, "BLOCK_T": C.combine_tokens, "BLOCK_N": C.combine_columns}
     found["combine"] = (combine_kernel, combine, sizes, {})
     return found

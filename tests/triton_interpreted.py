@@ -22,6 +22,7 @@ from kernels import moe_mlp  # noqa: E402
 from kernels.triton.backward import weight_gradient_kernel  # noqa: E402
 from kernels.triton.forward import rows_kernel, up_kernel  # noqa: E402
 
+BACKENDS = ("triton", "reference")
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 
 
@@ -48,6 +49,19 @@ def invariance(activation: str) -> bool:
         y, dx, *_ = run(part, dy_TD[chosen], activation=activation, backend="triton")
         equal = equal and torch.equal(y, y_all[chosen]) and torch.equal(dx, dx_all[chosen])
     return equal
+
+
+def dropped(activation: str) -> dict[str, object]:
+    """Rows without an expert: errors against the reference; whether the gradients of their weights are exact zeros."""
+    x, w_up, w_down, expert_TK, weight = inputs(40, 24, 16, 4, 2, activation)
+    expert_TK = torch.where(torch.arange(80).view(40, 2) % 3 == 0, -1, expert_TK)
+    dy_TD = torch.randn(40, 24, generator=torch.Generator().manual_seed(3))
+    found, expected = (run((x, w_up, w_down, expert_TK, weight), dy_TD, activation=activation, backend=b) for b in BACKENDS)
+    nothing = run((x, w_up, w_down, torch.full_like(expert_TK, -1), weight), dy_TD, activation=activation, backend="triton")
+    return {
+        "errors": {n: relative_error(a, b) for n, a, b in zip(NAMES, found, expected)},
+        "zeros": not found[4][expert_TK < 0].any() and not any(t.any() for t in nothing),
+    }
 
 
 def strided(activation: str) -> bool:
@@ -150,6 +164,7 @@ def beyond_two_billion() -> bool:
 if __name__ == "__main__":
     found = {f"{name}, {act}": errors(name, act) for name in SHAPES for act in ("relu2", "swiglu")}
     found |= {f"{f.__name__}, {act}": f(act) for f in (invariance, strided) for act in ("relu2", "swiglu")}
+    found |= {f"dropped, {act}": dropped(act) for act in ("relu2", "swiglu")}
     found |= {f"saved_bytes, {act}": saved_bytes(act) for act in ("relu2", "swiglu")}
     found |= {"on_any_shape": on_any_shape(), "beyond_two_billion": beyond_two_billion()}
     print(json.dumps(found))

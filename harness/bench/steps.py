@@ -11,9 +11,9 @@ from harness.bench import random_tokens
 from harness.plan.compose import compose
 from harness.train.machine import Machine, synchronize
 
-# Overrides of the MoE lane that would turn its dense twin into a MoE model too.
-EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "router")
-EXPERTS_ONLY = tuple(f"model.{name}" for name in EXPERTS_ONLY)
+# Overrides of the MoE lane that its dense twin cannot have.
+EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "moe_every", "router")
+EXPERTS_ONLY = (*(f"model.{name}" for name in EXPERTS_ONLY), "model.router_renormalize", "optim.expert_gradient_scale", "lane")
 WARMUP = 2
 
 
@@ -24,7 +24,7 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
     if ours.track.tokens.format == "bin" and not ours.data.shards:
         with tempfile.TemporaryDirectory() as folder:
             return steps([*words, "unranked=true", f"data.shards={random_tokens.write(Path(folder))}"], here, rounds, say)
-    shared = [word for word in words if word.split("=")[0] not in ("lane", "balance", *EXPERTS_ONLY)]
+    shared = [word for word in words if word.split("=")[0] not in EXPERTS_ONLY and not word.startswith("balance")]
     plans = {
         ours.lane.name: ours,
         "mask and loop": compose([*words, "kernels.backend=reference"]).plan,

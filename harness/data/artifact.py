@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from harness.data.cache import cache_folder
 from harness.errors import UserError
 
 Progress = Callable[[str], None]  # told a sentence before and during a long computation
@@ -36,11 +37,6 @@ log = logging.getLogger(__name__)
 
 class Unavailable(Exception):
     """A source does not have the file, or broke off."""
-
-
-def cache_folder() -> Path:
-    """SPEEDRUN_CACHE, else ~/.cache/moe-speedrun. May not exist yet."""
-    return Path(os.environ.get("SPEEDRUN_CACHE") or "~/.cache/moe-speedrun").expanduser()
 
 
 def fetch(name: str, sha256: str, sources: Sequence[Source] = ()) -> Path:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sized
 from pathlib import Path
 from urllib.request import urlopen
 
-from harness.data.artifact import TIMEOUT_S, Progress, cache_folder, file_sha256, set_aside, using, write_atomically
+from harness.data.artifact import TIMEOUT_S, Progress, file_sha256, set_aside, using, write_atomically
+from harness.data.cache import cache_folder
 from harness.errors import NO_DOWNLOAD, UserError
 from harness.plan.schema import File
 

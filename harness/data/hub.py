@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.artifact import Progress, cache_folder, file_sha256, replace_atomically, set_aside, using
+from harness.data.artifact import Progress, file_sha256, replace_atomically, set_aside, using
+from harness.data.cache import cache_folder
 from harness.errors import NO_DOWNLOAD, UserError
 
 TIMEOUT_S = 10.0  # without an answer from the hub

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.artifact import Progress, cache_folder, set_aside, using, write_atomically
+from harness.data.artifact import Progress, set_aside, using, write_atomically
+from harness.data.cache import cache_folder
 from harness.data.tokenizer import Tokenizer
 
 MAGIC = b"MOETOKEN"

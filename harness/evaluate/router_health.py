@@ -5,6 +5,7 @@ expert got no row; `max_load_percent` is the busiest expert's share of all rows,
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,15 +33,19 @@ def layer_health(count_E: Tensor, top_k: int) -> dict[str, float | int]:
 
 
 def router_health(
-    count_LE: Tensor, margin_L: Tensor, bias_range_L: list[float], layers: list[int], top_k: int
-) -> dict[str, Any] | None:
-    """The record's `router_health`: every MoE layer and the worst of them; None for a dense model."""
+    count_LE: Tensor, margin_L: Tensor, bias_range_L: list[float], layers: list[int], top_k: int,
+    dropped_L: Sequence[float] = (),
+) -> dict[str, Any] | None:  # fmt: skip
+    """The record's `router_health`: every MoE layer and the worst of them; None for a dense model. `dropped_L`: under a
+    capacity, the share of rows beyond it in training (scoring drops none)."""
     if not layers:
         return None
     rows = [
         {"layer": layer, **layer_health(count_E, top_k), "margin": float(margin), "bias_range": bias_range}
         for layer, count_E, margin, bias_range in zip(layers, count_LE, margin_L, bias_range_L)
     ]
+    for row, dropped in zip(rows, dropped_L):
+        row["dropped"] = dropped
     return {
         "layers": rows,
         "worst_entropy_ratio": min(row["entropy_ratio"] for row in rows),

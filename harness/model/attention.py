@@ -27,7 +27,7 @@ def rotate(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-def within_documents(document_BS: Tensor) -> Tensor:
+def within_documents(document_BS: Tensor | None) -> Tensor | None:
     """visible_BSS: each input looks at itself and at those before it that have its number in `document_BS` (int64).
 
     Positions need no restart with it: rotary scores depend only on how far two inputs are apart, so where in the row a
@@ -35,6 +35,8 @@ def within_documents(document_BS: Tensor) -> Tensor:
     attention cannot be its flash kernel: on CUDA it is the memory-efficient one, which keeps the mask in the operands'
     dtype for the backward.
     """
+    if document_BS is None:
+        return None
     length = document_BS.shape[1]
     causal_SS = torch.ones(length, length, dtype=torch.bool, device=document_BS.device).tril()
     return (document_BS[:, :, None] == document_BS[:, None, :]) & causal_SS

@@ -1,16 +1,20 @@
 """The two feed-forward parts of a block: one dense MLP, or a router over expert MLPs (with shared experts beside them).
 
-Letters: T tokens, D width, F expert width, G pre-activation width, E experts, K top-k. Both take (x_TD, token_T, shuffle_T)
-and return (y_TD in fp32, Routing or None), so a block does not know which it holds. Below bf16 a dense MLP is the expert MLP
-with one expert that every token goes to: quantized products are written once.
+Letters: B batch, S sequence, T = B*S tokens, D width, F expert width, G pre-activation width, E experts, K top-k. Both take
+(x_TD, token_BS, shuffle_T, capacity) and return (y_TD in fp32, Routed or None), so a block does not know which it holds.
+Below bf16 a dense MLP is the expert MLP with one expert that every token goes to: quantized products are written once.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from harness.model.auxiliary import terms
+from harness.model.capacity import drop
 from harness.model.product import product
-from harness.model.router import ROUTERS, Routing
+from harness.model.router import ROUTERS
 from harness.plan.schema import Model
 from kernels import Precision, moe_mlp
 from kernels.activation import ACTIVATIONS
@@ -20,6 +24,15 @@ def _register_key(module: nn.Module, precision: Precision, layer: int) -> None:
     """`key_4` (see `kernels.noise`) of a module that quantizes, which `Transformer.at` moves on; None in others."""
     key_4 = torch.tensor([0, 0, 0, layer], dtype=torch.int64) if precision.quantization else None
     module.register_buffer("key_4", key_4, persistent=False)
+
+
+class Routed(NamedTuple):
+    """What leaves a MoE layer beside its output."""
+
+    count_E: Tensor  # int64: rows routed to each expert, dropped ones among them
+    margin: Tensor  # as in Routing
+    dropped_E: Tensor | None  # int64: rows beyond the expert's capacity; None without a capacity
+    terms: dict[str, Tensor]  # of the auxiliary losses that are on, see harness/model/auxiliary.py
 
 
 def activate(h: Tensor, activation: str) -> Tensor:
@@ -37,7 +50,9 @@ class Dense(nn.Module):
         self.up = nn.Parameter(torch.empty(model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(width, model.width))
 
-    def forward(self, x_TD: Tensor, token_T: Tensor, shuffle_T: Tensor | None) -> tuple[Tensor, Routing | None]:
+    def forward(
+        self, x_TD: Tensor, token_BS: Tensor, shuffle_T: Tensor | None = None, capacity: int = 0
+    ) -> tuple[Tensor, Routed | None]:
         if self.precision.quantization is None:
             a_TF = activate(product(x_TD, self.up, self.precision.arithmetic), self.activation)
             return product(a_TF, self.down, self.precision.arithmetic).float(), None
@@ -52,9 +67,10 @@ class Dense(nn.Module):
 class Experts(nn.Module):
     def __init__(
         self, model: Model, precision: Precision, shared_precision: Precision, layer: int, backend: str,
-        output_gain: float = 1.0, debug: bool = False,
+        output_gain: float = 1.0, debug: bool = False, auxiliary: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__()
+        self.auxiliary = auxiliary
         self.activation, self.precision, self.backend = model.activation, precision, backend
         self.output_gain, self.debug = output_gain, debug
         _register_key(self, precision, layer)
@@ -65,10 +81,15 @@ class Experts(nn.Module):
         shared_width = model.shared_experts * model.expert_width
         self.shared = Dense(model, shared_width, shared_precision, layer, backend) if shared_width else None
 
-    def forward(self, x_TD: Tensor, token_T: Tensor, shuffle_T: Tensor | None) -> tuple[Tensor, Routing | None]:
-        """`shuffle_T`, a permutation of the tokens, gives every token another token's routing: a control of evaluation."""
-        routing = self.router(x_TD, token_T)
-        expert_TK, weight_TK = routing.expert_TK, routing.weight_TK
+    def forward(
+        self, x_TD: Tensor, token_BS: Tensor, shuffle_T: Tensor | None = None, capacity: int = 0
+    ) -> tuple[Tensor, Routed | None]:
+        """`shuffle_T`, a permutation of the tokens, gives every token another token's routing: a control of evaluation.
+        `capacity`: the rows that an expert takes at most; 0 is no limit."""
+        routing = self.router(x_TD, token_BS.flatten())
+        expert_TK, weight_TK, dropped_E = routing.expert_TK, routing.weight_TK, None
+        if capacity:
+            expert_TK, dropped_E = drop(expert_TK, weight_TK, routing.count_E, capacity)
         if shuffle_T is not None:
             expert_TK, weight_TK = expert_TK.index_select(0, shuffle_T), weight_TK.index_select(0, shuffle_T)
         y_TD = moe_mlp(
@@ -78,5 +99,6 @@ class Experts(nn.Module):
         if self.output_gain != 1.0:
             y_TD = y_TD * self.output_gain
         if self.shared is not None:
-            y_TD = y_TD + self.shared(x_TD, token_T, None)[0]
-        return y_TD, routing
+            y_TD = y_TD + self.shared(x_TD, token_BS)[0]
+        routed = Routed(routing.count_E, routing.margin, dropped_E, terms(self.auxiliary, routing, token_BS.shape[1]))
+        return y_TD, routed

@@ -4,6 +4,8 @@ Letters: T tokens, D width, E experts, K top-k.
 
 `SigmoidTopK`: scores are sigmoid(x w) in fp32; the selection adds a bias that only balancing moves, the weights do not
 (arXiv 2408.15664): the chosen scores, divided by their sum.
+`SoftmaxTopK`: scores are softmax(x w) in fp32 and have no bias; the weights are the chosen scores, divided by their sum.
+`model.router_renormalize=false` leaves the weights of either as the scores are, as Switch does with its one (arXiv 2101.03961).
 `Hash`: a fixed random table from token id to K experts, uniform weights (arXiv 2106.04426): the control that shows whether
 learned routing means anything.
 Both select by a unique integer key, so ties go to the lower expert id on every device.
@@ -20,9 +22,11 @@ from harness.plan.schema import Model
 
 class Routing(NamedTuple):
     expert_TK: Tensor  # int64
-    weight_TK: Tensor  # fp32, rows sum to 1
+    weight_TK: Tensor  # fp32, rows sum to 1 where they are renormalized
     count_E: Tensor  # int64: rows routed to each expert
     margin: Tensor  # fp32 scalar: mean gap between the k-th and the (k+1)-th selection score
+    logit_TE: Tensor | None = None  # fp32; of routers that learn, for their auxiliary losses
+    score_TE: Tensor | None = None  # fp32, unbiased
 
 
 def top_k_lower_id(score_TE: Tensor, k: int) -> Tensor:
@@ -41,22 +45,41 @@ def count_rows(expert_TK: Tensor, num_experts: int) -> Tensor:
     return torch.zeros(num_experts, dtype=torch.int64, device=ids.device).scatter_add_(0, ids, torch.ones_like(ids))
 
 
-class SigmoidTopK(nn.Module):
+class _TopK(nn.Module):
+    """A learned score of every expert; the K largest are chosen."""
+
     def __init__(self, model: Model):
         super().__init__()
-        self.experts, self.top_k = model.num_experts, model.top_k
+        self.experts, self.top_k, self.renormalize = model.num_experts, model.top_k, model.router_renormalize
         self.weight = nn.Parameter(torch.empty(model.width, model.num_experts))
+
+    def _routing(self, logit_TE: Tensor, score_TE: Tensor, selection_TE: Tensor) -> Routing:
+        """`selection_TE`: what decides, outside the gradient."""
+        expert_TK = top_k_lower_id(selection_TE, min(self.top_k + 1, self.experts))
+        expert_TK, runner_up = expert_TK[:, : self.top_k], expert_TK[:, -1:]
+        weight_TK = score_TE.gather(1, expert_TK)
+        gap = selection_TE.gather(1, expert_TK[:, -1:]) - selection_TE.gather(1, runner_up)
+        if self.renormalize:
+            weight_TK = weight_TK / (weight_TK.sum(1, keepdim=True) + 1e-20)
+        return Routing(expert_TK, weight_TK, count_rows(expert_TK, self.experts), gap.mean(), logit_TE, score_TE)
+
+
+class SigmoidTopK(_TopK):
+    def __init__(self, model: Model):
+        super().__init__(model)
         self.register_buffer("bias", torch.zeros(model.num_experts))
 
     def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
-        score_TE = torch.sigmoid(x_TD.float() @ self.weight)
-        selection_TE = score_TE.detach() + self.bias
-        expert_TK = top_k_lower_id(selection_TE, min(self.top_k + 1, self.experts))
-        expert_TK, runner_up = expert_TK[:, : self.top_k], expert_TK[:, -1:]
-        chosen = score_TE.gather(1, expert_TK)
-        gap = selection_TE.gather(1, expert_TK[:, -1:]) - selection_TE.gather(1, runner_up)
-        weight_TK = chosen / (chosen.sum(1, keepdim=True) + 1e-20)
-        return Routing(expert_TK, weight_TK, count_rows(expert_TK, self.experts), gap.mean())
+        logit_TE = x_TD.float() @ self.weight
+        score_TE = torch.sigmoid(logit_TE)
+        return self._routing(logit_TE, score_TE, score_TE.detach() + self.bias)
+
+
+class SoftmaxTopK(_TopK):
+    def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
+        logit_TE = x_TD.float() @ self.weight
+        score_TE = torch.softmax(logit_TE, dim=1)
+        return self._routing(logit_TE, score_TE, score_TE.detach())
 
 
 class Hash(nn.Module):
@@ -80,4 +103,4 @@ class Hash(nn.Module):
         return Routing(expert_TK, weight_TK, count_rows(expert_TK, self.experts), x_TD.new_zeros((), dtype=torch.float32))
 
 
-ROUTERS = {"sigmoid_topk": SigmoidTopK, "hash": Hash}
+ROUTERS = {"sigmoid_topk": SigmoidTopK, "softmax_topk": SoftmaxTopK, "hash": Hash}

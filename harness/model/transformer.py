@@ -1,8 +1,9 @@
 """The decoder: embedding, pre-norm blocks of attention and feed-forward, norm, head.
 
 Letters: B batch, S sequence, T = B*S tokens, D width, V vocabulary, L MoE layers, E experts. The residual stream is fp32;
-products take their operands in the arithmetic's dtype. Forward is pure: routing counts come back as values, never as
-changed state, so they are right under gradient accumulation and activation checkpointing."""
+products take their operands in the arithmetic's dtype. Forward is pure: routing counts and the terms of auxiliary losses come
+back as values, never as changed state, so they are right under gradient accumulation and activation checkpointing.
+"""
 
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy, embedding
 from torch.utils.checkpoint import checkpoint
 
 from harness.model.attention import Attention, rotary
-from harness.model.feedforward import Dense, Experts
+from harness.model.feedforward import Dense, Experts, Routed
 from harness.model.norm import Norm
 from harness.model.precision import Precisions
 from harness.model.product import product
@@ -27,6 +28,8 @@ class Output(NamedTuple):
     nats_BS: Tensor  # fp32 cross-entropy of each target
     count_LE: Tensor  # int64 rows routed to each expert, MoE layers only
     margin_L: Tensor  # fp32 mean gap between the k-th and (k+1)-th selection score
+    dropped_LE: Tensor  # int64 rows beyond each expert's capacity; (0, 0) without a capacity
+    terms: dict[str, Tensor]  # by auxiliary loss that is on, of all MoE layers: see harness/model/auxiliary.py
 
 
 class Block(nn.Module):
@@ -37,13 +40,12 @@ class Block(nn.Module):
         self.feedforward_norm = Norm(model.width, model.norm_weight)
         self.feedforward = feedforward
 
-    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T, visible_BSS=None):
-        """Returns the new residual stream, counts (E,) and margin; the last two None in a dense block."""
+    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T, visible_BSS=None, capacity=0) -> tuple[Tensor, Routed | None]:
+        """Returns the new residual stream, and of a MoE block what its routing was."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SA, sin_SA, visible_BSS).float()
         normed_TD = self.feedforward_norm(x_BSD).flatten(0, 1)
-        y_TD, routing = self.feedforward(normed_TD, token_BS.flatten(), shuffle_T)
-        x_BSD = x_BSD + y_TD.view_as(x_BSD)
-        return (x_BSD, None, None) if routing is None else (x_BSD, routing.count_E, routing.margin)
+        y_TD, routed = self.feedforward(normed_TD, token_BS, shuffle_T, capacity)
+        return x_BSD + y_TD.view_as(x_BSD), routed
 
 
 class Head(nn.Module):
@@ -75,9 +77,10 @@ class Head(nn.Module):
 class Transformer(nn.Module):
     def __init__(
         self, model: Model, precision: Precisions | Arithmetic, backend: str, activation_checkpointing: bool = False,
-        debug: bool = False, gains: Gains | None = None,
+        debug: bool = False, gains: Gains | None = None, auxiliary: tuple[str, ...] = (),
     ):  # fmt: skip
-        """`precision`: an arithmetic alone quantizes nothing."""
+        """`precision`: an arithmetic alone quantizes nothing. `auxiliary`: the losses of `harness.model.auxiliary.TERMS` whose
+        terms the output carries."""
         super().__init__()
         p = Precisions(precision) if isinstance(precision, Arithmetic) else precision
         self.gains = gains or Gains()
@@ -85,12 +88,13 @@ class Transformer(nn.Module):
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.blocks = nn.ModuleList()
         for layer in range(model.layers):
-            dense = model.num_experts == 0 or layer < model.leading_dense_layers
-            if dense:
-                feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
+            if layer in model.moe_layers:
+                of_experts, of_shared = p.of_layer(layer, routed=True), p.of_layer(layer, routed=False)
+                feedforward: nn.Module = Experts(
+                    model, of_experts, of_shared, layer, backend, self.gains.expert_output, debug, auxiliary
+                )
             else:
-                routed, shared = p.of_layer(layer, routed=True), p.of_layer(layer, routed=False)
-                feedforward = Experts(model, routed, shared, layer, backend, self.gains.expert_output, debug)
+                feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
             self.blocks.append(Block(model, feedforward, p.arithmetic))
         self.head = Head(model, p.arithmetic, self.gains.logits)
         cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
@@ -115,8 +119,9 @@ class Transformer(nn.Module):
         shuffle_T: Tensor | None = None,
         position_BS: Tensor | None = None,
         visible_BSS: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The residual stream after the last block, counts and margins of MoE layers.
+        capacity: int = 0,
+    ) -> tuple[Tensor, list[Routed]]:
+        """The residual stream after the last block, and the routing of MoE layers.
 
         `position_BS` int64 below `sequence_length` (by default 0 .. S-1) and `visible_BSS` bool, which inputs (last
         axis) each input looks at (by default itself and those before), are for rows that pack several sequences."""
@@ -126,32 +131,32 @@ class Transformer(nn.Module):
         angles = (self.cos_SA, self.sin_SA)
         if position_BS is not None:
             angles = (self.cos_SA[position_BS], self.sin_SA[position_BS])
-        counts, margins = [], []
+        routed = []
         for block in self.blocks:
-            arguments = (x_BSD, token_BS, *angles, shuffle_T, visible_BSS)
+            arguments = (x_BSD, token_BS, *angles, shuffle_T, visible_BSS, capacity)
             if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BSD, count_E, margin = checkpoint(block, *arguments, use_reentrant=False)
+                x_BSD, of_layer = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                x_BSD, count_E, margin = block(*arguments)
-            if count_E is not None:
-                counts.append(count_E)
-                margins.append(margin)
-        return x_BSD, counts, margins
+                x_BSD, of_layer = block(*arguments)
+            if of_layer is not None:
+                routed.append(of_layer)
+        return x_BSD, routed
 
     def forward(
-        self,
-        token_BS: Tensor,
-        target_BS: Tensor,
-        shuffle_T: Tensor | None = None,
-        position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None,
-    ) -> Output:
-        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`. The rest as `trunk`."""
-        x_BSD, counts, margins = self.trunk(token_BS, shuffle_T, position_BS, visible_BSS)
+        self, token_BS: Tensor, target_BS: Tensor, shuffle_T: Tensor | None = None, position_BS: Tensor | None = None,
+        visible_BSS: Tensor | None = None, capacity: int = 0,
+    ) -> Output:  # fmt: skip
+        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`. `capacity`: the rows that an expert
+        takes at most, in training alone; 0 is no limit. The rest as `trunk`."""
+        x_BSD, routed = self.trunk(token_BS, shuffle_T, position_BS, visible_BSS, capacity)
         nats_BS = self.head(x_BSD, target_BS)
-        if not counts:
-            return Output(nats_BS, nats_BS.new_zeros((0, 0), dtype=torch.int64), nats_BS.new_zeros(0))
-        return Output(nats_BS, torch.stack(counts), torch.stack(margins).detach())
+        none = nats_BS.new_zeros((0, 0), dtype=torch.int64)
+        if not routed:
+            return Output(nats_BS, none, nats_BS.new_zeros(0), none, {})
+        dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if capacity else none
+        terms = {name: torch.stack([layer.terms[name] for layer in routed]) for name in routed[0].terms}
+        counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
+        return Output(nats_BS, counts, margins.detach(), dropped_LE, terms)
 
     def logits(self, token_BS: Tensor) -> Tensor:
         return self.head.logits(self.trunk(token_BS)[0])

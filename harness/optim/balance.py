@@ -1,14 +1,34 @@
 """Auxiliary-loss-free balancing (arXiv 2408.15664): a bias that steers the selection and nothing else.
 
 Once per optimizer step, from the counts of the whole global batch: bias += rate * (s - mean(s)), s = sign(mean load - load).
-Subtracting the mean keeps the biases' sum where it was, so they cannot drift together.
+Subtracting the mean keeps the biases' sum where it was, so they cannot drift together. Capacity: how many rows an expert takes.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 from harness.model.router import SigmoidTopK
 from harness.model.transformer import Transformer
+from harness.plan.schema import Plan
+
+
+def bias_rate(plan: Plan, progress: float) -> float:
+    """The rate of the step whose middle is at `progress` (0 to 1) of the budget. constant: as planned; cosine: falls from it
+    to 0; warmup: rises linearly to it over `schedule.warmup_share`, then stays."""
+    rate = plan.balance.rate
+    if plan.balance.schedule == "cosine":
+        return rate * (1 + math.cos(math.pi * progress)) / 2
+    if plan.balance.schedule == "warmup":
+        return rate * min(1.0, progress / plan.schedule.warmup_share)
+    return rate
+
+
+def expert_capacity(plan: Plan, tokens: int) -> int:
+    """The rows that an expert takes at most of a micro-batch of `tokens`: ceil(factor * T*K/E); 0 is no limit."""
+    m = plan.model
+    return math.ceil(plan.balance.capacity_factor * tokens * m.top_k / m.num_experts) if m.num_experts else 0
 
 
 @torch.no_grad()

@@ -6,14 +6,17 @@ from operator import attrgetter
 
 from harness.errors import UserError, nearest
 from harness.plan.check_precision import check_precision
+from harness.plan.check_routing import LOSSES, check_routing
 from harness.plan.goal import levels, slice_length
 from harness.plan.schema import Gains, Multipliers, Plan
 
 CHOICES = {
     "model.activation": ("relu2", "swiglu"),
-    "model.router": ("sigmoid_topk", "hash"),
+    "model.router": ("sigmoid_topk", "softmax_topk", "hash"),
     "optim.matrices": ("muon", "adamw"),
+    "optim.expert_gradient_scale": ("none", "constant", "load"),
     "balance.rule": ("none", "bias"),
+    "balance.schedule": ("constant", "cosine", "warmup"),
     "kernels.backend": ("auto", "reference", "torch", "inductor", "triton"),
     "kernels.compile": ("auto", "on", "off"),
     "precision.format": ("bf16", "fp32", "fp8", "nvfp4"),
@@ -52,6 +55,7 @@ RANGES = {  # both ends allowed; NaN and infinity never are
     "balance.rate": ANY,
     "precision.clip": (0.01, 1.0),
     **{f"gains.{f.name}": (1e-6, 1e6) for f in fields(Gains)},
+    **{f"balance.{key}": ANY for key in (*LOSSES, "capacity_factor")},
     "parallel.micro_batch_tokens": ANY,
     "health.divergence_factor": (1.0, math.inf),
     "health.collapse_load": SHARE,
@@ -73,6 +77,7 @@ def check(plan: Plan) -> None:
         if not (low <= value <= high and math.isfinite(value)):
             raise UserError(f"{key}={value}", f"choose a finite number from {low:g} to {high:g}")
     _check_shapes(plan)
+    check_routing(plan)
     _check_sizes(plan)
     _check_ranges(plan)
     check_precision(plan)
@@ -110,30 +115,8 @@ def _check_shapes(plan: Plan) -> None:
             f"model.heads={m.heads} does not divide model.width={m.width} into even head widths",
             "choose heads so that width / heads is an even whole number",
         )
-    if m.num_experts == 0:
-        if m.ffn_width < 1:
-            raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
-        if m.top_k or m.shared_experts or m.leading_dense_layers:
-            raise UserError(
-                "a dense model (num_experts=0) with MoE keys set", "set top_k, shared_experts and leading_dense_layers to 0"
-            )
-        if plan.balance.rule != "none":
-            raise UserError(f"balance.rule={plan.balance.rule} in a dense model", "use balance=none")
-        return
-    if not 1 <= m.top_k <= m.num_experts:
-        raise UserError(f"model.top_k={m.top_k} of model.num_experts={m.num_experts}", f"choose top_k in 1..{m.num_experts}")
-    if m.expert_width < 1:
-        raise UserError(f"model.expert_width={m.expert_width}", "an expert needs a width of at least 1")
-    if not 0 <= m.leading_dense_layers < m.layers:
-        raise UserError(
-            f"model.leading_dense_layers={m.leading_dense_layers} of model.layers={m.layers}", "leave at least one MoE layer"
-        )
-    if m.leading_dense_layers and m.ffn_width < 1:
-        raise UserError(f"model.ffn_width={m.ffn_width} with leading dense layers", "set model.ffn_width")
-    if m.router == "hash" and plan.balance.rule != "none":
-        raise UserError(
-            f"balance.rule={plan.balance.rule} with model.router=hash, which has nothing to balance", "use balance=none"
-        )
+    if m.num_experts == 0 and m.ffn_width < 1:
+        raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
 
 
 def _check_sizes(plan: Plan) -> None:
@@ -176,8 +159,6 @@ def _check_ranges(plan: Plan) -> None:
         )
     if plan.track.target and plan.track.target not in levels(plan.track):
         raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, levels(plan.track)))
-    if plan.balance.rule == "bias" and plan.balance.rate <= 0:
-        raise UserError(f"balance.rule=bias with balance.rate={plan.balance.rate}", "choose a rate above 0, or balance=none")
     if plan.seed < 0:
         raise UserError(f"seed={plan.seed}", "choose a seed of 0 or more")
 

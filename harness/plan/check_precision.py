@@ -40,7 +40,7 @@ def _check_layers(plan: Plan) -> None:
         raise UserError(f"precision.high_precision_layers names layer {odd[0]} of {m.layers}", f"choose from 0..{m.layers - 1}")
     left = set(known) - set(p.high_precision_layers)
     if p.scope == "routed":
-        left -= set(range(m.leading_dense_layers))
+        left &= set(m.moe_layers)
     if not left:
         raise UserError(
             f"precision.high_precision_layers={p.high_precision_layers} leaves precision.format={p.format} nothing to quantize",
@@ -83,7 +83,7 @@ def _check_blocks(plan: Plan) -> None:
     widths = {"model.width": m.width}
     if m.num_experts:
         widths["model.expert_width"] = m.expert_width
-    dense = m.num_experts == 0 or m.leading_dense_layers
+    dense = m.num_experts == 0 or len(m.moe_layers) < m.layers
     if dense and p.scope == "ffn":
         widths["model.ffn_width"] = m.ffn_width
     for key, width in widths.items():

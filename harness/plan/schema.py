@@ -45,10 +45,17 @@ class Model:
     top_k: int = frozen(0)  # K
     shared_experts: int = frozen(0)
     leading_dense_layers: int = frozen(0)
-    router: str = frozen("sigmoid_topk")  # sigmoid_topk | hash
+    moe_every: int = later(1)  # after the leading dense layers every n-th layer is MoE, the first of them included
+    router: str = frozen("sigmoid_topk")  # sigmoid_topk | softmax_topk | hash
+    router_renormalize: bool = later(True)  # the chosen scores divided by their sum; off: the scores themselves
     qk_norm: bool = frozen(True)
     norm_weight: bool = frozen(False)
     rope_base: float = frozen(10000.0)
+
+    @property
+    def moe_layers(self) -> list[int]:
+        """Which layers hold experts; the others are dense."""
+        return list(range(self.leading_dense_layers, self.layers, self.moe_every)) if self.num_experts else []
 
 
 @dataclass
@@ -129,6 +136,7 @@ class Optim:
     adamw: AdamW = field(default_factory=AdamW)
     multipliers: Multipliers = field(default_factory=Multipliers)
     clip_norm: float = 0.0  # 0 is off
+    expert_gradient_scale: str = added("none")  # none | constant (E/K) | load (tokens / rows of the expert)
 
 
 @dataclass
@@ -149,8 +157,18 @@ class Init:
 
 @dataclass
 class Balance:
+    """The bias, the losses and the capacity combine; what does not is refused by `harness/plan/check_routing.py`."""
+
     rule: str = "none"  # none | bias (auxiliary-loss-free, arXiv 2408.15664)
     rate: float = 0.0
+    schedule: str = added("constant")  # constant | cosine (to 0 at the end) | warmup (over schedule.warmup_share): of the rate
+    # Losses beside the cross-entropy, each a sum over MoE layers (optim/auxiliary.py); 0 is off.
+    aux_loss_coef: float = added(0.0)  # Switch, over all tokens of the step; micro-batches cost a second forward pass
+    sequence_loss_coef: float = added(0.0)  # the same within each sequence (DeepSeek-V3)
+    z_loss_coef: float = added(0.0)  # router z-loss (ST-MoE)
+    capacity_factor: float = added(
+        0.0
+    )  # in training an expert takes ceil(factor * T*K/E) rows of a micro-batch at most; 0: all
 
 
 @dataclass

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.plan.stored import stored_moe_layers
 from harness.record.folder import is_running
 from harness.record.points import Point, of_record, points
 
@@ -151,7 +152,7 @@ class _Folder:
             unique = json.dumps([self.identity, first], sort_keys=True)
             self.key = hashlib.sha256(unique.encode()).hexdigest()[:32]
         self.experiment, self.name = self.plan["track"]["name"], f"{path.parent.name}/{path.name}"
-        self.first_moe_layer = self.plan["model"]["leading_dense_layers"]
+        self.moe_layers = stored_moe_layers(self.plan)
         origin = self.record["provenance"] if self.record else {}
         made = (path / "identity.json").stat().st_mtime
         self.started_ms = _ms(origin.get("started_at")) or int(made * 1000)
@@ -172,7 +173,7 @@ class _Folder:
         return content
 
     def points(self) -> Iterator[Point]:
-        yield from points(self.rows, self.first_moe_layer, ended=self.state != "RUNNING")
+        yield from points(self.rows, self.moe_layers, ended=self.state != "RUNNING")
         if self.record:
             yield from of_record(self.record)
 

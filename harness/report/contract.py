@@ -14,7 +14,7 @@ from harness.report.groups import Group
 
 COMPONENTS = {
     "FFN": ("model.ffn_width", "model.num_experts", "model.expert_width", "model.top_k", "model.shared_experts",
-            "model.leading_dense_layers", "model.router", "balance."),
+            "model.leading_dense_layers", "model.moe_every", "model.router", "balance."),
     "precision": ("precision.",),
     "optimizer": ("optim.",),
     "schedule": ("schedule.",),

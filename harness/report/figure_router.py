@@ -65,7 +65,6 @@ def draw_router_health(run: RunData, path: Path) -> Path:
 
 
 def _heat_map(ax: Axes, run: RunData, values_NL: np.ndarray, colours: str, unit: str, whole: bool) -> None:
-    first = run.plan["model"]["leading_dense_layers"]
     layers = values_NL.shape[1]
     edges = [run.steps[0]["step"] - 1, *(window["step"] for window in run.windows)]
     low, high = float(values_NL.min()), float(values_NL.max())
@@ -73,16 +72,15 @@ def _heat_map(ax: Axes, run: RunData, values_NL: np.ndarray, colours: str, unit:
         low, high = 0.0, max(high, 1.0)
     elif high - low < 1e-9:
         low, high = low - 0.005 * abs(low) - 1e-9, high + 0.005 * abs(high) + 1e-9
-    y_edges = np.arange(first, first + layers + 1) - 0.5
+    y_edges = np.arange(layers + 1) - 0.5
     mesh = ax.pcolormesh(edges, y_edges, values_NL.T, cmap=colours, vmin=low, vmax=high)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.015, aspect=12)
     bar.set_label(unit)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4, integer=whole))
     ax.grid(False)
     ax.set_ylabel("layer")
-    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    if layers <= 6:
-        ax.set_yticks(range(first, first + layers))
+    each = math.ceil(layers / 6)
+    ax.set_yticks(range(0, layers, each), [str(layer) for layer in run.moe_layers[::each]])
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.invert_yaxis()
 
@@ -93,7 +91,6 @@ def draw_expert_load(run: RunData, path: Path) -> Path:
     last = math.ceil(len(counts_NLE) / 4)
     counts_LE = counts_NLE[-last:].sum(0)
     layers, num_experts = counts_LE.shape
-    first = run.plan["model"]["leading_dense_layers"]
     statistics = load_statistics(counts_LE)
     columns = 1 if layers == 1 else 2
     rows = math.ceil(layers / columns)
@@ -107,7 +104,7 @@ def draw_expert_load(run: RunData, path: Path) -> Path:
         if layer >= layers:
             ax.set_visible(False)
             continue
-        _bars(ax, counts_LE[layer], dead=int(statistics["dead"][layer]), name=f"layer {first + layer}")
+        _bars(ax, counts_LE[layer], dead=int(statistics["dead"][layer]), name=f"layer {run.moe_layers[layer]}")
     for ax in axes[:, 0]:
         ax.set_ylabel("% of load")
     by_load = num_experts > SORT_ABOVE

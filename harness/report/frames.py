@@ -100,5 +100,5 @@ def _windows(run: RunData) -> list[dict[str, np.ndarray]]:
     counts_NLE = np.array([window["counts"] for window in run.windows])
     steps_N = np.array([window["step"] for window in run.windows])
     window, layer, expert = (axis.ravel() for axis in np.indices(counts_NLE.shape))
-    first = run.plan["model"]["leading_dense_layers"]
-    return [{"step": steps_N[window], "layer": layer + first, "expert": expert, "count": counts_NLE.ravel()}]
+    layers_L = np.array(run.moe_layers)
+    return [{"step": steps_N[window], "layer": layers_L[layer], "expert": expert, "count": counts_NLE.ravel()}]

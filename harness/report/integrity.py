@@ -215,6 +215,8 @@ def _health(run: RunData) -> Iterator[str]:
     yield from _differs("router_health.worst_entropy_ratio", health["worst_entropy_ratio"], worst, "its layers")
     most = max(layer["max_load_percent"] for layer in layers)
     yield from _differs("router_health.max_load_percent", health["max_load_percent"], most, "its layers")
+    dropped = [layer["dropped"] for layer in layers if "dropped" in layer]
+    yield from _differs("router_health: dropped", dropped, run.windows[-1].get("dropped", []), "the last window")
     for layer, of_layer in zip(layers, counts):
         total = sum(of_layer)
         shares = [count / total for count in of_layer]

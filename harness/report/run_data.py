@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.plan.stored import stored_moe_layers
 from harness.report.target import UNITS, Target, target_of
 
 SCHEMA_VERSION = 1
@@ -102,6 +103,11 @@ class RunData:
         return target_of(self.record, self.plan)
 
     @property
+    def moe_layers(self) -> list[int]:
+        """The layers that windows count experts of, in their order."""
+        return stored_moe_layers(self.plan)
+
+    @property
     def scored_on(self) -> str:
         """The part of val behind the curve, in words."""
         if self.is_partial:
@@ -167,8 +173,7 @@ def load_run(folder: str | Path) -> RunData:
     if steps[-1]["tokens"] < record["metrics"]["tokens"]:
         found, expected = steps[-1]["tokens"], record["metrics"]["tokens"]
         raise UserError(f"{path} is truncated: it ends at {found:,} tokens, the record at {expected:,}", _restore(path))
-    model = plan["model"]
-    moe_layers = model["layers"] - model["leading_dense_layers"] if model["num_experts"] else 0
+    model, moe_layers = plan["model"], len(stored_moe_layers(plan))
     for window in windows:
         experts = [len(counts) if isinstance(counts, list) else 0 for counts in window["counts"]]
         if experts != [model["num_experts"]] * moe_layers:

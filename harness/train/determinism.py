@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from harness.data.artifact import cache_folder
+from harness.data.cache import cache_folder
 
 
 def set_environment() -> None:

@@ -27,7 +27,9 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     attention = tokens * 6 * m.layers * m.width * m.sequence_length
     products = tokens * counts.flops_per_token - attention
     elements = m.layers * tokens * m.width * (BLOCK_PASSES + ROW_PASSES * m.top_k) + counts.params_total * OPTIMIZER_PASSES
-    layers = m.layers - m.leading_dense_layers if m.num_experts and here.device == "cpu" else 0
+    layers = len(m.moe_layers) if here.device == "cpu" else 0
+    if plan.balance.aux_loss_coef and 0 < plan.parallel.micro_batch_tokens < tokens:
+        products, attention = 4 / 3 * products, 4 / 3 * attention  # a forward pass more: harness/train/session.py
     calls = 6 * layers * min(m.num_experts, m.top_k * tokens)
     return (
         products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops)

@@ -8,6 +8,7 @@ steps are read when changes no bits.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class State:
     metrics_position: int = 0
     monitor: dict[str, Any] = field(default_factory=dict)
     window_counts: list[list[int]] = field(default_factory=list)
+    window_dropped: list[int] = field(default_factory=list)
     ledger: dict[str, float] = field(default_factory=dict)
 
 
@@ -61,6 +63,8 @@ class Loop:
         self.saved_at_s = self.clock.train_s
         self.window_started = (self.state.step, self.clock.train_s)
         self.window_counts: list[list[int]] = self.state.window_counts
+        self.window_dropped: list[int] = self.state.window_dropped
+        self.dropped: list[float] = []  # share of rows beyond the capacity by layer, in the last window closed
 
     def run(self, stop: Stop) -> bool:
         """Trains to the end of the budget. Returns False when a signal or `stop_after_step` ended it early, with a checkpoint.
@@ -126,11 +130,16 @@ class Loop:
         norm = float(result.norms.norm())
         self.monitor.see(step, loss, norms, counts)
         self.window_counts = _added(self.window_counts, counts)
+        if result.dropped_L is not None:
+            self.window_dropped = [
+                sum(pair) for pair in zip_longest(self.window_dropped, result.dropped_L.tolist(), fillvalue=0)
+            ]
         self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
-        return {
+        row = {
             "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
             "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
         }  # fmt: skip
+        return row | ({"auxiliary": {name: float(v) for name, v in result.auxiliary.items()}} if result.auxiliary else {})
 
     def _close_window(self, loss: float, last: StepResult) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
@@ -145,10 +154,13 @@ class Loop:
         }  # fmt: skip
         if last.precision is not None:
             row["precision"] = last.precision
+        if self.window_dropped:
+            self.dropped = [rows / sum(count) for rows, count in zip(self.window_dropped, self.window_counts)]
+            row["dropped"] = self.dropped
         if self.log:
             self.log.append([row])
         self._glance(loss, rate, mfu)
-        self.window_counts = []
+        self.window_counts, self.window_dropped = [], []
 
     def _glance(self, loss: float, rate: float, mfu: float) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
@@ -208,6 +220,7 @@ class Loop:
         with self.clock.entry("checkpoint_s"):
             self._refuse_bad_weights()
             self.state.monitor, self.state.window_counts = self.monitor.state(), self.window_counts
+            self.state.window_dropped = self.window_dropped
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             if self.log:
                 self.state.metrics_position = self.log.position

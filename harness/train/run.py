@@ -184,7 +184,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evalu
         row |= {"target_bytes": size}
     loop.log.append([row | scores])
     health = router_health(
-        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k
+        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k, loop.dropped
     )
     loop.log.position  # noqa: B018  syncs the file before it is hashed
     scores |= {

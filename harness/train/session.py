@@ -1,9 +1,7 @@
 """A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import repeat
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +15,9 @@ from harness.model.counts import Counts, count
 from harness.model.init import initialize
 from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
-from harness.optim.balance import update_biases
+from harness.optim.auxiliary import AuxiliaryLosses, wanted
+from harness.optim.balance import bias_rate, expert_capacity, update_biases
+from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
 from harness.optim.schedule import lr_scale
 from harness.plan.schema import Plan
@@ -29,8 +29,9 @@ from kernels import Arithmetic
 
 @dataclass
 class StepResult:
-    """What a step left behind, on the device: loss (fp32 mean nats), norms (one per parameter), count_LE, and on measured
-    steps the groups' RMS values and what a format below bf16 did (`harness.train.telemetry`)."""
+    """What a step left behind, on the device: loss (fp32 mean nats, of the cross-entropy alone), norms (one per parameter),
+    count_LE, on measured steps the groups' RMS values and what a format below bf16 did (`harness.train.telemetry`), auxiliary
+    losses (fp32, mean over MoE layers), and the rows of each layer beyond a capacity (int64; None without one)."""
 
     loss: Tensor
     norms: Tensor
@@ -38,6 +39,8 @@ class StepResult:
     lr_scale: float
     groups: dict[str, dict[str, float]] | None
     precision: dict[str, Any] | None = None
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    dropped_L: Tensor | None = None
 
 
 def expert_backend(plan: Plan, machine: Machine) -> str:
@@ -66,7 +69,7 @@ def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transfor
     """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
     return Transformer(
         plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
-        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance),
     )  # fmt: skip
 
 
@@ -80,6 +83,8 @@ class Session:
         self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
         self.batches = corpus.batches(plan.seed, plan.batch.tokens_per_step, plan.model.sequence_length)
         self.micro_sequences = self._micro_sequences()
+        self.auxiliary = AuxiliaryLosses(plan)
+        self.capacity = expert_capacity(plan, self.micro_sequences * plan.model.sequence_length)
         self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)
@@ -103,10 +108,12 @@ class Session:
     def prepare_products(self) -> None:
         """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`)."""
         model = self.plan.model
-        if self.machine.device == "cpu" and model.num_experts:
+        if self.machine.device != "cpu":
+            return
+        for precision in {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}:
             kernels.prepare_products(
                 self.micro_sequences * model.sequence_length, model.width, model.expert_width,
-                activation=model.activation, precision=self.machine.arithmetic,
+                activation=model.activation, precision=precision,
             )  # fmt: skip
 
     @property
@@ -130,21 +137,16 @@ class Session:
         plan = self.plan
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
         inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
-        loss, count_LE = None, None
-        first = self.ranks.rank * inputs.shape[0]
-        parts = zip(inputs.split(self.micro_sequences), targets.split(self.micro_sequences), self._visible(index))
-        for at, (x, y, visible_BSS) in enumerate(parts):
-            self.model.at(plan.seed, index, (first + at * self.micro_sequences) * plan.model.sequence_length)
-            with self.telemetry.measure(measured and at == 0):
-                output = self.model(x, y, visible_BSS=visible_BSS)
-                part = output.nats_BS.sum() / plan.batch.tokens_per_step
-                part.backward()
-            part = part.detach()
-            loss = part if loss is None else loss + part
-            count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
+        loss, count_LE, dropped_LE, auxiliary = self._gradients(index, inputs, targets, measured)
         self.ranks.sum_([p.grad for p in self.optimizer.parameters.values()])
         self.ranks.sum_([loss])
         self.ranks.sum_([count_LE])
+        self.ranks.sum_(list(auxiliary.values()))
+        self.ranks.sum_([dropped_LE] if self.capacity else [])
+        scale_expert_gradients(
+            self.model, count_LE - dropped_LE if self.capacity else count_LE, plan.batch.tokens_per_step,
+            plan.optim.expert_gradient_scale,
+        )  # fmt: skip
         norms = self.optimizer.gradient_norms()
         self.optimizer.clip(norms.norm())
         scale = lr_scale(
@@ -156,24 +158,70 @@ class Session:
         groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
         self.optimizer.clear_gradients()
         if plan.balance.rule == "bias":
-            update_biases(self.model, count_LE, plan.balance.rate)
-        return StepResult(loss, norms, count_LE, scale, groups, precision)
+            update_biases(self.model, count_LE, bias_rate(plan, (index + 0.5) / plan.steps))
+        dropped_L = dropped_LE.sum(1) if self.capacity else None
+        return StepResult(loss, norms, count_LE, scale, groups, precision, auxiliary, dropped_L)
+
+    def _gradients(
+        self, index: int, inputs: Tensor, targets: Tensor, measured: bool
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Forward and backward of this rank's share, micro-batch by micro-batch: its part of the loss, of the counts, of the
+        dropped rows, and of the auxiliary losses."""
+        loss, count_LE, dropped_LE = None, None, None
+        auxiliary: dict[str, Tensor] = {}
+        first, length = self.ranks.rank * inputs.shape[0], self.plan.model.sequence_length
+        inputs, targets = inputs.split(self.micro_sequences), targets.split(self.micro_sequences)
+        documents = self._documents(index, len(inputs))
+        load_LE = self._load(inputs, documents) if self.auxiliary.needs_load and len(inputs) > 1 else None
+        for at, (x, y, document_BS) in enumerate(zip(inputs, targets, documents)):
+            self.model.at(self.plan.seed, index, (first + at * self.micro_sequences) * length)
+            with self.telemetry.measure(measured and at == 0):
+                output = self.model(x, y, visible_BSS=within_documents(document_BS), capacity=self.capacity)
+                part = output.nats_BS.sum() / self.plan.batch.tokens_per_step
+                objective = part
+                if output.terms:
+                    if load_LE is None and self.auxiliary.needs_load:
+                        load_LE = self._over_ranks(output.count_LE)
+                    shares_L = self.auxiliary.shares(output.terms, load_LE)
+                    objective = part + self.auxiliary.objective(shares_L)
+                    for name, share_L in shares_L.items():
+                        auxiliary[name] = auxiliary.get(name, 0) + share_L.detach().mean()
+                objective.backward()
+            part = part.detach()
+            loss = part if loss is None else loss + part
+            count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
+            dropped_LE = output.dropped_LE if dropped_LE is None else dropped_LE + output.dropped_LE
+        return loss, count_LE, dropped_LE, auxiliary
+
+    def _load(self, inputs: tuple[Tensor, ...], documents: list[Tensor | None]) -> Tensor:
+        """int64 (L, E): the rows of each expert in the whole step, from a forward pass of its own. The very passes that the
+        gradient takes afterwards, so the counts are the same ones."""
+        counts = []
+        for x, document_BS in zip(inputs, documents):
+            _, routed = self.model.trunk(x, visible_BSS=within_documents(document_BS), capacity=self.capacity)
+            counts.append(torch.stack([layer.count_E for layer in routed]))
+        return self._over_ranks(torch.stack(counts).sum(0))
+
+    def _over_ranks(self, count_LE: Tensor) -> Tensor:
+        total_LE = count_LE.clone()
+        self.ranks.sum_([total_LE])
+        return total_LE
 
     def _measured_update(self, scale: float) -> tuple[dict[str, dict[str, float]], dict[str, Any] | None]:
         weights = self.telemetry.before()
         groups = self.optimizer.step_measured(scale)
         return groups, self.telemetry.after(weights)
 
-    def _visible(self, index: int) -> Iterator[Tensor | None]:
-        """For each micro-batch of this rank's share, what each input may look at; None (all before it) without masking.
+    def _documents(self, index: int, parts: int) -> list[Tensor | None]:
+        """For each micro-batch of this rank's share, the documents of its tokens, which see nothing else; None without masking.
 
         Only training masks. Val is scored in the track's windows, which run across documents, whatever a recipe trains with:
         a model that has never looked across one meets it there, and the score says what that costs.
         """
         if not self.plan.data.document_mask:
-            return repeat(None)
+            return [None] * parts
         document_BS = self.batches.documents(index, self.ranks.rank, self.ranks.world).to(self.machine.torch_device)
-        return map(within_documents, document_BS.split(self.micro_sequences))
+        return list(document_BS.split(self.micro_sequences))
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""

@@ -120,6 +120,8 @@ def _target(track: Track) -> tuple[str, str]:
 def _beside(model: Model) -> str:
     """What stands beside the routed experts."""
     shared = f" + {model.shared_experts} shared" if model.shared_experts else ""
+    if model.moe_every > 1:
+        return f"{shared} in layers {', '.join(map(str, model.moe_layers))}"
     dense = model.leading_dense_layers
     return shared + (f", {dense} dense layer{'s' if dense > 1 else ''}" if dense else "")
 

@@ -38,7 +38,7 @@ def forward(
     with stage("down"):
         y_RD = rows(a_RF, w_down_EFD, where, c.rows, c.down)
     with stage("combine"):
-        return combine(y_RD, where.slot_TK, c), h_RG
+        return combine(y_RD, where, c), h_RG
 
 
 def backward(
@@ -68,7 +68,7 @@ def backward(
     with stage("dX"):
         dx_RD = rows(dh_RG, w_up_EDG.mT, where, c.rows, c.dx)
     with stage("combine"):
-        return combine(dx_RD, where.slot_TK, c), dw_up_EDG, dw_down_EFD, dweight_TK
+        return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
 
 def up(
@@ -98,14 +98,22 @@ def rows(in_RI: Tensor, w_EIO: Tensor, where: Routes, block_rows: int, tile: Til
     return out_RO
 
 
-def combine(rows_RD: Tensor, slot_TK: Tensor, c: Configuration) -> Tensor:
-    """out_t = sum over k, in the order of k, of rows[slot_tk]; fp32."""
-    tokens, top_k = slot_TK.shape
+def combine(rows_RD: Tensor, where: Routes, c: Configuration) -> Tensor:
+    """out_t = sum over k, in the order of k, of rows[slot_tk], without dropped rows; fp32."""
+    tokens, top_k = where.slot_TK.shape
     out_TD = rows_RD.new_empty(tokens, rows_RD.shape[1], dtype=torch.float32)
     if tokens:
         grid = (triton.cdiv(tokens, c.combine_tokens) * triton.cdiv(rows_RD.shape[1], c.combine_columns),)
         combine_kernel[grid](
-            rows_RD, slot_TK, out_TD, tokens, D=rows_RD.shape[1], K=top_k, BLOCK_T=c.combine_tokens, BLOCK_N=c.combine_columns
+            rows_RD,
+            where.slot_TK,
+            where.start_E1,
+            out_TD,
+            tokens,
+            D=rows_RD.shape[1],
+            K=top_k,
+            BLOCK_T=c.combine_tokens,
+            BLOCK_N=c.combine_columns,
         )
     return out_TD
 
@@ -113,10 +121,11 @@ def combine(rows_RD: Tensor, slot_TK: Tensor, c: Configuration) -> Tensor:
 def dh(
     dy_TD: Tensor, w_down_EFD: Tensor, h_RG: Tensor, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dh_RG, a_RF = weight * act(h), and dweight_RN: each row's share of the routing weight's gradient per block of columns."""
+    """dh_RG, a_RF = weight * act(h), and dweight_RN: each row's share of the routing weight's gradient per block of columns,
+    zeros for dropped rows."""
     count, (_, expert_width, width) = h_RG.shape[0], w_down_EFD.shape
     dh_RG, a_RF = torch.empty_like(h_RG), h_RG.new_empty(count, expert_width)
-    dweight_RN = h_RG.new_empty(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
+    dweight_RN = h_RG.new_zeros(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
     if count:
         dh_kernel[_grid(where, expert_width, c.dh.columns)](
             dy_TD, w_down_EFD, h_RG, dh_RG, a_RF, dweight_RN, weight_TK,

@@ -89,15 +89,20 @@ def rows_kernel(
 
 
 @triton.jit
-def combine_kernel(rows_RD, slot_TK, out_TD, T, D: tl.constexpr, K: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr):
-    """out_t = sum over k, in the order of k, of rows[slot_tk]; fp32. A gather, so no order of arrival."""
+def combine_kernel(
+    rows_RD, slot_TK, start_E1, out_TD, T, D: tl.constexpr, K: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """out_t = sum over k, in the order of k, of rows[slot_tk]; fp32. A gather, so no order of arrival. Rows before the first
+    expert's are dropped ones, which nobody wrote: they count as zeros."""
     columns: tl.constexpr = (D + BLOCK_N - 1) // BLOCK_N
     t = (tl.program_id(0) // columns).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
     n = (tl.program_id(0) % columns) * BLOCK_N + tl.arange(0, BLOCK_N)
     live_T = t < T
     live_TN = live_T[:, None] & (n < D)[None, :]
+    first = tl.load(start_E1)
     acc_TN = tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
     for k in range(K):
         slot = tl.load(slot_TK + t * K + k, mask=live_T, other=0)
-        acc_TN += tl.load(rows_RD + slot[:, None] * D + n[None, :], mask=live_TN, other=0.0).to(tl.float32)
+        written_TN = live_TN & (slot >= first)[:, None]
+        acc_TN += tl.load(rows_RD + slot[:, None] * D + n[None, :], mask=written_TN, other=0.0).to(tl.float32)
     tl.store(out_TD + t[:, None] * D + n[None, :], acc_TN, mask=live_TN)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 @dataclass
 class Routes:
-    """row_R int64: t*K + k of each row in expert order; slot_TK int64: where each went; start_E1 int64 (E+1): first row of each
-    expert; tile_expert_I, tile_row_I int64: expert (-1: none) and first row of each tile of `block_rows` rows."""
+    """row_R int64: t*K + k of each row in expert order, dropped ones (expert -1) first; slot_TK int64: where each went;
+    start_E1 int64 (E+1): first row of each expert; tile_expert_I, tile_row_I int64: expert (-1: none) and first row of each
+    tile of `block_rows` rows."""
 
     row_R: Tensor
     slot_TK: Tensor

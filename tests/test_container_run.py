@@ -1,0 +1,148 @@
+"""A verb in the container, through fake engines: what each engine is told, and who owns what is written."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_engines import COMMIT, ID, Fakes, after, as_user
+
+from harness.container import inside
+from harness.container.engine import ENGINES
+from harness.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def fakes(tmp_path, monkeypatch):
+    return Fakes(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["podman", "docker"])
+def test_a_run_is_unprivileged_sees_runs_and_cache_and_states_the_image(fakes, monkeypatch, tmp_path, name):
+    as_user(monkeypatch, 1234)
+    fakes.add(name)
+    assert inside.run(ENGINES[name], ["speedrun", "lane=tiny-dense", "run.folder=my runs"]) == 0
+    (words,) = fakes.calls(name, "run")
+    assert words[-7:] == [ID, "python", "-m", "harness", "speedrun", "lane=tiny-dense", "run.folder=my runs"]
+    assert after(words, "--user") == ["1234:1234"] and after(words, "--cap-drop") == ["all"]
+    assert after(words, "--volume") == [f"{tmp_path}/tree/runs:/speedrun/runs", f"{tmp_path}/cache/container:/cache"]
+    assert after(words, "--env") == [f"SPEEDRUN_IMAGE=sha256:{ID}"]
+    assert ("keep-id" in words) == (name == "podman")
+    assert Path("runs").is_dir() and (tmp_path / "cache" / "container").is_dir()
+
+
+@pytest.mark.parametrize(
+    "words, network",
+    [
+        (["speedrun", "lane=tiny-moe-16e"], False),
+        (["speedrun", "--multirun", "lane=tiny-dense,sotu-moe-256e", "seed=1,2"], False),
+        (["speedrun", "lane=tiny-dense,wiki-s-dense"], True),
+        (["speedrun", "lane=moe-64e"], True),
+        (["prepare", "sotu"], False),
+        (["prepare", "wiki"], True),
+        (["plan", "lane=moe-64e"], False),
+        (["lanes"], False),
+    ],
+)
+def test_a_run_has_a_network_only_where_a_lane_has_data_to_fetch(fakes, words, network):
+    fakes.add("podman")
+    inside.run(ENGINES["podman"], words)
+    (told,) = fakes.calls("podman", "run")
+    assert after(told, "--network") == ([] if network else ["none"])
+
+
+def test_the_gpu_is_given_where_the_runtime_offers_one_and_nowhere_else(fakes, tmp_path):
+    fakes.add("podman")
+    fakes.add("docker", info="map[runc]")
+    for name in ("podman", "docker"):
+        inside.run(ENGINES[name], ["lanes"])
+        assert not {"--device", "--gpus"} & set(fakes.calls(name, "run")[-1])
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "nvidia.yaml").write_text("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n")
+    fakes.add("docker", info="map[nvidia runc]")
+    inside.run(ENGINES["podman"], ["lanes"])
+    assert after(fakes.calls("podman", "run")[-1], "--device") == ["nvidia.com/gpu=all"]
+    inside.run(ENGINES["docker"], ["lanes"])
+    assert after(fakes.calls("docker", "run")[-1], "--gpus") == ["all"]
+
+
+def test_docker_without_root_runs_as_its_user_0_who_is_the_caller(fakes, monkeypatch):
+    as_user(monkeypatch, 1234)
+    fakes.add("docker", info="[name=seccomp name=rootless]")
+    inside.run(ENGINES["docker"], ["lanes"])
+    assert after(fakes.calls("docker", "run")[-1], "--user") == ["0:0"]
+
+
+def test_buildah_runs_in_a_container_that_is_removed_and_passes_the_status_on(fakes):
+    fakes.add("buildah", status=3)
+    assert inside.run(ENGINES["buildah"], ["speedrun", "lane=tiny-dense"]) == 3
+    (told,) = fakes.calls("buildah", "run")
+    assert after(told, "--network") == ["none"]
+    assert told[told.index("--") - 1 :] == ["container-1", "--", "python", "-m", "harness", "speedrun", "lane=tiny-dense"]
+    assert fakes.calls("buildah", "from")[0][-1] == ID and fakes.calls("buildah", "rm") == [["buildah", "rm", "container-1"]]
+
+
+def test_chroot_isolation_loses_the_network_through_unshare_or_says_that_it_cannot(fakes, monkeypatch, capsys):
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+    fakes.add("buildah")
+    inside.run(ENGINES["buildah"], ["lanes"])
+    assert "cannot take the network away" in capsys.readouterr().out
+    (fakes.bin / "unshare").write_text('#!/bin/sh\nshift\n[ "$1" = true ] || exec "$@" --without-network\n')
+    (fakes.bin / "unshare").chmod(0o755)
+    inside.run(ENGINES["buildah"], ["lanes"])
+    assert "cannot" not in capsys.readouterr().out and fakes.calls("buildah", "run")[-1][-1] == "--without-network"
+
+
+@pytest.mark.parametrize("sudo, caller", [(None, 0), ("1234", 1234)])
+def test_root_runs_as_another_user_and_the_caller_owns_the_files_afterwards(fakes, monkeypatch, sudo, caller):
+    given = as_user(monkeypatch, 0)
+    if sudo:
+        monkeypatch.setenv("SUDO_UID", sudo)
+        monkeypatch.setenv("SUDO_GID", sudo)
+    fakes.add("podman", status=1)
+    Path("runs").mkdir()
+    Path("runs", "old").write_text("")
+    inside.run(ENGINES["podman"], ["lanes"])
+    user = caller or 1000
+    assert after(fakes.calls("podman", "run")[-1], "--user") == [f"{user}:{user}"]
+    assert given[:3] == [("runs", user, user), ("old", user, user), ("container", user, user)]
+    assert given[3:] == [("runs", caller, caller), ("old", caller, caller), ("container", caller, caller)]
+
+
+@pytest.mark.parametrize("mirror, stated", [("https://example.org/data", "https://example.org/data"), ("mirror", "/mirror")])
+def test_a_mirror_reaches_the_inside_as_an_address_or_as_a_mounted_folder(fakes, monkeypatch, tmp_path, mirror, stated):
+    monkeypatch.setenv("SPEEDRUN_MIRROR", mirror)
+    fakes.add("podman")
+    inside.run(ENGINES["podman"], ["speedrun", "lane=wiki-dense"])
+    (words,) = fakes.calls("podman", "run")
+    assert f"SPEEDRUN_MIRROR={stated}" in after(words, "--env")
+    assert (f"{tmp_path}/tree/mirror:/mirror:ro" in after(words, "--volume")) == (stated == "/mirror")
+
+
+@pytest.mark.parametrize("words", [["submit", "runs"], []])
+def test_a_verb_that_needs_more_of_the_host_does_not_run_inside(fakes, words):
+    fakes.add("podman")
+    with pytest.raises(UserError, match="does not run in the container"):
+        inside.run(ENGINES["podman"], words)
+    assert not fakes.calls("podman", "run")
+
+
+def test_an_image_of_another_commit_is_said(fakes, capsys):
+    fakes.add("podman")
+    inside.run(ENGINES["podman"], ["lanes"])
+    assert f"the image holds {COMMIT}, this tree is unknown+dirty" in capsys.readouterr().err
+
+
+def test_a_missing_image_names_the_command_that_builds_it(fakes):
+    fakes.add("docker", has_image=False)
+    with pytest.raises(UserError, match="make container ENGINE=docker"):
+        inside.run(ENGINES["docker"], ["lanes"])
+
+
+def test_make_runs_a_verb_inside_and_sets_nothing_up_for_it():
+    words = ["make", "--dry-run", "speedrun", "IN=container", "VENV=nowhere", "PYTHON=python3", "LANE=tiny-dense", "SET=a=1"]
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a `make test`
+    done = subprocess.run(words, cwd=ROOT, env=outer, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == "python3 -m harness.container run speedrun lane=tiny-dense seed=1 a=1".split()

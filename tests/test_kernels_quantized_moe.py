@@ -103,6 +103,26 @@ def test_edge_cases_differ_from_the_oracle_by_the_order_of_sums(shape, format):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("left", ["some", "one full segment", "none"])
+def test_dropped_rows_differ_from_the_oracle_by_the_order_of_sums(left, format):
+    (x, w_up, w_down, expert_TK, weight), dy_TD = drawn("relu2", tokens=16)
+    dropped_TK = {
+        "some": torch.rand(expert_TK.shape, generator=torch.Generator().manual_seed(0)) < 0.3,
+        "one full segment": torch.tensor([False, True]).expand(16, 2),
+        "none": torch.ones(16, 2, dtype=torch.bool),
+    }[left]
+    if left == "one full segment":
+        expert_TK = torch.full_like(expert_TK, 2)
+    tensors = (x, w_up, w_down, expert_TK.masked_fill(dropped_TK, -1), weight)
+    words = dict(activation="relu2", precision=precision(format), key_4=KEY_4)
+    found = run(tensors, dy_TD, backend="torch", **words)
+    expected = run(*in_float64(tensors, dy_TD), backend="reference", **words)
+    errors = [relative_error(a, b) for a, b in zip(found, expected)]
+    assert max(errors) <= (0 if left == "none" else OF_A_FLIP), errors
+    assert not found[4][dropped_TK].any()
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_experts_without_rows_get_zero_gradients(format):
     (x, w_up, w_down, _, weight), dy_TD = drawn("relu2")
     tensors = (x, w_up, w_down, torch.tensor([[0, 2]] * len(x)), weight)

@@ -48,7 +48,7 @@ def done_fixture(tmp_path_factory):
 
 
 def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one(tmp_path, done):
-    assert micro.speedrun(tmp_path, "run.stop_after_step=6", *EVERY_STEP, lane=FP8) == 0
+    assert micro.speedrun(tmp_path, "run.stop_after_step=6", lane=FP8) == 0
     assert micro.checkpointed_steps(micro.the_folder(tmp_path))[-1] == 6
     resumed = micro.run(tmp_path, lane=FP8)
     assert micro.record(resumed)["resumes"] == 1 and bits(resumed) == bits(done("fp8"))
@@ -126,8 +126,9 @@ def test_window_rows_hold_what_the_format_did_in_finite_numbers(done, kind):
                 assert figures.keys() == {"snr_db", "underflow", "saturation", "smallest"}
                 assert all(math.isfinite(value) for value in figures.values()) and figures["snr_db"] > 0
                 assert 0 <= figures["underflow"] < 1 and 0 < figures["smallest"]
-                # nvfp4's scales are rounded, half of them down, and a block's largest lies above what they decode to
-                assert figures["saturation"] == 0 if kind == "fp8" else figures["saturation"] < 2 / 16
+                # nvfp4's scales are rounded: below half of them a block's largest lies above what decodes, and of a lone
+                # value's block the transform makes 16 that are the largest; fp8's lie where the largest does
+                assert 0 <= figures["saturation"] < (1e-9 if kind == "fp8" else 0.25)
         routed = [] if kind == "dense" else ["0", "1"]
         assert list(found["router_grad_rms"]) == list(found["smallest_step"]) == routed
         for layer in routed:

@@ -149,3 +149,10 @@ def test_flips_are_counted_in_every_nth_expert_where_there_are_many_weights(monk
     assert observe.flipped(before, after, Quantization("nvfp4")) == 0
     after[3, 3, 7] = 4.0
     assert observe.flipped(before, after, Quantization("nvfp4")) == 1 / 512
+
+
+def test_what_a_clipped_scale_saturates_before_and_after_is_no_flip():
+    moved = WEIGHTS.clone()
+    moved[0, 3, 13] = 8.0  # from 7; the largest is 9
+    assert observe.flipped(WEIGHTS, moved, Quantization("nvfp4")) == 1 / 256
+    assert observe.flipped(WEIGHTS, moved, Quantization("nvfp4", clip=0.5)) == 0

@@ -32,8 +32,10 @@ def write_run(
     hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
     offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0, moe_every: int = 1,
     track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
+    precision: str = "bf16", execution: str = "native",
 ) -> Path:  # fmt: skip
-    """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0."""
+    """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0;
+    a `precision` of fp8 or nvfp4 gives every window its telemetry."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     moe_layers = len(range(leading_dense_layers, layers, moe_every)) if experts else 0
@@ -55,6 +57,8 @@ def write_run(
                 "counts": _counts(random, moe_layers, experts, top_k, step, dead, (step - 1) % window + 1),
                 "bias_range": [0.1] * moe_layers, "groups": _groups(random, step / steps, bool(experts)),
             })  # fmt: skip
+            if precision in ("fp8", "nvfp4"):
+                rows[-1]["precision"] = telemetry(precision, layers, bool(experts), step / steps, leading_dense_layers)
         if step in validations or step == steps:
             point = {"step": step, "tokens": tokens, "train_s": train_s, "slice_bpb": slice_bpb(step)}
             curve.append(point)
@@ -63,13 +67,14 @@ def write_run(
         "lane": {"name": lane, "twin": twin},
         "track": {"name": track, "train_bytes": TRAIN_BYTES, "train_sha256": "33" * 32, "val_bytes": VAL_BYTES,
                   "val_sha256": "73" * 32, "slice_bytes": 262144, "lines": LINES, "target": "xz_given_train"},
-        "optim": {"muon": {"lr": lr}},
+        "optim": {"muon": {"lr": lr}}, "precision": {"format": precision},
         "batch": {"tokens_per_step": TOKENS_PER_STEP}, "budget": {"tokens": steps * TOKENS_PER_STEP},
         "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons),
         "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
                   "leading_dense_layers": leading_dense_layers} | ({"moe_every": moe_every} if moe_every > 1 else {}),
     }  # fmt: skip
     record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
+    record["precision"] = {"format": precision, "execution": execution}
     record |= {"plan_hash": stored_plan_hash(plan), "track": track}
     record["provenance"]["overrides"] = [f"lane={lane}", f"seed={seed}", *overrides]
     targets, counts = VAL_BYTES - 1, [[]]
@@ -153,6 +158,29 @@ def _health(counts: list[list[int]]) -> dict[str, Any]:
         "layers": layers, "worst_entropy_ratio": min(layer["entropy_ratio"] for layer in layers),
         "dead": sum(layer["dead"] for layer in layers), "max_load_percent": max(layer["max_load_percent"] for layer in layers),
     }  # fmt: skip
+
+
+def telemetry(precision: str, layers: int, moe: bool, done: float, leading_dense_layers: int = 0) -> dict[str, Any]:
+    """`precision` of a window at `done` of its run, as harness/train/telemetry.py writes it: later layers have the smaller
+    gradients, and codes flip less as the rate decays. No random numbers: those of the other rows stay what they were."""
+    nvfp4 = precision == "nvfp4"
+    factors = ("wgrad_input", "wgrad_hidden_gradient", "wgrad_hidden", "wgrad_gradient") if nvfp4 else ()
+    names = ("input", "weight_up", "hidden", "weight_down", "gradient", "hidden_gradient", *factors)
+    tensors, flips, router, smallest = {}, {}, {}, {}
+    for layer in range(layers):
+        of_layer = tensors[str(layer)] = {}
+        for i, name in enumerate(names):
+            size = 1e-7 / (layer + 1) if "gradient" in name else 1e-2
+            of_layer[name] = {
+                "snr_db": (18 if nvfp4 else 31) + i % 4 - 0.3 * layer - done,
+                "underflow": (0.05 + 0.03 * i - 0.004 * layer) * (nvfp4 or 0.01),
+                "saturation": (0.002 + 0.01 * i + 0.001 * layer) * nvfp4, "smallest": size,
+            }  # fmt: skip
+        flips[str(layer)] = {"up": 0.05 * (1.02 - done) / (layer + 1), "down": 0.03 * (1.02 - done) / (layer + 1)}
+        if moe and layer >= leading_dense_layers:
+            router[str(layer)] = 3e-6 * (1.1 - done) / (layer + 1)
+            smallest[str(layer)] = of_layer["gradient"]["smallest"]
+    return {"tensors": tensors, "flips": flips, "router_grad_rms": router, "smallest_step": smallest}
 
 
 def _groups(random: np.random.Generator, done: float, moe: bool) -> dict[str, dict[str, float]]:

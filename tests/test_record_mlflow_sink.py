@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import json
+import math
 import os
 import shutil
 
@@ -63,6 +64,22 @@ def test_a_finished_run_arrives_with_plan_curves_router_metrics_figures_and_reco
     assert run.data.metrics["run/tokens_per_second"] == record["metrics"]["tokens_per_second"]
     names = {artifact.path for artifact in sink.client.list_artifacts(run_id)}
     assert {"bpb.png", "1-aaaa.record.json", "1-aaaa.plan.yaml"} <= names
+
+
+def test_what_a_format_does_arrives_and_figures_that_are_no_number_stop_nothing(sink, folder):
+    path = folder(precision="nvfp4", execution="emulated")
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    windows = [row for row in rows if row["kind"] == "window"]
+    for row, value in zip(windows, (math.inf, math.nan, -math.inf)):
+        row["precision"]["tensors"]["0"]["input"]["snr_db"] = value
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_id, _ = sink.track(path)
+    last = windows[-1]["precision"]
+    assert history(sink, run_id, "precision/snr_db/input/layer0") == [(64, last["tensors"]["0"]["input"]["snr_db"])]
+    expected = [(row["step"], row["precision"]["flips"]["3"]["down"]) for row in windows]
+    assert history(sink, run_id, "precision/flips/down/layer3") == expected
+    assert history(sink, run_id, "precision/smallest_step/layer3")[-1] == (64, last["smallest_step"]["3"])
+    assert sink.track(path) == (run_id, 0) and sink.client.get_run(run_id).data.tags["execution"] == "emulated"
 
 
 def test_no_copy_is_found_by_a_search_for_records(sink, folder):

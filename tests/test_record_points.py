@@ -52,3 +52,30 @@ def test_a_score_that_a_run_does_not_have_gives_no_point():
         1.5,
         9.0,
     )
+
+
+def test_what_a_format_does_is_named_by_tensor_and_layer_and_is_left_out_where_it_is_no_number():
+    row = window(2, 10.0)
+    row["precision"] = {
+        "tensors": {
+            "0": {"input": {"snr_db": 20.5, "underflow": 0.25, "saturation": 0.5, "smallest": 1e-3}},
+            "11": {"hidden": {"snr_db": math.inf, "underflow": 0.0, "saturation": 0.0, "smallest": 0.0},
+                   "weight_up": {"snr_db": math.nan, "underflow": 0.0, "saturation": 0.0, "smallest": 0.0}},
+        },
+        "flips": {"0": {"up": 0.125, "down": 0.0}, "11": {}},
+        "router_grad_rms": {"0": 2e-6}, "smallest_step": {"0": 1e-6},
+    }  # fmt: skip
+    got = {name: value for (name, _), (value, seconds) in found([row]).items() if name.startswith("precision/")}
+    assert got == {
+        "precision/snr_db/input/layer0": 20.5, "precision/underflow/input/layer0": 0.25,
+        "precision/saturation/input/layer0": 0.5,
+        "precision/underflow/hidden/layer11": 0, "precision/saturation/hidden/layer11": 0,
+        "precision/underflow/weight_up/layer11": 0, "precision/saturation/weight_up/layer11": 0,
+        "precision/flips/up/layer0": 0.125, "precision/flips/down/layer0": 0,
+        "precision/router_grad_rms/layer0": 2e-6, "precision/smallest_step/layer0": 1e-6,
+    }  # fmt: skip
+    assert all(math.isfinite(value) for value, _ in found([row]).values())
+
+
+def test_bf16_has_no_points_of_precision():
+    assert not [name for name, _ in found([window(2, 10.0)]) if name.startswith("precision")]

@@ -160,3 +160,58 @@ def test_a_comparison_answers_without_torch(dense, moe, tmp_path):
     sides = [str(tmp_path / "tiny-dense"), str(tmp_path / "tiny-moe-16e")]
     done = python(code, "compare", *sides, "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("architecture", ["dense", "moe"])
+def test_a_format_beside_its_bf16_twin_is_a_swap_of_precision_without_seconds_or_memory(request, architecture, tmp_path):
+    plain = request.getfixturevalue(architecture)
+    words = {"experts": 0} if architecture == "dense" else {}
+    low = group(
+        tmp_path / "low",
+        lane=f"{plain.lane}-nvfp4",
+        twin=plain.lane,
+        precision="nvfp4",
+        execution="emulated",
+        step_s=0.01,
+        **words,
+    )
+    deal = contract(plain, low, STATED, STATED)
+    assert deal.swapped == ["precision"] and deal.why_not_fair == []
+    differing = {f.name: (f.a, f.b) for f in deal.fields if f.differs}
+    assert differing == {"precision.format": ("bf16", "nvfp4"), "execution": ("native", "emulated")}
+    for a, b in ((plain, low), (low, plain)):
+        found = by_basis(a, b)
+        assert "nvfp4 is emulated" in found["equal wall-clock"].refused and "nvfp4 is emulated" in found["equal memory"].refused
+        assert found["equal tokens"].refused is None and found["equal active FLOPs"].refused is None
+        said = sentences(a, b, rank(a, b), [])
+        assert not [text for kind, text in said if kind == "may be claimed" and "wall-clock" in text]
+
+
+def test_a_native_format_keeps_its_seconds(moe, tmp_path):
+    native = group(tmp_path / "fp8", lane="tiny-moe-16e-fp8", precision="fp8")
+    assert by_basis(moe, native)["equal wall-clock"].refused is None
+    assert contract(moe, native, STATED, STATED).swapped == ["precision"]
+
+
+def test_bf16_that_a_machine_emulates_for_everybody_keeps_its_seconds_but_no_format_beside_it_does(tmp_path):
+    machine = {"hardware_class": "cpu, bf16 emulated", "execution": "emulated"}
+    dense, moe = group(tmp_path / "a", lane="tiny-dense", experts=0, **machine), group(tmp_path / "b", **machine)
+    low = group(tmp_path / "c", lane="tiny-moe-16e-fp8", precision="fp8", **machine)
+    assert by_basis(dense, moe)["equal wall-clock"].refused is None
+    assert "fp8 is emulated" in by_basis(moe, low)["equal wall-clock"].refused
+
+
+def test_gains_are_a_component_of_their_own(moe, tmp_path):
+    for run in moe.runs:
+        plan = run.folder / "plan.yaml"
+        plan.write_text(plan.read_text() + "gains:\n  embedding: 10.667\n")
+        sign(run.folder)
+    (gained,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
+    assert contract(moe, gained, STATED, STATED).swapped == ["gains"]
+
+
+def test_compare_gives_no_seconds_of_an_emulated_format(moe, tmp_path, capsys):
+    group(tmp_path / "low", lane="tiny-moe-16e-fp8", precision="fp8", execution="emulated")
+    assert main(["compare", str(tmp_path / "tiny-moe-16e"), str(tmp_path / "low"), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "target reached (no seconds: emulated), fp8 emulated" in text and "equal wall-clock: seconds do not compare" in text

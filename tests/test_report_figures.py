@@ -17,6 +17,7 @@ from harness.report.figure_router import load_statistics
 from harness.report.figures import draw_all
 from harness.report.run_data import load_run
 
+LOW = {"lane": "tiny-moe-16e-nvfp4", "precision": "nvfp4", "execution": "emulated"}
 MOE = ["bpb.png", "router_health.png", "expert_load.png", "updates.png"]
 CASES = {
     "moe, dead experts": ({"dead": 3}, MOE),
@@ -24,6 +25,9 @@ CASES = {
     "every third layer": ({"layers": 8, "leading_dense_layers": 1, "moe_every": 3, "steps": 96}, MOE),
     "256 experts": ({"experts": 256, "top_k": 8, "layers": 6, "leading_dense_layers": 1, "steps": 96, "dead": 9}, MOE),
     "one layer, two windows": ({"layers": 1, "steps": 40, "window": 32, "validations": ()}, MOE),
+    "nvfp4, 12 layers": (LOW | {"layers": 12, "leading_dense_layers": 1}, [*MOE, "precision.png"]),
+    "nvfp4, one window": (LOW | {"steps": 96, "window": 96, "validations": ()}, [*MOE, "precision.png"]),
+    "fp8, dense": ({"lane": "tiny-dense-fp8", "experts": 0, "precision": "fp8"}, ["bpb.png", "updates.png", "precision.png"]),
     "one step": ({"steps": 1, "validations": (), "reasons": ("partial: 4,096 bytes, scoring capped " + "x " * 99,)}, MOE),
 }
 
@@ -124,7 +128,14 @@ def test_a_twin_of_another_class_is_never_on_the_seconds_panel(moe, dense, monke
     fig = bpb_figure(monkeypatch, moe, dense)
     by_tokens, by_seconds = fig.axes
     assert "tiny-dense" in curves(by_tokens) and "tiny-dense" not in curves(by_seconds)
-    assert "its seconds are left out: it ran on hardware class cuda-h100" in words(fig)
+    assert "its seconds are left out: the hardware classes differ; it ran on cuda-h100" in words(fig)
+
+
+def test_a_twin_is_not_on_the_seconds_panel_of_an_emulated_format(dense, tmp_path, monkeypatch):
+    low = write_run(tmp_path / "low", **LOW | {"steps": 64, "validations": ()})
+    by_tokens, by_seconds = (fig := bpb_figure(monkeypatch, low, dense)).axes
+    assert "tiny-dense" in curves(by_tokens) and "tiny-dense" not in curves(by_seconds)
+    assert "its seconds are left out: nvfp4 is emulated" in words(fig)
 
 
 def test_a_twin_scored_on_other_data_is_on_no_panel(moe, dense, monkeypatch):

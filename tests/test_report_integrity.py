@@ -15,7 +15,8 @@ def test_a_run_that_was_really_made_is_whole(finished, kind):
     assert check(load_run(finished(kind))) == []
 
 
-@pytest.mark.parametrize("words", [{}, {"experts": 0, "lane": "tiny-dense"}, {"steps": 64, "dead": 2, "validations": (16, 32)}])
+@pytest.mark.parametrize("words", [{}, {"experts": 0, "lane": "tiny-dense"}, {"steps": 64, "dead": 2, "validations": (16, 32)},
+                                   {"precision": "nvfp4"}])  # fmt: skip
 def test_the_synthetic_runs_of_these_tests_are_whole(tmp_path, words):
     assert check(load_run(write_run(tmp_path / "run", **words))) == []
 
@@ -113,3 +114,14 @@ def test_weights_may_be_left_out_but_not_exchanged(tmp_path):
     assert check(load_run(folder)) == []
     (folder / "weights.safetensors").write_bytes(b"others")
     assert any("weights.safetensors was changed" in sentence for sentence in check(load_run(folder)))
+
+
+def test_an_edit_of_what_a_format_did_is_found_like_that_of_any_row(tmp_path):
+    folder = write_run(tmp_path / "run", steps=32, validations=(16,), precision="nvfp4")
+    path = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    window = next(row for row in rows if "precision" in row)
+    window["precision"]["tensors"]["0"]["gradient"]["snr_db"] += 10
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (sentence,) = check(load_run(folder))
+    assert "metrics.jsonl was changed after the record was written" in sentence

@@ -12,6 +12,7 @@ from typing import Any
 STEP = ("loss", "grad_norm", "lr_scale")
 WINDOW = ("tokens_per_second", "mfu")
 RECORD = ("time_to_target_s", "tokens_per_second", "mfu", "peak_memory_bytes", "step_s")
+QUANTIZED = ("snr_db", "underflow", "saturation")  # of each quantized tensor
 FINAL = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing")
 
 
@@ -34,8 +35,8 @@ def of_record(record: dict[str, Any]) -> Iterator[Point]:
 
 
 def points(rows: list[dict[str, Any]], moe_layers: list[int], ended: bool) -> Iterator[Point]:
-    """In the order of the rows. A value that is no number of this run (None) gives no point. `moe_layers`: the layer of each
-    list of counts."""
+    """In the order of the rows. A value that is no number of this run (None), and a figure of precision that is not
+    finite, give no point. `moe_layers`: the layer of each list of counts."""
     waiting: list[dict[str, Any]] = []
     last_step, last_s = 0, 0.0
     for row in rows:
@@ -88,3 +89,20 @@ def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
     for group, rms in (row["groups"] or {}).items():
         if rms["param_rms"]:
             yield Point(f"update_ratio/{group}", rms["update_rms"] / rms["param_rms"], step, seconds, "window")
+    for name, value in _precision(row.get("precision") or {}):
+        if math.isfinite(value):
+            yield Point(f"precision/{name}", value, step, seconds, "window")
+
+
+def _precision(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Of formats below bf16, by tensor and layer; an SNR may be NaN (a tensor of zeros) or infinite (exact)."""
+    for layer, shares in found.get("flips", {}).items():
+        for tensor, share in shares.items():
+            yield f"flips/{tensor}/layer{layer}", share
+    for layer, tensors in found.get("tensors", {}).items():
+        for tensor, figures in tensors.items():
+            for name in QUANTIZED:
+                yield f"{name}/{tensor}/layer{layer}", figures[name]
+    for name in ("router_grad_rms", "smallest_step"):
+        for layer, value in found.get(name, {}).items():
+            yield f"{name}/layer{layer}", value

@@ -138,9 +138,7 @@ def _terms(group: Group) -> tuple[Any, ...]:
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:
-    if not group.emulated:
-        return True
-    return group.first["precision"]["format"] == "bf16" and (_terms(group), group.hardware_class) not in native
+    return not group.emulated or (group.timed and (_terms(group), group.hardware_class) not in native)
 
 
 def _board(groups: list[Group], timed: bool, same_terms: list[Group]) -> Board:

@@ -24,7 +24,7 @@ class Basis:
     name: str
     unit: str
     spent: Callable[[RunData, dict[str, Any]], float]
-    per_machine: bool = False  # meaningless across hardware classes
+    per_machine: bool = False  # meaningless across hardware classes, and of an emulated format
 
 
 BASES = (
@@ -61,13 +61,13 @@ class Ranking:
 
 def rank(a: Group, b: Group) -> list[Ranking]:
     """Every contract, in the order of BASES, then equal memory."""
-    apart = a.runs[0].why_not_beside(b.runs[0])
+    apart, untimed = a.runs[0].why_not_beside(b.runs[0]), a.runs[0].why_not_timed_beside(b.runs[0])
     rankings = []
     for basis in BASES:
         if apart:
             rankings.append(Ranking(basis.name, basis.unit, refused=f"bits per byte do not compare: {apart}"))
-        elif basis.per_machine and a.hardware_class != b.hardware_class:
-            rankings.append(Ranking(basis.name, basis.unit, refused="seconds of different hardware classes do not compare"))
+        elif basis.per_machine and untimed:
+            rankings.append(Ranking(basis.name, basis.unit, refused=f"seconds do not compare: {untimed}"))
         else:
             rankings.append(_rank(basis, a, b))
     return [*rankings, _equal_memory(a, b, rankings[0])]
@@ -104,6 +104,8 @@ def _equal_memory(a: Group, b: Group, at_equal_tokens: Ranking) -> Ranking:
     name, unit = "equal memory", "GiB"
     if a.hardware_class != b.hardware_class:
         return Ranking(name, unit, refused="peak memory of different hardware classes does not compare")
+    if emulated := sorted({group.precision for group in (a, b) if not group.timed}):
+        return Ranking(name, unit, refused=f"{' and '.join(emulated)} is emulated: its peak is not that of the format")
     if at_equal_tokens.refused:
         return Ranking(name, unit, refused=at_equal_tokens.refused)
     if max(peaks) / min(peaks) > SAME_MEMORY:

@@ -68,8 +68,10 @@ def _ranking(r: Ranking) -> dict[str, Any]:
 
 def _who(group: Group) -> str:
     seconds = group.to_target()
-    time = f", {spread(seconds, '{:.1f}')} s to target" if seconds else ", target not reached by every seed"
-    time = time if group.runs[0].target else ""
+    reached = f", {spread(seconds, '{:.1f}')} s to target" if seconds else ", target not reached by every seed"
+    if seconds and not group.timed:
+        reached = ", target reached (no seconds: emulated)"
+    time = reached if group.runs[0].target else ""
     unranked = f", UNRANKED: {group.why_unranked}" if group.why_unranked else ""
     return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {spread(group.sample('slice_bpb'), '{:.4f}')}{time}, "
             f"{group.arithmetic}, on {group.hardware_class}{unranked}")  # fmt: skip

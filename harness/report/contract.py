@@ -16,6 +16,7 @@ COMPONENTS = {
     "FFN": ("model.ffn_width", "model.num_experts", "model.expert_width", "model.top_k", "model.shared_experts",
             "model.leading_dense_layers", "model.moe_every", "model.router", "balance."),
     "precision": ("precision.",),
+    "gains": ("gains.",),
     "optimizer": ("optim.",),
     "schedule": ("schedule.",),
     "initialization": ("init.",),
@@ -24,7 +25,7 @@ COMPONENTS = {
     "kernels": ("kernels.", "parallel."),
 }  # fmt: skip
 PROTOCOL = ("track.", "data.shards", "batch.", "budget.", "validation.", "health.")
-LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork")  # names and places, which change nothing
+LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork", "precision.require_native")  # names and places, which change nothing
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def _derived(a: Group, b: Group) -> Iterator[Field]:
         key = f"{part}_sha256"
         yield Field("protocol", f"data, {part}", a.first["data"][key][:12], b.first["data"][key][:12])
     yield Field("protocol", "bytes of val scored", a.first["metrics"]["scored_bytes"], b.first["metrics"]["scored_bytes"])
+    part = "machine" if a.precision == b.precision else "precision"
+    yield Field(part, "execution", *(group.first["precision"]["execution"] for group in (a, b)))
     yield Field("code", "source", _sources(a), _sources(b))
     yield Field("machine", "hardware class", a.hardware_class, b.hardware_class)
 

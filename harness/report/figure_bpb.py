@@ -20,11 +20,13 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     if separate:
         notes.append(f"the curve of {twin.record['lane']} is left out: {separate}")
         twin = None
-    timed_twin = twin if twin and run.same_class(twin) else None
+    untimed = run.why_not_timed_beside(twin) if twin else None
+    timed_twin = None if untimed else twin
     if twin:
         notes.append(f"{twin.record['lane']} is one run, seed {twin.record['seed']}")
-        if not timed_twin:
-            notes.append(f"its seconds are left out: it ran on hardware class {twin.record['hardware_class']}")
+        if untimed:
+            ran = "" if run.same_class(twin) else f"; it ran on {twin.record['hardware_class']}"
+            notes.append(f"its seconds are left out: {untimed}{ran}")
 
     fig = style.new_figure(run, "bits per byte", 3.8, *notes)
     by_tokens, by_seconds = fig.subplots(1, 2, sharey=True)

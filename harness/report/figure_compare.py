@@ -16,14 +16,15 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
     """Three panels. What may not share an axis is left out, and the caption says so."""
     ranked = [r for r in rankings if not r.refused]
     beside = a.runs[0].why_not_beside(b.runs[0]) is None
-    timed = beside and a.hardware_class == b.hardware_class
+    untimed = a.runs[0].why_not_timed_beside(b.runs[0])
+    timed = beside and not untimed
     notes = [f"A: {_label(a)}", f"B: {_label(b)}", "bits per byte of the slice; thick: mean over seeds, thin: each seed"]
     if ranked:
         notes.append("below: difference of means with its 95% Welch interval, filled where p < 0.01 with three seeds a side")
     if not beside:
         notes.append("curves left out: the protocols differ")
     elif not timed:
-        notes.append("seconds left out: the hardware classes differ")
+        notes.append(f"seconds left out: {untimed}")
     lines, target = a.first["lines"], a.runs[0].target.id if a.runs[0].target else ""
     with style.styled():
         height = 3.3 + (0.34 * len(ranked) + 0.9 if ranked else 0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from harness.report.figure_bpb import draw_bpb
 from harness.report.figure_core import draw_core, published
+from harness.report.figure_precision import draw_precision, has_precision
 from harness.report.figure_router import draw_expert_load, draw_router_health
 from harness.report.figure_updates import draw_updates
 from harness.report.run_data import load_run
@@ -11,8 +12,8 @@ from harness.report.style import styled
 
 
 def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> list[Path]:
-    """Draws `bpb.png` and `updates.png`, for MoE runs `router_health.png` and `expert_load.png`, where CORE was scored
-    `core.png`; returns their paths.
+    """Draws `bpb.png` and `updates.png`, for MoE runs `router_health.png` and `expert_load.png`, below bf16
+    `precision.png`, where CORE was scored `core.png`; returns their paths.
 
     The twin's curve joins `bpb.png` where the two runs may share an axis; the caption says where they may not.
 
@@ -27,6 +28,8 @@ def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> l
             paths.append(draw_router_health(run, run.folder / "router_health.png"))
             paths.append(draw_expert_load(run, run.folder / "expert_load.png"))
         paths.append(draw_updates(run, run.folder / "updates.png"))
+        if has_precision(run):
+            paths.append(draw_precision(run, run.folder / "precision.png"))
         if "tasks" in (core := run.record.get("evaluations", {}).get("core", {})):
             paths.append(draw_core([(run.record["lane"], core)], published(), run.folder / "core.png"))
     return paths

@@ -67,10 +67,24 @@ class Group:
         return self.first["precision"]["execution"] == "emulated"
 
     @property
+    def timed(self) -> bool:
+        """Whether its seconds are those of its format (see `RunData.timed`)."""
+        return self.runs[0].timed
+
+    @property
+    def precision(self) -> str:
+        """The planned format."""
+        return self.first["precision"]["format"]
+
+    @property
+    def architecture(self) -> str:
+        """The lane's name without its precision: what lanes have in common that differ in nothing else."""
+        return self.lane.removesuffix(f"-{self.precision}")
+
+    @property
     def arithmetic(self) -> str:
         """ "bf16 emulated": the planned format and how it was executed."""
-        precision = self.first["precision"]
-        return f"{precision['format']} {precision['execution']}"
+        return f"{self.precision} {self.first['precision']['execution']}"
 
     @property
     def commits(self) -> tuple[str, ...]:

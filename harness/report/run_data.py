@@ -139,8 +139,22 @@ class RunData:
             return f"{'this run' if self.is_partial else 'it'} was scored on a capped part of val"
         return None
 
+    @property
+    def timed(self) -> bool:
+        """Its seconds are those of its format: false of an emulated one. bf16 is emulated for everybody on a machine without
+        bf16 arithmetic, which its hardware class says."""
+        precision = self.record["precision"]
+        return precision["execution"] != "emulated" or precision["format"] == "bf16"
+
+    def why_not_timed_beside(self, other: "RunData") -> str | None:
+        """Why seconds of the two runs must not share an axis or a rank, or None where they may."""
+        if not self.same_class(other):
+            return "the hardware classes differ"
+        formats = sorted({run.record["precision"]["format"] for run in (self, other) if not run.timed})
+        return f"{' and '.join(formats)} is emulated, so its seconds say nothing of the format" if formats else None
+
     def same_class(self, other: "RunData") -> bool:
-        """Whether seconds of the two runs may share an axis."""
+        """Whether the two ran on machines of one hardware class."""
         return self.record["hardware_class"] == other.record["hardware_class"]
 
 

@@ -5,12 +5,13 @@ here touches matplotlib's global state or a display: figures are `Figure` object
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -73,9 +74,10 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
     return fig
 
 
-def add_legend(fig: Figure, ax: Axes, columns: int | None = None) -> None:
-    """One row, or rows of `columns`, between title and panels, for all panels."""
+def add_legend(fig: Figure, ax: Axes, columns: int | None = None, extra: Sequence[Artist] = ()) -> None:
+    """One row, or rows of `columns`, between title and panels, for all panels: what `ax` labels, then `extra`."""
     handles, labels = ax.get_legend_handles_labels()
+    handles, labels = [*handles, *extra], [*labels, *(str(artist.get_label()) for artist in extra)]
     columns = columns or len(labels)
     top_in = fig.get_size_inches()[1] - TITLE_IN
     fig.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=columns,

@@ -16,8 +16,10 @@ def main(arguments: list[str]) -> int:
     from harness.plan.goal import goal
     from harness.plan.lanes import lane_names
 
-    print(f"{'lane':<18}{'track':<10}{'for':<10}{'model':<46}{'budget':>22}  {'target on the slice':<44}twin")
-    for name in lane_names():
+    names = lane_names()
+    width = max(map(len, names)) + 2
+    print(f"{'lane':<{width}}{'track':<10}{'for':<10}{'model':<46}{'budget':>22}  {'target on the slice':<44}twin")
+    for name in names:
         plan = compose([f"lane={name}"]).plan
         m, target = plan.model, goal(plan.track)
         ffn = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}" if m.num_experts else f"dense FFN {m.ffn_width}"
@@ -25,7 +27,7 @@ def main(arguments: list[str]) -> int:
         asked = f"{target.level:.4f} {target.unit} ({target.label})" if target else "none: a fixed budget"
         where = "GPU" if plan.lane.gpu else "CPU, GPU"
         budget = f"{plan.budget.tokens:,} {plan.track.unit}"
-        print(f"{name:<18}{plan.track.name:<10}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
+        print(f"{name:<{width}}{plan.track.name:<10}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
     print(
         "\nmake speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here. A lane for GPUs runs on a CPU only "
         'shortened: SET="unranked=true budget.tokens=65536".'

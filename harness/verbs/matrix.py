@@ -9,8 +9,8 @@ examples
 
 Each run is a `speedrun` process of its own. The same command again goes on: an unfinished run resumes, and a finished one of
 the same plan, seed and hardware class, in the folder of runs or in results/, is taken as it is. A lane that fails is named and
-the others go on; then the exit status is 1, as it is where a record found on the way cannot be read or is not whole. Table and
-figure: RUNS/matrix-TRACK/matrix.md and matrix.png.
+the others go on; then the exit status is 1, as it is where a record found on the way cannot be read or is not whole. Tables,
+of all lanes and of each format against bf16 at equal seeds, and figure: RUNS/matrix-TRACK/matrix.md and matrix.png.
 """
 
 import sys
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     from harness.data.artifact import replace_atomically
     from harness.report.figure_matrix import draw_matrix
     from harness.report.groups import Group, find_groups
+    from harness.report.paired import paired_table
     from harness.report.summary import summary_table
 
     track, seeds, words = _read(arguments)
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     groups = [Group(tuple(some)) for some in runs.values() if some]
     if groups:
         home = Path(jobs[0].plan.run.folder) / f"matrix-{track}"
-        table = summary_table(groups)
+        table = "\n\n".join(part for part in (summary_table(groups), paired_table(groups)) if part)
         replace_atomically(home / "matrix.md", [f"{table}\n".encode()])
         print(f"\n{table}\n\nwritten: {home / 'matrix.md'}, {draw_matrix(groups, home / 'matrix.png')}")
     for complaint in state.complaints:
@@ -97,14 +98,11 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
     compose with these overrides. Errors: UserError when no lane is left."""
     from harness.plan.compose import compose, known_words
     from harness.plan.fingerprint import plan_hash
-    from harness.plan.lanes import lane_names
     from harness.train.machine import detect
 
     known_words(words)
     jobs, cannot, complaints = [], {}, []
-    for lane in lane_names():
-        if compose([f"lane={lane}"]).plan.track.name != track:
-            continue
+    for lane in _lanes_of(track):
         try:
             plan = compose([f"lane={lane}", *words]).plan
         except UserError as error:
@@ -121,6 +119,13 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
         why = "\n  ".join([*(f"{lane}: {problem}" for lane, problem in cannot.items()), *complaints])
         raise UserError(f"no lane of track {track} can be run here:\n  {why}", "`make lanes` lists them")
     return jobs, cannot, complaints
+
+
+def _lanes_of(track: str) -> list[str]:
+    from harness.plan.compose import compose
+    from harness.plan.lanes import lane_names
+
+    return [lane for lane in lane_names() if compose([f"lane={lane}"]).plan.track.name == track]
 
 
 def _refuse_too_large(plan, device: str) -> None:

@@ -22,6 +22,7 @@ from kernels.hadamard import SIZE, transform_rows
 from kernels.noise import uniform, word
 from kernels.precision import Quantization
 from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
+from kernels.rounding import Arithmetic
 
 
 class NonFiniteOperand(ValueError):
@@ -56,9 +57,13 @@ class Quantizer:
     elementwise."""
 
     dials: Quantization
-    dtype: torch.dtype
+    arithmetic: Arithmetic
     key_4: Tensor
     fused: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.arithmetic.dtype
 
     def run(self, function: Callable, *arguments: Tensor):
         return _compiled(function)(*arguments) if self.fused else function(*arguments)
@@ -66,9 +71,10 @@ class Quantizer:
     def rows(self, x_PI: Tensor, operand: str, tensor: str, row_P: Tensor | None = None) -> Operand:
         """`x_PI` in blocks along each row. `row_P` int32 names the rows to stochastic rounding; without it the
         nearest."""
+        x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes(operand):
             return Operand(x_PI)
-        x_PNB = x_PI.view(len(x_PI), -1, self.dials.block)
+        x_PNB = x_PI.view(len(x_PI), x_PI.shape[1] // self.dials.block, self.dials.block)
         values, scale, divisor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
         return Operand(values.view(x_PI.shape), None if divisor is not None else scale.view(x_PNB.shape[:2]), divisor)
 
@@ -77,7 +83,7 @@ class Quantizer:
         one, so that the operand's inner dimension comes first."""
         block, (experts, inputs, outputs) = self.dials.block, w_EIO.shape
         if not self.dials.quantizes("weight"):
-            operand = Operand(w_EIO.to(self.dtype))
+            operand = Operand(self.arithmetic.operand(w_EIO))
         elif self.dials.weight_blocks == "2d":
             operand = self._blocks(w_EIO, (experts, inputs // block, block, outputs // block, block), (2, 4), tensor)
         elif inner == 1:
@@ -93,6 +99,7 @@ class Quantizer:
     def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
         """A factor of a weight gradient: blocks of 16 rows, transformed where the dials say so. `slot_P` int32 as
         `row_P` of `rows`."""
+        x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes("weight_gradient"):
             return Operand(x_PI)
         if self.dials.hadamard:

@@ -33,7 +33,7 @@ def forward(
     fused: bool,
 ) -> Tensor:
     """Fills `h_PG` with the pre-activations; returns y_TD in fp32. `x_TD` is an operand already, the weights are fp32."""
-    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4, fused)
+    make = Quantizer(precision.quantization, precision.arithmetic, key_4, fused)
     used = segments.token_P.numel()
     with stage("gather"):
         x = make.rows(x_TD, "input", "input").take(segments.token_P)
@@ -63,7 +63,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK; of the weights in the dtype of h_PG, else fp32. `dy_TD` and
     `x_TD` are operands already."""
-    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4, fused)
+    make = Quantizer(precision.quantization, precision.arithmetic, key_4, fused)
     used, token_P = segments.token_P.numel(), segments.token_P
     row_T, row_P = torch.arange(len(dy_TD), dtype=torch.int32), segments.row_P.int()
     with stage("gather"):
@@ -118,8 +118,8 @@ def _promoted(make: Quantizer, rows: Operand, weights: Operand, segments: Segmen
     if weights.scale is None:
         scale_PNM = rows_scale.unsqueeze(-1)
     else:
-        lengths = torch.tensor([end - start for _, start, end in segments.bounds])
-        expert_P = torch.tensor([expert for expert, _, _ in segments.bounds]).repeat_interleave(lengths)
+        expert_N, start_N, end_N = torch.tensor(segments.bounds, dtype=torch.int64).view(-1, 3).unbind(1)
+        expert_P = expert_N.repeat_interleave(end_N - start_N)
         scale_PNM = rows_scale.unsqueeze(-1) * weights.scale.index_select(0, expert_P)
     return make.run(_promote, scale_PNM, *part_NPO.unbind(0))
 
@@ -146,7 +146,7 @@ def _quotient(sums: Tensor, *divisors: Tensor) -> Tensor:
 
 
 def _promote(scale_PNM: Tensor, *part_PO: Tensor) -> Tensor:
-    total = 0.0
+    total, (slots, outer), blocks = 0.0, part_PO[0].shape, scale_PNM.shape[2]
     for n, part in enumerate(part_PO):
-        total = total + part.float().view(part.shape[0], scale_PNM.shape[2], -1) * scale_PNM[:, n].unsqueeze(-1)
+        total = total + part.float().view(slots, blocks, outer // blocks) * scale_PNM[:, n].unsqueeze(-1)
     return total.view(part_PO[0].shape).to(part_PO[0].dtype)

@@ -29,27 +29,27 @@ class _QuantizedMlp(torch.autograd.Function):
         plain = _Plain(precision, key_4, expert_TK, w_up_EDG.shape[0], torch.promote_types(x_TD.dtype, torch.float32))
         h_RG = plain.multiply(plain.rows(x_TD, "input")[plain.token_R], plain.weights(w_up_EDG, 1))
         h_RG = plain.stored(h_RG)
-        a_RF = plain.stored(ACTIVATIONS[activation].forward(h_RG) * weight_TK.reshape(-1, 1))
+        a_RF = plain.operand(ACTIVATIONS[activation].forward(h_RG) * weight_TK.reshape(-1, 1))
         y_RD = plain.stored(plain.multiply(plain.rows(a_RF, "hidden"), plain.weights(w_down_EFD, 1)))
         ctx.save_for_backward(x_TD, w_up_EDG, w_down_EFD, weight_TK, h_RG)
         ctx.plain, ctx.activation = plain, activation
-        return y_RD.view(*expert_TK.shape, y_RD.shape[1]).sum(1)
+        return y_RD.view(*expert_TK.shape, x_TD.shape[1]).sum(1)
 
     @staticmethod
     def backward(ctx, dy_TD):
         x_TD, w_up_EDG, w_down_EFD, weight_TK, h_RG = ctx.saved_tensors
         plain, token_R, weight_R1 = ctx.plain, ctx.plain.token_R, weight_TK.reshape(-1, 1)
-        dy_TD = plain.stored(dy_TD.to(plain.dtype))
+        dy_TD = plain.operand(dy_TD.to(plain.dtype))
         row_T, row_R = (torch.arange(n, dtype=torch.int32, device=dy_TD.device) for n in (len(dy_TD), len(token_R)))
         dy_RD = plain.rows(dy_TD, "gradient", "gradient", row_T)[token_R]
         da_RF = plain.stored(plain.multiply(dy_RD, plain.weights(w_down_EFD, 2).mT))
         a_RF, dh_RG = ACTIVATIONS[ctx.activation].backward(h_RG, da_RF)
         dweight_TK = (da_RF * a_RF).sum(-1).view_as(weight_TK)
-        a_RF, dh_RG = plain.stored(a_RF * weight_R1), plain.stored(dh_RG * weight_R1)
+        a_RF, dh_RG = plain.operand(a_RF * weight_R1), plain.operand(dh_RG * weight_R1)
         dh_quantized_RG = plain.rows(dh_RG, "gradient", "hidden_gradient", row_R)
         dx_RD = plain.stored(plain.multiply(dh_quantized_RG, plain.weights(w_up_EDG, 2).mT))
-        dx_TD = dx_RD.view(*weight_TK.shape, dx_RD.shape[1]).sum(1)
-        x_RD = plain.stored(x_TD.to(plain.dtype))[token_R]
+        dx_TD = dx_RD.view(*weight_TK.shape, x_TD.shape[1]).sum(1)
+        x_RD = plain.operand(x_TD.to(plain.dtype))[token_R]
         dw_up = plain.weight_gradient(x_RD, dh_RG, "wgrad_hidden_gradient", w_up_EDG)
         dw_down = plain.weight_gradient(a_RF, dy_TD[token_R], "wgrad_gradient", w_down_EFD)
         like = ((dx_TD, x_TD), (dw_up, w_up_EDG), (dw_down, w_down_EFD), (dweight_TK, weight_TK))
@@ -66,9 +66,13 @@ class _Plain:
         self.token_R = torch.arange(self.expert_R.numel(), device=expert_TK.device) // expert_TK.shape[1]
         self.rows_of = [torch.nonzero(self.expert_R == e).view(-1) for e in range(experts)]
 
-    def stored(self, x: Tensor) -> Tensor:
-        """As the arithmetic stores it between products."""
+    def operand(self, x: Tensor) -> Tensor:
+        """As the arithmetic multiplies it, and as it enters a quantizer."""
         return x if self.arithmetic.name == "full" else x.to(torch.bfloat16).to(self.dtype)
+
+    def stored(self, sums: Tensor) -> Tensor:
+        """As a product leaves it: native bf16 rounds its sums too."""
+        return self.operand(sums) if self.arithmetic.name == "native" else sums
 
     def _decoded(self, x: Tensor, axis: int, square: bool = False, noise: Tensor | None = None) -> Tensor:
         found = quantize(x, self.dials.format, axis, square=square, clip=self.dials.clip, noise=noise)
@@ -81,7 +85,7 @@ class _Plain:
         return uniform(word(self.key_4, tensor), row.unsqueeze(-1), columns)
 
     def rows(self, x: Tensor, operand: str, tensor: str = "", row: Tensor | None = None) -> Tensor:
-        x = self.stored(x.to(self.dtype))
+        x = self.operand(x.to(self.dtype))
         if not self.dials.quantizes(operand) or not x.numel():
             return x
         return self._decoded(x, -1, noise=None if row is None else self._noise(tensor, row, x.shape[1]))
@@ -89,7 +93,7 @@ class _Plain:
     def weights(self, w_EIO: Tensor, inner: int) -> Tensor:
         """`inner`: the axis that the product sums over."""
         if not self.dials.quantizes("weight"):
-            return self.stored(w_EIO.to(self.dtype))
+            return self.operand(w_EIO.to(self.dtype))
         return self._decoded(w_EIO, inner, self.dials.weight_blocks == "2d")
 
     def multiply(self, rows_RI: Tensor, w_EIO: Tensor) -> Tensor:

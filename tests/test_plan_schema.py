@@ -40,17 +40,22 @@ def test_every_key_is_read_somewhere(key):
     assert leaf in READ or (sections and f"{sections[-1]}.*" in READ), f"nothing reads {key}: delete it from the schema"
 
 
+FREE_DIALS = ("stochastic_rounding", "hadamard", "weight_blocks", "clip", "high_precision_operands", "require_native")
+
+
 def test_frozen_is_what_defines_the_benchmark():
     sections = {key.split(".")[0] for key in FROZEN}
     assert sections == {"lane", "track", "data", "model", "batch", "budget", "validation", "precision"}
-    free_keys = {"validation.batch_tokens", "data.document_mask"}
-    free = {"optim", "schedule", "init", "balance", "kernels", "parallel", "health", "run", "seed", "unranked", "fork"}
+    free_keys = {"validation.batch_tokens", "data.document_mask"} | {f"precision.{dial}" for dial in FREE_DIALS}
+    free = {"gains", "optim", "schedule", "init", "balance", "kernels", "parallel", "health", "run", "seed", "unranked", "fork"}
     assert {key.split(".")[0] for key, _ in walk()} == sections | free
     assert {key for key, _ in walk() if key.split(".")[0] in sections} - FROZEN == free_keys
 
 
 def test_only_the_seed_paths_checks_and_labels_stay_outside_the_hash():
-    assert {key for key in UNHASHED if not key.startswith("run.")} <= {"seed", "unranked", "fork", "lane.twin", "kernels.debug"}
+    assert {key for key in UNHASHED if not key.startswith("run.")} <= {
+        "seed", "unranked", "fork", "lane.twin", "kernels.debug", "precision.require_native",
+    }  # fmt: skip
     assert {key for key, _ in walk() if key.startswith("run.")} <= UNHASHED
 
 

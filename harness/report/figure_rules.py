@@ -16,7 +16,7 @@ ROW_IN = 0.4
 
 def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     notes = [
-        "a dot a seed, a bar their mean",
+        "a dot a seed, hollow where health stopped it, a bar their mean",
         "load: the worst layer, over all that was scored at the end (of a stopped run over its last health window)",
         f"time: training seconds a token over those of {cases[0].name}",
     ]
@@ -43,20 +43,22 @@ def _panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial],
         if values:
             mean = sum(values) / len(values)
             ax.plot([mean, mean], [row - 0.25, row + 0.25], color=style.GREY, linewidth=2, zorder=2)
-            ax.plot(values, [row] * len(values), color=case.colour, marker=case.marker, linestyle="none", markersize=6,
-                    markeredgecolor="white", markeredgewidth=0.6, zorder=3)  # fmt: skip
+        for trial in case.trials:
+            if (v := value(trial)) is not None:
+                ax.plot([v], [row], zorder=3, **style.dot(case.colour, case.marker, trial.stop is None))
     ax.margins(x=0.15)
     ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _note(axes: Sequence[Axes], row: int, case: Case) -> None:
     """Runs that were stopped in the panel of bits per byte, dead experts in that of the busiest."""
-    stops = sorted(trial.stop["step"] for trial in case.trials if trial.stop)
-    words = {"ha": "left", "va": "center", "fontsize": 8, "color": style.WARNING}
+    stops = sorted({trial.stop["step"] for trial in case.trials if trial.stop})
+    words = {"ha": "left", "va": "center", "fontsize": 8, "color": style.WARNING, "zorder": 5,
+             "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}}  # fmt: skip
     if stops:
+        below = 0.3 if any(trial.record for trial in case.trials) else 0
         text = f"stopped at step {', '.join(map(str, stops))}"
-        axes[0].annotate(text, (0.03, row + (0.3 if len(stops) < len(case.trials) else 0)), xycoords=("axes fraction", "data"),
-                         **words)  # fmt: skip
+        axes[0].annotate(text, (0.03, row + below), xycoords=("axes fraction", "data"), **words)
     dead = max(trial.health["dead"] for trial in case.trials)
     if dead:
         place = (0.97, row + 0.3)

@@ -16,7 +16,7 @@ GROUPS = {"expert": (style.VERMILLION, "o"), "dense": (style.BLUE, "s"), "router
 
 def draw_sweep(study: Study, cases: Sequence[Case]) -> Figure:
     notes = [
-        "a point a seed, lines through the means",
+        "a point a seed, hollow where health stopped it, lines through the means",
         "size of updates: RMS of the update over RMS of the parameters, median over the second quarter of training",
         "health: worst layer, over all that was scored at the end (of a stopped run over its last health window)",
     ]
@@ -39,12 +39,12 @@ def draw_sweep(study: Study, cases: Sequence[Case]) -> Figure:
     for ax in (entropy, busiest):
         ax.set_xlabel(study.axis)
         ax.margins(y=0.25)
-    for ax in (bits, entropy, busiest):
-        _stops(ax, study, trials)
+    _stops(bits, study, trials)
     _dead(entropy, study, trials)
     ticks = sorted({trial.at(study.axis) for trial in trials})
     bits.set_xscale("log")
     bits.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    bits.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
     bits.xaxis.set_minor_locator(NullLocator())
     return fig
 
@@ -59,14 +59,17 @@ def _points(
             found.setdefault(trial.at(study.axis), []).append(y)
     xs = sorted(found)
     ax.plot(xs, [sum(found[x]) / len(found[x]) for x in xs], color=colour, linewidth=1.2, alpha=0.6, zorder=2)
-    pairs = [(x, y) for x in xs for y in found[x]]
-    ax.plot([x for x, _ in pairs], [y for _, y in pairs], color=colour, marker=marker, linestyle="none", markersize=5.5,
-            markeredgecolor="white", markeredgewidth=0.6, label=label, zorder=3)  # fmt: skip
+    for whole in (True, False):
+        some = [
+            (trial.at(study.axis), y) for trial in trials if (trial.stop is None) == whole and (y := value(trial)) is not None
+        ]
+        ax.plot([x for x, _ in some], [y for _, y in some], linestyle="none", label=label if whole else None, zorder=3,
+                **style.dot(colour, marker, whole))  # fmt: skip
 
 
 def _stops(ax: Axes, study: Study, trials: Sequence[Trial]) -> None:
     for x in sorted({trial.at(study.axis) for trial in trials if trial.stop}):
-        steps = sorted(trial.stop["step"] for trial in trials if trial.stop and trial.at(study.axis) == x)
+        steps = sorted({trial.stop["step"] for trial in trials if trial.stop and trial.at(study.axis) == x})
         ax.annotate(f"stopped at step {', '.join(map(str, steps))}", (x, 0.04), xycoords=("data", "axes fraction"), ha="right",
                     va="bottom", rotation=90, fontsize=8, color=style.WARNING)  # fmt: skip
 

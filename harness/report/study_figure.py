@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from harness.plan.study import Study
 from harness.report import style
 from harness.report.study_runs import Trial
-from harness.report.study_table import unranked
+from harness.report.study_table import stopped, unranked
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILLION, style.PURPLE, style.SKY, style.BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -58,38 +58,23 @@ def new_figure(study: Study, cases: Sequence[Case], height_in: float, *notes: st
     counts = sorted({len(case.trials) for case in cases})
     n = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + (" seed" if counts == [1] else " seeds")
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
-    stops = [f"{case.name} seed {trial.seed} {trial.stopped}" for case in cases for trial in case.trials if trial.stop]
+    stops = [f"{case.name} {stops}" for case in cases if (stops := stopped(case.trials))]
     said = [f"Study {study.name}, {study.title}: lane {study.lane}, {n} a case", *notes, *stops]
     said.append(f"hardware class {'; '.join(classes)}" if classes else "no run finished")
-    return style.plain_figure(study.question, height_in, "; ".join(said) + ".", _unranked(cases))
-
-
-def _unranked(cases: Sequence[Case]) -> str:
-    """What all unranked cases share once, then what is a case's own."""
-    reasons = {case.name: [r for r in unranked(case.trials).split("; ") if r] for case in cases}
-    reasons = {name: own for name, own in reasons.items() if own}
-    if not reasons:
-        return ""
-    shared = [r for r in next(iter(reasons.values())) if all(r in own for own in reasons.values())]
-    who = "all" if len(reasons) == len(cases) else ", ".join(reasons)
-    parts = [f"{who}: {'; '.join(shared)}"] if shared else []
-    parts += [f"{name}: {'; '.join(rest)}" for name, own in reasons.items() if (rest := [r for r in own if r not in shared])]
-    return f"unranked: {'. '.join(parts)}"
+    return style.plain_figure(study.question, height_in, "; ".join(said) + ".", unranked(trials))
 
 
 def draw_curves(ax: Axes, cases: Sequence[Case]) -> None:
-    """Bits per byte of the slice by tokens, a line a seed; the first validations, far above the rest, may leave the panel."""
-    last, lowest = [], []
+    """Bits per byte of the slice by tokens, a line a seed. Validations of the first half, far above the rest, may leave it."""
+    late: list[float] = []
     for case in cases:
         for trial in case.trials:
             line(ax, case, *zip(*trial.curve) if trial.curve else ((), ()), first=trial is case.trials[0])
-            values = [bpb for _, bpb in trial.curve]
-            if values:
-                last.append(max(values[len(values) // 2 :]))
-                lowest.append(min(values))
-    if last:
-        margin = 0.15 * (max(last) - min(lowest)) or 0.05
-        ax.set_ylim(min(lowest) - margin, max(last) + 2 * margin)
+            budget = trial.plan["budget"]["tokens"]
+            late += [bpb for tokens, bpb in trial.curve if tokens >= budget / 2 or trial.stop]
+    if late:
+        margin = 0.08 * (max(late) - min(late)) or 0.05
+        ax.set_ylim(min(late) - margin, max(late) + margin)
     ax.set_title("bits per byte of the slice", loc="left")
     tokens_axis(ax, cases)
 

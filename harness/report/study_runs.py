@@ -105,6 +105,11 @@ class Trial:
         return self.record["metrics"]["tokens_per_second"] if self.record else None
 
     @property
+    def is_partial(self) -> bool:
+        """Whether the budget was cut and scoring with it."""
+        return bool(self.record and self.record["metrics"]["partial"])
+
+    @property
     def bpb(self) -> float | None:
         """Of the slice, at the end."""
         return self.record["metrics"]["slice_bpb"] if self.record else None

@@ -55,16 +55,18 @@ def study(tmp_path, monkeypatch, no_figures, capsys):
 
 def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs_too(study, tmp_path):
     out = tmp_path / "results" / "studies" / "example"
-    status, ran, said = study("example", "--out", str(out))
+    status, ran, said = study("example", "run.keep_checkpoints=1", "validation.steps=[16]", "--out", str(out))
     assert status == 1 and ran == 3 and "failed: wrong: model.top_k=99 of model.num_experts=8" in said.err
     assert "stopped by health (collapse) at step 8" in said.out and "bias: unranked: batch.tokens_per_step=256" in said.out
     assert {path.name for path in out.iterdir()} == {"study.md", "study.png", "study.json", "bias", "none", "broken"}
     assert (out / "broken" / "1" / "stopped.json").exists() and (tmp_path / "runs" / "study-example" / "study.png").exists()
+    common = json.loads((out / "study.json").read_text())["study"]["common"]
+    assert common.count("validation.steps=") == common.count("validation.steps=[16]") == 1 and "run." not in common
     numbers = json.loads((out / "study.json").read_text())["trials"]
     assert [(one["case"], one["slice_bpb"] is None) for one in numbers] == [("bias", False), ("none", False), ("broken", True)]
 
     (tmp_path / "runs").rename(tmp_path / "gone")  # the published records are enough to go on from
-    status, ran, said = study("example", "--out", str(out))
+    status, ran, said = study("example", "validation.steps=[16]", "--out", str(out))
     assert status == 1 and ran == 0 and "have bias seed 1" in said.out
     assert "have broken seed 1, stopped by health" in said.out
 

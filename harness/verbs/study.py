@@ -91,13 +91,19 @@ def _run(study, words) -> int:
         if (job.name, seed) in folders
     ]
     if trials:
-        said = replace(study, common=" ".join([*study.common.split(), *words.overrides]))
+        said = replace(study, common=_common(study, words.overrides))
         _say(said, trials, write_study(said, trials, places[0] / f"study-{study.name}"))
         if words.out:
             print("written: " + ", ".join(map(str, publish(said, trials, words.out))))
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(state.complaints))
+
+
+def _common(study, overrides: list[str]) -> str:
+    """What all cases share, as the table states it: of one key the last word; none about where and how runs are logged."""
+    last = {word.partition("=")[0]: word for word in [*study.common.split(), *overrides]}
+    return " ".join(word for key, word in last.items() if not key.startswith("run."))
 
 
 def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:

@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor test referee lint lock
+.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor study test referee lint lock
 .PHONY: container container-smoke container-chroot
 
 help: $(STAMP)
@@ -112,6 +112,9 @@ gate-update: $(STAMP)
 
 doctor: $(STAMP)
 	@$(HARNESS) doctor $(RUN) $(SET)
+
+study: $(STAMP)
+	@$(HARNESS) study $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
 
 sabotage: $(STAMP)
 	@$(HARNESS) sabotage $(SET)

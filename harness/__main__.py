@@ -10,7 +10,7 @@ from harness.train.determinism import keep_freed_memory, set_environment
 VERBS = (
     "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
     "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe", "gpu",
-    "evaluate", "doctor",
+    "evaluate", "doctor", "study",
 )  # fmt: skip
 HELP = ("-h", "--help", "help")
 

@@ -12,9 +12,10 @@ from harness.doctor import thresholds
 from harness.doctor.diagnose import diagnose
 from harness.doctor.learning import settled_ratios
 from harness.doctor.patient import Patient, read_patient
+from harness.report.record_folders import record_folders
 
 RESULTS = micro.ROOT / "results"
-COMMITTED = sorted(path.parent for path in RESULTS.rglob("record.json"))
+COMMITTED = record_folders([RESULTS])
 MOE = [folder for folder in COMMITTED if read_patient(folder).learns_routing]
 
 

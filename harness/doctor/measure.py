@@ -10,6 +10,7 @@ from harness.doctor import thresholds
 from harness.doctor.learning import settled_ratios
 from harness.doctor.patient import Patient, Span, read_patient
 from harness.errors import UserError
+from harness.report.record_folders import record_folders
 
 
 def thresholds_text() -> str:
@@ -27,7 +28,7 @@ def _row(name: str, text: str) -> str:
 
 def measure_text(folder: Path) -> str:
     """Extremes over the ranked MoE records below `folder`. Errors: UserError where there is none, or one cannot be read."""
-    runs = [read_patient(path.parent) for path in sorted(folder.rglob("record.json"))]
+    runs = [read_patient(path) for path in record_folders([folder])]
     runs = [run for run in runs if run.learns_routing and run.record["ranked"]]
     if not runs:
         raise UserError(f"no ranked record of a learned router below {folder}", "python -m harness doctor --measure results")

@@ -5,7 +5,6 @@ the number of steps that health judges (`health.window_steps`), pieced together 
 that the last one is the present. A run planned shorter than two of them has two halves instead.
 """
 
-import json
 from dataclasses import MISSING, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,7 @@ import numpy as np
 from harness.errors import UserError
 from harness.plan.schema import walk
 from harness.report.run_data import read_record, read_rows, read_stored_plan
-
-STOP_FIELDS = {"reason": str, "step": int, "what": str, "remedy": str}
+from harness.report.stopped import read_stop
 
 
 @dataclass(frozen=True)
@@ -153,26 +151,13 @@ def read_patient(folder: Path) -> Patient:
         raise UserError(f"{folder} is no run folder: it has no plan.yaml", found or "make speedrun makes one")
     settings = _defaults() | _flat(read_stored_plan(folder / "plan.yaml"))
     record = read_record(folder) if (folder / "record.json").exists() else None
-    stop = None if record else _read_stop(folder / "stopped.json")
+    stop = None if record else read_stop(folder / "stopped.json")
     if not (folder / "metrics.jsonl").exists():
         raise UserError(f"{folder / 'metrics.jsonl'} is missing", "a run that has just begun has none yet: look again later")
     rows = read_rows(folder / "metrics.jsonl", ended=record is not None)
     patient = Patient(folder, settings, rows, record, stop)
     _check_counts(patient)
     return patient
-
-
-def _read_stop(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        stop = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is truncated or corrupt ({error})", "run that lane again") from error
-    wrong = [key for key, kind in STOP_FIELDS.items() if not isinstance(stop, dict) or not isinstance(stop.get(key), kind)]
-    if wrong:
-        raise UserError(f"{path} is corrupt: {', '.join(wrong)} missing", "run that lane again")
-    return stop
 
 
 def _check_counts(patient: Patient) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.report.record_folders import record_folders
 from harness.report.run_data import RunData, load_run
 from harness.report.statistics import Sample
 
@@ -134,10 +135,10 @@ def find_groups(folders: Iterable[str | Path]) -> Found:
     return found
 
 
-def read_runs(folders: Iterable[str | Path], problems: list[str]) -> Iterator[RunData]:
-    """Every finished run below `folders`, one at a time; what cannot be read goes to `problems`, a sentence each."""
-    paths = (path.parent for top in folders for path in Path(top).rglob("record.json"))
-    for path in sorted({path.resolve(): path for path in paths}.values()):
+def read_runs(folders: Iterable[str | Path], problems: list[str], studies: bool = False) -> Iterator[RunData]:
+    """Every finished run below `folders` but copies that belong to a study, one at a time; what cannot be read goes to
+    `problems`, a sentence each."""
+    for path in record_folders(folders, studies):
         try:
             yield load_run(path)
         except UserError as error:

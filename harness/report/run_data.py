@@ -17,6 +17,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
+from harness.report.record_folders import record_folders
 from harness.report.target import UNITS, Target, target_of
 
 SCHEMA_VERSION = 1
@@ -238,14 +239,14 @@ def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -
     those the newest. `folders` are searched downwards, usually `["runs", "results"]`; one that does not exist is empty.
     """
     ranked, unranked, unreadable = [], 0, []
-    for path in (path for folder in folders for path in sorted(Path(folder).rglob("record.json"))):
+    for folder in record_folders(folders):
         try:
-            record = read_record(path.parent)
+            record = read_record(folder)
         except UserError as error:
             unreadable.append(error.problem)
             continue
         if record["lane"] == lane and record["ranked"]:
-            ranked.append((record["hardware_class"] == hardware_class, *_age(path, record), path.parent))
+            ranked.append((record["hardware_class"] == hardware_class, *_age(folder / "record.json", record), folder))
         elif record["lane"] == lane:
             unranked += 1
     if not ranked:

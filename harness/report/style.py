@@ -88,6 +88,12 @@ def add_legend(fig: Figure, ax: Axes, columns: int | None = None, extra: Sequenc
     engine.set(rect=(left, bottom, width, height - rows * LEGEND_IN / fig.get_size_inches()[1]))
 
 
+def dot(colour: str, marker: str, whole: bool) -> dict[str, object]:
+    """How one run is drawn where dots are runs: hollow unless it is `whole`."""
+    face, edge, width = (colour, "white", 0.6) if whole else ("white", colour, 1.4)
+    return {"marker": marker, "markersize": 6, "markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width}
+
+
 def caption(run: RunData, *notes: str) -> str:
     """One run is one run: its track, precision, seed with n = 1, plan and hardware class; `notes` name the protocol."""
     record = run.record

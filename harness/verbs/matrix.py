@@ -14,14 +14,12 @@ of all lanes and of each format against bf16 at equal seeds, and figure: RUNS/ma
 """
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError, nearest
+from harness.verbs.job import Job, State, make_job, read_seeds, take_or_run
 
 SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"
-GIB = 1 << 30
 
 
 def main(arguments: list[str]) -> int:
@@ -42,8 +40,8 @@ def main(arguments: list[str]) -> int:
         print(f"warning: {complaint}", file=sys.stderr)
     for seed in seeds:
         for job in jobs:
-            _one(job, seed, known, state)
-    runs = {job.lane: [state.done[job.lane, seed] for seed in seeds if (job.lane, seed) in state.done] for job in jobs}
+            take_or_run(job, seed, known, state)
+    runs = {job.name: [state.done[job.name, seed] for seed in seeds if (job.name, seed) in state.done] for job in jobs}
     groups = [Group(tuple(some)) for some in runs.values() if some]
     if groups:
         home = Path(jobs[0].plan.run.folder) / f"matrix-{track}"
@@ -53,23 +51,6 @@ def main(arguments: list[str]) -> int:
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(state.complaints))
-
-
-@dataclass(frozen=True)
-class Job:
-    """A lane with what its runs will be known by."""
-
-    lane: str
-    words: list[str]
-    plan: Any
-    plan_hash: str
-    hardware_class: str
-
-
-@dataclass
-class State:
-    done: dict[tuple[str, int], Any] = field(default_factory=dict)  # RunData by lane and seed
-    complaints: list[str] = field(default_factory=list)
 
 
 def _read(arguments: list[str]) -> tuple[str, list[int], list[str]]:
@@ -87,18 +68,13 @@ def _read(arguments: list[str]) -> tuple[str, list[int], list[str]]:
     tracks = sorted(path.stem for path in TRACKS.glob("*.yaml"))
     if own["track"] not in tracks:
         raise UserError(f"unknown track {own['track']!r}", nearest(own["track"], tracks))
-    seeds = own["seeds"].split(",")
-    if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds={own['seeds']}", "whole numbers, each once: seeds=1,2,3")
-    return own["track"], [int(seed) for seed in seeds], words
+    return own["track"], read_seeds(own["seeds"]), words
 
 
 def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list[str]]:
     """The lanes to run, why others of the track cannot run on this machine, and complaints about those whose plan does not
     compose with these overrides. Errors: UserError when no lane is left."""
     from harness.plan.compose import compose, known_words
-    from harness.plan.fingerprint import plan_hash
-    from harness.train.machine import detect
 
     known_words(words)
     jobs, cannot, complaints = [], {}, []
@@ -109,12 +85,9 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
             complaints.append(f"{lane}: {error.problem}")
             continue
         try:
-            here = detect(plan)
-            _refuse_too_large(plan, here.device)
+            jobs.append(make_job(lane, words, plan))
         except UserError as error:
             cannot[lane] = error.problem
-            continue
-        jobs.append(Job(lane, words, plan, plan_hash(plan), here.hardware_class))
     if not jobs:
         why = "\n  ".join([*(f"{lane}: {problem}" for lane, problem in cannot.items()), *complaints])
         raise UserError(f"no lane of track {track} can be run here:\n  {why}", "`make lanes` lists them")
@@ -128,47 +101,5 @@ def _lanes_of(track: str) -> list[str]:
     return [lane for lane in lane_names() if compose([f"lane={lane}"]).plan.track.name == track]
 
 
-def _refuse_too_large(plan, device: str) -> None:
-    from harness.train.estimate import memory_bytes
-    from harness.train.machine import memory_available_bytes
-    from harness.train.session import count_plan
-
-    needed, free = memory_bytes(plan, count_plan(plan)), memory_available_bytes(device)
-    if needed > free:
-        raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")
-
-
 def _places(jobs: list[Job]) -> list[str]:
     return [jobs[0].plan.run.folder, "results"]
-
-
-def _one(job: Job, seed: int, known: list[Any], state: State) -> None:
-    """Takes a finished run, or makes it."""
-    from harness.report.integrity import check
-    from harness.report.run_data import load_run
-    from harness.verbs.multirun import run_one
-
-    for run in known:
-        if not _is(run, job, seed):
-            continue
-        wrong = check(run)
-        if not wrong:
-            print(f"have {job.lane} seed {seed}: {run.folder}", flush=True)
-            state.done[job.lane, seed] = run
-            return
-        complaint = f"{run.folder} is not whole: {wrong[0]}"
-        print(f"warning: {complaint}; running {job.lane} seed {seed} anew", file=sys.stderr)
-        state.complaints.append(complaint)
-    print(f"\n== {job.lane} seed {seed}", flush=True)
-    code, record = run_one([f"lane={job.lane}", f"seed={seed}", *job.words])
-    if record is None:
-        state.complaints.append(f"{job.lane} seed {seed} ended with status {code}")
-        return
-    state.done[job.lane, seed] = load_run(record.parent)
-
-
-def _is(run: Any, job: Job, seed: int) -> bool:
-    r = run.record
-    return (r["lane"], r["seed"], r["plan_hash"], r["hardware_class"], r["fork"]) == (
-        job.lane, seed, job.plan_hash, job.hardware_class, None,
-    )  # fmt: skip

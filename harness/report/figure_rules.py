@@ -1,0 +1,65 @@
+"""Cases side by side, a row each: bits per byte, evenness of the load, time; a dot a seed."""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.plan.study import Study
+from harness.report import style
+from harness.report.study_figure import Case, new_figure
+from harness.report.study_runs import Trial
+
+ROW_IN = 0.4
+
+
+def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
+    notes = [
+        "a dot a seed, hollow where health stopped it, a bar their mean",
+        "load: the worst layer, over all that was scored at the end (of a stopped run over its last health window)",
+        f"time: training seconds a token over those of {cases[0].name}",
+    ]
+    fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
+    axes = fig.subplots(1, 4, sharey=True, width_ratios=(1.25, 1, 1, 0.9))
+    rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second]
+    base = sum(rates) / len(rates) if rates else None
+    _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
+    _panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health["worst_entropy_ratio"])
+    _panel(axes[2], cases, "busiest / even share", lambda trial: trial.health["busiest"])
+    _panel(axes[3], cases, "time a token",
+           lambda trial: base / trial.tokens_per_second if base and trial.tokens_per_second else None)  # fmt: skip
+    axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
+    axes[0].set_ylim(len(cases) - 0.4, -0.6)
+    for row, case in enumerate(cases):
+        _note(axes, row, case)
+    return fig
+
+
+def _panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial], float | None]) -> None:
+    ax.set_title(title, loc="left")
+    for row, case in enumerate(cases):
+        values = [v for trial in case.trials if (v := value(trial)) is not None]
+        if values:
+            mean = sum(values) / len(values)
+            ax.plot([mean, mean], [row - 0.25, row + 0.25], color=style.GREY, linewidth=2, zorder=2)
+        for trial in case.trials:
+            if (v := value(trial)) is not None:
+                ax.plot([v], [row], zorder=3, **style.dot(case.colour, case.marker, trial.stop is None))
+    ax.margins(x=0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _note(axes: Sequence[Axes], row: int, case: Case) -> None:
+    """Runs that were stopped in the panel of bits per byte, dead experts in that of the busiest."""
+    stops = sorted({trial.stop["step"] for trial in case.trials if trial.stop})
+    words = {"ha": "left", "va": "center", "fontsize": 8, "color": style.WARNING, "zorder": 5,
+             "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}}  # fmt: skip
+    if stops:
+        below = 0.3 if any(trial.record for trial in case.trials) else 0
+        text = f"stopped at step {', '.join(map(str, stops))}"
+        axes[0].annotate(text, (0.03, row + below), xycoords=("axes fraction", "data"), **words)
+    dead = max(trial.health["dead"] for trial in case.trials)
+    if dead:
+        place = (0.97, row + 0.3)
+        axes[2].annotate(f"{dead} dead", place, xycoords=("axes fraction", "data"), **{**words, "ha": "right"})

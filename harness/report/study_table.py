@@ -1,0 +1,86 @@
+"""The table of a study: a row a case."""
+
+from collections.abc import Callable, Sequence
+
+from harness.plan.study import Study
+from harness.report.statistics import Sample
+from harness.report.study_runs import Trial
+
+HEADER = (
+    "case", "overrides", "n", "slice", "all val", "worst entropy", "busiest expert", "dead", "time a token", "ended",
+)  # fmt: skip
+
+
+def study_table(study: Study, trials: Sequence[Trial]) -> str:
+    """Markdown. Mean ± sd over the seeds that finished; health of the worst layer and seed, stopped runs among them. `time a
+    token` is over that of the first case."""
+    by_case = {case: [trial for trial in trials if trial.case == case] for case in study.cases}
+    first = _mean(next(iter(by_case.values())), lambda trial: trial.tokens_per_second)
+    rows = [_row(study, case, some, first) for case, some in by_case.items() if some]
+    lines = [study.question, "", _line(HEADER), _line(["---"] * len(HEADER)), *rows, ""]
+    common = f", {study.common}" if study.common else ""
+    classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
+    lines.append(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}.")
+    scored = sorted({trial.record["metrics"]["scored_bytes"] for trial in trials if trial.record and trial.is_partial})
+    lines += (
+        ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
+    )
+    if why := unranked(trials):
+        lines += ["", f"{why[0].upper()}{why[1:]}."]
+    return "\n".join(lines)
+
+
+def unranked(trials: Sequence[Trial]) -> str:
+    """ "unranked: ...": what all unranked cases share once, then what is a case's own; empty where all are ranked."""
+    reasons: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.why_unranked:
+            own = reasons.setdefault(trial.case, [])
+            own += [said for reason in trial.why_unranked if (said := _short(reason)) not in own]
+    if not reasons:
+        return ""
+    shared = [reason for reason in next(iter(reasons.values())) if all(reason in own for own in reasons.values())]
+    who = "all cases" if set(reasons) == {trial.case for trial in trials} else ", ".join(reasons)
+    parts = [f"{who}: {'; '.join(shared)}"] if shared else []
+    parts += [f"{case}: {'; '.join(rest)}" for case, own in reasons.items() if (rest := [r for r in own if r not in shared])]
+    return f"unranked: {'. '.join(parts)}"
+
+
+def _short(reason: str) -> str:
+    """Lists of steps are left to the record."""
+    return "other validation.steps" if reason.startswith("validation.steps=") else reason
+
+
+def stopped(trials: Sequence[Trial]) -> str:
+    """ "seeds 2, 3 stopped by health (collapse) at step 192" of a case's trials; empty where all finished."""
+    seeds: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.stopped:
+            seeds.setdefault(trial.stopped, []).append(str(trial.seed))
+    return "; ".join(f"seed{'s' if len(some) > 1 else ''} {', '.join(some)} {why}" for why, some in seeds.items())
+
+
+def _row(study: Study, case: str, trials: Sequence[Trial], first: float | None) -> str:
+    finished = [trial for trial in trials if trial.record]
+    rate = _mean(trials, lambda trial: trial.tokens_per_second)
+    health = [trial.health for trial in trials]
+    count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
+    return _line([
+        case, f"`{study.cases[case]}`" if study.cases[case] else "as it is", count,
+        _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), f"{min(h['worst_entropy_ratio'] for h in health):.3f}",
+        f"{max(h['busiest'] for h in health):.2f}x", f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+        f"{first / rate:.2f}x" if first and rate else "-", stopped(trials) or "whole",
+    ])  # fmt: skip
+
+
+def _sample(finished: Sequence[Trial], key: str) -> str:
+    return Sample.of([trial.record["metrics"][key] for trial in finished]).text("{:.4f}") if finished else "-"
+
+
+def _mean(trials: Sequence[Trial], value: Callable[[Trial], float | None]) -> float | None:
+    values = [v for trial in trials if (v := value(trial)) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,108 @@
+"""One plan of several that a verb runs: what it is known by, whether it has been run, and the run of its own process."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """`name`: the lane in a matrix, the case in a study; `words`: what `speedrun` is given besides the seed."""
+
+    name: str
+    words: list[str]
+    plan: Any
+    plan_hash: str
+    hardware_class: str
+
+    @property
+    def lane(self) -> str:
+        return self.plan.lane.name
+
+
+@dataclass
+class State:
+    """By job and seed: finished runs (RunData) and, where the verb takes them as results, folders of runs stopped by health."""
+
+    done: dict[tuple[str, int], Any] = field(default_factory=dict)
+    stopped: dict[tuple[str, int], Path] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+
+def make_job(name: str, words: list[str], plan: Any) -> Job:
+    """Errors: UserError where this machine cannot run the plan."""
+    from harness.plan.fingerprint import plan_hash
+    from harness.train.estimate import memory_bytes
+    from harness.train.machine import detect, memory_available_bytes
+    from harness.train.session import count_plan
+
+    here = detect(plan)
+    needed, free = memory_bytes(plan, count_plan(plan)), memory_available_bytes(here.device)
+    if needed > free:
+        raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")
+    return Job(name, words, plan, plan_hash(plan), here.hardware_class)
+
+
+def read_seeds(text: str) -> list[int]:
+    """ "1,2,3" -> [1, 2, 3]. Errors: UserError."""
+    seeds = text.split(",")
+    if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds={text}", "whole numbers, each once: seeds=1,2,3")
+    return [int(seed) for seed in seeds]
+
+
+def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: list[Path] | None = None) -> None:
+    """Takes a finished run from `known` (RunData), or makes it. `stopped`: where to look for runs that health stopped, which
+    are then taken too; None: such a run has failed."""
+    from harness.report.integrity import check
+    from harness.report.run_data import load_run
+    from harness.verbs.multirun import run_one
+
+    for run in known:
+        if not _is(run, job, seed):
+            continue
+        wrong = check(run)
+        if not wrong:
+            print(f"have {job.name} seed {seed}: {run.folder}", flush=True)
+            state.done[job.name, seed] = run
+            return
+        complaint = f"{run.folder} is not whole: {wrong[0]}"
+        print(f"warning: {complaint}; running {job.name} seed {seed} anew", file=sys.stderr)
+        state.complaints.append(complaint)
+    if stopped is not None and (folder := _find_stopped(job, seed, stopped)):
+        print(f"have {job.name} seed {seed}, stopped by health: {folder}", flush=True)
+        state.stopped[job.name, seed] = folder
+        return
+    print(f"\n== {job.name} seed {seed}", flush=True)
+    code, record = run_one([f"lane={job.lane}", f"seed={seed}", *job.words])
+    if record is not None:
+        state.done[job.name, seed] = load_run(record.parent)
+    elif stopped is not None and (folder := _find_stopped(job, seed, stopped)):
+        state.stopped[job.name, seed] = folder
+    else:
+        state.complaints.append(f"{job.name} seed {seed} ended with status {code}")
+
+
+def _is(run: Any, job: Job, seed: int) -> bool:
+    r = run.record
+    return (r["lane"], r["seed"], r["plan_hash"], r["hardware_class"], r["fork"]) == (
+        job.lane, seed, job.plan_hash, job.hardware_class, None,
+    )  # fmt: skip
+
+
+def _find_stopped(job: Job, seed: int, places: list[Path]) -> Path | None:
+    """The folder of a run of this job and seed that health stopped."""
+    from harness.plan.stored import read_plan
+    from harness.record.folder import read_identity
+
+    for path in sorted(path for place in places for path in place.rglob("stopped.json")):
+        who = read_identity(path.parent) or {}
+        same = (who.get("plan_hash"), who.get("hardware_class")) == (job.plan_hash, job.hardware_class)
+        if same and not (plan := read_plan(path.parent / "plan.yaml")).fork and plan.seed == seed:
+            return path.parent
+    return None

@@ -1,0 +1,155 @@
+"""Asks one question of a lane: runs the cases of a study, and puts them side by side in a table and a figure.
+
+usage: python -m harness study                                       lists the studies
+       python -m harness study NAME [seeds=1,2,3] [key=value ...] [--out FOLDER]
+       python -m harness study --from FOLDER                          table and figure again, from the records in FOLDER
+       make study NAME=sparsity [SEEDS=1,2,3] [OUT=results/studies/sparsity] [SET="key=value ..."]
+
+examples
+  python -m harness study balancing seeds=1,2,3 --out results/studies/balancing
+  python -m harness study expert-lr unranked=true budget.tokens=131072          every case shorter
+
+A study is a file in studies/: a lane, overrides of all cases, and those of each case; key=value comes after both. Every run is
+a `speedrun` process of its own. The same command again goes on: an unfinished run resumes, and one that has finished, or that
+health stopped, with the same plan, seed and hardware class is taken, from the folder of runs or from results/. A case that
+fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one.
+Written: RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
+(record.json or stopped.json, plan.yaml, metrics.jsonl, identity.json) that it puts there, in place of what FOLDER held.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.verbs.job import Job, State, make_job, read_seeds, take_or_run
+from harness.verbs.words import Words
+
+SUMMARY = "one question, several plans: cases side by side, table and figure"
+
+
+def main(arguments: list[str]) -> int:
+    words = _parse(arguments)
+    if words.source:
+        from harness.report.study_folder import read_folder, write_study
+
+        study, trials = read_folder(words.source)
+        _say(study, trials, write_study(study, trials, words.source))
+        return 0
+    from harness.plan.study import read_study, study_names
+
+    if words.name is None:
+        for name in study_names():
+            study = read_study(name)
+            print(f"{name:<12}{study.question}\n{'':<12}{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}")
+        print("\nmake study NAME=<study>")
+        return 0
+    return _run(read_study(words.name), words)
+
+
+def _parse(arguments: list[str]):
+    parser = Words("study")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--from", type=Path, dest="source")
+    words = parser.parse_intermixed_args(arguments)
+    names = [word for word in words.words if "=" not in word]
+    words.seeds = read_seeds(next((w.partition("=")[2] for w in words.words if w.startswith("seeds=")), "1"))
+    words.overrides = [word for word in words.words if "=" in word and not word.startswith("seeds=")]
+    words.name = names[0] if names else None
+    for word in [*names[1:], *(w for w in words.overrides if w.split("=")[0] in ("lane", "seed", "fork"))]:
+        raise UserError(f"{word!r} in a study", "a study has one name and its own lane: NAME seeds=1,2,3 key=value")
+    if words.source and (words.words or words.out):
+        raise UserError("--from draws what its folder holds", "leave out everything else")
+    if words.name is None and (words.words or words.out):
+        raise UserError("no study is named", "`python -m harness study` lists them")
+    return words
+
+
+def _run(study, words) -> int:
+    from harness.report.groups import read_runs
+    from harness.report.study_folder import publish, write_study
+    from harness.report.study_runs import read_trial
+
+    _refuse_out(study, words)
+    state = State()
+    jobs = _jobs(study, words.overrides, state.complaints)
+    places = [Path(jobs[0].plan.run.folder), Path("results")]
+    problems: list[str] = []
+    known = list(read_runs(places, problems, studies=True))
+    state.complaints += [f"skipped: {problem}" for problem in problems]
+    for complaint in state.complaints:
+        print(f"warning: {complaint}", file=sys.stderr)
+    for seed in words.seeds:
+        for job in jobs:
+            take_or_run(job, seed, known, state, places)
+    folders = {key: run.folder for key, run in state.done.items()} | state.stopped
+    trials = [
+        read_trial(job.name, seed, folders[job.name, seed])
+        for job in jobs
+        for seed in sorted(words.seeds)
+        if (job.name, seed) in folders
+    ]
+    if trials:
+        said = replace(study, common=_common(study, words.overrides))
+        _say(said, trials, write_study(said, trials, places[0] / f"study-{study.name}"))
+        if words.out:
+            print("written: " + ", ".join(map(str, publish(said, trials, words.out))))
+    for complaint in state.complaints:
+        print(f"failed: {complaint}", file=sys.stderr)
+    return int(bool(state.complaints))
+
+
+def _common(study, overrides: list[str]) -> str:
+    """What all cases share, as the table states it: of one key the last word; none about where and how runs are logged."""
+    last = {word.partition("=")[0]: word for word in [*study.common.split(), *overrides]}
+    return " ".join(word for key, word in last.items() if not key.startswith("run."))
+
+
+def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
+    """The cases that can be run here, why the others cannot among `complaints`. Errors: UserError when none is left, or two
+    cases are one plan."""
+    from harness.plan.compose import compose, known_words
+
+    known_words(overrides)
+    jobs: list[Job] = []
+    for case in study.cases:
+        words = [*study.words(case), *overrides]
+        try:
+            composed = compose(words)
+            job = make_job(case, words[1:], composed.plan)
+        except UserError as error:
+            complaints.append(f"{case}: {error.problem}")
+            continue
+        broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
+        print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
+        same = [other.name for other in jobs if other.plan_hash == job.plan_hash]
+        if same:
+            raise UserError(f"{same[0]} and {case} are one plan with {' '.join(overrides)}", "leave out what the cases turn")
+        jobs.append(job)
+    if not jobs:
+        raise UserError(f"no case of study {study.name} can be run here:\n  " + "\n  ".join(complaints), "see make plan")
+    return jobs
+
+
+def _refuse_out(study, words) -> None:
+    """Before anything is run: a folder that is not this study's, or that has seeds which would be lost."""
+    from harness.report.record_folders import STUDY_FILE
+    from harness.report.study_folder import read_folder, seeds_in
+
+    out = words.out
+    if out is None or not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / STUDY_FILE).exists()):
+        raise UserError(f"{out} is no folder of a study", "name one that does not exist yet, or an empty one")
+    if any(out.iterdir()) and (held := read_folder(out)[0].name) != study.name:
+        raise UserError(f"{out} holds study {held}", f"name another folder for {study.name}")
+    if lost := seeds_in(out) - set(words.seeds):
+        seeds = ",".join(map(str, sorted(lost | set(words.seeds))))
+        raise UserError(f"{out} has seeds {', '.join(map(str, sorted(lost)))} too, which would be lost", f"use seeds={seeds}")
+
+
+def _say(study, trials, written: list[Path]) -> None:
+    from harness.report.study_table import study_table
+
+    print(f"\n{study_table(study, trials)}\n\nwritten: {', '.join(map(str, written))}")

@@ -1,0 +1,140 @@
+"""What a study shows of its trials: numbers by hand, a table, and a figure of each kind, from records alone."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import micro
+import numpy as np
+import pytest
+from study_factory import trial
+
+from harness.errors import UserError
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
+from harness.plan.study import FIGURES, Study, read_study, study_names, study_of
+from harness.report.groups import find_groups
+from harness.report.record_folders import record_folders
+from harness.report.run_data import best_record
+from harness.report.study_folder import publish, read_folder, seeds_in, write_study
+from harness.report.study_runs import read_trial
+from harness.report.study_table import study_table
+
+CASES = {"even": "balance=bias", "uneven": "balance=none"}
+
+
+def study(figure="rules", **words):
+    return Study("example", "an example", "Is one even?", "tiny-moe-16e", figure, dict(CASES), **words)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
+    found = read_study(name)
+    plans = [compose(found.words(case)).plan for case in found.cases]
+    assert len({plan_hash(plan) for plan in plans}) == len(plans) and len({plan.budget.tokens for plan in plans}) == 1
+    assert len({tuple(step * p.batch.tokens_per_step for step in p.validation.steps) for p in plans}) == 1, (
+        "curves do not align"
+    )
+    assert len({p.run.log_every_steps * p.batch.tokens_per_step for p in plans}) == 1, "windows do not align"
+    assert len({p.model.top_k * p.model.expert_width for p in plans}) == 1, "active widths differ"
+    assert len(found.question) <= 90, "it is the figure's title"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [({"question": ""}, "question is missing"), ({"figure": "pie"}, "known are load"), ({"figure": "sweep"}, "needs an axis"),
+     ({"colour": "red"}, "unknown key colour"), ({"cases": {"a/b": ""}}, "case 'a/b'"), ({"cases": {"a": 3}}, "case 'a' is 3")],
+)  # fmt: skip
+def test_a_file_that_is_no_study_is_refused_with_what_is_wrong(change, said):
+    content = {"title": "t", "question": "q?", "lane": "tiny-moe-16e", "figure": "load", "cases": {"a": ""}} | change
+    with pytest.raises(UserError, match=said):
+        study_of("x", content, "studies/x.yaml")
+
+
+def test_relative_load_entropy_and_dead_experts_are_those_of_the_final_scores(tmp_path):
+    one = trial(tmp_path, "even", experts=4, top_k=2)
+    rows = [json.loads(line) for line in (one.folder / "metrics.jsonl").read_text().splitlines()]
+    final = next(row for row in rows if row["kind"] == "final")
+    final["counts"] = [[2, 1, 1, 0]] + [[5, 5, 5, 5]] * 3
+    (one.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_trial("even", 1, one.folder)
+    assert found.load_LE[0].tolist() == [2, 1, 1, 0] and found.load_LE[1].tolist() == [1, 1, 1, 1]
+    assert found.health == {"worst_entropy_ratio": pytest.approx(0.75), "busiest": 2.0, "dead": 1, "experts": 16}
+
+
+def test_update_ratios_are_medians_over_the_second_quarter_of_the_budget(tmp_path):
+    one = trial(tmp_path, "even")
+    budget = one.plan["budget"]["tokens"]
+    for row in one.rows["window"]:
+        inside = budget / 4 < row["tokens"] <= budget / 2
+        row["groups"]["expert"] = {"update_rms": 3.0 if inside else 100.0, "param_rms": 2.0, "grad_rms": 1.0}
+        row["groups"]["router"] = {"update_rms": 0.0, "param_rms": 2.0, "grad_rms": 1.0}
+    assert one.updates["expert"] == 1.5 and "router" not in one.updates and "dense" in one.updates
+
+
+def test_a_stopped_run_is_read_from_what_health_saw_and_has_no_bits_per_byte(tmp_path):
+    one = trial(tmp_path, "uneven", stopped=130)
+    assert one.bpb is None and one.stopped == "stopped by health (collapse) at step 130" and one.curve[-1][0] == 128 * 4096
+    path = one.folder / "stopped.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": [[16] + [0] * 15] * 4}))
+    assert read_trial("uneven", 1, one.folder).health["dead"] == 60
+    (one.folder / "stopped.json").unlink()
+    with pytest.raises(UserError, match="has not ended"):
+        read_trial("uneven", 1, one.folder)
+
+
+def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
+    reasons = ("model.router=hash instead of sigmoid_topk", "validation.steps=[1] instead of [2]")
+    trials = [
+        trial(tmp_path, "even", 1, step_s=0.2, reasons=reasons), trial(tmp_path, "even", 2, step_s=0.2, offset=0.1),
+        trial(tmp_path, "uneven", 1, step_s=0.3, dead=2), trial(tmp_path, "uneven", 2, stopped=64, dead=3),
+    ]  # fmt: skip
+    table = study_table(study(common="optim.clip_norm=1"), trials)
+    even, uneven = (line.split(" | ") for line in table.splitlines() if line.startswith(("| even", "| uneven")))
+    assert even[2] == "2" and "±" in even[3] and even[8] == "1.00x" and even[9] == "whole |"
+    assert uneven[1:3] == ["`balance=none`", "1 of 2"] and uneven[7] == "3 of 64" and uneven[8] == "1.50x"
+    assert "seed 2 stopped by health (collapse) at step 64" in uneven[9] and "optim.clip_norm=1" in table
+    assert "Unranked: even: model.router=hash instead of sigmoid_topk; other validation.steps." in table
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(tmp_path, figure):
+    trials = [
+        trial(tmp_path, "even", 1, experts=64), trial(tmp_path, "uneven", 1, spread=2.0, dead=5, reasons=("unranked=true",)),
+        trial(tmp_path, "uneven", 2, spread=2.0, stopped=130),
+    ]  # fmt: skip
+    axis = "batch.tokens_per_step"
+    for number, one in enumerate(trials):
+        one.plan["batch"]["tokens_per_step"] = 4096 * (1 + number)
+    written = [write_study(study(figure, axis=axis), trials, tmp_path / place)[1].read_bytes() for place in ("one", "two")]
+    assert written[0] == written[1] and len(written[0]) > 10_000
+    nothing_finished = [one for one in trials if one.stop]
+    assert write_study(study(figure, axis=axis), nothing_finished, tmp_path / "three")[1].exists()
+
+
+def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_without_torch(tmp_path):
+    trials = [trial(tmp_path, "even", 2), trial(tmp_path, "uneven", 1, stopped=130)]
+    (trials[0].folder / "weights.safetensors").write_bytes(b"large")
+    out = tmp_path / "out" / "example"
+    table, figure, numbers = publish(study(), trials, out)
+    assert not list(out.rglob("*.safetensors")) and seeds_in(out) == {1, 2} and not (out.parent / ".example.part").exists()
+    assert [one.folder for one in read_folder(out)[1]] == [out / "even" / "2", out / "uneven" / "1"]
+    drawn = json.loads(numbers.read_text())["trials"]
+    assert drawn[0]["slice_bpb"] == trials[0].bpb and np.mean(drawn[0]["relative_load"]) == pytest.approx(1, abs=1e-3)
+    before = {path: path.read_bytes() for path in (table, figure, numbers)}
+    code = "import sys; from harness.verbs.study import main; s = main(sys.argv[1:]); sys.exit(s or 'torch' in sys.modules)"
+    again = subprocess.run([sys.executable, "-c", code, "--from", str(out)], cwd=micro.ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    publish(replace(study(), cases={"even": ""}), trials[:1], out)
+    assert not (out / "uneven").exists()
+
+
+def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_named(tmp_path):
+    one = trial(tmp_path / "runs", "even", lane="tiny-moe-16e")
+    publish(study(), [one], tmp_path / "results" / "studies" / "example")
+    results = tmp_path / "results"
+    assert find_groups([results]).groups == [] and best_record([results], "tiny-moe-16e", "any").folder is None
+    assert len(record_folders([results], studies=True)) == 1
+    assert len(find_groups([results / "studies" / "example"]).groups) == 1

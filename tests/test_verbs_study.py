@@ -1,0 +1,98 @@
+"""The verb: cases are run once, what is finished or stopped is taken, what fails is named, and the results are published."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import micro
+import pytest
+from micro import no_figures_fixture  # noqa: F401
+
+import harness.plan.study
+from harness.__main__ import main
+from harness.verbs import multirun
+
+FILE = f"""
+title: an example
+question: Does balancing matter?
+lane: tiny-moe-16e
+figure: rules
+common: >-
+  {" ".join([*micro.MOE[1:], "health.window_steps=8"])}
+cases:
+  bias: ""
+  none: balance=none
+  broken: balance=none health.collapse_load=0.01
+  wrong: model.top_k=99
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, no_figures, capsys):
+    """`study` in a folder of its own, its runs in this process. Gives (exit status, how often each case ran, output)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "example.yaml").write_text(FILE)
+    monkeypatch.setattr(harness.plan.study, "STUDIES", tmp_path / "studies")
+
+    def run_one(overrides):
+        ran.append(overrides)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            code = main(["speedrun", *overrides])
+        record = Path(said.getvalue().splitlines()[-1].removeprefix("record: "))
+        return code, record if code == 0 else None
+
+    def go(*words):
+        ran.clear()
+        status = main(["study", *words])
+        return status, len(ran), capsys.readouterr()
+
+    ran = []
+    monkeypatch.setattr(multirun, "run_one", run_one)
+    return go
+
+
+def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs_too(study, tmp_path):
+    out = tmp_path / "results" / "studies" / "example"
+    status, ran, said = study("example", "run.keep_checkpoints=1", "validation.steps=[16]", "--out", str(out))
+    assert status == 1 and ran == 3 and "failed: wrong: model.top_k=99 of model.num_experts=8" in said.err
+    assert "stopped by health (collapse) at step 8" in said.out and "bias: unranked: batch.tokens_per_step=256" in said.out
+    assert {path.name for path in out.iterdir()} == {"study.md", "study.png", "study.json", "bias", "none", "broken"}
+    assert (out / "broken" / "1" / "stopped.json").exists() and (tmp_path / "runs" / "study-example" / "study.png").exists()
+    common = json.loads((out / "study.json").read_text())["study"]["common"]
+    assert common.count("validation.steps=") == common.count("validation.steps=[16]") == 1 and "run." not in common
+    numbers = json.loads((out / "study.json").read_text())["trials"]
+    assert [(one["case"], one["slice_bpb"] is None) for one in numbers] == [("bias", False), ("none", False), ("broken", True)]
+
+    (tmp_path / "runs").rename(tmp_path / "gone")  # the published records are enough to go on from
+    status, ran, said = study("example", "validation.steps=[16]", "--out", str(out))
+    assert status == 1 and ran == 0 and "have bias seed 1" in said.out
+    assert "have broken seed 1, stopped by health" in said.out
+
+    (out / "bias" / "1").rename(out / "bias" / "7")
+    for words, refused in ((["example", "--out", str(out)], "seeds 7 too, which would be lost"),
+                           (["example", "--out", str(tmp_path / "studies")], "is no folder of a study")):  # fmt: skip
+        status, ran, said = study(*words)
+        assert status == 2 and ran == 0 and refused in said.err
+    status, _, said = study("--from", str(out))
+    assert status == 0 and "| bias | as it is | 1 |" in said.out, said.err
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [(("exmple",), "did you mean example?"), (("example", "lane=tiny-dense"), "its own lane"),
+     (("example", "more"), "one name"), (("example", "seeds=1,1"), "each once"), (("--out", "x"), "no study is named"),
+     (("--from", "nowhere"), "holds no study"),
+     (("example", "--from", "x"), "leave out"), (("example", "optim.muon.rl=1"), "did you mean optim.muon.lr?"),
+     (("example", "model.top_k=99"), "no case of study example can be run"),
+     (("example", "balance.rule=bias", "balance.rate=0.1", "health.collapse_load=0.5"), "are one plan")],
+)  # fmt: skip
+def test_bad_arguments_are_explained_before_anything_is_run(study, words, said):
+    status, ran, printed = study(*words)
+    assert status == 2 and ran == 0 and said in printed.err
+
+
+def test_without_a_name_the_studies_are_listed(study):
+    status, _, printed = study()
+    assert status == 0 and "Does balancing matter?" in printed.out and "bias, none, broken, wrong" in printed.out

@@ -211,10 +211,3 @@ def test_widths_that_blocks_do_not_divide_are_refused(format, width, expert_widt
     (x, *rest), _ = drawn("relu2", width=width, expert_width=expert_width)
     with pytest.raises(ValueError, match=said):
         moe_mlp(x, *rest, activation="relu2", precision=precision(format), backend=backend)
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_the_triton_backend_refuses_formats_that_it_has_no_kernels_for(format):
-    tensors, _ = drawn("relu2")
-    with pytest.raises(ValueError, match=f"no kernels for {format}.*use backend='reference'"):
-        moe_mlp(*tensors, activation="relu2", precision=precision(format), backend="triton")

@@ -142,4 +142,4 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path, capsys):
 def test_stopped_runs_say_where_and_why_as_json(tmp_path):
     assert micro.speedrun(tmp_path, "optim.adamw.lr=1e30") == 3
     stopped = json.loads((micro.the_folder(tmp_path) / "stopped.json").read_text())
-    assert stopped.keys() == {"reason", "step", "what", "remedy", "checkpoints"}
+    assert stopped.keys() == {"reason", "step", "what", "remedy", "checkpoints", "counts"}

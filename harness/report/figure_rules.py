@@ -18,17 +18,18 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     notes = [
         "a dot a seed, hollow where health stopped it, a bar their mean",
         "load: the worst layer, over all that was scored at the end (of a stopped run over its last health window)",
-        f"time: training seconds a token over those of {cases[0].name}",
     ]
-    fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
-    axes = fig.subplots(1, 4, sharey=True, width_ratios=(1.25, 1, 1, 0.9))
     rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second]
     base = sum(rates) / len(rates) if rates else None
+    notes.append(f"time: training seconds a token over those of {cases[0].name}" if base else "no time: the format is emulated")
+    fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
+    axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
     _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
     _panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health["worst_entropy_ratio"])
     _panel(axes[2], cases, "busiest / even share", lambda trial: trial.health["busiest"])
-    _panel(axes[3], cases, "time a token",
-           lambda trial: base / trial.tokens_per_second if base and trial.tokens_per_second else None)  # fmt: skip
+    if base:
+        _panel(axes[3], cases, "time a token",
+               lambda trial: base / trial.tokens_per_second if trial.tokens_per_second else None)  # fmt: skip
     axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
     axes[0].set_ylim(len(cases) - 0.4, -0.6)
     for row, case in enumerate(cases):

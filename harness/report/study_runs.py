@@ -102,7 +102,12 @@ class Trial:
 
     @property
     def tokens_per_second(self) -> float | None:
-        return self.record["metrics"]["tokens_per_second"] if self.record else None
+        """None where the format is emulated too: what emulation takes says nothing about the format."""
+        if self.record is None:
+            return None
+        precision = self.record["precision"]
+        emulated = precision["execution"] == "emulated" and precision["format"] != "bf16"
+        return None if emulated else self.record["metrics"]["tokens_per_second"]
 
     @property
     def is_partial(self) -> bool:

@@ -165,3 +165,12 @@ def test_a_submission_is_judged_without_torch(runs, tmp_path):
     )
     done = python(code, "submit", str(runs), "--to", str(tmp_path / "results"))
     assert done.returncode == 0, done.stderr
+
+
+def test_no_time_is_claimed_for_a_format_that_is_emulated(tmp_path, capsys):
+    folder = tmp_path / "runs" / "tiny-moe-16e-nvfp4"
+    for seed in (1, 2, 3):
+        write_run(folder / f"{seed}-plan", lane="tiny-moe-16e-nvfp4", seed=seed, precision="nvfp4", execution="emulated")
+    assert submit(folder, "--to", tmp_path / "results") == 0
+    out = capsys.readouterr().out
+    assert "nvfp4 emulated: no time is claimed" in out and "s to target" not in out

@@ -128,8 +128,10 @@ def statistics_of(group: Group, holder: Group | None) -> list[str]:
         what = "slice bpb" if target.metric == "slice_bpb" else target.unit
         test = below(group.sample(target.metric), target.level)
         lines.append(_sentence(f"{what} below {target.id} ({target.level:.4f})", test, 4))
-    seconds = group.to_target()
-    if target is None:
+    seconds = group.to_target() if group.timed else None
+    if not group.timed:
+        lines.append(f"{group.arithmetic}: no time is claimed, emulation says nothing about the format's")
+    elif target is None:
         lines.append("the track is a fixed budget: no target, no time to it")
     elif seconds is None:
         reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)

@@ -67,12 +67,15 @@ def figures(x: Tensor, decoded: Tensor, limit: Tensor) -> dict[str, float]:
     }
 
 
+def some_experts(w_EIO: Tensor) -> Tensor:
+    """Every n-th expert, where there are many values: what `flipped` is taken of."""
+    return w_EIO[:: min(max(1, w_EIO.numel() // (4 * SAMPLE)), w_EIO.shape[0])]
+
+
 @torch.no_grad()
 def flipped(before_EIO: Tensor, after_EIO: Tensor, dials: Quantization) -> float:
-    """The share of codes that an update changed, of every n-th expert where there are many values."""
-    stride = min(max(1, before_EIO.numel() // (4 * SAMPLE)), before_EIO.shape[0])
+    """The share of codes that an update changed. Of some experts of a layer it is their share under a tensor scale of
+    their own."""
     square = dials.weight_blocks == "2d"
-    codes = [
-        quantize(w_EIO[::stride], dials.format, 1, square=square, clip=dials.clip).codes for w_EIO in (before_EIO, after_EIO)
-    ]
-    return float((codes[0] != codes[1]).float().mean())
+    before, after = (quantize(w, dials.format, 1, square=square, clip=dials.clip).codes for w in (before_EIO, after_EIO))
+    return float((before != after).float().mean())

@@ -146,9 +146,9 @@ def test_flips_are_counted_in_every_nth_expert_where_there_are_many_weights(monk
     before = WEIGHTS.repeat(6, 1, 1)
     after = before.clone()
     after[1, 3, 7] = after[5, 3, 7] = 4.0  # 1,536 values, 512 at once: experts 0 and 3 are looked at
-    assert observe.flipped(before, after, Quantization("nvfp4")) == 0
+    assert observe.flipped(*map(observe.some_experts, (before, after)), Quantization("nvfp4")) == 0
     after[3, 3, 7] = 4.0
-    assert observe.flipped(before, after, Quantization("nvfp4")) == 1 / 512
+    assert observe.flipped(*map(observe.some_experts, (before, after)), Quantization("nvfp4")) == 1 / 512
 
 
 def test_what_a_clipped_scale_saturates_before_and_after_is_no_flip():

@@ -97,6 +97,7 @@ class Transformer(nn.Module):
                 feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
             self.blocks.append(Block(model, feedforward, p.arithmetic))
         self.head = Head(model, p.arithmetic, self.gains.logits)
+        self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
         cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
         self.register_buffer("cos_SA", cos, persistent=False)
         self.register_buffer("sin_SA", sin, persistent=False)
@@ -109,9 +110,9 @@ class Transformer(nn.Module):
     def at(self, seed: int, step: int, first_token: int) -> None:
         """Tells every module that quantizes where training is; `first_token` of the micro-batch within the step's
         global batch."""
-        for module in self.modules():
-            if getattr(module, "key_4", None) is not None:
-                module.key_4[:3] = torch.tensor([seed, step, first_token])
+        for key_4 in (module.key_4 for module in self.quantizing):
+            for part, value in zip(key_4, (seed, step, first_token)):
+                part.fill_(value)  # a number, so that a GPU need not be waited for
 
     def trunk(
         self,

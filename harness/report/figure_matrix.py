@@ -150,7 +150,7 @@ def _note_loads(ax: Axes, groups: list[Group], place: dict[str, float]) -> None:
         ax.annotate(text, (place[group.lane], 0.04), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
                     color="#505050", rotation=90)  # fmt: skip
     span = max(1 - lowest, 0.01)
-    ax.set_ylim(1 - 3.4 * span, 1 + 0.2 * span)
+    ax.set_ylim(1 - 4.4 * span, 1 + 0.2 * span)
 
 
 def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:

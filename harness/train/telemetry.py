@@ -2,8 +2,8 @@
 
 Of every layer that quantizes: SNR, underflow and saturation of each quantized tensor (of the first micro-batch); the
 share of weight codes that the step's update flipped; the router's gradient RMS beside the smallest step of the format,
-which is the smallest magnitude that was told apart from 0 in the gradient that enters the layer's FFN. Below it a
-difference between experts is invisible."""
+which is the smallest magnitude that was told apart from 0 in the gradient that enters the layer's FFN. What
+is smaller is rounded to 0 there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +41,8 @@ class Telemetry:
         self.found = found
 
     def before(self) -> list[Tensor]:
-        """Copies of the weights that are quantized."""
-        return [w.detach().clone() for part in self.low.values() for w in (part.up, part.down)]
+        """Copies of the weights that are quantized, of some experts where there are many."""
+        return [_some(w).clone() for part in self.low.values() for w in (part.up, part.down)]
 
     @torch.no_grad()
     def after(self, weights: list[Tensor]) -> dict[str, Any] | None:
@@ -70,8 +70,9 @@ def _flipped(part: Dense | Experts, up: Tensor, down: Tensor) -> dict[str, float
     if not dials.quantizes("weight"):
         return {}
     pairs = (("up", up, part.up), ("down", down, part.down))
-    return {name: observe.flipped(_stack(was), _stack(now.detach()), dials) for name, was, now in pairs}
+    return {name: observe.flipped(was, _some(now), dials) for name, was, now in pairs}
 
 
-def _stack(w: Tensor) -> Tensor:
-    return w if w.ndim == 3 else w.unsqueeze(0)
+def _some(w: Tensor) -> Tensor:
+    """(E, I, O); a dense matrix as one expert."""
+    return observe.some_experts(w.detach() if w.ndim == 3 else w.detach().unsqueeze(0))

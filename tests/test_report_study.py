@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from study_factory import trial
 
+from harness.doctor.diagnose import troubles
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
@@ -21,6 +22,9 @@ from harness.report.study_folder import publish, read_folder, seeds_in, write_st
 from harness.report.study_runs import read_trial
 from harness.report.study_table import study_table
 
+VERDICTS = {(case, seed): [] for case in ("even", "uneven") for seed in (1, 2)} | {
+    ("uneven", 1): ["hot expert"], ("uneven", 2): ["hot expert", "collapse"],
+}  # fmt: skip
 CASES = {"even": "balance=bias", "uneven": "balance=none"}
 
 
@@ -32,7 +36,8 @@ def study(figure="rules", **words):
 def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     found = read_study(name)
     plans = [compose(found.words(case)).plan for case in found.cases]
-    assert len({plan_hash(plan) for plan in plans}) == len(plans) and len({plan.budget.tokens for plan in plans}) == 1
+    starts = {(plan_hash(plan), found.fork(case)) for plan, case in zip(plans, found.cases)}
+    assert len(starts) == len(plans) and len({plan.budget.tokens for plan in plans}) == 1
     assert len({tuple(step * p.batch.tokens_per_step for step in p.validation.steps) for p in plans}) == 1, (
         "curves do not align"
     )
@@ -44,7 +49,10 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
 @pytest.mark.parametrize(
     "change, said",
     [({"question": ""}, "question is missing"), ({"figure": "pie"}, "known are load"), ({"figure": "sweep"}, "needs an axis"),
-     ({"colour": "red"}, "unknown key colour"), ({"cases": {"a/b": ""}}, "case 'a/b'"), ({"cases": {"a": 3}}, "case 'a' is 3")],
+     ({"colour": "red"}, "unknown key colour"), ({"cases": {"a/b": ""}}, "case 'a/b'"), ({"cases": {"a": 3}}, "case 'a' is 3"),
+     *(({"cases": cases}, "not one fork=CASE@STEP of an earlier case") for cases in (
+         {"a": "fork=b@3", "b": ""}, {"a": "", "b": "fork=a@0"}, {"a": "", "b": "fork=a"}, {"a": "", "b": "fork=a@1 fork=a@2"},
+         {"a": "", "b": "fork=a@1", "c": "fork=b@1"}))],
 )  # fmt: skip
 def test_a_file_that_is_no_study_is_refused_with_what_is_wrong(change, said):
     content = {"title": "t", "question": "q?", "lane": "tiny-moe-16e", "figure": "load", "cases": {"a": ""}} | change
@@ -90,11 +98,14 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
         trial(tmp_path, "even", 1, step_s=0.2, reasons=reasons), trial(tmp_path, "even", 2, step_s=0.2, offset=0.1),
         trial(tmp_path, "uneven", 1, step_s=0.3, dead=2), trial(tmp_path, "uneven", 2, stopped=64, dead=3),
     ]  # fmt: skip
-    table = study_table(study(common="optim.clip_norm=1"), trials)
+    table = study_table(study(common="optim.clip_norm=1"), trials, VERDICTS)
     even, uneven = (line.split(" | ") for line in table.splitlines() if line.startswith(("| even", "| uneven")))
-    assert even[2] == "2" and "±" in even[3] and even[8] == "1.00x" and even[9] == "whole |"
-    assert uneven[1:3] == ["`balance=none`", "1 of 2"] and uneven[7] == "3 of 64" and uneven[8] == "1.50x"
-    assert "seed 2 stopped by health (collapse) at step 64" in uneven[9] and "optim.clip_norm=1" in table
+    assert even[2] == "2" and "±" in even[3] and even[5] == "-" and even[9:] == ["1.00x", "healthy", "whole |"]
+    assert uneven[1:3] == ["`balance=none`", "1 of 2"] and uneven[8:10] == ["3 of 64", "1.50x"]
+    bits = [one.record["metrics"]["val_bpb"] for one in (trials[2], trials[0])]
+    assert uneven[5] == f"{100 * (bits[0] / bits[1] - 1):+.2f}%"  # seed 1 finished on both sides
+    assert uneven[10] == "hot expert (2 of 2), collapse (1 of 2)" and "optim.clip_norm=1" in table
+    assert "seed 2 stopped by health (collapse) at step 64" in uneven[11]
     assert "Unranked: even: model.router=hash instead of sigmoid_topk; other validation.steps." in table
 
 
@@ -107,17 +118,19 @@ def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(
     axis = "batch.tokens_per_step"
     for number, one in enumerate(trials):
         one.plan["batch"]["tokens_per_step"] = 4096 * (1 + number)
-    written = [write_study(study(figure, axis=axis), trials, tmp_path / place)[1].read_bytes() for place in ("one", "two")]
+    written = [
+        write_study(study(figure, axis=axis), trials, tmp_path / place, VERDICTS)[1].read_bytes() for place in ("one", "two")
+    ]
     assert written[0] == written[1] and len(written[0]) > 10_000
     nothing_finished = [one for one in trials if one.stop]
-    assert write_study(study(figure, axis=axis), nothing_finished, tmp_path / "three")[1].exists()
+    assert write_study(study(figure, axis=axis), nothing_finished, tmp_path / "three", VERDICTS)[1].exists()
 
 
 def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_without_torch(tmp_path):
     trials = [trial(tmp_path, "even", 2), trial(tmp_path, "uneven", 1, stopped=130)]
     (trials[0].folder / "weights.safetensors").write_bytes(b"large")
     out = tmp_path / "out" / "example"
-    table, figure, numbers = publish(study(), trials, out)
+    table, figure, numbers = publish(study(), trials, out, {(one.case, one.seed): troubles(one.folder) for one in trials})
     assert not list(out.rglob("*.safetensors")) and seeds_in(out) == {1, 2} and not (out.parent / ".example.part").exists()
     assert [one.folder for one in read_folder(out)[1]] == [out / "even" / "2", out / "uneven" / "1"]
     drawn = json.loads(numbers.read_text())["trials"]
@@ -127,13 +140,13 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
     again = subprocess.run([sys.executable, "-c", code, "--from", str(out)], cwd=micro.ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in before} == before
-    publish(replace(study(), cases={"even": ""}), trials[:1], out)
+    publish(replace(study(), cases={"even": ""}), trials[:1], out, VERDICTS)
     assert not (out / "uneven").exists()
 
 
 def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_named(tmp_path):
     one = trial(tmp_path / "runs", "even", lane="tiny-moe-16e")
-    publish(study(), [one], tmp_path / "results" / "studies" / "example")
+    publish(study(), [one], tmp_path / "results" / "studies" / "example", VERDICTS)
     results = tmp_path / "results"
     assert find_groups([results]).groups == [] and best_record([results], "tiny-moe-16e", "any").folder is None
     assert len(record_folders([results], studies=True)) == 1

@@ -269,6 +269,11 @@ def test_keep_checkpoints_bounds_what_lies_on_disk(tmp_path):
     assert len(os.listdir(run_folder / "checkpoints")) == 6
 
 
+def test_checkpoints_asked_for_by_step_are_kept_beside_the_newest(tmp_path):
+    assert micro.speedrun(tmp_path, "run.stop_after_step=9", "run.keep_checkpoints=1", "run.checkpoint_steps=[2,5]") == 0
+    assert micro.checkpointed_steps(micro.the_folder(tmp_path)) == [2, 5, 9]
+
+
 def test_a_checkpoint_reads_back_exactly(tmp_path):
     session = micro.session()
     session.step(0)

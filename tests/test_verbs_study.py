@@ -79,6 +79,30 @@ def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs
     assert status == 0 and "| bias | as it is | 1 |" in said.out, said.err
 
 
+def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(study, tmp_path):
+    cases = """cases:
+  source: balance=none health.collapse_load=0.01
+  healed: fork=source@4
+  from-nowhere: fork=source@99
+"""
+    (tmp_path / "studies" / "example.yaml").write_text(FILE[: FILE.index("cases:")] + cases)
+    out = tmp_path / "out"
+    status, ran, said = study("example", "run.checkpoint_every_s=3600", "--out", str(out))
+    assert status == 1 and ran == 3 and "from-nowhere seed 1 ended with status 2" in said.err
+    record = json.loads((out / "healed" / "1" / "record.json").read_text())
+    source = next(path.parent for path in (tmp_path / "runs").rglob("stopped.json"))
+    assert Path(record["fork"]).resolve() == Path(f"{source}@4") and record["unranked_reasons"]
+    assert (source / "checkpoints" / "step-000004.json").exists() and "| source |" in said.out and "collapse" in said.out
+
+    status, ran, said = study("example")
+    assert ran == 1 and "have healed seed 1" in said.out and "have source seed 1, stopped by health" in said.out
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    (tmp_path / "results").mkdir()
+    out.rename(tmp_path / "results" / "example")
+    status, ran, said = study("example")  # copies of records are known by the plan of the run they started from
+    assert ran == 1 and "have healed seed 1" in said.out
+
+
 @pytest.mark.parametrize(
     "words, said",
     [(("exmple",), "did you mean example?"), (("example", "lane=tiny-dense"), "its own lane"),

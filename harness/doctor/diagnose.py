@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.doctor import learning, load
 from harness.doctor.finding import Finding
-from harness.doctor.patient import Patient, Span
+from harness.doctor.patient import Patient, Span, read_patient
 from harness.errors import UserError
 
 # Most severe first. What a run was stopped for by its loss comes before anything that its router does.
@@ -47,6 +47,11 @@ def diagnose(run: Patient, control: Patient | None = None) -> Diagnosis:
     if run.learns_routing:
         findings += learning.no_better_than_hash(run, control)
     return Diagnosis(run, findings, _remarks(run, control))
+
+
+def troubles(folder: Path) -> list[str]:
+    """The names of what is found in a run folder, in words, each once; none of a healthy run."""
+    return list(dict.fromkeys(finding.name.replace("_", " ") for finding in diagnose(read_patient(folder)).findings))
 
 
 def _check_control(run: Patient, control: Patient) -> None:

@@ -152,6 +152,8 @@ def _check_sizes(plan: Plan) -> None:
 def _check_ranges(plan: Plan) -> None:
     _positive(plan, "run", "log_every_steps", "keep_checkpoints")
     _positive(plan, "health", "window_steps")
+    if any(step < 1 for step in plan.run.checkpoint_steps):
+        raise UserError(f"run.checkpoint_steps={plan.run.checkpoint_steps}", "choose steps of 1 or more")
     if not 0 <= plan.schedule.warmup_share + plan.schedule.decay_share <= 1:
         raise UserError(
             f"schedule.warmup_share={plan.schedule.warmup_share} + decay_share={plan.schedule.decay_share} exceeds 1",

@@ -8,25 +8,25 @@ from omegaconf import MISSING
 
 def frozen(default: Any = MISSING) -> Any:
     """A key that the lane fixes."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"frozen": True})
-    return field(default=default, metadata={"frozen": True})
+    return _key(default, frozen=True)
 
 
 def later(default: Any) -> Any:
     """A frozen key that older plans do not have: at its default it changes nothing, `plan_hash` included."""
-    known = frozen(default)
-    return field(default=known.default, default_factory=known.default_factory, metadata={"frozen": True, "later": True})
+    return _key(default, frozen=True, later=True)
 
 
 def added(default: Any) -> Any:
     """As `later`, of a key that the lane leaves free."""
-    metadata = {"later": True}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return _key(default, later=True)
 
 
 def unhashed(default: Any) -> Any:
     """A key that cannot change the bits of a run."""
-    return field(default=default, metadata={"hashed": False})
+    return _key(default, hashed=False)
+
+
+def _key(default: Any, **marks: bool) -> Any:
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=marks)
+    return field(default=default, metadata=marks)

@@ -199,6 +199,7 @@ class Run:
     folder: str = unhashed("runs")
     checkpoint_every_s: float = unhashed(60.0)
     keep_checkpoints: int = unhashed(2)
+    checkpoint_steps: list[int] = unhashed([])  # a checkpoint after each of these steps, kept beside the newest ones
     log_every_steps: int = unhashed(16)
     stop_after_step: int = unhashed(0)  # leave with a checkpoint after this step; 0 runs to the end
     track: str = unhashed("end")  # end | live | off: into MLflow when it has ended, while it goes on, or never

@@ -13,12 +13,15 @@ STUDIES = ROOT / "studies"
 FIGURES = ("load", "sweep", "time", "rules")  # harness/report/study_figure.py draws them
 REQUIRED, OPTIONAL = ("title", "question", "lane", "figure", "cases"), ("common", "axis")
 CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # it names a folder too
+FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 
 
 @dataclass(frozen=True)
 class Study:
     """`cases`: {name: overrides}, in the order they are drawn; `common`: overrides of all of them; `axis`: the key that a sweep
-    is drawn against. Overrides are words, separated by blanks. The first case is what others are compared with."""
+    is drawn against. Overrides are words, separated by blanks. The first case is what others are compared with.
+
+    `fork=CASE@STEP` among the words of a case: it starts from that checkpoint of an earlier case with the same seed."""
 
     name: str
     title: str
@@ -30,7 +33,16 @@ class Study:
     axis: str = ""
 
     def words(self, case: str) -> list[str]:
-        return [f"lane={self.lane}", *self.common.split(), *self.cases[case].split()]
+        """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
+        words = [f"lane={self.lane}", *self.common.split(), *self.cases[case].split()]
+        left = sorted({fork[1] for other in self.cases if (fork := self.fork(other)) and fork[0] == case})
+        words += [f"run.checkpoint_steps=[{','.join(map(str, left))}]"] if left else []
+        return [word for word in words if not word.startswith("fork=")]
+
+    def fork(self, case: str) -> tuple[str, int] | None:
+        """The case and step that this one starts from, None where it starts anew."""
+        found = next((match for word in self.cases[case].split() if (match := FORK.fullmatch(word))), None)
+        return (found[1], int(found[2])) if found else None
 
 
 def study_names() -> list[str]:
@@ -56,9 +68,24 @@ def study_of(name: str, content: dict[str, Any], where: str) -> Study:
     if not wrong:
         cases = content["cases"].items() if isinstance(content["cases"], dict) else [(content["cases"], None)]
         wrong += [f"case {case!r} is {said!r}" for case, said in cases if not (_name(case) and isinstance(said, str))]
+    if not wrong:
+        wrong += _bad_forks(content["cases"])
     if wrong:
         raise UserError(f"{where} is no study: {'; '.join(wrong)}", "see studies/sparsity.yaml")
     return Study(**{**content, "name": name})
+
+
+def _bad_forks(cases: dict[str, str]) -> list[str]:
+    """A source is an earlier case that starts anew: then the order of the cases is one to run them in."""
+    wrong, anew = [], set()
+    for case, said in cases.items():
+        forks = [word for word in said.split() if word.startswith("fork=")]
+        found = FORK.fullmatch(forks[0]) if len(forks) == 1 else None
+        if not forks:
+            anew.add(case)
+        elif found is None or found[1] not in anew or int(found[2]) < 1:
+            wrong.append(f"case {case!r} has {' '.join(forks)}, not one fork=CASE@STEP of an earlier case that starts anew")
+    return wrong
 
 
 def _name(case: Any) -> bool:

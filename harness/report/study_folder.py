@@ -14,18 +14,19 @@ from harness.plan.study import Study, study_of
 from harness.report.record_folders import STUDY_FILE
 from harness.report.study_figure import draw_study
 from harness.report.study_runs import Trial, read_trial
-from harness.report.study_table import study_table
+from harness.report.study_table import Verdicts, study_table
 
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
 
 
-def write_study(study: Study, trials: Sequence[Trial], folder: Path) -> list[Path]:
+def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Writes the numbers, the table and the figure; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"study": asdict(study), "trials": [trial.numbers() for trial in trials]}
+    numbered = [{**trial.numbers(), "doctor": verdicts[trial.case, trial.seed]} for trial in trials]
+    content = {"study": asdict(study), "trials": numbered}
     numbers, table = folder / STUDY_FILE, folder / "study.md"
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
-    table.write_text(study_table(study, trials) + "\n")
+    table.write_text(study_table(study, trials, verdicts) + "\n")
     return [table, draw_study(study, trials, folder / "study.png"), numbers]
 
 
@@ -49,7 +50,7 @@ def seeds_in(folder: Path) -> set[int]:
     return {int(place.name) for case in folder.iterdir() for place in _places(case)} if folder.is_dir() else set()
 
 
-def publish(study: Study, trials: Sequence[Trial], folder: Path) -> list[Path]:
+def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Puts the evidence of the trials (light files only) and what is drawn from these copies in place of what `folder` held,
     whole or not at all; returns the paths of `write_study`."""
     part = folder.with_name(f".{folder.name}.part")
@@ -60,7 +61,7 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path) -> list[Path]:
         for name in EVIDENCE:
             if (trial.folder / name).exists():
                 shutil.copyfile(trial.folder / name, place / name)
-    written = write_study(study, _trials(study, part), part)
+    written = write_study(study, _trials(study, part), part, verdicts)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return [folder / path.name for path in written]

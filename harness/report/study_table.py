@@ -1,22 +1,29 @@
 """The table of a study: a row a case."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from harness.plan.study import Study
 from harness.report.statistics import Sample
 from harness.report.study_runs import Trial
 
 HEADER = (
-    "case", "overrides", "n", "slice", "all val", "worst entropy", "busiest expert", "dead", "time a token", "ended",
+    "case", "overrides", "n", "slice", "all val", "minus first", "worst entropy", "busiest expert", "dead", "time a token",
+    "doctor", "ended",
 )  # fmt: skip
 
+Verdicts = Mapping[tuple[str, int], Sequence[str]]  # by case and seed: what the doctor finds, empty of a healthy run
 
-def study_table(study: Study, trials: Sequence[Trial]) -> str:
-    """Markdown. Mean ± sd over the seeds that finished; health of the worst layer and seed, stopped runs among them. `time a
-    token` is over that of the first case."""
+
+def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> str:
+    """Markdown. Mean ± sd over the seeds that finished; health of the worst layer and seed, stopped runs among them. `minus
+    first`: bits per byte of val against the first case at equal seeds, in %, mean ± sd; `time a token` is over its time."""
     by_case = {case: [trial for trial in trials if trial.case == case] for case in study.cases}
-    first = _mean(next(iter(by_case.values())), lambda trial: trial.tokens_per_second)
-    rows = [_row(study, case, some, first) for case, some in by_case.items() if some]
+    first = next(iter(by_case.values()))
+    rows = [
+        _line([*_row(study, case, some, first), _found(some, verdicts), stopped(some) or "whole"])
+        for case, some in by_case.items()
+        if some
+    ]
     lines = [study.question, "", _line(HEADER), _line(["---"] * len(HEADER)), *rows, ""]
     common = f", {study.common}" if study.common else ""
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
@@ -60,17 +67,35 @@ def stopped(trials: Sequence[Trial]) -> str:
     return "; ".join(f"seed{'s' if len(some) > 1 else ''} {', '.join(some)} {why}" for why, some in seeds.items())
 
 
-def _row(study: Study, case: str, trials: Sequence[Trial], first: float | None) -> str:
+def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
     finished = [trial for trial in trials if trial.record]
-    rate = _mean(trials, lambda trial: trial.tokens_per_second)
+    rate, first_rate = _mean(trials, lambda trial: trial.tokens_per_second), _mean(first, lambda trial: trial.tokens_per_second)
     health = [trial.health for trial in trials]
     count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
-    return _line([
+    return [
         case, f"`{study.cases[case]}`" if study.cases[case] else "as it is", count,
-        _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), f"{min(h['worst_entropy_ratio'] for h in health):.3f}",
-        f"{max(h['busiest'] for h in health):.2f}x", f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
-        f"{first / rate:.2f}x" if first and rate else "-", stopped(trials) or "whole",
-    ])  # fmt: skip
+        _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), _against(finished, first),
+        f"{min(h['worst_entropy_ratio'] for h in health):.3f}", f"{max(h['busiest'] for h in health):.2f}x",
+        f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+        f"{first_rate / rate:.2f}x" if first_rate and rate else "-",
+    ]  # fmt: skip
+
+
+def _against(finished: Sequence[Trial], first: Sequence[Trial]) -> str:
+    base = {trial.seed: trial.record["metrics"]["val_bpb"] for trial in first if trial.record}
+    percent = [100 * (t.record["metrics"]["val_bpb"] / base[t.seed] - 1) for t in finished if t.seed in base]
+    if not percent or first[0].case == finished[0].case:
+        return "-"
+    return Sample.of(percent).text("{:+.2f}").replace("± +", "± ") + "%"
+
+
+def _found(trials: Sequence[Trial], verdicts: Verdicts) -> str:
+    """ "hot expert (2 of 3), dead experts (1 of 3)", or "healthy"; how many seeds only where there are several."""
+    seen: dict[str, int] = {}
+    for trial in trials:
+        for name in verdicts[trial.case, trial.seed]:
+            seen[name] = seen.get(name, 0) + 1
+    return ", ".join(f"{name} ({n} of {len(trials)})" if len(trials) > 1 else name for name, n in seen.items()) or "healthy"
 
 
 def _sample(finished: Sequence[Trial], key: str) -> str:

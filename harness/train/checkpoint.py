@@ -7,7 +7,7 @@ without its JSON never counts. The newest that reads back whole wins; a damaged 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int) -> None:
-    """Writes one checkpoint and drops all but the newest `keep` up to it.
+def save(
+    folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int, always: Collection[int] = ()
+) -> None:
+    """Writes one checkpoint and drops all but the newest `keep` up to it and those of the steps in `always`.
 
     Errors: UserError when the disk is full; older ones stay.
     """
@@ -48,10 +50,11 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, An
             f"cannot write the checkpoint of step {step} to {folder}: {error}",
             f"free some space and run the same command again; {_newest(folder)}",
         ) from error
-    _drop_all_but([done for done in steps(folder) if done <= step][-keep:], folder)
+    known = [done for done in steps(folder) if done <= step]
+    _drop_all_but({*known[-keep:], *(done for done in known if done in always)}, folder)
 
 
-def _drop_all_but(kept: list[int], folder: Path) -> None:
+def _drop_all_but(kept: set[int], folder: Path) -> None:
     """Later ones too: a run that is at this step has passed them over as damaged. And what a kill left half written."""
     names = {f"step-{step:06d}" for step in kept}
     for path in sorted(folder.glob("step-*"), key=lambda path: path.suffix):  # .json first: then the rest no longer counts

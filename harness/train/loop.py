@@ -84,7 +84,7 @@ class Loop:
             self.state.step = done
             leave = self.session.ranks.agree(stop.requested or (done >= leave_at and done < last))
             validates = done in plan.validation.steps and done < last
-            saves = leave or self._checkpoint_due()
+            saves = leave or done in plan.run.checkpoint_steps or self._checkpoint_due()
             if closes or validates or saves:
                 self._flush(window=closes)
             if validates:
@@ -231,6 +231,7 @@ class Loop:
                     self.session.state(),
                     vars(self.state),
                     self.plan.run.keep_checkpoints,
+                    always=self.plan.run.checkpoint_steps,
                 )
         self.saved_at_s = self.clock.train_s
 

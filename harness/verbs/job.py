@@ -11,14 +11,24 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True)
+class Start:
+    """A checkpoint of another job's run with the same seed."""
+
+    job: "Job"
+    step: int
+
+
+@dataclass(frozen=True)
 class Job:
-    """`name`: the lane in a matrix, the case in a study; `words`: what `speedrun` is given besides the seed."""
+    """`name`: the lane in a matrix, the case in a study; `words`: what `speedrun` is given besides the seed; `start`: None of a
+    run that starts anew."""
 
     name: str
     words: list[str]
     plan: Any
     plan_hash: str
     hardware_class: str
+    start: Start | None = None
 
     @property
     def lane(self) -> str:
@@ -33,8 +43,12 @@ class State:
     stopped: dict[tuple[str, int], Path] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
+    def folder(self, name: str, seed: int) -> Path | None:
+        run = self.done.get((name, seed))
+        return run.folder if run else self.stopped.get((name, seed))
 
-def make_job(name: str, words: list[str], plan: Any) -> Job:
+
+def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
     """Errors: UserError where this machine cannot run the plan."""
     from harness.plan.fingerprint import plan_hash
     from harness.train.estimate import memory_bytes
@@ -45,7 +59,7 @@ def make_job(name: str, words: list[str], plan: Any) -> Job:
     needed, free = memory_bytes(plan, count_plan(plan)), memory_available_bytes(here.device)
     if needed > free:
         raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")
-    return Job(name, words, plan, plan_hash(plan), here.hardware_class)
+    return Job(name, words, plan, plan_hash(plan), here.hardware_class, start)
 
 
 def read_seeds(text: str) -> list[int]:
@@ -78,8 +92,15 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
         print(f"have {job.name} seed {seed}, stopped by health: {folder}", flush=True)
         state.stopped[job.name, seed] = folder
         return
+    words = [f"lane={job.lane}", f"seed={seed}", *job.words]
+    if job.start:
+        source = state.folder(job.start.job.name, seed)
+        if source is None:
+            state.complaints.append(f"{job.name} seed {seed} starts from {job.start.job.name}, of which there is no run")
+            return
+        words.append(f"fork={source}@{job.start.step}")
     print(f"\n== {job.name} seed {seed}", flush=True)
-    code, record = run_one([f"lane={job.lane}", f"seed={seed}", *job.words])
+    code, record = run_one(words)
     if record is not None:
         state.done[job.name, seed] = load_run(record.parent)
     elif stopped is not None and (folder := _find_stopped(job, seed, stopped)):
@@ -90,9 +111,16 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
 
 def _is(run: Any, job: Job, seed: int) -> bool:
     r = run.record
-    return (r["lane"], r["seed"], r["plan_hash"], r["hardware_class"], r["fork"]) == (
-        job.lane, seed, job.plan_hash, job.hardware_class, None,
-    )  # fmt: skip
+    same = (r["lane"], r["seed"], r["plan_hash"], r["hardware_class"]) == (job.lane, seed, job.plan_hash, job.hardware_class)
+    return same and _starts_as(job, r["fork"])
+
+
+def _starts_as(job: Job, fork: str | None) -> bool:
+    """Whether `fork` of a run (RUN@STEP) is where this job starts; the name of a run's folder has its plan's hash."""
+    if job.start is None or fork is None:
+        return job.start is None and fork is None
+    folder, _, step = fork.rpartition("@")
+    return step == str(job.start.step) and job.start.job.plan_hash[:8] in Path(folder).name
 
 
 def _find_stopped(job: Job, seed: int, places: list[Path]) -> Path | None:
@@ -103,6 +131,6 @@ def _find_stopped(job: Job, seed: int, places: list[Path]) -> Path | None:
     for path in sorted(path for place in places for path in place.rglob("stopped.json")):
         who = read_identity(path.parent) or {}
         same = (who.get("plan_hash"), who.get("hardware_class")) == (job.plan_hash, job.hardware_class)
-        if same and not (plan := read_plan(path.parent / "plan.yaml")).fork and plan.seed == seed:
+        if same and (plan := read_plan(path.parent / "plan.yaml")).seed == seed and _starts_as(job, plan.fork):
             return path.parent
     return None

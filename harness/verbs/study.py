@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.job import Job, State, make_job, read_seeds, take_or_run
+from harness.verbs.job import Job, Start, State, make_job, read_seeds, take_or_run
 from harness.verbs.words import Words
 
 SUMMARY = "one question, several plans: cases side by side, table and figure"
@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> int:
         from harness.report.study_folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
-        _say(study, trials, write_study(study, trials, words.source))
+        verdicts = _verdicts(trials)
+        _say(study, trials, verdicts, write_study(study, trials, words.source, verdicts))
         return 0
     from harness.plan.study import read_study, study_names
 
@@ -92,9 +93,10 @@ def _run(study, words) -> int:
     ]
     if trials:
         said = replace(study, common=_common(study, words.overrides))
-        _say(said, trials, write_study(said, trials, places[0] / f"study-{study.name}"))
+        verdicts = _verdicts(trials)
+        _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
         if words.out:
-            print("written: " + ", ".join(map(str, publish(said, trials, words.out))))
+            print("written: " + ", ".join(map(str, publish(said, trials, words.out, verdicts))))
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(state.complaints))
@@ -117,19 +119,30 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
         words = [*study.words(case), *overrides]
         try:
             composed = compose(words)
-            job = make_job(case, words[1:], composed.plan)
+            job = make_job(case, words[1:], composed.plan, _start(study, case, jobs))
         except UserError as error:
             complaints.append(f"{case}: {error.problem}")
             continue
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
-        same = [other.name for other in jobs if other.plan_hash == job.plan_hash]
+        same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]
         if same:
             raise UserError(f"{same[0]} and {case} are one plan with {' '.join(overrides)}", "leave out what the cases turn")
         jobs.append(job)
     if not jobs:
         raise UserError(f"no case of study {study.name} can be run here:\n  " + "\n  ".join(complaints), "see make plan")
     return jobs
+
+
+def _start(study, case: str, jobs: list[Job]) -> Start | None:
+    """Errors: UserError where the case that this one starts from cannot be run here."""
+    fork = study.fork(case)
+    if fork is None:
+        return None
+    source = next((job for job in jobs if job.name == fork[0]), None)
+    if source is None:
+        raise UserError(f"{fork[0]}, which it starts from, cannot be run here", "")
+    return Start(source, fork[1])
 
 
 def _refuse_out(study, words) -> None:
@@ -149,7 +162,13 @@ def _refuse_out(study, words) -> None:
         raise UserError(f"{out} has seeds {', '.join(map(str, sorted(lost)))} too, which would be lost", f"use seeds={seeds}")
 
 
-def _say(study, trials, written: list[Path]) -> None:
+def _verdicts(trials) -> dict[tuple[str, int], list[str]]:
+    from harness.doctor.diagnose import troubles
+
+    return {(trial.case, trial.seed): troubles(trial.folder) for trial in trials}
+
+
+def _say(study, trials, verdicts, written: list[Path]) -> None:
     from harness.report.study_table import study_table
 
-    print(f"\n{study_table(study, trials)}\n\nwritten: {', '.join(map(str, written))}")
+    print(f"\n{study_table(study, trials, verdicts)}\n\nwritten: {', '.join(map(str, written))}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import micro
 import numpy as np
 import pytest
+from report_factory import write_run
 from study_factory import trial
 
 from harness.doctor.diagnose import troubles
@@ -124,6 +125,17 @@ def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(
     assert written[0] == written[1] and len(written[0]) > 10_000
     nothing_finished = [one for one in trials if one.stop]
     assert write_study(study(figure, axis=axis), nothing_finished, tmp_path / "three", VERDICTS)[1].exists()
+
+
+def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):
+    offsets = {"even": 0.0, "uneven": 0.01}
+    folders = [write_run(tmp_path / case / "1", seed=1, experts=0, offset=offset) for case, offset in offsets.items()]
+    trials = [read_trial(folder.parent.name, 1, folder) for folder in folders]
+    table, figure, numbers = write_study(replace(study("cost"), lane="tiny-dense"), trials, tmp_path / "out", VERDICTS)
+    row = next(line.split(" | ") for line in table.read_text().splitlines() if line.startswith("| uneven"))
+    bits = [one.record["metrics"]["val_bpb"] for one in trials]
+    assert row[5] == f"{100 * (bits[1] / bits[0] - 1):+.2f}%" != "+0.00%" and row[6:9] == ["-", "-", "-"]
+    assert json.loads(numbers.read_text())["trials"][0]["health"] is None and figure.stat().st_size > 10_000
 
 
 def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_without_torch(tmp_path):

@@ -117,6 +117,13 @@ def test_bad_arguments_are_explained_before_anything_is_run(study, words, said):
     assert status == 2 and ran == 0 and said in printed.err
 
 
+def test_a_dense_lane_is_refused_where_the_figure_is_about_experts(study, tmp_path):
+    dense = f"title: t\nquestion: q?\nlane: tiny-dense\nfigure: rules\ncommon: {' '.join(micro.DENSE[1:])}\ncases:\n  a: ''\n"
+    (tmp_path / "studies" / "example.yaml").write_text(dense)
+    status, ran, said = study("example")
+    assert status == 2 and ran == 0 and "a is a dense model" in said.err and "of any model is cost" in said.err
+
+
 def test_without_a_name_the_studies_are_listed(study):
     status, _, printed = study()
     assert status == 0 and "Does balancing matter?" in printed.out and "bias, none, broken, wrong" in printed.out

@@ -10,7 +10,8 @@ from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT, read
 
 STUDIES = ROOT / "studies"
-FIGURES = ("load", "sweep", "time", "rules")  # harness/report/study_figure.py draws them
+FIGURES = ("load", "sweep", "time", "rules", "cost")  # harness/report/study_figure.py draws them
+OF_ANY_MODEL = ("cost",)  # the others look at the load of experts
 REQUIRED, OPTIONAL = ("title", "question", "lane", "figure", "cases"), ("common", "axis")
 CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # it names a folder too
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP

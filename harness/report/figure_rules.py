@@ -24,20 +24,33 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     notes.append(f"time: training seconds a token over those of {cases[0].name}" if base else "no time: the format is emulated")
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
-    _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
-    _panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health["worst_entropy_ratio"])
-    _panel(axes[2], cases, "busiest / even share", lambda trial: trial.health["busiest"])
+    draw_panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
+    draw_panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health["worst_entropy_ratio"])
+    draw_panel(axes[2], cases, "busiest / even share", lambda trial: trial.health["busiest"])
     if base:
-        _panel(axes[3], cases, "time a token",
+        draw_panel(axes[3], cases, "time a token",
                lambda trial: base / trial.tokens_per_second if trial.tokens_per_second else None)  # fmt: skip
-    axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
-    axes[0].set_ylim(len(cases) - 0.4, -0.6)
+    name_rows(axes, cases)
     for row, case in enumerate(cases):
-        _note(axes, row, case)
+        dead = max(trial.health["dead"] for trial in case.trials)
+        if dead:
+            _warn(axes[2], f"{dead} dead", 0.97, row + 0.3, "right")
     return fig
 
 
-def _panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial], float | None]) -> None:
+def name_rows(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
+    """The cases' names on the first axis, from the top, and where runs were stopped."""
+    axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
+    axes[0].set_ylim(len(cases) - 0.4, -0.6)
+    for row, case in enumerate(cases):
+        stops = sorted({trial.stop["step"] for trial in case.trials if trial.stop})
+        if stops:
+            below = 0.3 if any(trial.record for trial in case.trials) else 0
+            _warn(axes[0], f"stopped at step {', '.join(map(str, stops))}", 0.03, row + below, "left")
+
+
+def draw_panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial], float | None]) -> None:
+    """A row a case, from the top: a dot a seed that has a value, a bar their mean."""
     ax.set_title(title, loc="left")
     for row, case in enumerate(cases):
         values = [v for trial in case.trials if (v := value(trial)) is not None]
@@ -51,16 +64,8 @@ def _panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial],
     ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def _note(axes: Sequence[Axes], row: int, case: Case) -> None:
-    """Runs that were stopped in the panel of bits per byte, dead experts in that of the busiest."""
-    stops = sorted({trial.stop["step"] for trial in case.trials if trial.stop})
-    words = {"ha": "left", "va": "center", "fontsize": 8, "color": style.WARNING, "zorder": 5,
-             "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}}  # fmt: skip
-    if stops:
-        below = 0.3 if any(trial.record for trial in case.trials) else 0
-        text = f"stopped at step {', '.join(map(str, stops))}"
-        axes[0].annotate(text, (0.03, row + below), xycoords=("axes fraction", "data"), **words)
-    dead = max(trial.health["dead"] for trial in case.trials)
-    if dead:
-        place = (0.97, row + 0.3)
-        axes[2].annotate(f"{dead} dead", place, xycoords=("axes fraction", "data"), **{**words, "ha": "right"})
+def _warn(ax: Axes, text: str, x: float, row: float, ha: str) -> None:
+    ax.annotate(
+        text, (x, row), xycoords=("axes fraction", "data"), ha=ha, va="center", fontsize=8, color=style.WARNING, zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+    )  # fmt: skip

@@ -40,6 +40,7 @@ def cases_of(study: Study, trials: Sequence[Trial]) -> list[Case]:
 
 def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
     """All trials are of the study's lane; at least one."""
+    from harness.report.figure_cost import draw_cost
     from harness.report.figure_load import draw_load
     from harness.report.figure_rules import draw_rules
     from harness.report.figure_sweep import draw_sweep
@@ -47,6 +48,7 @@ def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
 
     draw: dict[str, Callable[[Study, list[Case]], Figure]] = {
         "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules,
+        "cost": draw_cost,
     }  # fmt: skip
     with style.styled():
         return style.save(draw[study.figure](study, cases_of(study, trials)), path)

@@ -58,12 +58,16 @@ class Trial:
             counts = self.rows["final"][-1]["counts"]
         else:
             counts = self.stop.get("counts") or (self.rows["window"][-1]["counts"] if self.rows["window"] else [])
-        counts_LE = np.array(counts, np.float64).reshape(-1, self.plan["model"]["num_experts"])
+        experts = self.plan["model"]["num_experts"]
+        counts_LE = np.array(counts if experts else [], np.float64).reshape(-1, max(experts, 1))
         return counts_LE * counts_LE.shape[1] / np.maximum(counts_LE.sum(1, keepdims=True), 1)
 
     @cached_property
-    def health(self) -> dict[str, float]:
-        """The worst layer of `load_LE`: entropy ratio, relative load of the busiest expert; dead experts of all layers."""
+    def health(self) -> dict[str, float] | None:
+        """The worst layer of `load_LE`: entropy ratio, relative load of the busiest expert; dead experts of all layers. None of
+        a dense model."""
+        if not self.plan["model"]["num_experts"]:
+            return None
         statistics = load_statistics(self.load_LE)
         return {
             "worst_entropy_ratio": float(statistics["entropy_ratio"].min()),
@@ -130,15 +134,20 @@ class Trial:
         """All of the above that is drawn or tabled, as JSON."""
         return {
             "case": self.case, "seed": self.seed, "stopped": self.stopped, "unranked_reasons": self.why_unranked,
-            "slice_bpb": self.bpb, "val_bpb": self.record["metrics"]["val_bpb"] if self.record else None,
+            "slice_bpb": self.bpb, "val_bpb": val_bpb(self),
             "tokens_per_second": self.tokens_per_second, "curve": self.curve, "health": self.health,
             "over_time": self.over_time, "update_ratio": self.updates,
             "relative_load": [[round(float(load), 4) for load in sorted(load_E, reverse=True)] for load_E in self.load_LE],
         }  # fmt: skip
 
 
+def val_bpb(trial: Trial) -> float | None:
+    """Of all that was scored of val at the end; None of a stopped run."""
+    return trial.record["metrics"]["val_bpb"] if trial.record else None
+
+
 def read_trial(case: str, seed: int, folder: Path) -> Trial:
-    """Errors: UserError when the run has neither finished nor been stopped, is damaged or is of a dense model."""
+    """Errors: UserError when the run has neither finished nor been stopped, or is damaged."""
     if (folder / "record.json").exists():
         run = load_run(folder)
         rows = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
@@ -150,6 +159,4 @@ def read_trial(case: str, seed: int, folder: Path) -> Trial:
         rows = read_rows(folder / "metrics.jsonl", ended=False)
         if stop is None:
             raise UserError(f"{folder} holds a run that has not ended", "start the same study again: it resumes")
-    if plan["model"]["num_experts"] == 0:
-        raise UserError(f"{folder} is of a dense model", "a study looks at the load of experts: choose an MoE lane")
     return Trial(case, seed, folder, plan, rows, record, stop, plan["model"]["vocab_size"] == 256)

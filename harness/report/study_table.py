@@ -70,13 +70,16 @@ def stopped(trials: Sequence[Trial]) -> str:
 def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
     finished = [trial for trial in trials if trial.record]
     rate, first_rate = _mean(trials, lambda trial: trial.tokens_per_second), _mean(first, lambda trial: trial.tokens_per_second)
-    health = [trial.health for trial in trials]
+    health = [trial.health for trial in trials if trial.health]
+    load = (
+        f"{min(h['worst_entropy_ratio'] for h in health):.3f}", f"{max(h['busiest'] for h in health):.2f}x",
+        f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+    ) if health else ("-", "-", "-")  # fmt: skip
     count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
     return [
         case, f"`{study.cases[case]}`" if study.cases[case] else "as it is", count,
         _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), _against(finished, first),
-        f"{min(h['worst_entropy_ratio'] for h in health):.3f}", f"{max(h['busiest'] for h in health):.2f}x",
-        f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+        *load,
         f"{first_rate / rate:.2f}x" if first_rate and rate else "-",
     ]  # fmt: skip
 

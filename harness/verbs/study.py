@@ -112,6 +112,7 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
     """The cases that can be run here, why the others cannot among `complaints`. Errors: UserError when none is left, or two
     cases are one plan."""
     from harness.plan.compose import compose, known_words
+    from harness.plan.study import OF_ANY_MODEL
 
     known_words(overrides)
     jobs: list[Job] = []
@@ -123,6 +124,9 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
         except UserError as error:
             complaints.append(f"{case}: {error.problem}")
             continue
+        if not composed.plan.model.num_experts and study.figure not in OF_ANY_MODEL:
+            remedy = f"figure {study.figure} is about the load of experts; of any model is {', '.join(OF_ANY_MODEL)}"
+            raise UserError(f"{case} is a dense model", remedy)
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
         same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]

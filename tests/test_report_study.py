@@ -43,7 +43,7 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
         "curves do not align"
     )
     assert len({p.run.log_every_steps * p.batch.tokens_per_step for p in plans}) == 1, "windows do not align"
-    assert len({p.model.top_k * p.model.expert_width for p in plans}) == 1, "active widths differ"
+    assert len({(p.model.top_k + p.model.shared_experts) * p.model.expert_width for p in plans}) == 1, "active widths differ"
     assert len(found.question) <= 90, "it is the figure's title"
 
 

@@ -7,9 +7,8 @@ by a full disk, edited by hand, or written by a newer harness, and each of these
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,18 @@ import yaml
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
 from harness.report.record_folders import record_folders
+from harness.report.run_fields import (
+    CURVE_FIELDS,
+    HEALTH_FIELDS,
+    LINE_FIELDS,
+    MISSING,
+    NUMBER,
+    PLAN_FIELDS,
+    RECORD_FIELDS,
+    ROW_FIELDS,
+    check_fields,
+    remedy_of,
+)  # fmt: skip
 from harness.report.target import UNITS, Target, target_of
 
 SCHEMA_VERSION = 1
@@ -30,52 +41,6 @@ class _PlanYaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, wher
 _PlanYaml.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
-
-NUMBER = (int, float)
-NUMBER_OR_NULL = (int, float, type(None))
-_MISSING = object()  # of no type that a field may have
-
-# What this room reads, and of which type. A record without one of these is corrupt, not merely old.
-RECORD_FIELDS: dict[str, Any] = {
-    "lane": str, "track": str, "seed": int, "ranked": bool, "unranked_reasons": list, "plan_hash": str,
-    "resumes": int, "fork": (str, type(None)), "hardware_class": str, "hardware.matmul_peak_flops": NUMBER,
-    "precision.format": str, "precision.execution": str, "data.train_sha256": str, "data.val_sha256": str,
-    "data.train_bytes": (int, type(None)), "metrics.val_bpb": NUMBER, "metrics.slice_bpb": NUMBER,
-    "metrics.val_bpb_clean": NUMBER_OR_NULL, "metrics.slice_bpb_shuffled_routing": NUMBER_OR_NULL,
-    "metrics.target": (dict, type(None)), "metrics.target_reached": bool,
-    "metrics.time_to_target_s": NUMBER_OR_NULL, "metrics.tokens_to_target": NUMBER_OR_NULL, "metrics.curve": list,
-    "metrics.tokens": int, "metrics.tokens_per_second": NUMBER, "metrics.step_s": NUMBER, "metrics.mfu": NUMBER,
-    "metrics.peak_memory_bytes": int, "router_health": (dict, type(None)),
-    "clock.train_s": NUMBER, "clock.compile_s": NUMBER, "clock.warmup_s": NUMBER, "clock.validation_s": NUMBER,
-    "clock.checkpoint_s": NUMBER, "clock.final_evaluation_s": NUMBER, "clock.other_s": NUMBER, "clock.wall_s": NUMBER,
-    "counts.params_total": int, "counts.params_active": int, "counts.flops_per_token": NUMBER, "lines": dict,
-    "determinism.chain": str, "provenance.dirty": bool, "data.val_bytes": int, "metrics.partial": bool,
-    "metrics.scored_bytes": int, "artifacts": dict,
-}  # fmt: skip
-CURVE_FIELDS = {"step": int, "tokens": int, "train_s": NUMBER, "slice_bpb": NUMBER}
-LINE_FIELDS = {"label": str, "slice": NUMBER, "val": NUMBER}
-HEALTH_FIELDS = {"worst_entropy_ratio": NUMBER, "dead": int, "max_load_percent": NUMBER}
-ROW_FIELDS: dict[str, dict[str, Any]] = {
-    "step": {"step": int, "tokens": int, "loss": NUMBER},
-    "window": {"step": int, "tokens": int, "train_s": NUMBER, "chain": str, "counts": list, "groups": dict},
-    "validation": CURVE_FIELDS,
-    "final": {
-        "step": int,
-        "nats": NUMBER,
-        "targets": int,
-        "counts": list,
-        "val_bpb": NUMBER,
-        "val_bpb_clean": NUMBER_OR_NULL,
-        "slice_bpb_shuffled_routing": NUMBER_OR_NULL,
-        "scored_bytes": int,
-    },
-}
-PLAN_FIELDS: dict[str, Any] = {
-    "lane.name": str, "lane.twin": (str, type(None)), "track.name": str, "track.slice_bytes": int, "track.val_bytes": int,
-    "track.lines": dict, "track.target": str, "model.layers": int, "model.vocab_size": int, "model.num_experts": int,
-    "model.top_k": int, "model.leading_dense_layers": int, "batch.tokens_per_step": int, "budget.tokens": int,
-    "validation.steps": list, "seed": int, "unranked": bool,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,13 +146,13 @@ def load_run(folder: str | Path) -> RunData:
     rows = read_rows(path)
     steps, windows, validations = rows["step"], rows["window"], rows["validation"]
     if not steps or not windows:
-        raise UserError(f"{path} is incomplete: {len(steps)} step rows, {len(windows)} window rows", _restore(path))
+        raise UserError(f"{path} is incomplete: {len(steps)} step rows, {len(windows)} window rows", remedy_of(path))
     for kind in (steps, windows, validations):
         if any(b["step"] <= a["step"] for a, b in zip(kind, kind[1:])):
-            raise UserError(f"{path} is corrupt: its {kind[0]['kind']} rows are not in step order", _restore(path))
+            raise UserError(f"{path} is corrupt: its {kind[0]['kind']} rows are not in step order", remedy_of(path))
     if steps[-1]["tokens"] < record["metrics"]["tokens"]:
         found, expected = steps[-1]["tokens"], record["metrics"]["tokens"]
-        raise UserError(f"{path} is truncated: it ends at {found:,} tokens, the record at {expected:,}", _restore(path))
+        raise UserError(f"{path} is truncated: it ends at {found:,} tokens, the record at {expected:,}", remedy_of(path))
     model, moe_layers = plan["model"], len(stored_moe_layers(plan))
     for window in windows:
         experts = [len(counts) if isinstance(counts, list) else 0 for counts in window["counts"]]
@@ -195,7 +160,7 @@ def load_run(folder: str | Path) -> RunData:
             raise UserError(
                 f"{path} does not belong to its plan: the window of step {window['step']} counts "
                 f"{experts} experts by layer, the plan {[model['num_experts']] * moe_layers}",
-                _restore(path),
+                remedy_of(path),
             )
     return RunData(folder, record, plan, steps, windows, validations, rows["final"][-1] if rows["final"] else None)
 
@@ -211,26 +176,26 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
     except ValueError as error:  # both JSONDecodeError and UnicodeDecodeError
-        raise UserError(f"{path} is truncated or corrupt ({error})", _restore(path)) from error
+        raise UserError(f"{path} is truncated or corrupt ({error})", remedy_of(path)) from error
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
-        raise UserError(f"{path} is corrupt: it has no schema_version", _restore(path))
+        raise UserError(f"{path} is corrupt: it has no schema_version", remedy_of(path))
     if record["schema_version"] > SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {record['schema_version']}, this harness reads up to {SCHEMA_VERSION}",
             "update this checkout: git pull",
         )
-    _check(record, RECORD_FIELDS, path, "")
+    check_fields(record, RECORD_FIELDS, path, "")
     if (target := record["metrics"]["target"]) is not None:
         metric = next((name for name in UNITS if name in target), "slice_bpb")
-        _check(target, {"line": str, metric: NUMBER}, path, "metrics.target.")
+        check_fields(target, {"line": str, metric: NUMBER}, path, "metrics.target.")
     for row in record["metrics"]["curve"]:
-        _check(row, CURVE_FIELDS | ({metric: NUMBER} if target else {}), path, "metrics.curve: ")
+        check_fields(row, CURVE_FIELDS | ({metric: NUMBER} if target else {}), path, "metrics.curve: ")
     if not record["metrics"]["curve"]:
-        raise UserError(f"{path} is corrupt: metrics.curve is empty", _restore(path))
+        raise UserError(f"{path} is corrupt: metrics.curve is empty", remedy_of(path))
     for line_id, line in record["lines"].items():
-        _check(line, LINE_FIELDS, path, f"lines.{line_id}: ")
+        check_fields(line, LINE_FIELDS, path, f"lines.{line_id}: ")
     if record["router_health"] is not None:
-        _check(record["router_health"], HEALTH_FIELDS, path, "router_health: ")
+        check_fields(record["router_health"], HEALTH_FIELDS, path, "router_health: ")
     return record
 
 
@@ -264,12 +229,12 @@ def _age(path: Path, record: dict[str, Any]) -> tuple[str, float]:
 def read_stored_plan(path: Path) -> dict[str, Any]:
     """plan.yaml of a run folder as plain numbers, checked against what this room reads. Errors: UserError."""
     if not path.is_file():
-        raise UserError(f"{path} is missing", _restore(path))
+        raise UserError(f"{path} is missing", remedy_of(path))
     try:
         plan = yaml.load(path.read_text(), _PlanYaml)
     except (yaml.YAMLError, ValueError, OSError) as error:
-        raise UserError(f"{path} is truncated or corrupt ({str(error).splitlines()[0]})", _restore(path)) from error
-    _check(plan, PLAN_FIELDS, path, "")
+        raise UserError(f"{path} is truncated or corrupt ({str(error).splitlines()[0]})", remedy_of(path)) from error
+    check_fields(plan, PLAN_FIELDS, path, "")
     return plan
 
 
@@ -277,16 +242,16 @@ def read_rows(path: Path, ended: bool = True) -> dict[str, list[dict[str, Any]]]
     """The rows of the kinds this room reads; rows of other kinds are left alone. A run that has not `ended` may be in the
     middle of its last line, which then does not count."""
     if not path.is_file():
-        raise UserError(f"{path} is missing", _restore(path))
+        raise UserError(f"{path} is missing", remedy_of(path))
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROW_FIELDS}
     for number, row in enumerate(_parse_lines(path, ended), 1):
         if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
-            raise UserError(f"{path} is corrupt in line {number}: a row without a kind", _restore(path))
+            raise UserError(f"{path} is corrupt in line {number}: a row without a kind", remedy_of(path))
         if row["kind"] in rows:
             fields = ROW_FIELDS[row["kind"]]
             for key, kind in fields.items():
-                if not isinstance(row.get(key, _MISSING), kind):
-                    _check(row, fields, path, f"line {number}: ")
+                if not isinstance(row.get(key, MISSING), kind):
+                    check_fields(row, fields, path, f"line {number}: ")
             rows[row["kind"]].append(row)
     return rows
 
@@ -307,20 +272,5 @@ def _parse_lines(path: Path, ended: bool) -> list[Any]:
             parsed.append(json.loads(line))
         except ValueError as error:
             what = "truncated: its last line is cut off" if number == len(lines) else f"corrupt in line {number} ({error})"
-            raise UserError(f"{path} is {what}", _restore(path)) from error
+            raise UserError(f"{path} is {what}", remedy_of(path)) from error
     return parsed
-
-
-def _check(tree: Any, spec: Mapping[str, Any], path: Path, where: str) -> None:
-    """Raises unless every dotted key of `spec` is in `tree` with its type."""
-    for key, kind in spec.items():
-        try:
-            value = reduce(lambda node, name: node[name], key.split("."), tree)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path} is corrupt: {where}{key} is missing", _restore(path)) from error
-        if not isinstance(value, kind):
-            raise UserError(f"{path} is corrupt: {where}{key} is {value!r}", _restore(path))
-
-
-def _restore(path: Path) -> str:
-    return f"restore it (git checkout -- {path}, where it was committed) or run that lane again"

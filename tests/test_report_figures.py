@@ -189,3 +189,18 @@ def test_load_statistics_at_the_two_ends():
     assert statistics["max_load_percent"].tolist() == [[12.5, 50.0]]
     assert statistics["cv_percent"].tolist() == [[pytest.approx(0), pytest.approx(100 * 3**0.5)]]
     assert statistics["dead"].tolist() == [[0, 6]]
+
+
+def test_a_legend_takes_fewer_columns_rather_than_leave_the_figure():
+    with style.styled():
+        fig = style.plain_figure("title", 2, "caption", "")
+        ax = fig.subplots()
+        for name in (
+            "short",
+            "a name of a lane and of its plan that is very long",
+            "another name that takes as much of the figure",
+        ):
+            ax.plot([0, 1], label=name)
+        style.add_legend(fig, ax, columns=3)
+        legend = fig.legends[0]
+        assert len(fig.legends) == 1 and legend._ncols == 2 and legend.get_window_extent().x1 <= fig.bbox.x1

@@ -75,13 +75,21 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
 
 
 def add_legend(fig: Figure, ax: Axes, columns: int | None = None, extra: Sequence[Artist] = ()) -> None:
-    """One row, or rows of `columns`, between title and panels, for all panels: what `ax` labels, then `extra`."""
+    """One row, or rows of `columns`, of fewer where the figure is too narrow for them, between title and panels, for all panels:
+    what `ax` labels, then `extra`."""
     handles, labels = ax.get_legend_handles_labels()
     handles, labels = [*handles, *extra], [*labels, *(str(artist.get_label()) for artist in extra)]
     columns = columns or len(labels)
     top_in = fig.get_size_inches()[1] - TITLE_IN
-    fig.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=columns,
-               borderaxespad=0, borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
+    while True:
+        legend = fig.legend(
+            handles, labels, loc="upper left", bbox_to_anchor=(0.007, top_in / fig.get_size_inches()[1]), ncols=columns,
+            borderaxespad=0, borderpad=0.2, columnspacing=1.4, handlelength=1.8,
+        )  # fmt: skip
+        if columns <= 1 or legend.get_window_extent().x1 <= fig.bbox.x1:
+            break
+        legend.remove()
+        columns -= 1
     engine = fig.get_layout_engine()
     left, bottom, width, height = engine.get()["rect"]
     rows = -(-len(labels) // columns)

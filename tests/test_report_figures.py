@@ -195,11 +195,7 @@ def test_a_legend_takes_fewer_columns_rather_than_leave_the_figure():
     with style.styled():
         fig = style.plain_figure("title", 2, "caption", "")
         ax = fig.subplots()
-        for name in (
-            "short",
-            "a name of a lane and of its plan that is very long",
-            "another name that takes as much of the figure",
-        ):
+        for name in ("short", "long " * 10, "long " * 11):
             ax.plot([0, 1], label=name)
         style.add_legend(fig, ax, columns=3)
         legend = fig.legends[0]

@@ -75,7 +75,7 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
 
 
 def add_legend(fig: Figure, ax: Axes, columns: int | None = None, extra: Sequence[Artist] = ()) -> None:
-    """One row, or rows of `columns`, of fewer where the figure is too narrow for them, between title and panels, for all panels:
+    """One row, or rows of `columns` (fewer in a figure too narrow for them), between title and panels, for all panels:
     what `ax` labels, then `extra`."""
     handles, labels = ax.get_legend_handles_labels()
     handles, labels = [*handles, *extra], [*labels, *(str(artist.get_label()) for artist in extra)]

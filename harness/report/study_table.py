@@ -47,7 +47,9 @@ def unranked(trials: Sequence[Trial]) -> str:
     if not reasons:
         return ""
     shared = [reason for reason in next(iter(reasons.values())) if all(reason in own for own in reasons.values())]
-    who = "all cases" if set(reasons) == {trial.case for trial in trials} else ", ".join(reasons)
+    finished = {trial.case for trial in trials if trial.record}
+    everyone = "all cases" if finished == {trial.case for trial in trials} else "all that finished"
+    who = everyone if set(reasons) == finished else ", ".join(reasons)
     parts = [f"{who}: {'; '.join(shared)}"] if shared else []
     parts += [f"{case}: {'; '.join(rest)}" for case, own in reasons.items() if (rest := [r for r in own if r not in shared])]
     return f"unranked: {'. '.join(parts)}"

@@ -25,10 +25,10 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from harness.train import checkpoint
 save = checkpoint.save
-def save_until_full(folder, step, *rest):
+def save_until_full(folder, step, *rest, **words):
     if step == 14:  # a checkpoint is about 0.5 MB
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    save(folder, step, *rest)
+    save(folder, step, *rest, **words)
 checkpoint.save = save_until_full
 from harness.__main__ import main
 sys.exit(main(sys.argv[1:]))

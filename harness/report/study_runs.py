@@ -4,6 +4,7 @@ Letters: N windows, L MoE layers, E experts. *Relative load*: rows an expert got
 is an expert in every top-k set.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +145,13 @@ class Trial:
 def val_bpb(trial: Trial) -> float | None:
     """Of all that was scored of val at the end; None of a stopped run."""
     return trial.record["metrics"]["val_bpb"] if trial.record else None
+
+
+def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
+    """Bits per byte of val against the trial of `first` with the same seed, in %; None where either did not finish."""
+    base = next((bits for other in first if other.seed == trial.seed and (bits := val_bpb(other)) is not None), None)
+    bits = val_bpb(trial)
+    return None if bits is None or base is None else 100 * (bits / base - 1)
 
 
 def read_trial(case: str, seed: int, folder: Path) -> Trial:

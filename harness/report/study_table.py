@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.plan.study import Study
 from harness.report.statistics import Sample
-from harness.report.study_runs import Trial
+from harness.report.study_runs import Trial, val_percent
 
 HEADER = (
     "case", "overrides", "n", "slice", "all val", "minus first", "worst entropy", "busiest expert", "dead", "time a token",
@@ -87,8 +87,7 @@ def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial
 
 
 def _against(finished: Sequence[Trial], first: Sequence[Trial]) -> str:
-    base = {trial.seed: trial.record["metrics"]["val_bpb"] for trial in first if trial.record}
-    percent = [100 * (t.record["metrics"]["val_bpb"] / base[t.seed] - 1) for t in finished if t.seed in base]
+    percent = [value for trial in finished if (value := val_percent(trial, first)) is not None]
     if not percent or first[0].case == finished[0].case:
         return "-"
     return Sample.of(percent).text("{:+.2f}").replace("± +", "± ") + "%"

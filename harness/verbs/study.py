@@ -9,8 +9,9 @@ examples
   python -m harness study balancing seeds=1,2,3 --out results/studies/balancing
   python -m harness study expert-lr unranked=true budget.tokens=131072          every case shorter
 
-A study is a file in studies/: a lane, overrides of all cases, and those of each case; key=value comes after both. Every run is
-a `speedrun` process of its own. The same command again goes on: an unfinished run resumes, and one that has finished, or that
+A study is a file in studies/: a lane, overrides of all cases, and those of each case; key=value comes after both. With
+fork=CASE@STEP a case starts from that checkpoint of an earlier one. Every run is a `speedrun` process of its own, and the table
+has what the doctor finds in it. The same command again goes on: an unfinished run resumes, and one that has finished, or that
 health stopped, with the same plan, seed and hardware class is taken, from the folder of runs or from results/. A case that
 fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one.
 Written: RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records

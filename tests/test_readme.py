@@ -10,8 +10,11 @@ from harness.__main__ import VERBS
 from harness.errors import UserError
 from harness.plan.compose import known_words
 from harness.plan.study import study_names
+from harness.report.compare import rank
+from harness.report.comparison import rankings_text
 from harness.report.groups import find_groups
 from harness.report.summary import summary_table
+from harness.verbs.compare import pair
 
 README = Path("README.md").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text(), re.MULTILINE))
@@ -67,6 +70,20 @@ def test_a_link_leads_somewhere(link):
 
 def test_the_table_of_results_is_what_show_prints_of_the_committed_records():
     assert summary_table(find_groups([Path("results")]).ranked) in README
+
+
+COMPARED = re.findall(r"`(make compare [^`]+)`[^`]*:\n\n```\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("command, block", COMPARED, ids=[command for command, _ in COMPARED])
+def test_a_comparison_is_what_compare_prints_of_the_committed_records(command, block):
+    given = dict(word.split("=", 1) for word in words_of(command)[2:])
+    a, b = pair(given["A"], given["B"], given.get("SET", "").removeprefix("--hardware "))
+    assert rankings_text(rank(a, b)) in block
+
+
+def test_two_comparisons_are_shown():
+    assert len(COMPARED) == 2
 
 
 @pytest.mark.parametrize("word, error", [("optim.muon.rate=1", "unknown key"), ("lane=tiny-mo", "tiny-mo")])

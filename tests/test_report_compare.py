@@ -137,6 +137,23 @@ def test_compare_prints_and_writes_all_of_it(dense, moe, tmp_path, capsys):
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_hardware_picks_the_runs_that_are_compared(dense, tmp_path, capsys):
+    here, there = tmp_path / "moe", tmp_path / "moe" / "b"
+    group(here / "a", offset=-0.03)
+    for seed in (1, 2):
+        write_run(there / f"{seed}-x", seed=seed, hardware_class="another machine")
+    words = ["compare", str(tmp_path / "tiny-dense"), str(here), "--out", str(tmp_path / "out")]
+    b = lambda: json.loads((tmp_path / "out" / "compare.json").read_text())["b"]  # noqa: E731
+    assert main(words) == 0 and b()["seeds"] == [1, 2, 3]
+    write_run(
+        tmp_path / "tiny-dense" / "there", lane="tiny-dense", twin="tiny-moe-16e", experts=0, hardware_class="another machine"
+    )
+    assert main([*words, "--hardware", "another"]) == 0 and b()["hardware_class"] == "another machine"
+    capsys.readouterr()
+    assert main([*words, "--hardware", "abacus"]) == 2
+    assert "'abacus'" in (said := capsys.readouterr().err) and "another machine" in said
+
+
 @pytest.mark.parametrize(
     "words", [["tiny-dens", "tiny-moe-16e"], ["tiny-dense"], [], ["a", "b", "--fast"], ["lanes", "harness"]]
 )

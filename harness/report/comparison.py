@@ -15,17 +15,21 @@ Sentences = list[tuple[str, str]]  # of harness.report.compare.sentences
 
 def as_text(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences, everything: bool) -> str:
     lines = [f"A  {_who(a)}", f"B  {_who(b)}", "", "The swap contract", *_fields(deal, everything)]
-    lines += ["", _fairness(deal), "", "Slice bpb under each fairness contract"]
-    table = [HEADER, *(_row(r) for r in rankings)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
-    lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
-    lines += [f"  {r.basis}: {r.refused}" for r in rankings if r.refused]
-    marked = [r for r in rankings if r.mid_run]
-    if marked:
-        lines.append("  * read off before that side's schedule ended: a run planned for this amount would stand lower")
+    lines += ["", _fairness(deal), "", rankings_text(rankings)]
     for kind in ("may be claimed", "may not be claimed"):
         told = [sentence for which, sentence in said if which == kind]
         lines += ["", kind[0].upper() + kind[1:] + ("" if told else ": nothing"), *(f"  - {sentence}" for sentence in told)]
+    return "\n".join(lines)
+
+
+def rankings_text(rankings: list[Ranking]) -> str:
+    table = [HEADER, *(_row(r) for r in rankings)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
+    lines = ["Slice bpb under each fairness contract"]
+    lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+    lines += [f"  {r.basis}: {r.refused}" for r in rankings if r.refused]
+    if any(r.mid_run for r in rankings):
+        lines.append("  * read off before that side's schedule ended: a run planned for this amount would stand lower")
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
 """Compares two lanes, records or run folders: the swap contract field by field, and the ranking under each fairness contract.
 
-usage: python -m harness compare A B [--all] [--out FOLDER]
+usage: python -m harness compare A B [--all] [--hardware TEXT] [--out FOLDER]
        make compare A=tiny-dense B=tiny-moe-16e
+       make compare A=tiny-dense B=tiny-moe-16e SET="--hardware AMX"
        make compare A=results/tiny-dense B=runs/tiny-moe-16e/1-0123abcd
 
 A lane stands for its ranked runs in results/ and runs/: those of one plan and hardware class, chosen so that both sides share
-the class where they can, with the most seeds. A folder stands for the runs below it. --all prints the fields that agree too.
+the class where they can, with the most seeds, then the newest. A folder stands for the runs below it. --hardware leaves only
+runs whose hardware class has that text in it. --all prints the fields that agree too.
 Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOLDER).
 """
 
@@ -27,7 +29,7 @@ def main(arguments: list[str]) -> int:
     from harness.report.figure_compare import draw_compare
 
     words = _parse(arguments)
-    a, b = _pair(words.a, words.b)
+    a, b = pair(words.a, words.b, words.hardware)
     deal = contract(a, b, _claim(a), _claim(b))
     rankings = rank(a, b)
     said = sentences(a, b, rankings, deal.why_not_fair)
@@ -47,13 +49,15 @@ def _parse(arguments: list[str]) -> Namespace:
     parser.add_argument("a", metavar="A")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--hardware", default="", metavar="TEXT")
     parser.add_argument("--out")
     return parser.parse_args(arguments)
 
 
-def _pair(first: str, second: str):
-    """The two groups. Where a side has several, a shared hardware class wins, then the most seeds, then the newest."""
-    sides = [_groups(first), _groups(second)]
+def pair(first: str, second: str, hardware: str = ""):
+    """The two groups, of hardware classes with `hardware` in them. Where a side has several, a shared hardware class wins, then
+    the most seeds, then the newest. Errors: UserError."""
+    sides = [_groups(first, hardware), _groups(second, hardware)]
     pairs = [(a, b) for a in sides[0] for b in sides[1] if a.runs[0].folder != b.runs[0].folder]
     if not pairs:
         raise UserError(f"{first} and {second} are the same runs", "name two different lanes or run folders")
@@ -63,7 +67,7 @@ def _pair(first: str, second: str):
     ))  # fmt: skip
 
 
-def _groups(word: str) -> list:
+def _groups(word: str, hardware: str) -> list:
     from harness.plan.lanes import lane_names
     from harness.report.groups import find_groups
     from harness.report.integrity import check
@@ -81,6 +85,10 @@ def _groups(word: str) -> list:
         raise UserError(
             f"{word} is neither a lane nor a folder", f"{nearest(word, lane_names())}\n  `make lanes` lists the lanes"
         )
+    classes = sorted({group.hardware_class for group in groups})
+    groups = [group for group in groups if hardware in group.hardware_class]
+    if not groups:
+        raise UserError(f"no run of {word} on hardware with {hardware!r} in its class", "there is " + "; ".join(classes))
     broken = [f"{run.folder}: {sentence}" for group in groups for run in group.runs for sentence in check(run)]
     if broken:
         raise UserError("evidence does not hold:\n    " + "\n    ".join(broken), "restore those records, or name others")

@@ -43,8 +43,11 @@ container-chroot:
 
 # From here on IN=container means: in the image, and nothing is set up here.
 ifeq ($(IN),container)
+$(if $(filter-out speedrun plan prove prepare lanes,$(MAKECMDGOALS)),$(error IN=container runs speedrun, plan, prove, prepare and lanes alone))
 HARNESS := $(CONTAINER) run
 STAMP :=
+else ifneq ($(IN),)
+$(error IN=$(IN) is unknown: IN=container, or leave it out)
 endif
 
 speedrun: $(STAMP)

@@ -121,6 +121,14 @@ def session(*words: str, lane: list[str] = MOE, ranks: Ranks = ALONE) -> Session
     return Session(plan, machine.detect(plan), ranks, load(plan.track))
 
 
+def lively(*words: str) -> Session:
+    """A session before its first step whose head and outputs are not zero as a run's are: every gradient has a value."""
+    one = session("init.zero_output=false", *words)
+    with torch.no_grad():
+        one.model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(1))
+    return one
+
+
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:
     return load_file(run_folder / "weights.safetensors")
 

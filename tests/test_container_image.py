@@ -13,7 +13,7 @@ from fake_engines import COMMIT, ID, Fakes, after
 from harness.container import __main__ as program
 from harness.container import chroot, inside, smoke
 from harness.container.build import build, this_tree
-from harness.container.engine import ENGINES, choose
+from harness.container.engine import ENGINES, Image, choose
 from harness.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +92,14 @@ def test_a_pip_conf_that_is_not_there_is_an_error_before_anything_is_built(fakes
     with pytest.raises(UserError, match="PIP_CONF=nowhere.conf is no file"):
         build(ENGINES["podman"], None)
     assert not fakes.calls("podman", "build")
+
+
+def test_a_smoke_run_of_an_image_without_a_commit_fails(fakes, monkeypatch):
+    fakes.add("podman")
+    monkeypatch.setattr(smoke, "run", lambda *_: 0)
+    monkeypatch.setattr(smoke, "records", iter([set(), {Path("x")}]).__next__)
+    monkeypatch.setattr(smoke, "built", lambda _: Image(ID, {"SPEEDRUN_COMMIT": "unknown+dirty"}))
+    assert program.main(["smoke"]) == 2
 
 
 @pytest.mark.parametrize(

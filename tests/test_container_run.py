@@ -9,6 +9,7 @@ from fake_engines import COMMIT, ID, Fakes, after, as_user
 
 from harness.container import inside
 from harness.container.engine import ENGINES
+from harness.data.cache import cache_folder
 from harness.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,11 +105,35 @@ def test_root_runs_as_another_user_and_the_caller_owns_the_files_afterwards(fake
     fakes.add("podman", status=1)
     Path("runs").mkdir()
     Path("runs", "old").write_text("")
+    (cache_folder() / "container").mkdir(parents=True)
     inside.run(ENGINES["podman"], ["lanes"])
     user = caller or 1000
     assert after(fakes.calls("podman", "run")[-1], "--user") == [f"{user}:{user}"]
     assert given[:3] == [("runs", user, user), ("old", user, user), ("container", user, user)]
     assert given[3:] == [("runs", caller, caller), ("old", caller, caller), ("container", caller, caller)]
+
+
+def test_of_two_runs_at_once_the_last_to_end_gives_the_files_back(monkeypatch, tmp_path):
+    given, runs = as_user(monkeypatch, 0), tmp_path / "runs"
+    with inside.lent([runs], (1000, 1000), (7, 7)):
+        with inside.lent([runs], (1000, 1000), (7, 7)):
+            pass
+        assert given[-1] == ("runs", 1000, 1000)  # what the first is still writing stays its own
+    assert given[-1] == ("runs", 7, 7)
+
+
+def test_folders_made_for_a_cache_belong_to_the_caller_and_a_file_that_vanishes_is_no_error(monkeypatch, tmp_path):
+    given = as_user(monkeypatch, 0)
+    with inside.lent([tmp_path / "new" / "container"], (1000, 1000), (7, 7)):
+        assert ("new", 7, 7) in given and given[-1] == ("container", 1000, 1000)
+        monkeypatch.setattr(inside.os, "chown", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError))
+
+
+@pytest.mark.parametrize("words", [["test", "IN=container"], ["speedrun", "IN=contianer"]])
+def test_make_refuses_what_would_run_on_the_host_instead(words):
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, env=outer, capture_output=True, text=True)
+    assert done.returncode == 2 and "IN=" in done.stderr
 
 
 @pytest.mark.parametrize("mirror, stated", [("https://example.org/data", "https://example.org/data"), ("mirror", "/mirror")])

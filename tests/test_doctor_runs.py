@@ -181,7 +181,30 @@ def test_an_unfinished_run_is_judged_by_what_it_has_logged(stopped, capsys):
     with open(stopped / "metrics.jsonl", "ab") as log:
         log.write(b'{"kind":"step","step":13,"tok')  # a row that is being written
     status, said = told(capsys, stopped)
-    assert status == 0 and "unfinished: step 12 of 32" in said and "not known yet" in said
+    assert status == 3 and "unfinished: step 12 of 32" in said and said.strip().endswith("verdict   not known yet")
+
+
+def test_layers_of_a_run_that_has_not_ended_are_those_of_its_plan(tmp_path, no_figures, capsys):
+    words = ("model.moe_every=2", "model.layers=4", "model.ffn_width=32", "health.window_steps=8")
+    assert micro.speedrun(tmp_path, *words, "run.stop_after_step=20") == 0
+    _, said = told(capsys, micro.the_folder(tmp_path))
+    assert "layer 0 " in said and "layer 2 " in said and "layer 1 " not in said
+
+
+def test_a_finished_run_whose_log_was_cut_is_not_judged(finished, tmp_path, capsys):
+    run = Path(shutil.copytree(finished("moe"), tmp_path / "run"))
+    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for left, says in ((rows[:-1], "without the scores of the end"), (rows[:20], "ends at step ")):
+        (run / "metrics.jsonl").write_text("".join(left))
+        assert main(["doctor", str(run)]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_counts_of_a_stop_in_another_shape_are_named(stopped, capsys):
+    stop = {"reason": "collapse", "step": 12, "what": "w", "remedy": "r", "counts": [1, 2, 3, 4]}
+    (stopped / "stopped.json").write_text(json.dumps(stop))
+    assert main(["doctor", str(stopped)]) == 2
+    assert "does not belong to its plan" in capsys.readouterr().err
 
 
 def test_doctor_writes_nothing(broken, capsys):

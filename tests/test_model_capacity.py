@@ -9,7 +9,6 @@ from micro import no_figures_fixture  # noqa: F401
 
 from harness.model.capacity import drop
 from harness.model.router import count_rows
-from harness.optim.balance import expert_capacity
 from harness.report import integrity
 from harness.report.run_data import load_run
 
@@ -47,7 +46,7 @@ def test_dropping_equals_a_loop_over_experts(tokens, experts, capacity, data):
 def test_the_capacity_is_rounded_up(factor, tokens, rows):
     """256 tokens, top-2 of 8 experts: 64 rows in balance."""
     plan = micro.compose([*micro.MOE, f"balance.capacity_factor={factor}"]).plan
-    assert expert_capacity(plan, tokens) == rows
+    assert plan.expert_capacity(tokens) == rows
 
 
 def test_a_step_under_a_capacity_reports_what_it_dropped_of_each_micro_batch():
@@ -64,9 +63,10 @@ def test_a_step_under_a_capacity_reports_what_it_dropped_of_each_micro_batch():
 
 
 def test_activation_checkpointing_drops_the_same_rows():
-    a, b = (micro.session(*CAPACITY, *more) for more in ((), ("parallel.activation_checkpointing=true",)))
+    a, b = (micro.lively(*CAPACITY, *more) for more in ((), ("parallel.activation_checkpointing=true",)))
     first, second = a.step(0), b.step(0)
     assert first.dropped_L.tolist() == second.dropped_L.tolist() and torch.equal(first.norms, second.norms)
+    assert (first.norms > 0).all()
 
 
 def test_scoring_drops_nothing():

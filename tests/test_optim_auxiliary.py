@@ -6,12 +6,13 @@ import micro
 import pytest
 import torch
 
+from harness.model import feedforward
 from harness.model.auxiliary import terms
 from harness.model.router import Routing, SigmoidTopK, SoftmaxTopK, count_rows
 from harness.optim.auxiliary import AuxiliaryLosses, wanted
 from harness.plan.compose import compose
 from harness.plan.schema import Balance, Model
-from harness.train import chain
+from harness.train.session import Session
 
 ALL = ("balance.aux_loss_coef=0.5", "balance.sequence_loss_coef=0.25", "balance.z_loss_coef=0.125")
 SHAPE = dict(width=2, layers=1, heads=1, sequence_length=2, vocab_size=9, ffn_width=0, num_experts=2, expert_width=1, top_k=1)
@@ -106,22 +107,23 @@ def gradients(session, index=0):
     return float(loss), {name: float(v) for name, v in auxiliary.items()}, found
 
 
-WORDS = ("balance=none", "precision.format=fp32", "model.router=softmax_topk", "init.zero_output=false", *ALL)
+WORDS = ("balance=none", "precision.format=fp32", "model.router=softmax_topk", *ALL)
 
 
 @pytest.mark.parametrize("word", ["parallel.micro_batch_tokens=64", "parallel.activation_checkpointing=true"])
 def test_micro_batches_and_checkpointing_leave_values_and_gradients_as_they_are(word):
     """Of the Switch loss too, which is one of the whole step: within micro-batches it would be another."""
-    whole, cut = (gradients(micro.session(*WORDS, *more)) for more in ((), (word,)))
+    whole, cut = (gradients(micro.lively(*WORDS, *more)) for more in ((), (word,)))
     assert cut[0] == pytest.approx(whole[0], rel=1e-6)
     assert cut[1] == pytest.approx(whole[1], rel=1e-5) and set(cut[1]) == {"aux_loss", "sequence_loss", "z_loss"}
     for name, gradient in whole[2].items():
+        assert gradient.any()
         torch.testing.assert_close(cut[2][name], gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_the_gradient_is_that_of_the_definition_and_the_loss_is_the_cross_entropy_alone():
     """Against autograd through the definition, written out again over the whole step."""
-    session = micro.session(*WORDS, "parallel.micro_batch_tokens=64")
+    session = micro.lively(*WORDS, "parallel.micro_batch_tokens=64")
     inputs, targets = session.batches.batch(0, 0, 1)
     loss, _, found = gradients(session)
     output = session.model(inputs, targets)
@@ -155,8 +157,27 @@ def test_a_loss_alone_balances_a_router(name):
     assert float(results[-1].auxiliary[name]) < float(results[0].auxiliary[name])
 
 
-def test_no_coefficient_leaves_the_bits_alone():
-    a, b = (micro.session(*words) for words in ((), [f"{word.split('=')[0]}=0" for word in ALL]))
-    for session in (a, b):
-        session.step(0)
-    assert chain.hash_weights(a.model) == chain.hash_weights(b.model)
+def test_the_load_of_the_step_is_that_of_the_passes_that_the_gradient_takes():
+    """Under a capacity, whose dropped rows move what later layers see."""
+    session = micro.lively(*WORDS, "balance.capacity_factor=1.0", "parallel.micro_batch_tokens=64")
+    inputs, targets = (t.split(2) for t in session.batches.batch(0, 0, 1))
+    without = sum(session.model(x, y).count_LE for x, y in zip(inputs, targets))
+    within = sum(session.model(x, y, capacity=session.capacity).count_LE for x, y in zip(inputs, targets))
+    assert torch.equal(session._load(inputs, [None] * 4), within) and not torch.equal(without, within)
+
+
+def test_a_lane_without_any_of_this_runs_none_of_its_code(monkeypatch):
+    """Hence its bits are what they were."""
+
+    def never(*_, **__):
+        raise AssertionError("called")
+
+    session = micro.session()
+    monkeypatch.setattr(AuxiliaryLosses, "shares", never)
+    monkeypatch.setattr(AuxiliaryLosses, "objective", never)
+    monkeypatch.setattr(Session, "_load", never)
+    monkeypatch.setattr(feedforward, "drop", never)
+    session.step(0)
+    for word in ("balance.z_loss_coef=0.1", "balance.capacity_factor=1"):
+        with pytest.raises(AssertionError, match="called"):
+            micro.session(word).step(0)

@@ -10,6 +10,7 @@ from harness.plan.compose import compose
 
 MOE, DENSE = compose(["lane=tiny-moe-16e"]).plan, compose(["lane=tiny-dense"]).plan
 
+UNBALANCED = ("balance.rule=none", "balance.rate=0")
 
 IMPOSSIBLE = [
     # words over tiny-moe-16e (width 256, 4 heads, 4 layers, 16 experts, S 256, 4096 a step), then what the message must hold
@@ -33,15 +34,15 @@ IMPOSSIBLE = [
     (["model.num_experts=0"], ["model.ffn_width=0", "model.num_experts"]),
     (["model.router=softmax_topk"], ["balance.rule=bias", "model.router=softmax_topk", "sigmoid_topk", "balance=switch"]),
     (
-        ["model.router=softmax_topk", "model.top_k=1", "balance.rule=none"],
+        ["model.router=softmax_topk", "model.top_k=1", "balance.rule=none", "balance.rate=0"],
         ["model.top_k=1", "model.router=softmax_topk", "model.router_renormalize=false"],
     ),
     (
-        ["model.router=hash", "balance.rule=none", "model.router_renormalize=False"],
+        ["model.router=hash", *UNBALANCED, "model.router_renormalize=False"],
         ["model.router_renormalize=false", "model.router=hash"],
     ),
     *(
-        (["model.router=hash", "balance.rule=none", f"balance.{key}=0.5"], [f"balance.{key}=0.5", "router=hash", f"{key}=0"])
+        (["model.router=hash", *UNBALANCED, f"balance.{key}=0.5"], [f"balance.{key}=0.5", "router=hash", f"{key}=0"])
         for key in LOSSES
     ),
     *(([f"balance.{key}=-0.5"], [f"balance.{key}=-0.5", "from 0"]) for key in (*LOSSES, "capacity_factor")),
@@ -51,7 +52,23 @@ IMPOSSIBLE = [
         ["balance.sequence_loss_coef=0.1", "model.sequence_length=1", "aux_loss_coef"],
     ),
     (["balance.capacity_factor=4"], ["balance.capacity_factor=4", "num_experts=16", "top_k=4", "less than 4"]),
-    (["balance.capacity_factor=1", "model.top_k=16"], ["balance.capacity_factor=1", "capacity_factor=0"]),
+    (["balance.capacity_factor=1", "model.top_k=16", *UNBALANCED], ["balance.capacity_factor=1", "capacity_factor=0"]),
+    (
+        ["balance.capacity_factor=3.999", "parallel.micro_batch_tokens=256"],
+        ["balance.capacity_factor=3.999", "256 of a micro-batch's 256 tokens", "less than 4"],
+    ),
+    (
+        ["model.router=hash", *UNBALANCED, "balance.capacity_factor=1"],
+        ["balance.capacity_factor=1", "model.router=hash", "capacity_factor=0"],
+    ),
+    (["model.top_k=1"], ["model.router=sigmoid_topk", "model.top_k=1", "model.router_renormalize=false"]),
+    (["model.top_k=16"], ["balance.rule=bias", "model.top_k=16", "balance=none"]),
+    (["model.top_k=16", *UNBALANCED, "balance.aux_loss_coef=1"], ["balance.aux_loss_coef=1", "model.top_k=16"]),
+    (["model.top_k=16", *UNBALANCED, "balance.sequence_loss_coef=1"], ["sequence_loss_coef=1", "model.top_k=16"]),
+    (["model.top_k=16", *UNBALANCED, "optim.expert_gradient_scale=load"], ["expert_gradient_scale=load", "model.top_k=16"]),
+    (["model.num_experts=32", "model.top_k=31"], ["model.top_k=31", "97%", "health.collapse_load=0.95", "smaller top_k"]),
+    (["balance.rule=none"], ["balance.rate=0.02", "balance.rule=none", "balance=bias", "balance=none"]),
+    (["model.ffn_width=512"], ["model.ffn_width=512", "without a dense layer"]),
     (["balance.schedule=linear"], ["balance.schedule='linear'"]),
     (["balance.schedule=cosine", "balance.rule=none"], ["balance.schedule=cosine", "balance.rule=none", "balance=bias"]),
     (["balance.schedule=warmup", "schedule.warmup_share=0"], ["balance.schedule=warmup", "schedule.warmup_share=0"]),
@@ -112,6 +129,10 @@ def test_an_impossible_plan_is_refused_with_its_values_and_a_remedy(words, parts
         (["model.shared_experts=1"], ["num_experts=0", "shared_experts"]),
         (["model.leading_dense_layers=1"], ["num_experts=0", "leading_dense_layers"]),
         (["balance.rule=bias"], ["balance.rule=bias", "balance=none"]),
+        (["balance.rate=0.1"], ["balance.rate=0.1", "balance=none"]),
+        (["balance.schedule=cosine"], ["balance.schedule=cosine", "balance=none"]),
+        (["gains.expert_output=2"], ["gains.expert_output=2", "gains.expert_output=1"]),
+        (["model.expert_width=77"], ["model.expert_width=77", "model.expert_width=0"]),
         (["balance.aux_loss_coef=1"], ["balance.aux_loss_coef=1", "balance=none"]),
         (["balance.capacity_factor=1"], ["balance.capacity_factor=1", "balance=none"]),
         (["model.moe_every=2"], ["num_experts=0", "moe_every"]),
@@ -127,14 +148,15 @@ def test_moe_keys_in_a_dense_lane_are_refused(words, parts):
 @pytest.mark.parametrize(
     "words",
     [
-        ["model.top_k=1"],
-        ["model.top_k=16"],
-        ["model.router=hash", "balance.rule=none"],
+        ["model.top_k=1", "model.router_renormalize=False"],
+        ["model.top_k=16", *UNBALANCED],
+        ["model.top_k=15", "model.num_experts=16"],
+        ["model.router=hash", *UNBALANCED],
+        ["model.router=hash", "model.top_k=1", *UNBALANCED],
         ["model.leading_dense_layers=3", "model.ffn_width=512"],
         ["model.moe_every=4", "model.ffn_width=512"],
-        ["model.router=softmax_topk", "balance.rule=none", "balance.aux_loss_coef=0.01", "balance.z_loss_coef=0.001"],
+        ["model.router=softmax_topk", *UNBALANCED, "balance.aux_loss_coef=0.01", "balance.z_loss_coef=0.001"],
         ["balance.sequence_loss_coef=0.0001", "balance.schedule=cosine", "balance.capacity_factor=1.25"],
-        ["model.router=hash", "balance.rule=none", "balance.capacity_factor=1"],
         ["balance.aux_loss_coef=0", "balance.capacity_factor=0"],
         ["schedule.warmup_share=0", "schedule.decay_share=1"],
         ["schedule.final_fraction=1"],

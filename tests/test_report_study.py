@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import micro
 import numpy as np
@@ -19,7 +20,8 @@ from harness.plan.study import FIGURES, Study, read_study, study_names, study_of
 from harness.report.groups import find_groups
 from harness.report.record_folders import record_folders
 from harness.report.run_data import best_record
-from harness.report.study_folder import publish, read_folder, seeds_in, write_study
+from harness.report.study_check import missing_cases, study_problems
+from harness.report.study_folder import publish, read_folder, trials_in, write_study
 from harness.report.study_runs import read_trial
 from harness.report.study_table import study_table
 
@@ -50,6 +52,8 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
 @pytest.mark.parametrize(
     "change, said",
     [({"question": ""}, "question is missing"), ({"figure": "pie"}, "known are load"), ({"figure": "sweep"}, "needs an axis"),
+     ({"figure": "sweep", "axis": "optim.nope"}, "axis optim.nope is no key"), ({"common": 5}, "common is 5"),
+     ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
      ({"colour": "red"}, "unknown key colour"), ({"cases": {"a/b": ""}}, "case 'a/b'"), ({"cases": {"a": 3}}, "case 'a' is 3"),
      *(({"cases": cases}, "not one fork=CASE@STEP of an earlier case") for cases in (
          {"a": "fork=b@3", "b": ""}, {"a": "", "b": "fork=a@0"}, {"a": "", "b": "fork=a"}, {"a": "", "b": "fork=a@1 fork=a@2"},
@@ -143,13 +147,22 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
     (trials[0].folder / "weights.safetensors").write_bytes(b"large")
     out = tmp_path / "out" / "example"
     table, figure, numbers = publish(study(), trials, out, {(one.case, one.seed): troubles(one.folder) for one in trials})
-    assert not list(out.rglob("*.safetensors")) and seeds_in(out) == {1, 2} and not (out.parent / ".example.part").exists()
+    assert (
+        not list(out.rglob("*.safetensors"))
+        and trials_in(out) == {("even", 2), ("uneven", 1)}
+        and not (out.parent / ".example.part").exists()
+    )
     assert [one.folder for one in read_folder(out)[1]] == [out / "even" / "2", out / "uneven" / "1"]
     drawn = json.loads(numbers.read_text())["trials"]
     assert drawn[0]["slice_bpb"] == trials[0].bpb and np.mean(drawn[0]["relative_load"]) == pytest.approx(1, abs=1e-3)
     before = {path: path.read_bytes() for path in (table, figure, numbers)}
-    code = "import sys; from harness.verbs.study import main; s = main(sys.argv[1:]); sys.exit(s or 'torch' in sys.modules)"
-    again = subprocess.run([sys.executable, "-c", code, "--from", str(out)], cwd=micro.ROOT, capture_output=True, text=True)
+    verdicts = [(one.case, one.seed, troubles(one.folder)) for one in trials]
+    code = (
+        "import sys; from pathlib import Path; from harness.report.study_folder import *; "
+        f"out = Path(sys.argv[1]); write_study(*read_folder(out), out, {{(c, s): v for c, s, v in {verdicts!r}}}); "
+        "import harness.report.study_check; sys.exit('torch' in sys.modules)"
+    )
+    again = subprocess.run([sys.executable, "-c", code, str(out)], cwd=micro.ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in before} == before
     publish(replace(study(), cases={"even": ""}), trials[:1], out, VERDICTS)
@@ -163,3 +176,14 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
     assert find_groups([results]).groups == [] and best_record([results], "tiny-moe-16e", "any").folder is None
     assert len(record_folders([results], studies=True)) == 1
     assert len(find_groups([results / "studies" / "example"]).groups) == 1
+
+
+@pytest.mark.parametrize("folder", sorted(Path("results/studies").iterdir()), ids=lambda folder: folder.name)
+def test_a_committed_study_is_whole_and_its_table_and_figure_are_those_of_its_records(folder, tmp_path):
+    """The figure apart from the renderer's bits: it is drawn, and study.json holds the numbers that it is drawn from."""
+    committed, trials = read_folder(folder)
+    assert study_problems(committed, trials) == [] and missing_cases(committed, trials) == []
+    verdicts = {(one.case, one.seed): troubles(one.folder) for one in trials}
+    write_study(committed, trials, tmp_path, verdicts)
+    assert (tmp_path / "study.md").read_text() == (folder / "study.md").read_text()
+    assert json.loads((tmp_path / "study.json").read_text()) == json.loads((folder / "study.json").read_text())

@@ -10,14 +10,14 @@ from micro import no_figures_fixture  # noqa: F401
 
 from harness.plan.schema import Health
 from harness.train import checkpoint
-from harness.train.health import HealthStop, Monitor
+from harness.train.health import HealthStop, Monitor, collapse_remedy
 
 NAMES = ["embedding", "blocks.0.router.weight"]
 EVEN = [[2, 2, 2, 2], [2, 2, 2, 2]]
 
 
 def monitor(window_steps=4, layers=(1, 3), top_k=2, **words):
-    return Monitor(Health(window_steps=window_steps, **words), NAMES, list(layers), top_k)
+    return Monitor(Health(window_steps=window_steps, **words), NAMES, list(layers), top_k, "a remedy")
 
 
 def feed(watcher, losses, counts=EVEN, start=1):
@@ -46,7 +46,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step():
 
 
 def test_many_bad_gradients_are_counted_not_listed():
-    watcher = Monitor(Health(), [f"p{i}" for i in range(9)], [], 0)
+    watcher = Monitor(Health(), [f"p{i}" for i in range(9)], [], 0, "")
     with pytest.raises(HealthStop, match="gradients of p0, p1, p2 and 6 more"):
         watcher.see(1, 1.0, [math.nan] * 9, [])
 
@@ -160,3 +160,19 @@ def test_a_collapsing_router_stops_the_run_and_names_the_layer(tmp_path, capsys)
     assert [sum(count) for count in stopped["counts"]] == [4 * 256 * 2] * 2, "the window that was judged, by layer"
     logged = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in logged if row["kind"] == "step"] == [1, 2, 3], "the steps that led to the stop are evidence"
+
+
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        ((), "balance.rate=0.02 now"),
+        (("balance=switch",), "balance.aux_loss_coef=0.01 now"),
+        (("balance=sequence",), "balance.sequence_loss_coef=0.01 now"),
+        (("balance=none",), "balance=bias"),
+        (("balance=none", "model.router=softmax_topk"), "balance=switch"),
+        (("balance=none", "model.router=hash"), "a learned router"),
+    ],
+)
+def test_the_remedy_of_a_collapse_is_a_dial_that_turns_something_in_this_plan(words, remedy):
+    said = collapse_remedy(micro.compose([*micro.MOE, *words]).plan)
+    assert remedy in said and ("balance.rate" in said) == (remedy == "balance.rate=0.02 now")

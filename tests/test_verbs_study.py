@@ -23,7 +23,7 @@ common: >-
 cases:
   bias: ""
   none: balance=none
-  broken: balance=none health.collapse_load=0.01
+  broken: balance=none health.collapse_load=0.26
   wrong: model.top_k=99
 """
 
@@ -76,12 +76,28 @@ def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs
         status, ran, said = study(*words)
         assert status == 2 and ran == 0 and refused in said.err
     status, _, said = study("--from", str(out))
-    assert status == 0 and "| bias | as it is | 1 |" in said.out, said.err
+    assert status == 2 and "its plan has seed 1" in said.err and "nothing was drawn" in said.err
+    (out / "bias" / "7").rename(out / "bias" / "1")
+    status, _, said = study("--from", str(out))
+    assert status == 0 and "| bias | as it is | 1 |" in said.out and "has no record of wrong" in said.err
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    status, _, said = study("example", "validation.steps=[16]", "batch.tokens_per_step=250", "--out", str(out))
+    assert status == 2 and {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (tmp_path / "studies" / "example.yaml").write_text(FILE.replace("none: balance=none", "none: model.top_k=99"))
+    status, _, said = study("example", "validation.steps=[16]", "--out", str(out))
+    assert status == 1 and "is left as it was: it has none seed 1, of which there is no run now" in said.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (out / "none").rename(out / "other")
+    (out / "bias").rename(out / "none")
+    (out / "other").rename(out / "bias")
+    status, _, said = study("--from", str(out))
+    assert status == 2 and "its plan is not that of case bias" in said.err
 
 
 def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(study, tmp_path):
     cases = """cases:
-  source: balance=none health.collapse_load=0.01
+  source: balance=none health.collapse_load=0.26
   healed: fork=source@4
   from-nowhere: fork=source@99
 """
@@ -106,7 +122,9 @@ def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(st
 @pytest.mark.parametrize(
     "words, said",
     [(("exmple",), "did you mean example?"), (("example", "lane=tiny-dense"), "its own lane"),
-     (("example", "more"), "one name"), (("example", "seeds=1,1"), "each once"), (("--out", "x"), "no study is named"),
+     (("example", "more"), "one name"), (("example", "seeds=1,1"), "each once"), (("example", "seeds=1,01"), "each once"),
+     (("example", "seeds=1", "seeds=2"), "one list"), (("example", "++seed=3"), "its own lane"),
+     (("--out", "x"), "no study is named"),
      (("--from", "nowhere"), "holds no study"),
      (("example", "--from", "x"), "leave out"), (("example", "optim.muon.rl=1"), "did you mean optim.muon.lr?"),
      (("example", "model.top_k=99"), "no case of study example can be run"),

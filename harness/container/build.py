@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from harness.container.engine import TAG, Engine, Image
 from harness.errors import UserError
 from harness.record.commit import commit_of, stated
+
+UNKNOWN = "unknown+dirty"
 
 
 def build(engine: Engine, base: str | None) -> Image:
@@ -45,5 +48,7 @@ def this_tree() -> str:
     """The working folder's commit as SPEEDRUN_COMMIT states it."""
     try:
         return stated(*commit_of(Path.cwd()))
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown+dirty"
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        print(f"note: the commit of this tree is not known: {why[0] if why else 'git says nothing'}", file=sys.stderr)
+        return UNKNOWN

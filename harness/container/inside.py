@@ -3,15 +3,16 @@ is in the image."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from harness.container.build import built, this_tree
+from harness.container.build import UNKNOWN, built, this_tree
 from harness.container.engine import Engine, Job
 from harness.data.cache import cache_folder
 from harness.errors import UserError
@@ -32,7 +33,7 @@ def run(engine: Engine, words: list[str]) -> int:
         verb = words[0] if words else "no verb"
         raise UserError(f"{verb} does not run in the container", f"only {', '.join(VERBS)} do; leave IN=container out")
     image = built(engine)
-    inside = image.environment.get("SPEEDRUN_COMMIT", "unknown+dirty")
+    inside = image.environment.get("SPEEDRUN_COMMIT", UNKNOWN)
     if inside != this_tree():
         print(f"note: the image holds {inside}, this tree is {this_tree()}; `make container` builds it anew", file=sys.stderr)
     runs, cache = Path("runs").resolve(), cache_folder().resolve() / "container"
@@ -76,22 +77,35 @@ def calling_user() -> tuple[int, int]:
     return os.getuid(), os.getgid()
 
 
-@contextmanager
+@contextlib.contextmanager
 def lent(folders: list[Path], user: tuple[int, int], caller: tuple[int, int]) -> Iterator[None]:
-    """Makes the folders, and where root calls, gives all in them to the user inside and afterwards to the caller."""
+    """Makes the folders, and where root calls, gives all in them to the user inside and, once no other run of this kind is
+    going on, to the caller."""
+    made = [path for folder in folders for path in (folder, *folder.parents) if not path.exists()]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid():
         yield
         return
+    _own(made, caller)
+    here = os.open(folders[0], os.O_RDONLY)
     try:
+        fcntl.flock(here, fcntl.LOCK_SH)
         give(folders, user)
         yield
     finally:
-        give(folders, caller)
+        with contextlib.suppress(BlockingIOError):  # another run holds it, and gives everything back when it ends
+            fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            give(folders, caller)
+        os.close(here)
 
 
 def give(folders: list[Path], owner: tuple[int, int]) -> None:
     for folder in folders:
-        for path in (folder, *folder.rglob("*")):
+        _own([folder, *folder.rglob("*")], owner)
+
+
+def _own(paths: list[Path], owner: tuple[int, int]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # checkpoints come and go while a run is on
             os.chown(path, *owner, follow_symlinks=False)

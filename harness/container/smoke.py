@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.container.build import built
+from harness.container.build import UNKNOWN, built
 from harness.container.engine import Engine
 from harness.container.inside import run
 from harness.errors import UserError
@@ -24,6 +24,8 @@ def smoke(engine: Engine) -> int:
     if len(written) != 1:
         raise UserError(f"the run left {len(written)} new records in runs/{LANE}", "its own output is above")
     image = built(engine)
+    if image.environment["SPEEDRUN_COMMIT"] == UNKNOWN:
+        raise UserError("the image does not know the commit it was built from", "build it in a git checkout that git trusts")
     found = json.loads(written.pop().read_text())["provenance"]
     expected = {
         "container_image": f"sha256:{image.id}",

@@ -39,6 +39,10 @@ class Commands:
     run: Patient
     findings: list[Finding]
 
+    @property
+    def lane_is_here(self) -> bool:
+        return self.run.settings["lane.name"] in lane_names()
+
     def of(self, finding: Finding) -> list[Command]:
         """In order; of several ways to do one thing the first two. A trouble without a beginning is in every checkpoint."""
         before = self._before(finding)
@@ -85,7 +89,7 @@ class Commands:
         """lane=NAME, a balancing recipe where that says it shorter, and an override for every key in which the run's plan still
         differs from what these compose to."""
         lane = self.run.settings["lane.name"]
-        if lane not in lane_names():
+        if not self.lane_is_here:
             return [f"lane={lane}"]
         recipes = [(f"balance={path.stem}",) for path in sorted((RECIPES / "balance").glob("*.yaml"))]
         return min((self._told(lane, recipe) for recipe in [(), *recipes]), key=len)

@@ -24,6 +24,11 @@ class Diagnosis:
         return not self.findings
 
     @property
+    def judged(self) -> bool:
+        """False while a learned router has not been through one health window."""
+        return bool(self.run.health_windows) or not self.run.learns_routing
+
+    @property
     def now(self) -> Span | None:
         return self.run.health_windows[-1] if self.run.health_windows else None
 

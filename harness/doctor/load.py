@@ -12,7 +12,7 @@ import numpy as np
 from harness.doctor.finding import Finding
 from harness.doctor.patient import Patient, Span
 from harness.doctor.thresholds import DOMINANT, FALLING, HOT, SPREAD
-from harness.doctor.tries import spread_the_load
+from harness.doctor.tries import settle_for_val, spread_the_load
 
 
 def dominant_expert(run: Patient) -> list[Finding]:
@@ -22,11 +22,12 @@ def dominant_expert(run: Patient) -> list[Finding]:
         return []
     for row, layer in enumerate(run.layers):
         expert, sets = _busiest(now, row, run.top_k)
-        where, since = _steps(now), None
+        where, since, tries = _steps(now), None, spread_the_load(run)
         if sets >= DOMINANT.value:
             since = _since(run, lambda span, r=row, e=expert: span.share_LE[r, e] * run.top_k >= DOMINANT.value)
         elif run.val is not None:
             (expert, sets), where = _busiest(run.val, row, run.top_k), "all of val, though not in training"
+            tries = settle_for_val(run)
         if sets < DOMINANT.value:
             continue
         found.append(Finding(
@@ -37,7 +38,7 @@ def dominant_expert(run: Patient) -> list[Finding]:
             f"{run.top_k - 1} left to choose, and its load is the step time of an expert-parallel run",
             (layer,), since,
             {"expert": expert, "share_of_sets": sets, "even_share": run.top_k / run.experts, "bound": DOMINANT.value},
-            spread_the_load(run),
+            tries,
         ))  # fmt: skip
     return found
 
@@ -64,14 +65,17 @@ def dead_experts(run: Patient) -> list[Finding]:
             "dead_experts",
             f"layer {layer}: {len(dead)} of {run.experts} experts dead ({_ids(dead)}): {', '.join(where)}",
             "an expert without tokens has no gradient and cannot come back by itself: its parameters are paid for and unused, "
-            "and a ranked run may have none",
-            (layer,), since, {"experts": dead, "in_training": in_training, "on_val": on_val}, spread_the_load(run),
+            "and a ranked run may have none" if in_training else
+            "an expert that learned in training and serves nothing that is scored is paid for and unused, and a ranked run may "
+            "have none",
+            (layer,), since, {"experts": dead, "in_training": in_training, "on_val": on_val},
+            spread_the_load(run) if in_training else settle_for_val(run),
         ))  # fmt: skip
     return found
 
 
 def hot_expert(run: Patient) -> list[Finding]:
-    """One expert far above its share in two health windows in a row, and not yet dominant."""
+    """An expert far above its share, the same or another one, in two health windows in a row, and not yet dominant."""
     found = []
     bound = (run.experts / run.top_k) ** HOT.value
     if len(run.health_windows) < 2 or run.top_k >= run.experts:
@@ -79,15 +83,17 @@ def hot_expert(run: Patient) -> list[Finding]:
     before, now = run.health_windows[-2:]
     for row, layer in enumerate(run.layers):
         expert = int(now.share_LE[row].argmax())
-        times = [float(span.share_LE[row, expert] * run.experts) for span in (before, now)]
+        earlier = int(before.share_LE[row].argmax())
+        times = [float(span.share_LE[row].max() * run.experts) for span in (before, now)]
         if min(times) < bound or now.share_LE[row, expert] * run.top_k >= DOMINANT.value:
             continue
-        since = _since(run, lambda span, r=row, e=expert: span.share_LE[r, e] * run.experts >= bound)
+        since = _since(run, lambda span, r=row: span.share_LE[r].max() * run.experts >= bound)
+        other = "" if earlier == expert else f" expert {earlier},"
         found.append(Finding(
             "hot_expert",
-            f"layer {layer}: expert {expert} gets {times[1]:.1f} times its share ({_steps(now)}; {times[0]:.1f} times in "
-            f"{_steps(before)}): in {times[1] * run.top_k / run.experts:.0%} of all top-{run.top_k} sets, even would be "
-            f"{run.top_k / run.experts:.1%}",
+            f"layer {layer}: expert {expert} gets {times[1]:.1f} times its share ({_steps(now)};{other} {times[0]:.1f} "
+            f"times in {_steps(before)}): in {times[1] * run.top_k / run.experts:.0%} of all top-{run.top_k} sets, even would "
+            f"be {run.top_k / run.experts:.1%}",
             "an expert that serves everything specializes in nothing, learns faster than the others and so attracts still "
             "more; where experts are spread over devices the step waits for it",
             (layer,), since, {"expert": expert, "times_its_share": times, "bound": bound}, spread_the_load(run),

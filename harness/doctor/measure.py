@@ -69,12 +69,13 @@ def _rolling(run: Patient) -> list[Span]:
 
 
 def _standing(run: Patient, spans: list[Span]) -> float:
-    """The largest share that an expert holds over two health windows in a row, as an exponent of E/K over its even share."""
+    """The largest share that the busiest expert has in two health windows in a row, whichever it is in each: as an exponent of
+    E/K over the even share."""
     most = 1.0
     for now in spans:
         before = next((span for span in spans if span.last == now.first - 1), None)
         if before is not None:
-            most = max(most, float(np.minimum(before.share_LE, now.share_LE).max()) * run.experts)
+            most = max(most, float(np.minimum(before.share_LE.max(1), now.share_LE.max(1)).max()) * run.experts)
     return float(np.log(most) / np.log(run.experts / run.top_k))
 
 

@@ -129,10 +129,8 @@ class Patient:
     @cached_property
     def layers(self) -> list[int]:
         """The transformer layer of each row of counts."""
-        if self.record is not None and self.record["router_health"]:
-            return [row["layer"] for row in self.record["router_health"]["layers"]]
-        dense, rows = self.settings["model.leading_dense_layers"], len(self.windows[-1].counts_LE) if self.windows else 0
-        return list(range(dense, dense + rows))
+        first, layers, every = (self.settings[f"model.{key}"] for key in ("leading_dense_layers", "layers", "moe_every"))
+        return list(range(first, layers, every)) if self.experts else []
 
     @property
     def checkpoints(self) -> list[int]:
@@ -157,18 +155,26 @@ def read_patient(folder: Path) -> Patient:
     rows = read_rows(folder / "metrics.jsonl", ended=record is not None)
     patient = Patient(folder, settings, rows, record, stop)
     _check_counts(patient)
+    if record is not None and (not rows["final"] or patient.last_step < patient.planned_steps):
+        raise UserError(
+            f"{folder / 'metrics.jsonl'} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
+            + ("" if rows["final"] else ", without the scores of the end"),
+            "restore it, or run that lane again",
+        )
     return patient
 
 
 def _check_counts(patient: Patient) -> None:
     """Every window counts the same layers and the plan's experts."""
-    shapes = {tuple(len(c) if isinstance(c, list) else -1 for c in row["counts"]) for row in patient.rows["window"]}
+    counted = [row["counts"] for row in patient.rows["window"]]
     if patient.stop and patient.stop.get("counts"):
-        shapes.add(tuple(len(c) for c in patient.stop["counts"]))
-    if len(shapes) > 1 or any(set(shape) - {patient.experts} for shape in shapes) or (patient.experts and () in shapes):
+        counted.append(patient.stop["counts"])
+    shapes = {tuple(len(c) if isinstance(c, list) else -1 for c in counts) for counts in counted}
+    foreign = any(len(shape) != len(patient.layers) or set(shape) - {patient.experts} for shape in shapes)
+    if len(shapes) > 1 or foreign:
         raise UserError(
-            f"{patient.folder / 'metrics.jsonl'} does not belong to its plan: its windows count {sorted(shapes)} experts by "
-            f"layer, the plan has {patient.experts}",
+            f"{patient.folder / 'metrics.jsonl'} or stopped.json does not belong to its plan: its windows count "
+            f"{sorted(shapes)} experts by layer, the plan has {patient.experts} in {len(patient.layers)} layers",
             "restore it, or run that lane again",
         )
 

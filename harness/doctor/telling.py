@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.doctor.commands import Command, Commands
 from harness.doctor.diagnose import Diagnosis
+from harness.doctor.patient import Patient
 
 WIDTH, INDENT = 118, 10
 
@@ -24,14 +25,22 @@ def as_text(diagnosis: Diagnosis) -> str:
             lines.append(_entry("why", finding.why))
         explained.add(finding.why)
         made = tuple(commands.of(finding))
-        lines += [_entry("try", f"as under {told[made]}.")] if made in told else _tries(made, commands.no_fork(finding))
-        told.setdefault(made, number)
+        if made in told:
+            lines.append(_entry("try", f"as under {told[made]}."))
+        else:
+            lines += _tries(made, commands.no_fork(finding), commands.lane_is_here)
+        if made:
+            told.setdefault(made, number)
     found = len(diagnosis.findings)
     verdict = "healthy" if diagnosis.healthy else f"sick: {found} finding{'s, the most severe first' if found > 1 else ''}"
+    if not found and not diagnosis.judged:
+        verdict = "not known yet"
     return "\n".join([*lines, "", f"{'verdict':<{INDENT}}{verdict}"])
 
 
-def _tries(commands: tuple[Command, ...], no_fork: str | None) -> list[str]:
+def _tries(commands: tuple[Command, ...], no_fork: str | None, lane_is_here: bool) -> list[str]:
+    if not commands:
+        return [_entry("try", "nothing that would compose" + ("" if lane_is_here else ": its lane is not in this checkout"))]
     lines = [_entry("fork", no_fork)] if no_fork else []
     for number, command in enumerate(commands, 1):
         start = f"from step {command.step:,}" if command.step is not None else "from the beginning"
@@ -47,8 +56,15 @@ def _layer(diagnosis: Diagnosis, row: int, layer: int) -> str:
         f"layer {layer}",
         f"{f'sick ({names})' if names else 'healthy'}: busiest expert {int(share.argmax())} in {share.max() * run.top_k:.0%} "
         f"of top-{run.top_k} sets (even {run.top_k / run.experts:.1%}), {now.effective_L[row] * run.experts:.1f} effective of "
-        f"{run.experts}, {int((share == 0).sum())} dead, steps {now.first:,} to {now.last:,}",
+        f"{run.experts}, {int((share == 0).sum())} dead, steps {now.first:,} to {now.last:,}{_on_val(run, row)}",
     )  # fmt: skip
+
+
+def _on_val(run: Patient, row: int) -> str:
+    if run.val is None:
+        return ""
+    share = run.val.share_LE[row]
+    return f"; on val expert {int(share.argmax())} in {share.max() * run.top_k:.0%}, {int((share == 0).sum())} dead"
 
 
 def _entry(label: str, text: str) -> str:
@@ -61,11 +77,13 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "run": str(run.folder),
         "lane": run.settings["lane.name"],
         "state": run.state,
-        "healthy": diagnosis.healthy,
+        "healthy": diagnosis.healthy, "judged": diagnosis.judged,
         "layers": [] if now is None else [
             {"layer": layer, "healthy": not diagnosis.names_of(layer), "findings": diagnosis.names_of(layer),
              "first_step": now.first, "last_step": now.last, "share_of_sets": float(now.share_LE[row].max() * run.top_k),
-             "effective_experts": float(now.effective_L[row] * run.experts), "dead": int((now.counts_LE[row] == 0).sum())}
+             "effective_experts": float(now.effective_L[row] * run.experts), "dead": int((now.counts_LE[row] == 0).sum()),
+             "val_share_of_sets": None if run.val is None else float(run.val.share_LE[row].max() * run.top_k),
+             "val_dead": None if run.val is None else int((run.val.counts_LE[row] == 0).sum())}
             for row, layer in enumerate(run.layers)
         ],
         "findings": [

@@ -16,7 +16,7 @@ class Threshold:
 DOMINANT = Threshold(0.95, "of all top-K sets", "where a run is stopped by default (health.collapse_load)")
 HOT = Threshold(
     0.5, "as x in (E/K)^x times its share",
-    "half way, in ratio, from uniform (1) to dominant (E/K); over two health windows in a row committed runs stay below "
+    "half way, in ratio, from uniform (1) to dominant (E/K); over two health windows in a row ranked runs stay below "
     "x = 0.34",
 )  # fmt: skip
 SPREAD = Threshold(

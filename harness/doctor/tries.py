@@ -28,12 +28,24 @@ def spread_the_load(run: Patient) -> tuple[Try, ...]:
     return tuple(tries)
 
 
+def settle_for_val(run: Patient) -> tuple[Try, ...]:
+    """Against a load that is even in training and not on val: a bias that is still moved settles for no step in particular."""
+    if run.settings["balance.rule"] != "bias" or run.settings["balance.schedule"] == "cosine":
+        return spread_the_load(run)
+    why = "a rate that falls to 0 trains the last steps under a settled selection, the one that val is scored under"
+    return (Try(why, ("balance.schedule=cosine",), from_checkpoint=False), *spread_the_load(run))
+
+
 def _balance(run: Patient) -> list[Try]:
     rule = run.settings["balance.rule"]
-    if rule == "none":
+    losses = [key for key in ("balance.aux_loss_coef", "balance.sequence_loss_coef") if run.settings[key]]
+    if rule == "none" and not losses:
         names = sorted((path.stem for path in (RECIPES / "balance").glob("*.yaml")), key=lambda name: (name != "bias", name))
         return [Try("nothing balances the load here", (f"balance={name}",)) for name in names if name != "none"]
     tries = []
+    if rule == "bias" and run.settings["balance.z_loss_coef"]:
+        why = "the z-loss pulls the scores towards each other, until a bias of fixed steps decides alone"
+        tries.append(Try(why, ("balance.z_loss_coef=0",)))
     if rule == "bias":
         outvotes = max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) >= BIAS_RULES.value
         if outvotes or run.settings["balance.rate"] > 2 * _usual_rate():
@@ -41,8 +53,7 @@ def _balance(run: Patient) -> list[Try]:
         else:
             faster = (f"balance.rate={_short(run.settings['balance.rate'] * 2)}",)
             tries.append(Try("balancing is slower than the router", faster))
-    coefficients = [k for k, v in run.settings.items() if k.startswith("balance.") and k.endswith("coef") and v]
-    return tries + [Try("a stronger balancing loss", (f"{k}={_short(run.settings[k] * 2)}",)) for k in coefficients]
+    return tries + [Try("a stronger balancing loss", (f"{key}={_short(run.settings[key] * 2)}",)) for key in losses]
 
 
 def calm_the_bias(run: Patient) -> tuple[Try, ...]:

@@ -1,7 +1,7 @@
 """Auxiliary-loss-free balancing (arXiv 2408.15664): a bias that steers the selection and nothing else.
 
 Once per optimizer step, from the counts of the whole global batch: bias += rate * (s - mean(s)), s = sign(mean load - load).
-Subtracting the mean keeps the biases' sum where it was, so they cannot drift together. Capacity: how many rows an expert takes.
+Subtracting the mean keeps the biases' sum where it was, so they cannot drift together.
 """
 
 import math
@@ -23,12 +23,6 @@ def bias_rate(plan: Plan, progress: float) -> float:
     if plan.balance.schedule == "warmup":
         return rate * min(1.0, progress / plan.schedule.warmup_share)
     return rate
-
-
-def expert_capacity(plan: Plan, tokens: int) -> int:
-    """The rows that an expert takes at most of a micro-batch of `tokens`: ceil(factor * T*K/E); 0 is no limit."""
-    m = plan.model
-    return math.ceil(plan.balance.capacity_factor * tokens * m.top_k / m.num_experts) if m.num_experts else 0
 
 
 @torch.no_grad()

@@ -2,12 +2,12 @@
 
 The loss is a mean over all T tokens of a step, but an expert sees a part of them, K/E in balance: its gradient is that much
 smaller than a dense layer's. `constant` multiplies by E/K, as if every expert's loss were a mean over an even share; `load`
-by T / rows, a mean over the rows that the expert really computed, so that a busy expert learns no faster than an idle one.
-Both are the same in balance. Norms and clipping see the scaled gradients.
+by T / rows, a mean over the rows that the expert really computed. Both are the same in balance. Norms and clipping see the
+scaled gradients.
 
 Muon's update does not depend on the gradient's size, AdamW's hardly: of them `constant` changes what clipping does and little
-else (`optim.multipliers.expert` is the dial for the rate). `load` weighs steps against each other in their moments: a step in
-which an expert saw few rows counts as much as one in which it saw many.
+else (`optim.multipliers.expert` is the dial for the rate). `load` weighs an expert's steps against each other in its moments:
+as means over rows, so that a step of few rows, whose mean is mostly noise, weighs more there than one of many.
 """
 
 import torch

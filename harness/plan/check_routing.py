@@ -13,6 +13,7 @@ def check_routing(plan: Plan) -> None:
         return
     _check_layers(plan)
     _check_router(plan)
+    _check_choice(plan)
     _check_bias(plan)
     _check_losses(plan)
     _check_capacity(plan)
@@ -30,8 +31,14 @@ def _check_dense(plan: Plan) -> None:
             "a dense model (num_experts=0) with MoE keys set",
             "set top_k, shared_experts and leading_dense_layers to 0, moe_every to 1",
         )
-    if plan.balance.rule != "none":
-        raise UserError(f"balance.rule={plan.balance.rule} in a dense model", "use balance=none")
+    if m.expert_width or plan.gains.expert_output != 1:
+        key, value, off = ("model.expert_width", m.expert_width, 0) if m.expert_width else (
+            "gains.expert_output", plan.gains.expert_output, 1
+        )  # fmt: skip
+        raise UserError(f"{key}={value} in a dense model", f"use {key}={off}")
+    if plan.balance.rule != "none" or plan.balance.rate or plan.balance.schedule != "constant":
+        told = ", ".join(f"balance.{key}={getattr(plan.balance, key)}" for key in ("rule", "rate", "schedule"))
+        raise UserError(f"{told} in a dense model", "use balance=none")
     for key in (*_losses(plan.balance), *(["capacity_factor"] if plan.balance.capacity_factor else [])):
         raise UserError(f"balance.{key}={getattr(plan.balance, key)} in a dense model", "use balance=none")
     if plan.optim.expert_gradient_scale != "none":
@@ -56,6 +63,10 @@ def _check_layers(plan: Plan) -> None:
     if len(m.moe_layers) < m.layers and m.ffn_width < 1:
         dense = "leading dense layers" if m.leading_dense_layers else f"model.moe_every={m.moe_every}"
         raise UserError(f"model.ffn_width={m.ffn_width} with {dense}", "set model.ffn_width")
+    if len(m.moe_layers) == m.layers and m.ffn_width:
+        raise UserError(
+            f"model.ffn_width={m.ffn_width} without a dense layer, which it is the width of", "use model.ffn_width=0"
+        )
 
 
 def _check_router(plan: Plan) -> None:
@@ -64,9 +75,9 @@ def _check_router(plan: Plan) -> None:
         raise UserError(f"model.top_k={m.top_k} of model.num_experts={m.num_experts}", f"choose top_k in 1..{m.num_experts}")
     if m.expert_width < 1:
         raise UserError(f"model.expert_width={m.expert_width}", "an expert needs a width of at least 1")
-    if m.router == "softmax_topk" and m.top_k == 1 and m.router_renormalize:
+    if m.router != "hash" and m.top_k == 1 and m.router_renormalize:
         raise UserError(
-            "model.router=softmax_topk with model.top_k=1: renormalized, the one weight is always 1 and the loss teaches the "
+            f"model.router={m.router} with model.top_k=1: renormalized, the one weight is always 1 and the loss teaches the "
             "router nothing",
             "use model.router_renormalize=false",
         )
@@ -76,12 +87,36 @@ def _check_router(plan: Plan) -> None:
         )
 
 
+def _check_choice(plan: Plan) -> None:
+    """Where every expert is in every top-k set, or nearly, there is nothing to balance."""
+    m, b, most = plan.model, plan.balance, plan.health.collapse_load
+    if m.top_k == m.num_experts:
+        on = {f"balance.{key}": getattr(b, key) for key in ("aux_loss_coef", "sequence_loss_coef") if getattr(b, key)}
+        on |= {"balance.rule": b.rule} if b.rule != "none" else {}
+        on |= {"optim.expert_gradient_scale": s} if (s := plan.optim.expert_gradient_scale) != "none" else {}
+        for key, value in on.items():
+            raise UserError(
+                f"{key}={value} with model.top_k={m.top_k} of model.num_experts={m.num_experts}: the load is even by itself",
+                "use balance=none and optim.expert_gradient_scale=none, or a smaller top_k",
+            )
+    elif m.top_k >= most * m.num_experts:
+        raise UserError(
+            f"model.top_k={m.top_k} of model.num_experts={m.num_experts}: an even load is {m.top_k / m.num_experts:.0%} of all "
+            f"top-k sets, and health stops a run from health.collapse_load={most} on",
+            "choose a smaller top_k, or health.collapse_load=1",
+        )
+
+
 def _check_bias(plan: Plan) -> None:
     m, b = plan.model, plan.balance
     if b.rule == "none":
         if b.schedule != "constant":
             raise UserError(
                 f"balance.schedule={b.schedule} with balance.rule=none, which has no rate", "use balance=bias, or leave it out"
+            )
+        if b.rate:
+            raise UserError(
+                f"balance.rate={b.rate} with balance.rule=none, which has no rate", "use balance=bias, or balance=none"
             )
         return
     if m.router == "hash":
@@ -117,10 +152,18 @@ def _check_losses(plan: Plan) -> None:
 
 def _check_capacity(plan: Plan) -> None:
     m, factor = plan.model, plan.balance.capacity_factor
-    most = m.num_experts / m.top_k  # one expert in every top-k
-    if factor and (m.top_k == m.num_experts or factor >= most):
+    if not factor:
+        return
+    if m.router == "hash":
         raise UserError(
-            f"balance.capacity_factor={factor} never drops a row: an expert gets at most {most:g} times its even share "
-            f"(model.num_experts={m.num_experts}, model.top_k={m.top_k})",
+            f"balance.capacity_factor={factor} with model.router=hash, whose weights are all 1/K: none says which rows to drop",
+            "use balance.capacity_factor=0",
+        )
+    tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
+    most, rows = m.num_experts / m.top_k, plan.expert_capacity(tokens)  # `most`: one expert in every top-k
+    if rows >= tokens:
+        raise UserError(
+            f"balance.capacity_factor={factor} never drops a row: it lets an expert have {rows:,} of a micro-batch's "
+            f"{tokens:,} tokens (model.num_experts={m.num_experts}, model.top_k={m.top_k})",
             f"choose less than {most:g}, or 0 for no capacity" if most > 1 else "use balance.capacity_factor=0",
         )

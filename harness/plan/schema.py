@@ -6,6 +6,7 @@ after records were made; at its default it means what its absence meant then, an
 Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -231,6 +232,11 @@ class Plan:
     @property
     def steps(self) -> int:
         return self.budget.tokens // self.batch.tokens_per_step
+
+    def expert_capacity(self, tokens: int) -> int:
+        """The rows that an expert takes at most of a micro-batch of `tokens`: ceil(factor * T*K/E); 0 is no limit."""
+        m = self.model
+        return math.ceil(self.balance.capacity_factor * tokens * m.top_k / m.num_experts) if m.num_experts else 0
 
 
 def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:

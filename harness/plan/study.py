@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT, read
+from harness.plan.schema import walk
 
 STUDIES = ROOT / "studies"
 FIGURES = ("load", "sweep", "time", "rules", "cost")  # harness/report/study_figure.py draws them
 OF_ANY_MODEL = ("cost",)  # the others look at the load of experts
 REQUIRED, OPTIONAL = ("title", "question", "lane", "figure", "cases"), ("common", "axis")
+NOT_A_CASES = ("lane", "seed")  # a study's own words
 CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # it names a folder too
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 
@@ -62,15 +64,21 @@ def study_of(name: str, content: dict[str, Any], where: str) -> Study:
     """Checks what `where` holds. Errors: UserError."""
     wrong = [f"{key} is missing" for key in REQUIRED if not content.get(key)]
     wrong += [f"unknown key {key}" for key in content if key not in (*REQUIRED, *OPTIONAL, "name")]
+    texts = ("title", "question", "lane", "figure", "common", "axis")
+    wrong += [f"{key} is {content[key]!r}, no text" for key in texts if not isinstance(content.get(key, ""), str)]
     if not wrong and content["figure"] not in FIGURES:
         wrong.append(f"figure is {content['figure']!r}, known are {', '.join(FIGURES)}")
     if not wrong and content["figure"] == "sweep" and not content.get("axis"):
         wrong.append("a sweep needs an axis")
+    if not wrong and content.get("axis") and content["axis"] not in dict(walk()):
+        wrong.append(f"axis {content['axis']} is no key of a plan")
     if not wrong:
         cases = content["cases"].items() if isinstance(content["cases"], dict) else [(content["cases"], None)]
         wrong += [f"case {case!r} is {said!r}" for case, said in cases if not (_name(case) and isinstance(said, str))]
     if not wrong:
         wrong += _bad_forks(content["cases"])
+        words = [*content.get("common", "").split(), *(word for said in content["cases"].values() for word in said.split())]
+        wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]
     if wrong:
         raise UserError(f"{where} is no study: {'; '.join(wrong)}", "see studies/sparsity.yaml")
     return Study(**{**content, "name": name})

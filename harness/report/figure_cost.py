@@ -12,12 +12,14 @@ from harness.report.study_runs import val_bpb, val_percent
 
 
 def draw_cost(study: Study, cases: Sequence[Case]) -> Figure:
-    first = cases[0]
-    notes = [f"a dot a seed, a bar their mean; {first.name} is 0 at every seed"]
+    first, there = next(iter(study.cases)), cases[0].number == 0
+    notes = [f"a dot a seed, a bar their mean; {f'{first} is 0 at every seed' if there else f'no run of {first}'}"]
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
-    axes = fig.subplots(1, 2, sharey=True, width_ratios=(1, 1.4))
+    axes = fig.subplots(1, 2 if there else 1, sharey=True, squeeze=False, width_ratios=(1, 1.4)[: 2 if there else 1])[0]
     draw_panel(axes[0], cases, "bits per byte of val", val_bpb)
-    draw_panel(axes[1], cases, f"minus {first.name} at equal seeds, %", lambda trial: val_percent(trial, first.trials))
-    axes[1].axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
     name_rows(axes, cases)
+    if not there:
+        return fig
+    draw_panel(axes[1], cases, f"minus {first} at equal seeds, %", lambda trial: val_percent(trial, cases[0].trials))
+    axes[1].axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
     return fig

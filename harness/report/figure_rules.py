@@ -19,9 +19,10 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
         "a dot a seed, hollow where health stopped it, a bar their mean",
         "load: the worst layer, over all that was scored at the end (of a stopped run over its last health window)",
     ]
-    rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second]
+    first = next(iter(study.cases))
+    rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second] if cases[0].number == 0 else []
     base = sum(rates) / len(rates) if rates else None
-    notes.append(f"time: training seconds a token over those of {cases[0].name}" if base else "no time: the format is emulated")
+    notes.append(f"time: training seconds a token over those of {first}" if base else f"no time to compare with of {first}")
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
     draw_panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)

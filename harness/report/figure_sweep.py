@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.plan.study import Study
 from harness.report import style
@@ -28,10 +28,12 @@ def draw_sweep(study: Study, cases: Sequence[Case]) -> Figure:
     for name, (colour, marker) in GROUPS.items():
         _points(moves, study, trials, lambda trial, name=name: trial.updates.get(name), colour, marker, name)
     moves.set_yscale("log")
+    moves.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     moves.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
     moves.yaxis.set_minor_formatter(NullFormatter())
     moves.set_title("size of a step: update RMS / parameter RMS", loc="left")
-    moves.legend(loc="best", fontsize=8, handlelength=1.6)
+    moves.margins(y=0.25)
+    moves.legend(loc="upper left", fontsize=8, handlelength=1.6, ncols=3)
     _points(entropy, study, trials, lambda trial: trial.health["worst_entropy_ratio"], style.BLUE, "o")
     entropy.set_title("worst entropy of the load / ln E (1 is even)", loc="left")
     _points(busiest, study, trials, lambda trial: trial.health["busiest"], style.BLUE, "o")

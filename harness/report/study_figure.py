@@ -61,7 +61,8 @@ def new_figure(study: Study, cases: Sequence[Case], height_in: float, *notes: st
     n = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + (" seed" if counts == [1] else " seeds")
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     stops = [f"{case.name} {stops}" for case in cases if (stops := stopped(case.trials))]
-    said = [f"Study {study.name}, {study.title}: lane {study.lane}, {n} a case", *notes, *stops]
+    forks = [f"{case.name} starts from {fork[0]} at step {fork[1]}" for case in cases if (fork := study.fork(case.name))]
+    said = [f"Study {study.name}, {study.title}: lane {study.lane}, {n} a case", *notes, *forks, *stops]
     said.append(f"hardware class {'; '.join(classes)}" if classes else "no run finished")
     return style.plain_figure(study.question, height_in, "; ".join(said) + ".", unranked(trials))
 
@@ -77,7 +78,8 @@ def draw_curves(ax: Axes, cases: Sequence[Case]) -> None:
     if late:
         margin = 0.08 * (max(late) - min(late)) or 0.05
         ax.set_ylim(min(late) - margin, max(late) + margin)
-    ax.set_title("bits per byte of the slice", loc="left")
+    above = any(bpb > ax.get_ylim()[1] for case in cases for trial in case.trials for _, bpb in trial.curve)
+    ax.set_title("bits per byte of the slice" + (" (some early ones lie above)" if above else ""), loc="left")
     tokens_axis(ax, cases)
 
 

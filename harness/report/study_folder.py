@@ -45,9 +45,11 @@ def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
     return study, trials
 
 
-def seeds_in(folder: Path) -> set[int]:
-    """The seeds that a folder has records of."""
-    return {int(place.name) for case in folder.iterdir() for place in _places(case)} if folder.is_dir() else set()
+def trials_in(folder: Path) -> set[tuple[str, int]]:
+    """The cases and seeds that a folder has records of."""
+    if not folder.is_dir():
+        return set()
+    return {(case.name, int(place.name)) for case in folder.iterdir() for place in _places(case)}
 
 
 def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:

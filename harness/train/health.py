@@ -6,7 +6,7 @@ Looks only at values that were logged anyway. Stopping keeps the last checkpoint
 import math
 from pathlib import Path
 
-from harness.plan.schema import Health
+from harness.plan.schema import Health, Plan
 
 
 class HealthStop(Exception):
@@ -24,11 +24,27 @@ def not_finite(step: int, where: str) -> HealthStop:
     return HealthStop("nan", step, f"step {step}: {where} not finite", remedy)
 
 
-class Monitor:
-    """Fed every step in order. A window is `window_steps` steps; counts are summed over it per MoE layer."""
+def collapse_remedy(plan: Plan) -> str:
+    """What to try against a router that collapsed, in the words of this plan."""
+    balance, router = plan.balance, plan.model.router
+    if router == "hash":
+        return "a hash router has nothing to balance: fewer experts (model.num_experts), or a learned router"
+    losses = [key for key in ("aux_loss_coef", "sequence_loss_coef") if getattr(balance, key)]
+    if balance.rule == "bias":
+        louder = f"turn balancing up (balance.rate={balance.rate:g} now)"
+    elif losses:
+        louder = f"turn balancing up (balance.{losses[0]}={getattr(balance, losses[0]):g} now)"
+    else:
+        louder = f"balance the load (balance={'bias' if router == 'sigmoid_topk' else 'switch'})"
+    return f"{louder}, lower optim.multipliers.router, or fork from the last checkpoint"
 
-    def __init__(self, plan: Health, names: list[str], moe_layers: list[int], top_k: int):
-        self.plan, self.names, self.moe_layers, self.top_k = plan, names, moe_layers, top_k
+
+class Monitor:
+    """Fed every step in order. A window is `window_steps` steps; counts are summed over it per MoE layer. `remedy`: of a
+    collapse."""
+
+    def __init__(self, plan: Health, names: list[str], moe_layers: list[int], top_k: int, remedy: str):
+        self.plan, self.names, self.moe_layers, self.top_k, self.remedy = plan, names, moe_layers, top_k, remedy
         self.best = math.inf
         self.losses: list[float] = []
         self.counts: list[list[int]] = []
@@ -68,16 +84,15 @@ class Monitor:
             self._collapse(step, layer, count, counts)
 
     def _collapse(self, step: int, layer: int, count: list[int], counts: list[list[int]]) -> None:
-        remedy = "turn balancing up (balance.rate), lower optim.multipliers.router, or fork from the last checkpoint"
         dead = count.count(0)
         if dead > self.plan.dead_share * len(count):
             what = f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window"
-            raise HealthStop("collapse", step, what, remedy, counts)
+            raise HealthStop("collapse", step, what, self.remedy, counts)
         dominance = max(count) * self.top_k / sum(count)
         if self.top_k < len(count) and dominance > self.plan.collapse_load:
             expert = count.index(max(count))
             what = f"step {step}, layer {layer}: expert {expert} is in {dominance:.0%} of all top-{self.top_k} sets"
-            raise HealthStop("collapse", step, what, remedy, counts)
+            raise HealthStop("collapse", step, what, self.remedy, counts)
 
     def state(self) -> dict[str, object]:
         """What a checkpoint keeps, so that a resumed run judges windows as an untouched one does."""

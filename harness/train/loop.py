@@ -20,7 +20,7 @@ from harness.plan.goal import levels
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
-from harness.train.health import HealthStop, Monitor, not_finite
+from harness.train.health import HealthStop, Monitor, collapse_remedy, not_finite
 from harness.train.progress import Glance, Progress
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
@@ -56,7 +56,8 @@ class Loop:
     def __post_init__(self) -> None:
         s = self.session
         self.plan, self.first_rank = s.plan, s.ranks.is_first
-        self.monitor = Monitor(s.plan.health, list(s.optimizer.parameters), s.model.moe_layers, s.plan.model.top_k)
+        names, remedy = list(s.optimizer.parameters), collapse_remedy(s.plan)
+        self.monitor = Monitor(s.plan.health, names, s.model.moe_layers, s.plan.model.top_k, remedy)
         self.monitor.restore(self.state.monitor)
         self.log = MetricsLog(self.folder.metrics, self.state.metrics_position) if self.first_rank else None
         self.pending: list[tuple[int, StepResult]] = []

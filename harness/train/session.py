@@ -16,7 +16,7 @@ from harness.model.init import initialize
 from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
 from harness.optim.auxiliary import AuxiliaryLosses, wanted
-from harness.optim.balance import bias_rate, expert_capacity, update_biases
+from harness.optim.balance import bias_rate, update_biases
 from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
 from harness.optim.schedule import lr_scale
@@ -84,7 +84,7 @@ class Session:
         self.batches = corpus.batches(plan.seed, plan.batch.tokens_per_step, plan.model.sequence_length)
         self.micro_sequences = self._micro_sequences()
         self.auxiliary = AuxiliaryLosses(plan)
-        self.capacity = expert_capacity(plan, self.micro_sequences * plan.model.sequence_length)
+        self.capacity = plan.expert_capacity(self.micro_sequences * plan.model.sequence_length)
         self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)
@@ -196,11 +196,13 @@ class Session:
     def _load(self, inputs: tuple[Tensor, ...], documents: list[Tensor | None]) -> Tensor:
         """int64 (L, E): the rows of each expert in the whole step, from a forward pass of its own. The very passes that the
         gradient takes afterwards, so the counts are the same ones."""
-        counts = []
-        for x, document_BS in zip(inputs, documents):
-            _, routed = self.model.trunk(x, visible_BSS=within_documents(document_BS), capacity=self.capacity)
-            counts.append(torch.stack([layer.count_E for layer in routed]))
+        counts = [self._count(x, document_BS) for x, document_BS in zip(inputs, documents)]
         return self._over_ranks(torch.stack(counts).sum(0))
+
+    def _count(self, x: Tensor, document_BS: Tensor | None) -> Tensor:
+        """int64 (L, E). What autograd keeps of the pass is let go on return, before the next one begins."""
+        routed = self.model.trunk(x, visible_BSS=within_documents(document_BS), capacity=self.capacity)[1]
+        return torch.stack([layer.count_E for layer in routed])
 
     def _over_ranks(self, count_LE: Tensor) -> Tensor:
         total_LE = count_LE.clone()

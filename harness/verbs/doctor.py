@@ -8,7 +8,8 @@ usage: python -m harness doctor RUN [--control RUN] [--json]
 RUN is a run folder: finished, stopped by health, or still going. It is only read. --control names a hash-router twin (the
 same words with model.router=hash balance=none unranked=true) whose bits per byte the learned routing must beat. Looked for:
 dominant, dead and hot experts, collapse layer by layer, a router gradient below the experts' number format, balancing that
-fights, updates of the wrong size, and routing that means nothing. Exit status 0 healthy, 1 sick.
+fights, updates of the wrong size, and routing that means nothing. Exit status 0 healthy, 1 sick, 3 not known yet: before a
+first health window.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.verbs.words import Words
 
+NOT_KNOWN_YET = 3
 SUMMARY = "what is wrong with a run's router, and what to type next"
 
 
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
     control = read_patient(folder_of(words.control)) if words.control else None
     found = diagnose(run, control)
     print(json.dumps(as_json(found), indent=1) if words.json else as_text(found))
-    return int(not found.healthy)
+    return 1 if not found.healthy else 0 if found.judged else NOT_KNOWN_YET
 
 
 def _parse(arguments: list[str]) -> Namespace:

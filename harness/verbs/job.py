@@ -65,7 +65,7 @@ def make_job(name: str, words: list[str], plan: Any, start: Start | None = None)
 def read_seeds(text: str) -> list[int]:
     """ "1,2,3" -> [1, 2, 3]. Errors: UserError."""
     seeds = text.split(",")
-    if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
+    if not all(seed.isdecimal() for seed in seeds) or len(set(map(int, seeds))) < len(seeds):
         raise UserError(f"seeds={text}", "whole numbers, each once: seeds=1,2,3")
     return [int(seed) for seed in seeds]
 

@@ -32,9 +32,14 @@ SUMMARY = "one question, several plans: cases side by side, table and figure"
 def main(arguments: list[str]) -> int:
     words = _parse(arguments)
     if words.source:
+        from harness.report.study_check import missing_cases, study_problems
         from harness.report.study_folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
+        if problems := study_problems(study, trials):
+            raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
+        if missing := missing_cases(study, trials):
+            print(f"warning: {words.source} has no record of {', '.join(missing)}", file=sys.stderr)
         verdicts = _verdicts(trials)
         _say(study, trials, verdicts, write_study(study, trials, words.source, verdicts))
         return 0
@@ -56,10 +61,13 @@ def _parse(arguments: list[str]):
     parser.add_argument("--from", type=Path, dest="source")
     words = parser.parse_intermixed_args(arguments)
     names = [word for word in words.words if "=" not in word]
-    words.seeds = read_seeds(next((w.partition("=")[2] for w in words.words if w.startswith("seeds=")), "1"))
+    seeds = [word.partition("=")[2] for word in words.words if word.startswith("seeds=")]
+    if len(seeds) > 1:
+        raise UserError(f"seeds={' seeds='.join(seeds)}", "one list: seeds=1,2,3")
+    words.seeds = read_seeds(seeds[0] if seeds else "1")
     words.overrides = [word for word in words.words if "=" in word and not word.startswith("seeds=")]
     words.name = names[0] if names else None
-    for word in [*names[1:], *(w for w in words.overrides if w.split("=")[0] in ("lane", "seed", "fork"))]:
+    for word in [*names[1:], *(w for w in words.overrides if w.lstrip("+~").split("=")[0] in ("lane", "seed", "fork"))]:
         raise UserError(f"{word!r} in a study", "a study has one name and its own lane: NAME seeds=1,2,3 key=value")
     if words.source and (words.words or words.out):
         raise UserError("--from draws what its folder holds", "leave out everything else")
@@ -70,7 +78,7 @@ def _parse(arguments: list[str]):
 
 def _run(study, words) -> int:
     from harness.report.groups import read_runs
-    from harness.report.study_folder import publish, write_study
+    from harness.report.study_folder import publish, trials_in, write_study
     from harness.report.study_runs import read_trial
 
     _refuse_out(study, words)
@@ -96,7 +104,10 @@ def _run(study, words) -> int:
         said = replace(study, common=_common(study, words.overrides))
         verdicts = _verdicts(trials)
         _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
-        if words.out:
+        if words.out and (lost := sorted(trials_in(words.out) - {(trial.case, trial.seed) for trial in trials})):
+            said = ", ".join(f"{case} seed {seed}" for case, seed in lost)
+            state.complaints.append(f"{words.out} is left as it was: it has {said}, of which there is no run now")
+        elif words.out:
             print("written: " + ", ".join(map(str, publish(said, trials, words.out, verdicts))))
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
@@ -153,7 +164,7 @@ def _start(study, case: str, jobs: list[Job]) -> Start | None:
 def _refuse_out(study, words) -> None:
     """Before anything is run: a folder that is not this study's, or that has seeds which would be lost."""
     from harness.report.record_folders import STUDY_FILE
-    from harness.report.study_folder import read_folder, seeds_in
+    from harness.report.study_folder import read_folder, trials_in
 
     out = words.out
     if out is None or not out.exists():
@@ -162,7 +173,7 @@ def _refuse_out(study, words) -> None:
         raise UserError(f"{out} is no folder of a study", "name one that does not exist yet, or an empty one")
     if any(out.iterdir()) and (held := read_folder(out)[0].name) != study.name:
         raise UserError(f"{out} holds study {held}", f"name another folder for {study.name}")
-    if lost := seeds_in(out) - set(words.seeds):
+    if lost := {seed for _, seed in trials_in(out)} - set(words.seeds):
         seeds = ",".join(map(str, sorted(lost | set(words.seeds))))
         raise UserError(f"{out} has seeds {', '.join(map(str, sorted(lost)))} too, which would be lost", f"use seeds={seeds}")
 

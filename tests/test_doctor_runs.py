@@ -181,7 +181,7 @@ def test_an_unfinished_run_is_judged_by_what_it_has_logged(stopped, capsys):
     with open(stopped / "metrics.jsonl", "ab") as log:
         log.write(b'{"kind":"step","step":13,"tok')  # a row that is being written
     status, said = told(capsys, stopped)
-    assert status == 3 and "unfinished: step 12 of 32" in said and said.strip().endswith("verdict   not known yet")
+    assert status == 3 and "unfinished: step 12 of 32" in said and said.endswith("verdict not known yet")
 
 
 def test_layers_of_a_run_that_has_not_ended_are_those_of_its_plan(tmp_path, no_figures, capsys):

@@ -22,7 +22,8 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     first = next(iter(study.cases))
     rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second] if cases[0].number == 0 else []
     base = sum(rates) / len(rates) if rates else None
-    notes.append(f"time: training seconds a token over those of {first}" if base else f"no time to compare with of {first}")
+    why_not = "the format is emulated" if cases[0].number == 0 else f"there is no run of {first}"
+    notes.append(f"time: training seconds a token over those of {first}" if base else f"no time: {why_not}")
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
     draw_panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)

@@ -68,7 +68,6 @@ IMPOSSIBLE = [
     (["model.top_k=16", *UNBALANCED, "optim.expert_gradient_scale=load"], ["expert_gradient_scale=load", "model.top_k=16"]),
     (["model.num_experts=32", "model.top_k=31"], ["model.top_k=31", "97%", "health.collapse_load=0.95", "smaller top_k"]),
     (["balance.rule=none"], ["balance.rate=0.02", "balance.rule=none", "balance=bias", "balance=none"]),
-    (["model.ffn_width=512"], ["model.ffn_width=512", "without a dense layer"]),
     (["balance.schedule=linear"], ["balance.schedule='linear'"]),
     (["balance.schedule=cosine", "balance.rule=none"], ["balance.schedule=cosine", "balance.rule=none", "balance=bias"]),
     (["balance.schedule=warmup", "schedule.warmup_share=0"], ["balance.schedule=warmup", "schedule.warmup_share=0"]),

@@ -158,8 +158,8 @@ def test_a_broken_key_and_a_dirty_tree_are_both_named():
 
 
 def test_a_router_that_uses_every_expert_for_every_token_is_not_dominant():
-    health = {"dead": 0, "dominance": 1.0}
-    assert reasons(words=("unranked=true", "model.top_k=16"), broken={"x": (1, 2)}, health=health) == ["x=2 instead of 1"]
+    words = ("unranked=true", "model.top_k=16", "balance=none")
+    assert reasons(words=words, broken={"x": (1, 2)}, health={"dead": 0, "dominance": 1.0}) == ["x=2 instead of 1"]
 
 
 def test_micro_runs_name_every_frozen_key_they_changed(finished):

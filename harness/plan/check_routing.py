@@ -36,9 +36,9 @@ def _check_dense(plan: Plan) -> None:
             "gains.expert_output", plan.gains.expert_output, 1
         )  # fmt: skip
         raise UserError(f"{key}={value} in a dense model", f"use {key}={off}")
-    if plan.balance.rule != "none" or plan.balance.rate or plan.balance.schedule != "constant":
-        told = ", ".join(f"balance.{key}={getattr(plan.balance, key)}" for key in ("rule", "rate", "schedule"))
-        raise UserError(f"{told} in a dense model", "use balance=none")
+    for key, off in (("rule", "none"), ("rate", 0), ("schedule", "constant")):
+        if (value := getattr(plan.balance, key)) != off:
+            raise UserError(f"balance.{key}={value} in a dense model", "use balance=none")
     for key in (*_losses(plan.balance), *(["capacity_factor"] if plan.balance.capacity_factor else [])):
         raise UserError(f"balance.{key}={getattr(plan.balance, key)} in a dense model", "use balance=none")
     if plan.optim.expert_gradient_scale != "none":
@@ -63,10 +63,6 @@ def _check_layers(plan: Plan) -> None:
     if len(m.moe_layers) < m.layers and m.ffn_width < 1:
         dense = "leading dense layers" if m.leading_dense_layers else f"model.moe_every={m.moe_every}"
         raise UserError(f"model.ffn_width={m.ffn_width} with {dense}", "set model.ffn_width")
-    if len(m.moe_layers) == m.layers and m.ffn_width:
-        raise UserError(
-            f"model.ffn_width={m.ffn_width} without a dense layer, which it is the width of", "use model.ffn_width=0"
-        )
 
 
 def _check_router(plan: Plan) -> None:

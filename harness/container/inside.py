@@ -34,8 +34,8 @@ def run(engine: Engine, words: list[str]) -> int:
         raise UserError(f"{verb} does not run in the container", f"only {', '.join(VERBS)} do; leave IN=container out")
     image = built(engine)
     inside = image.environment.get("SPEEDRUN_COMMIT", UNKNOWN)
-    if inside != this_tree():
-        print(f"note: the image holds {inside}, this tree is {this_tree()}; `make container` builds it anew", file=sys.stderr)
+    if inside != (here := this_tree()):
+        print(f"note: the image holds {inside}, this tree is {here}; `make container` builds it anew", file=sys.stderr)
     runs, cache = Path("runs").resolve(), cache_folder().resolve() / "container"
     mounts = {runs: f"{WORKDIR}/runs", cache: "/cache"}
     environment = {"SPEEDRUN_IMAGE": f"sha256:{image.id}"}

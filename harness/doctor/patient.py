@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.plan.schema import walk
+from harness.plan.stored import stored_moe_layers
 from harness.report.run_data import read_record, read_rows, read_stored_plan
 from harness.report.stopped import read_stop
 
@@ -129,8 +130,9 @@ class Patient:
     @cached_property
     def layers(self) -> list[int]:
         """The transformer layer of each row of counts."""
-        first, layers, every = (self.settings[f"model.{key}"] for key in ("leading_dense_layers", "layers", "moe_every"))
-        return list(range(first, layers, every)) if self.experts else []
+        prefix = "model."
+        model = {key.removeprefix(prefix): value for key, value in self.settings.items() if key.startswith(prefix)}
+        return stored_moe_layers({"model": model})
 
     @property
     def checkpoints(self) -> list[int]:

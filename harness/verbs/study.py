@@ -105,8 +105,8 @@ def _run(study, words) -> int:
         verdicts = _verdicts(trials)
         _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
         if words.out and (lost := sorted(trials_in(words.out) - {(trial.case, trial.seed) for trial in trials})):
-            said = ", ".join(f"{case} seed {seed}" for case, seed in lost)
-            state.complaints.append(f"{words.out} is left as it was: it has {said}, of which there is no run now")
+            named = ", ".join(f"{case} seed {seed}" for case, seed in lost)
+            state.complaints.append(f"{words.out} is left as it was: it has {named}, of which there is no run now")
         elif words.out:
             print("written: " + ", ".join(map(str, publish(said, trials, words.out, verdicts))))
     for complaint in state.complaints:

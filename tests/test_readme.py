@@ -8,8 +8,8 @@ import pytest
 
 from harness.__main__ import VERBS
 from harness.errors import UserError
-from harness.plan.compose import known_words
 from harness.plan.study import study_names
+from harness.plan.words import known_words
 from harness.report.compare import rank
 from harness.report.comparison import rankings_text
 from harness.report.groups import find_groups

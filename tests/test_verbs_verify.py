@@ -6,14 +6,23 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
 
 import micro
 import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from micro import finished_fixture  # noqa: F401
 from report_factory import edit_record
 
 from harness.__main__ import main
 from harness.data.artifact import file_sha256
+from harness.plan.compose import compose
+from harness.plan.fingerprint import stored_plan_hash
+from harness.plan.schema import Run
+from harness.plan.stored import read_plan
 from harness.record.record import content_hash
 from harness.verbs import reexecute, worktree
 
@@ -38,7 +47,7 @@ def quick(monkeypatch, no_figures, made, tmp_path_factory):
 
     def here(command, tree, environment):
         commands.append(command)
-        (home,) = [word.removeprefix("run.folder=") for word in command if word.startswith("run.folder=")]
+        (home,) = [OverridesParser.create().parse_override(w).value() for w in command if w.startswith("run.folder=")]
         words = [word for word in command[3:] if not word.startswith("run.folder=")]
         if tuple(words) not in made:
             made[tuple(words)] = kept = tmp_path_factory.mktemp("re-executed") / "runs"
@@ -187,12 +196,58 @@ def test_the_metrics_of_another_seed_are_found(copy, quick, tmp_path, capsys):
     assert main(["verify", str(copy)]) == 1
 
 
-def test_a_command_line_that_makes_another_plan_here_is_explained_key_by_key(copy, quick, capsys):
-    words = [*micro.record(copy)["provenance"]["overrides"], "optim.muon.lr=0.01"]
-    edit_record(copy, provenance__overrides=words)
+def replan(folder, **changed):
+    """Another plan.yaml (section__key=value; None removes the key) with every hash made to fit, as a forger would."""
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    for key, value in changed.items():
+        *path, name = key.split("__")
+        section = reduce(lambda node, part: node.setdefault(part, {}), path, plan)
+        section[name] = value
+        if value is None:
+            del section[name]
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    edit_record(folder, plan_hash=stored_plan_hash(plan))
+    rewrite(folder, lambda row: row, plan_hash=stored_plan_hash(plan))
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("model__top", "${oc.env:HOME}", "is computed when it is read"),
+        ("data__shards", "${oc.env:HOME}", "is computed when it is read"),
+        ("hydra__searchpath", ["file:///tmp"], "hydra"),
+        ("model___target_", "os.system", "_target_"),
+        ("optim__muon__lr", {"_target_": "os.system"}, "optim.muon.lr"),
+        ("lane__name", "tiny-dense --multirun", "tiny-dense --multirun"),
+    ],
+)
+def test_a_plan_that_says_more_than_the_schema_knows_is_never_run(copy, quick, capsys, key, value, said):
+    """Whoever wrote the record also made its hashes fit."""
+    replan(copy, **{key: value})
+    if key == "lane__name":
+        edit_record(copy, lane=value)
     assert main(["verify", str(copy)]) == 1
-    said = capsys.readouterr().out
-    assert "optim.muon.lr: 0.02 -> 0.01" in said and "commit=record" in said and not quick
+    printed = spoken(capsys)
+    assert said in printed and str(Path.home()) not in printed and not quick
+
+
+def test_the_words_that_a_record_states_are_not_run(copy, quick, capsys):
+    """They are what somebody typed, for people to read; what is run is the plan."""
+    words = ["--multirun", "+hydra.callbacks.x={_target_: os.system, _args_: [false]}", "optim.muon.lr=0.01"]
+    edit_record(copy, provenance__overrides=words)
+    assert main(["verify", str(copy)]) == 0, capsys.readouterr().out
+    (command,) = quick
+    assert not set(words) & set(command) and not any("hydra" in word for word in command)
+    assert compose([word for word in command[4:] if not word.startswith("run.")]).plan == replace(
+        read_plan(copy / "plan.yaml"), run=Run()
+    )
+
+
+def test_a_plan_that_this_checkout_makes_otherwise_is_explained_key_by_key(copy, quick, capsys):
+    replan(copy, unranked=False)
+    assert main(["verify", str(copy)]) == 1
+    said = spoken(capsys)
+    assert "freezes" in said and "commit=record" in said and not quick
 
 
 def test_a_commit_that_is_not_here_is_a_clear_error(copy, capsys):

@@ -4,7 +4,6 @@ The words are what its plan has that its lane has not. Every line is composed an
 checkout would refuse (a balancing rule that does not go with the router, say) is left out.
 """
 
-import json
 import shlex
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,6 +15,7 @@ from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import flat
 from harness.plan.lanes import RECIPES, lane_names
+from harness.plan.words import word
 
 OF_THE_LANE = ("track.", "lane.")  # chosen with lane=
 NOT_AGAIN = ("fork", "seed", "run.stop_after_step")
@@ -77,7 +77,7 @@ class Commands:
         words = _changed(self._words, attempt.words)
         seed = self.run.settings["seed"]
         if step is not None:
-            words += [f"fork={self.run.folder}@{step}", f"seed={seed + 1}"]
+            words += [_word("fork", f"{self.run.folder}@{step}"), f"seed={seed + 1}"]
         elif seed != 1:
             words.append(f"seed={seed}")
         if not _composes(tuple(words)):
@@ -98,7 +98,7 @@ class Commands:
         usual = _usual(lane, *recipe)
         differs = {key: value for key, value in self.run.settings.items() if key in usual and value != usual[key]}
         skipped = (*OF_THE_LANE, *NOT_AGAIN)
-        words = [f"{key}={_written(value)}" for key, value in differs.items() if not key.startswith(skipped)]
+        words = [_word(key, value) for key, value in differs.items() if not key.startswith(skipped)]
         return [f"lane={lane}", *recipe, *words]
 
 
@@ -131,8 +131,7 @@ def _changed(words: list[str], change: tuple[str, ...]) -> list[str]:
     return [word for word in words if stays(word)] + list(change)
 
 
-def _written(value: Any) -> str:
-    """As Hydra reads it."""
-    if isinstance(value, str):
-        return value if value and value.replace("/", "").replace("_", "").replace("-", "").isalnum() else f"'{value}'"
-    return json.dumps(value, separators=(",", ":"))
+def _word(key: str, value: Any) -> str:
+    """As short as Hydra's grammar allows: most texts need no quotes."""
+    plain = isinstance(value, str) and value.replace("/", "").replace("_", "").replace("-", "").replace("@", "").isalnum()
+    return f"{key}={value}" if plain and value.isascii() else word(key, value)

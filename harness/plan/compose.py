@@ -10,19 +10,16 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError
 from harness.plan import lanes
 from harness.plan.check import check
-from harness.plan.schema import FROZEN, Plan, walk
-
-OPEN_KEYS = ("hydra.", "track.lines.", "track.milestones.")  # whose names the schema does not know
-GROUPS = ("lane", "track", "optim", "schedule", "balance")
+from harness.plan.schema import FROZEN, Plan
+from harness.plan.words import GROUPS, known_words
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,9 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     words = known_words(overrides)
     node, choices = _compose(words)
     frozen, _ = _compose([word for word in words if word.startswith("lane=")])
-    plan = _typed(node)
     for group, choice in choices.items():
         _refuse_frozen_recipe(group, choice)
+    plan = _typed(node)
     broken = {
         key: (was, now)
         for key in sorted(FROZEN)
@@ -83,7 +80,7 @@ def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
         raise UserError(
             f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar"
         ) from error
-    choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS and g != "lane"}
+    choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS}
     OmegaConf.set_struct(node, False)
     del node["hydra"]
     return node, choices
@@ -107,43 +104,6 @@ def _shorten(plan: Plan) -> None:
     plan.batch.tokens_per_step = min(plan.batch.tokens_per_step, whole)
     plan.parallel.micro_batch_tokens = min(plan.parallel.micro_batch_tokens, plan.batch.tokens_per_step)
     plan.validation.steps = [step for step in plan.validation.steps if step < plan.steps]
-
-
-def known_words(overrides: list[str] | tuple[str, ...], sweeps: bool = False) -> list[str]:
-    """Refuses unknown lanes and keys with the nearest name, before Hydra sees them; several values unless `sweeps`."""
-    keys = {key for key, _ in walk()}
-    sections = {part for key in keys for part in _prefixes(key)}
-    for word in overrides:
-        try:
-            parsed = OverridesParser.create().parse_override(word)
-        except HydraException as error:
-            raise UserError(
-                f"cannot read {word!r}: {str(error).splitlines()[0]}", "write key=value, e.g. optim.muon.lr=0.01"
-            ) from error
-        key = parsed.key_or_group
-        if parsed.is_sweep_override() and not sweeps:
-            raise UserError(f"{word!r} names several values", "add --multirun to run them all")
-        if key in ("lane", *GROUPS) and parsed.is_sweep_override():
-            continue  # every job looks at its own
-        if key == "lane":
-            lanes.lane_file(str(parsed.value()))
-        elif key in GROUPS and not parsed.is_delete():
-            _known_choice(key, parsed.value())
-        elif key not in keys and key not in GROUPS and key not in sections and not key.startswith(OPEN_KEYS):
-            raise UserError(f"unknown key {key!r}", nearest(key, keys | {"lane"}))
-    return list(overrides)
-
-
-def _known_choice(group: str, choice: Any) -> None:
-    folder = lanes.TRACKS if group == "track" else lanes.RECIPES / group
-    known = [path.stem for path in folder.glob("*.yaml")]
-    if choice not in known and not isinstance(choice, dict):  # optim={clip_norm: 1.0} sets keys, not a file
-        raise UserError(f"unknown {group} {choice!r}", nearest(str(choice), known))
-
-
-def _prefixes(key: str) -> list[str]:
-    parts = key.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _refuse_frozen_recipe(group: str, choice: str) -> None:

@@ -1,7 +1,9 @@
 """Where the lane, track and recipe files are, and their registration with Hydra."""
 
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +16,7 @@ from harness.plan.schema import Plan, Track
 ROOT = Path(__file__).resolve().parents[2]
 LANES, TRACKS, RECIPES = ROOT / "lanes", ROOT / "lanes" / "tracks", ROOT / "recipes"
 ANCHORS = LANES / "anchors.yaml"  # published figures, no lane
+REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")  # ${another.key}
 
 
 @cache
@@ -28,7 +31,27 @@ def read(path: Path) -> DictConfig:
         raise UserError(f"{path} is not a YAML mapping: {error}", "mend the file or restore it with git checkout") from error
     if not isinstance(content, DictConfig):
         raise UserError(f"{path} holds no YAML mapping", "mend the file or restore it with git checkout")
+    refuse_computed(OmegaConf.to_container(content, resolve=False), str(path))
     return content
+
+
+def refuse_computed(value: Any, where: str) -> None:
+    """A plan means the same whenever it is composed: a value may refer to another key, and call nothing (`${now:%S}`).
+
+    Raises:
+        UserError: a text in `value`, a tree of YAML, is computed when it is read.
+    """
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            refuse_computed(part, where)
+    elif isinstance(value, str) and len(REFERENCE.findall(value)) != value.count("${"):
+        shown = value if value in where else f"{where}: {value}"
+        raise UserError(
+            f"{shown} is computed when it is read, so that it may differ from call to call",
+            "${key} may name another key of the plan; let the shell compute values",
+        )
 
 
 def lane_file(name: str) -> Path:

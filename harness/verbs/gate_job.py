@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.lanes import ROOT
+from harness.plan.words import word
 from harness.report.run_data import RunData, load_run
 
 RECORD_LINE = "record: "
@@ -34,7 +35,8 @@ class Checkout:
 
     def train(self, words: list[str], folder: Path, name: str = "train") -> RunData:
         """`speedrun` below `folder`; what it says goes to `<name>.log` there. Errors: JobFailed."""
-        said = self.run(f"training ({name})", ["speedrun", *words, f"run.folder={folder / 'runs'}"], folder / f"{name}.log")
+        place = word("run.folder", str(folder / "runs"))
+        said = self.run(f"training ({name})", ["speedrun", *words, place], folder / f"{name}.log")
         last = said.rstrip().rpartition("\n")[2]
         if not last.startswith(RECORD_LINE):  # left early with a checkpoint: run.stop_after_step
             raise JobFailed(f"training ({name}) without a record", 0, said)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.plan.stored import words_of
 
 OWN = ("reason", "seeds", "out", "baselines")
 SEEDS = (1, 2, 3)
@@ -58,13 +59,10 @@ def _write(own: dict[str, str], words: list[str], plan, runs: dict[int, Any], wa
 
 
 def _words_of(runs: list[Any]) -> list[str]:
-    """The command line of a finished run, less its seed and its folder; an empty one is the default lane."""
+    """The plan of a finished run in words, less its seed; without a run the default lane."""
     if not runs:
         return []
-    words = runs[0].record["provenance"].get("overrides")
-    if words is None:
-        raise UserError(f"{runs[0].folder} does not say how it was started", "add the plan's words: lane=... key=value")
-    return [word for word in words if word.split("=")[0] != "seed" and not word.startswith("run.")]
+    return [word for word in words_of(runs[0].plan, str(runs[0].folder / "plan.yaml")) if not word.startswith("seed=")]
 
 
 def _refuse(run, plan) -> None:

@@ -73,6 +73,7 @@ def read_seeds(text: str) -> list[int]:
 def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: list[Path] | None = None) -> None:
     """Takes a finished run from `known` (RunData), or makes it. `stopped`: where to look for runs that health stopped, which
     are then taken too; None: such a run has failed."""
+    from harness.plan.words import word
     from harness.report.integrity import check
     from harness.report.run_data import load_run
     from harness.verbs.multirun import run_one
@@ -98,7 +99,7 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
         if source is None:
             state.complaints.append(f"{job.name} seed {seed} starts from {job.start.job.name}, of which there is no run")
             return
-        words.append(f"fork={source}@{job.start.step}")
+        words.append(word("fork", f"{source}@{job.start.step}"))
     print(f"\n== {job.name} seed {seed}", flush=True)
     code, record = run_one(words)
     if record is not None:

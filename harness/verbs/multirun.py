@@ -1,23 +1,29 @@
 """Sweeps: Hydra's --multirun with its sweepers and launchers; every job is a `speedrun` process of its own.
 
 A process a job keeps peak memory, clocks and compiled code of one run away from the next. The job's value, which a searching
-sweeper minimizes, is val_bpb.
+sweeper minimizes, is val_bpb. A launcher may start jobs in other processes or on other machines, so all that this process
+learns of them is what they leave in the sweep's folder, which lies with the runs: a file a job that names its record.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from harness.errors import UserError
 from harness.plan import lanes
-from harness.plan.compose import known_words
+from harness.plan.schema import Run
+from harness.plan.words import known_words, word
 
 QUIET = (
     "hydra.sweep.subdir=.",
@@ -26,29 +32,68 @@ QUIET = (
     "hydra/hydra_logging=none",
 )
 RECORD_LINE = "record: "
+OUTCOMES = "job-*.json"  # the star is the job's number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job leaves: its words, its exit status, and the path of its record, if it made one."""
+
+    overrides: list[str]
+    status: int
+    record: str | None
+
+    def metrics(self) -> dict[str, Any] | None:
+        return json.loads(Path(self.record).read_text())["metrics"] if self.record else None
 
 
 def multirun(words: list[str]) -> int:
     """Runs every job, then prints one line each. Exit status 1 when any failed; the others still run."""
     lanes.register()
-    known_words(words, sweeps=True)
-    outcomes: list[tuple[list[str], int, Path | None]] = []
-
-    @hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")
-    def job(_: DictConfig) -> float:
-        overrides = list(HydraConfig.get().overrides.task)
-        print(f"\n== {' '.join(overrides)}", flush=True)
-        code, record = run_one(overrides)
-        outcomes.append((overrides, code, record))
-        return json.loads(record.read_text())["metrics"]["val_bpb"] if record else float("inf")
-
-    with tempfile.TemporaryDirectory() as hydras:  # its multirun.yaml would make the tree dirty, and every job unranked
-        sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, f"hydra.sweep.dir={hydras}"]
-        job()
-    _summary(outcomes)
+    words = known_words(words, sweeps=True)
+    home = _home(words)
+    # From whatever folder or machine a launcher starts a job, it finds this checkout's harness.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(lanes.ROOT), os.environ.get("PYTHONPATH")]))
+    sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, word("hydra.sweep.dir", str(home))]
+    failed = False
+    try:
+        hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")(job)()
+    except SystemExit as left:  # Hydra has said why
+        failed = bool(left.code)
+    outcomes = [Outcome(**json.loads(path.read_text())) for path in sorted(home.glob(OUTCOMES))]
     if not outcomes:
-        raise UserError("no job ran", "check the sweep's values")
-    return int(any(code for _, code, _ in outcomes))
+        raise UserError(
+            "no job ran", "check the sweep's values; launchers and sweepers are packages: pip install hydra-joblib-launcher"
+        )
+    _summary(outcomes)
+    print(f"sweep: {home}")
+    return int(failed or any(outcome.status for outcome in outcomes))
+
+
+def job(_: DictConfig) -> float:
+    """One job of a sweep, wherever its launcher has put it. Returns val_bpb, infinity for a run that failed."""
+    here = HydraConfig.get()
+    overrides = list(here.overrides.task)
+    print(f"\n== {' '.join(overrides)}", flush=True)
+    status, record = run_one(overrides)
+    outcome = Outcome(overrides, status, str(record.resolve()) if record else None)
+    path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(outcome), indent=1))
+    found = outcome.metrics()
+    return found["val_bpb"] if found else float("inf")
+
+
+def _home(words: list[str]) -> Path:
+    """The sweep's folder: the one that was named, else a new one among the runs, where it makes no tree dirty."""
+    said = {parsed.key_or_group: parsed for parsed in map(OverridesParser.create().parse_override, words)}
+    for key in ("hydra.sweep.dir", "run.folder"):
+        if key in said and said[key].is_sweep_override():
+            raise UserError(f"{key} of a sweep has several values", "one folder holds the whole sweep")
+    if "hydra.sweep.dir" in said:
+        return Path(str(said["hydra.sweep.dir"].value())).resolve()
+    runs = Path(str(said["run.folder"].value()) if "run.folder" in said else Run().folder)
+    return (runs / f"sweep-{datetime.now():%Y%m%d-%H%M%S-%f}").resolve()
 
 
 def run_one(overrides: list[str]) -> tuple[int, Path | None]:
@@ -64,18 +109,18 @@ def run_one(overrides: list[str]) -> tuple[int, Path | None]:
     return code, record
 
 
-def _summary(outcomes: list[tuple[list[str], int, Path | None]]) -> None:
+def _summary(outcomes: list[Outcome]) -> None:
     print(f"\n{'to target':>12}{'slice':>9}{'all val':>9}{'tokens/s':>10}")
     finished = []
-    for overrides, code, record in outcomes:
-        if record is None:
-            print(f"{'failed':>12}{'exit ' + str(code):>9}{'':>19}   {' '.join(overrides)}")
+    for outcome in outcomes:
+        said, m = " ".join(outcome.overrides), outcome.metrics()
+        if m is None:
+            print(f"{'failed':>12}{'exit ' + str(outcome.status):>9}{'':>19}   {said}")
             continue
-        m = json.loads(record.read_text())["metrics"]
         finished.append(m["val_bpb"])
         target = f"{m['time_to_target_s']:.1f} s" if m["target_reached"] else "not reached"
         row = f"{target:>12}{m['slice_bpb']:>9.4f}{m['val_bpb']:>9.4f}{m['tokens_per_second']:>10,.0f}"
-        print(f"{row}   {' '.join(overrides)}")
+        print(f"{row}   {said}")
     if len(finished) > 1:
         print(
             f"val_bpb: mean {statistics.mean(finished):.4f}, sd {statistics.stdev(finished):.4f} over n = {len(finished)} runs"

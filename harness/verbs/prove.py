@@ -59,7 +59,9 @@ def _whole(name: str, text: str) -> int:
 
 
 def _command(words: list[str], folder: Path) -> list[str]:
-    own = [f"run.folder={folder}", "run.checkpoint_every_s=0", "run.log_every_steps=1", "run.track=off"]
+    from harness.plan.words import word
+
+    own = [word("run.folder", str(folder)), "run.checkpoint_every_s=0", "run.log_every_steps=1", "run.track=off"]
     return [sys.executable, "-m", "harness", "speedrun", *words, *own]
 
 

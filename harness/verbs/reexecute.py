@@ -1,4 +1,8 @@
-"""Runs a record's command line again, in a process of its own: this checkout, or a clean one of the record's commit."""
+"""Runs a record's plan again, in a process of its own: this checkout, or a clean one of the record's commit.
+
+What the record says is data. The command line is made from the typed values of plan.yaml (`harness/plan/stored.py`), never from
+the words that the record states; the code that runs is this checkout's, or that of a commit of this repository.
+"""
 
 import json
 import os
@@ -12,10 +16,10 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.lanes import ROOT
+from harness.plan.stored import words_of
+from harness.plan.words import word
 from harness.report.run_data import RunData, read_rows
 from harness.verbs.worktree import worktree
-
-OURS = ("run.",)  # overrides that say where and how often, which a re-execution decides for itself
 
 
 @dataclass(frozen=True)
@@ -29,23 +33,22 @@ class Execution:
         return self.identity["hardware_class"]
 
 
-def command_line(run: RunData) -> list[str]:
-    """The overrides that made the record. Errors: UserError when it states none, or started from another run's checkpoint."""
-    words = run.record["provenance"].get("overrides")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UserError(
-            f"{run.folder} does not state its command line (provenance.overrides)", "its evidence can be checked: steps=0"
-        )
+def command_line(run: RunData, seed: int | None = None) -> list[str]:
+    """The words that compose to the record's plan, with another seed if given.
+
+    Raises:
+        UserError: it started from another run's checkpoint, or its plan has a key or a value that the schema does not know.
+    """
     if run.record["fork"]:
         raise UserError(
             f"{run.folder} was forked from {run.record['fork']}: it does not start at step 0", "verify the run it came from"
         )
-    return [word for word in words if not word.lstrip("+~").startswith(OURS)]
+    return words_of(run.plan, str(run.folder / "plan.yaml"), seed)
 
 
 def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
-    """What this checkout makes of the record's command line: (hashed keys that differ from its plan.yaml, keys that the
-    schema has gained since), each as "key: recorded -> here". Errors: UserError when it does not compose here at all."""
+    """What this checkout makes of the record's plan: (hashed keys that differ from its plan.yaml, keys that the schema has
+    gained since), each as "key: recorded -> here". Raises UserError when it does not compose here at all."""
     from harness.plan.compose import compose
     from harness.plan.fingerprint import differences
 
@@ -53,12 +56,10 @@ def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
         plan = compose(command_line(run)).plan
     except UserError as error:
         raise UserError(
-            f"the record's command line means nothing in this checkout: {error.problem}",
+            f"the record's plan means nothing in this checkout: {error.problem}",
             "commit=record runs it at its own commit",
         ) from error
     found = differences(plan, run.plan)
-    if plan.seed != run.record["seed"]:
-        found.append(f"seed: {run.record['seed']} -> {plan.seed}")
     gained = [line for line in found if ": (absent) -> " in line]
     return [line for line in found if line not in gained], gained
 
@@ -81,7 +82,7 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
     last = run.steps[-1]["step"]
     knows_tracking = tree == ROOT or "track" in run.plan["run"]  # older commits have no such key
     command = [
-        sys.executable, "-m", "harness", "speedrun", *words, f"run.folder={home}", "run.checkpoint_every_s=3600",
+        sys.executable, "-m", "harness", "speedrun", *words, word("run.folder", str(home)), "run.checkpoint_every_s=3600",
         f"run.log_every_steps={run.windows[0]['step']}", *(["run.track=off"] if knows_tracking else []),
         *([f"run.stop_after_step={steps}"] if steps < last else []),
     ]  # fmt: skip

@@ -123,8 +123,9 @@ def _common(study, overrides: list[str]) -> str:
 def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
     """The cases that can be run here, why the others cannot among `complaints`. Errors: UserError when none is left, or two
     cases are one plan."""
-    from harness.plan.compose import compose, known_words
+    from harness.plan.compose import compose
     from harness.plan.study import OF_ANY_MODEL
+    from harness.plan.words import known_words
 
     known_words(overrides)
     jobs: list[Job] = []

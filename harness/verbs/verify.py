@@ -9,6 +9,10 @@ examples
   python -m harness verify runs/tiny-moe-16e/1-0123abcd steps=all      the whole run again: weights and scores too
   python -m harness verify results/tiny-dense/1-0123abcd commit=record in a clean checkout of the commit that made it
 
+What is run is code of this repository: this checkout's, or that of the commit that the record names and `git log` has. It is
+given the typed plan of plan.yaml, whose hash is the record's; no word that a record states is run. To keep even that away from
+your files: make verify IN=container RECORD=... (commit=here; the image has the code it was built from).
+
 Verdicts, strongest first. Each needs whole evidence, and says how many steps were run.
   equal bits              every loss, gradient norm, expert count and chain link is the recorded one
   equal within tolerance  on another hardware class or from other source: losses differ by rounding only

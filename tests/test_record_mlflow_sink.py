@@ -15,7 +15,7 @@ from report_factory import write_run
 from harness.__main__ import main
 from harness.errors import UserError
 from harness.record.mlflow_sink import Sink, default_store
-from harness.verbs import tracking
+from harness.verbs import sinks
 
 EXECUTIONS = itertools.count()  # each takes its own time
 
@@ -152,35 +152,33 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
 
 @pytest.mark.parametrize("track", ["end", "off"])
 def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
-    tracked = []
-    monkeypatch.setattr("harness.verbs.tracking.track_at_end", lambda *words: tracked.append(words) or "in MLflow")
+    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: print("in MLflow", run, runs))
     path = micro.run(tmp_path, f"run.track={track}", lane=micro.DENSE)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"record: {path / 'record.json'}"
-    assert tracked == ([(path, str(tmp_path))] if track == "end" else [])
-    assert (lines[-2] == "in MLflow") == (track == "end")
+    assert (lines[-2] == f"in MLflow {path} {tmp_path}") == (track == "end")
 
 
-def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch):
+def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(tracking, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
-    line = tracking.track_at_end(folder(), str(tmp_path))
-    assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)") and "\n" not in line
+    monkeypatch.setattr(sinks, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
+    sinks.track_at_end(folder(), str(tmp_path))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)")
 
 
-def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch):
+def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sink.store)
     path = folder()
-    line = tracking.track_at_end(path, str(tmp_path))
-    assert line == f"MLflow: mlflow ui --backend-store-uri {sink.store}"
+    sinks.track_at_end(path, str(tmp_path))
+    assert capsys.readouterr() == (f"MLflow: mlflow ui --backend-store-uri {sink.store}\n", "")
     assert sink.track(path)[1] == 0 and not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_live_run_starts_a_follower_and_says_what_it_costs(tmp_path, monkeypatch, capsys, no_figures):
     started = []
-    monkeypatch.setattr("harness.verbs.tracking.start_follower", lambda *words: started.append(words))
-    monkeypatch.setattr("harness.verbs.tracking.track_at_end", lambda run, runs: "tracked")
+    monkeypatch.setattr("harness.verbs.sinks.start_follower", lambda *words: started.append(words))
+    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: None)
     path = micro.run(tmp_path, "run.track=live", lane=micro.DENSE)
     assert started == [(path, str(tmp_path))]
     assert "shares this machine with the timed run" in capsys.readouterr().out

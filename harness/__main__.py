@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
         warn("interrupted; the same command goes on from the last checkpoint, or starts anew where there is none")
         code = 128 + number_of(interrupted)
     except OSError:
-        if (lost := unwritten()) is None:
+        if (lost := unwritten("\n")) is None:
             raise
         return _unheard(lost)
     lost = unwritten()

@@ -27,12 +27,13 @@ def _write(stream: TextIO | None, text: str) -> str | None:
     return None
 
 
-def unwritten() -> OSError | None:
-    """Why standard output cannot take what it still holds. It is then given up: what it holds goes nowhere, so that the
-    interpreter does not fail over it at its end."""
+def unwritten(last: str = "") -> OSError | None:
+    """Why standard output cannot take what it still holds, and `last`. It is then given up: what it holds goes nowhere, so
+    that the interpreter does not fail over it at its end."""
     if sys.stdout is None:
         return None
     try:
+        sys.stdout.write(last)
         sys.stdout.flush()
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -117,7 +117,7 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         folder.write("plan.yaml", to_yaml(plan))
         folder.write("identity.json", json.dumps(who, indent=1))
         return folder
-    changed = [key for key in (*who, *(stored.keys() - who.keys())) if key not in stored or stored[key] != who.get(key)]
+    changed = [key for key in who | stored if not (key in who and key in stored and stored[key] == who[key])]
     planned = differences(plan, _stored_plan(path / "plan.yaml"))
     if planned or "plan_hash" in changed:
         lock.close()

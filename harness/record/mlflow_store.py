@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 from harness.errors import UserError
 
@@ -68,9 +69,9 @@ def connect(store: str, database: Path | None) -> Any:
 
     if database and not (database.exists() and database.stat().st_size):
         # under another name: MLflow takes seconds and some forty steps, and cannot go on from half of them
-        new = database.with_name(f".{database.name}.new")
-        for left in (new, new.with_name(f"{new.name}-journal")):
-            left.unlink(missing_ok=True)
+        for left in database.parent.glob(f".{database.name}.*.new*"):
+            left.unlink()
+        new = database.with_name(f".{database.name}.{uuid4().hex}.new")
         opened(f"sqlite:///{new}")
         os.replace(new, database)
     return opened(store)

@@ -26,7 +26,8 @@ def finish(path: Path, track: str, runs: str) -> None:
 def show_at_end(run: Path) -> None:
     """Prints the end table and draws the figures."""
     said = _sink("table and figures are not whole", ["show", str(run)], f"`make show RUN={run}` makes them", SHOW_TIMEOUT_S)
-    tell("\n".join(line for line in said.splitlines() if not line.startswith(RECORD)))
+    if said:
+        tell("\n".join(line for line in said.splitlines() if not line.startswith(RECORD)))
 
 
 def track_at_end(run: Path, runs: str) -> None:

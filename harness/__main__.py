@@ -1,11 +1,13 @@
 """`python -m harness <verb> ...`: the verb is taken off, the rest belongs to it."""
 
 import importlib
-import os
+import signal
 import sys
 
 from harness.errors import UserError, nearest
+from harness.terminal import hold_streams, unwritten, warn
 from harness.train.determinism import keep_freed_memory, set_environment
+from harness.train.signals import interruptible, number_of
 
 VERBS = (
     "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
@@ -17,29 +19,46 @@ HELP = ("-h", "--help", "help")
 
 def main(words: list[str]) -> int:
     """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n."""
+    hold_streams()
+    try:
+        with interruptible():
+            code = _answer(words)
+    except UserError as error:
+        warn(f"error: {error}")
+        code = 2
+    except KeyboardInterrupt as interrupted:
+        warn("interrupted; the same command goes on from the last checkpoint, or starts anew where there is none")
+        code = 128 + number_of(interrupted)
+    except OSError:
+        if (lost := unwritten("\n")) is None:
+            raise
+        return _unheard(lost)
+    lost = unwritten()
+    # what `speedrun` does is in its record, whoever listens
+    return code if lost is None or code or words[:1] == ["speedrun"] else _unheard(lost)
+
+
+def _answer(words: list[str]) -> int:
     if not words or words[0] in HELP:
         print(overview())
         return 0
-    try:
-        verb, arguments = words[0], words[1:]
-        if verb not in VERBS:
-            raise UserError(f"unknown verb {verb!r}", f"{nearest(verb, VERBS)}\n  `python -m harness --help` lists them")
-        module = importlib.import_module(f"harness.verbs.{verb}")
-        if any(word in HELP[:2] for word in arguments):
-            print(f"python -m harness {verb}: {module.SUMMARY}\n{module.__doc__.split(chr(10), 1)[1].rstrip()}")
-            return 0
-        set_environment()
-        keep_freed_memory()
-        return module.main(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("interrupted; the last checkpoint stands, the same command goes on from it", file=sys.stderr)
-        return 130
+    verb, arguments = words[0], words[1:]
+    if verb not in VERBS:
+        raise UserError(f"unknown verb {verb!r}", f"{nearest(verb, VERBS)}\n  `python -m harness --help` lists them")
+    module = importlib.import_module(f"harness.verbs.{verb}")
+    if any(word in HELP[:2] for word in arguments):
+        print(f"python -m harness {verb}: {module.SUMMARY}\n{module.__doc__.split(chr(10), 1)[1].rstrip()}")
+        return 0
+    set_environment()
+    keep_freed_memory()
+    return module.main(arguments)
+
+
+def _unheard(lost: OSError) -> int:
+    if isinstance(lost, BrokenPipeError):  # `... | head`: the reader has seen enough
+        return 128 + signal.SIGPIPE
+    warn(f"error: standard output cannot be written: {lost.strerror}")
+    return 2
 
 
 def overview() -> str:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import harness.report.figures
+import harness.verbs.sinks
 from harness.__main__ import main
 from harness.data.corpus import load
 from harness.plan.compose import compose
@@ -42,7 +42,7 @@ DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]
 
 @pytest.fixture(name="no_figures")
 def no_figures_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.report.figures, "draw_all", lambda *_: [])
+    monkeypatch.setattr(harness.verbs.sinks, "show_at_end", lambda run: None)
 
 
 def speedrun(folder: Path, *words: str, lane: list[str] = MOE) -> int:

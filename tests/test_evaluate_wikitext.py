@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.evaluate.rolling import rolling_nats
-from harness.evaluate.wikitext import NAME, SHA256, count_words, detokenize, pages, raw_text, score_wikitext
+from harness.evaluate import rolling, wikitext
+from harness.evaluate.wikitext import NAME, SHA256, count_words, detokenize, pages, raw_text
 
 END = 256
 BYTES = SimpleNamespace(encode=lambda text: list(text.encode()), end_of_text=END)
@@ -48,6 +48,15 @@ class Digest:
         return torch.tensor(nats), torch.zeros(input_BS.shape, dtype=torch.bool)
 
 
+def rolling_nats(model, texts, batch_tokens=4096, **words):
+    """As one rank alone finds them."""
+    return rolling.total([rolling.share(model, texts, END, batch_tokens, **words)], len(texts))
+
+
+def scored(model, tokenizer, text):
+    return wikitext.merge([wikitext.share(model, tokenizer, text)], model.context)
+
+
 def seen_before(tokens, i, context):
     """What the task shows the model before token i: a window's worth at most, more than its window's only in the last one."""
     start = i // context * context
@@ -60,17 +69,17 @@ def seen_before(tokens, i, context):
 def test_each_token_is_scored_once_given_what_the_task_shows_the_model(length, batch_tokens):
     model, texts = Digest(5), [list(range(3)), list(range(100, 100 + length)), list(range(7))]
     expected = [sum(model.nats(seen_before(text, i, 5), token) for i, token in enumerate(text)) for text in texts]
-    np.testing.assert_allclose(rolling_nats(model, texts, END, batch_tokens), expected, rtol=1e-6)
+    np.testing.assert_allclose(rolling_nats(model, texts, batch_tokens), expected, rtol=1e-6)
 
 
 def test_the_last_window_reaches_back_to_a_full_input():
     tokens = list(range(12))
-    added = rolling_nats(Digest(5), [tokens], END)[0] - rolling_nats(Digest(5), [tokens[:10]], END)[0]
+    added = rolling_nats(Digest(5), [tokens])[0] - rolling_nats(Digest(5), [tokens[:10]])[0]
     assert added == pytest.approx(Digest.nats([6, 7, 8, 9], 10) + Digest.nats([6, 7, 8, 9, 10], 11), rel=1e-6)
 
 
 def test_a_model_that_knows_nothing_scores_the_logarithm_of_its_vocabulary_per_token():
-    found = score_wikitext(Uniform(), BYTES, TEXT)
+    found = scored(Uniform(), BYTES, TEXT)
     detokenized = [detokenize(page) for page in pages(TEXT)]
     assert found.tokens_P.tolist() == [len(page) for page in detokenized]
     np.testing.assert_allclose(found.nats_P, found.tokens_P * math.log(257), rtol=1e-7)
@@ -79,7 +88,7 @@ def test_a_model_that_knows_nothing_scores_the_logarithm_of_its_vocabulary_per_t
 
 
 def test_the_three_figures_divide_the_same_nats_by_raw_bytes_and_raw_words():
-    found = score_wikitext(Digest(16), BYTES, TEXT)
+    found = scored(Digest(16), BYTES, TEXT)
     nats, raw = found.nats_P.sum(), pages(TEXT)
     assert found.byte_perplexity == pytest.approx(2**found.bits_per_byte)
     assert found.bits_per_byte == pytest.approx(nats / sum(len(page.encode()) for page in raw) / math.log(2))
@@ -92,7 +101,7 @@ def test_a_word_perplexity_beyond_floats_is_infinite_and_the_others_stand():
         def score(self, input_BS, *_):
             return torch.full(input_BS.shape, 500.0), None
 
-    found = score_wikitext(Hopeless(), BYTES, TEXT)
+    found = scored(Hopeless(), BYTES, TEXT)
     assert found.word_perplexity == math.inf and found.bits_per_byte > 500
 
 
@@ -105,12 +114,12 @@ def test_nats_that_are_not_finite_are_an_error_not_a_score(value):
             return nats_BS, hit_BS
 
     with pytest.raises(UserError, match=f"gives text 1 {value}"):
-        score_wikitext(Broken(), BYTES, TEXT)
+        scored(Broken(), BYTES, TEXT)
 
 
 def test_progress_counts_windows_up_to_all_of_them():
     seen = []
-    rolling_nats(Uniform(), [[1] * 20, [2] * 3], END, 16, lambda done, total: seen.append((done, total)))
+    rolling_nats(Uniform(), [[1] * 20, [2] * 3], 16, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 4), (4, 4)]
 
 

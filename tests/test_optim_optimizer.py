@@ -64,6 +64,15 @@ def test_groups_hold_what_their_name_says():
     assert not any("router" in name or "norm" in name or p.ndim != 2 for name, p in groups["dense"].items())
 
 
+@pytest.mark.parametrize("where", ["head", "blocks.0.attention", "blocks.1.feedforward.router", "blocks.2.attention_norm"])
+def test_a_parameter_that_no_group_claims_is_refused_by_name_and_never_updated_by_default(where):
+    model = build()
+    model.get_submodule(where).register_parameter("scale", torch.nn.Parameter(torch.ones(16, 16)))
+    with pytest.raises(ValueError, match=rf"no group claims the parameter {where}.scale \(16, 16\)") as caught:
+        Optimizer(model, Optim())
+    assert all(group in str(caught.value) for group in GROUPS)
+
+
 @pytest.mark.parametrize("matrices, by_muon", [("muon", {"dense", "expert"}), ("adamw", set())])
 def test_muon_updates_matrices_and_experts_and_adamw_the_rest(matrices, by_muon):
     optimizer = Optimizer(build(), Optim(matrices=matrices))

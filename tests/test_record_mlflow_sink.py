@@ -6,6 +6,10 @@ import json
 import math
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
 
 import micro
 import pytest
@@ -14,8 +18,9 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
+from harness.record import mlflow_store
 from harness.record.mlflow_sink import Sink, default_store
-from harness.verbs import tracking
+from harness.verbs import sinks
 
 EXECUTIONS = itertools.count()  # each takes its own time
 
@@ -152,35 +157,33 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
 
 @pytest.mark.parametrize("track", ["end", "off"])
 def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
-    tracked = []
-    monkeypatch.setattr("harness.verbs.tracking.track_at_end", lambda *words: tracked.append(words) or "in MLflow")
+    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: print("in MLflow", run, runs))
     path = micro.run(tmp_path, f"run.track={track}", lane=micro.DENSE)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"record: {path / 'record.json'}"
-    assert tracked == ([(path, str(tmp_path))] if track == "end" else [])
-    assert (lines[-2] == "in MLflow") == (track == "end")
+    assert (lines[-2] == f"in MLflow {path} {tmp_path}") == (track == "end")
 
 
-def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch):
+def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(tracking, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
-    line = tracking.track_at_end(folder(), str(tmp_path))
-    assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)") and "\n" not in line
+    monkeypatch.setattr(sinks, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
+    sinks.track_at_end(folder(), str(tmp_path))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)")
 
 
-def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch):
+def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sink.store)
     path = folder()
-    line = tracking.track_at_end(path, str(tmp_path))
-    assert line == f"MLflow: mlflow ui --backend-store-uri {sink.store}"
+    sinks.track_at_end(path, str(tmp_path))
+    assert capsys.readouterr() == (f"MLflow: mlflow ui --backend-store-uri {sink.store}\n", "")
     assert sink.track(path)[1] == 0 and not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_live_run_starts_a_follower_and_says_what_it_costs(tmp_path, monkeypatch, capsys, no_figures):
     started = []
-    monkeypatch.setattr("harness.verbs.tracking.start_follower", lambda *words: started.append(words))
-    monkeypatch.setattr("harness.verbs.tracking.track_at_end", lambda run, runs: "tracked")
+    monkeypatch.setattr("harness.verbs.sinks.start_follower", lambda *words: started.append(words))
+    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: None)
     path = micro.run(tmp_path, "run.track=live", lane=micro.DENSE)
     assert started == [(path, str(tmp_path))]
     assert "shares this machine with the timed run" in capsys.readouterr().out
@@ -214,3 +217,93 @@ def test_the_follower_tails_a_run_at_the_lowest_priority_until_it_ends(sink, fol
 def test_a_key_that_names_no_way_of_tracking_is_refused(tmp_path, capsys):
     assert micro.speedrun(tmp_path / "runs", "run.track=later") == 2
     assert "run.track='later'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def database(sink, tmp_path):
+    """A store of a test's own, made already."""
+    return shutil.copy(sink.database, tmp_path / "mlflow.db")
+
+
+def test_two_runs_that_end_at_once_on_a_store_that_is_not_there_yet_are_both_in_it(folder, tmp_path):
+    store, paths = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}", [folder("1-aaaa"), folder("2-aaaa")]
+    command = [sys.executable, "-m", "harness", "track", "--store", store]
+    started = [subprocess.Popen([*command, path], cwd=micro.ROOT, stderr=subprocess.PIPE, text=True) for path in paths]
+    assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0)] * 2
+    both = Sink(store)
+    assert [both.track(path)[1] for path in paths] == [0, 0]
+    assert sorted(path.name for path in both.database.parent.iterdir()) == ["mlflow-artifacts", "mlflow.db", "mlflow.lock"]
+
+
+def test_a_store_that_is_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    store, database = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Sink(store)
+    assert not database.exists() and list(tmp_path.glob(".mlflow.db.*"))
+    Sink(store)
+    assert database.exists() and not list(tmp_path.glob(".mlflow.db.*"))
+
+
+def test_a_database_that_another_program_has_locked_is_waited_for(folder, database, monkeypatch):
+    held = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    held.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.5, held.close)
+    release.start()
+    assert Sink(f"sqlite:///{database}").track(folder())[1] > 0
+    release.join()
+
+
+@pytest.mark.parametrize("what", ["the database", "our lock"])
+def test_a_store_that_is_not_let_go_of_is_an_error(folder, database, monkeypatch, what, capsys):
+    monkeypatch.setattr(mlflow_store, "WAIT_S", 0.2)
+    held, lock = sqlite3.connect(database, isolation_level=None), open(database.parent / "mlflow.lock", "a")
+    if what == "the database":
+        held.execute("BEGIN EXCLUSIVE")
+    else:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert main(["track", str(folder()), "--store", f"sqlite:///{database}"]) == 2
+    held.close(), lock.close()
+    assert ("database is locked" if what == "the database" else "another process has held") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "garbage", "a folder", "artifacts that cannot be written", "a folder that cannot be made"]
+)
+def test_a_store_that_is_damaged_or_cannot_be_written_is_an_error_that_is_explained(folder, database, how, monkeypatch, capsys):
+    def denied(self, run_id, path):
+        raise PermissionError(13, "Permission denied", path)
+
+    path = database
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:20_000])
+    elif how == "garbage":
+        path.write_bytes(b"no database at all" * 100)
+    elif how == "a folder":
+        path = path.parent
+    elif how == "artifacts that cannot be written":
+        monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifact", denied)
+    else:
+        path = path / "below a file" / "mlflow.db"
+    assert main(["track", str(folder()), "--store", f"sqlite:///{path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the MLflow store sqlite:///{path} cannot be used: ") and "MLFLOW_TRACKING_URI" in said
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["nonsense://somewhere", "http://[bad", "sqlite:x", "a word", "http://127.0.0.1:9", "postgresql://me@127.0.0.1:9/x"],
+)
+def test_a_store_that_is_none_or_does_not_answer_is_an_error_that_is_explained(folder, tmp_path, monkeypatch, store, capsys):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.chdir(tmp_path)
+    path = folder()
+    before = sorted(tmp_path.iterdir())
+    assert main(["track", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: the MLflow store {store} cannot be used: ")
+    assert sorted(tmp_path.iterdir()) == before

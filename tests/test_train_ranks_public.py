@@ -78,7 +78,7 @@ def test_wikitexts_windows_are_each_scored_by_one_rank_and_add_up_to_the_bits_of
             asked.append(input_BS.shape[0])
             return super().score(input_BS, target_BS, *rest)
 
-    alone = wikitext.score_wikitext(Counting(8), BYTES, TEXT, 16)
+    alone = wikitext.merge([wikitext.share(Counting(8), BYTES, TEXT, 16)], 8)
     windows, asked[:] = sum(asked), []
     shares = [wikitext.share(Counting(8), BYTES, TEXT, 16, rank=rank, world=world) for rank in range(world)]
     assert wikitext.merge(shares, 8).nats_P.tolist() == alone.nats_P.tolist() and sum(asked) == windows > 6

@@ -10,8 +10,12 @@ from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  #
 
 import harness.record.provenance
 import harness.train.checkpoint as checkpoint
+from harness.plan.compose import compose
+from harness.plan.fingerprint import to_yaml
+from harness.record.folder import RunFolder
 from harness.train.health import Monitor
 from harness.train.loop import Loop
+from harness.train.run import _belongs
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -168,6 +172,78 @@ def test_a_damaged_checkpoint_never_pushes_out_the_good_ones_written_after_it(tm
     capsys.readouterr()
     assert micro.speedrun(tmp_path, "run.stop_after_step=6", "run.keep_checkpoints=1") == 0
     assert f"resuming {run_folder} from step 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "where, goes_on_from",
+    [
+        (b'"step":12,"tokens":3072,"loss":', 11),
+        (b'"step":5,"tokens":1280,"loss":', None),
+        (b'"kind":"window","step":3,"tokens":768,"train_s":', None),
+        (b'"kind":"st', None),
+    ],
+    ids=["a loss of the last step", "an older loss", "seconds that no bits depend on", "the name of a kind"],
+)
+def test_a_flipped_byte_in_the_log_is_found_and_the_run_goes_on_from_before_it(
+    tmp_path, stopped, finished, capsys, where, goes_on_from
+):
+    log = bytearray((stopped / "metrics.jsonl").read_bytes())
+    log[log.index(where) + len(where)] ^= 1
+    (stopped / "metrics.jsonl").write_bytes(log)
+    micro.run(tmp_path)
+    said = capsys.readouterr().out
+    assert f"{stopped / 'metrics.jsonl'} has been changed since the checkpoint of step 12" in said
+    assert (f"resuming {stopped} from step 11" if goes_on_from else "starting it from the beginning") in said
+    assert bits(stopped) == bits(finished())
+    assert micro.losses(stopped) == micro.losses(finished()) and step_numbers(stopped) == list(range(1, micro.STEPS + 1))
+
+
+def test_no_byte_of_the_log_can_be_flipped_unseen(stopped):
+    folder, found = RunFolder(stopped, None, True), checkpoint.load(stopped / "checkpoints", 12)
+    whole = folder.metrics.read_bytes()
+    assert found.meta["metrics_position"] == len(whole)
+    for at in range(len(whole)):
+        folder.metrics.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match="has been changed"):
+            _belongs(found, folder)
+    folder.metrics.write_bytes(whole)
+    _belongs(found, folder)
+
+
+def test_no_byte_of_a_checkpoints_note_can_be_flipped_into_another_state(stopped):
+    path = stopped / "checkpoints" / "step-000012.safetensors"
+    whole = path.with_suffix(".json").read_bytes()
+    expected = checkpoint._note(path, 12)
+    for at in range(len(whole)):
+        path.with_suffix(".json").write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        try:
+            assert checkpoint._note(path, 12) == expected
+        except ValueError as error:
+            assert "note is corrupt" in str(error)
+
+
+def test_a_checkpoint_of_before_notes_and_logs_were_hashed_is_taken_as_it_is(tmp_path, stopped, finished, capsys):
+    for path in stopped.glob("checkpoints/*.json"):
+        note = json.loads(path.read_text())
+        del note["note_sha256"], note["meta"]["metrics_sha256"], note["meta"]["dropped"]
+        path.write_text(json.dumps(note))
+    micro.run(tmp_path)
+    assert f"resuming {stopped} from step 12" in capsys.readouterr().out and bits(stopped) == bits(finished())
+
+
+def test_a_plan_file_that_differs_where_no_bits_depend_on_it_is_written_anew(tmp_path, stopped, finished):
+    plan = stopped / "plan.yaml"
+    plan.write_text(plan.read_text().replace("keep_checkpoints: 2", "keep_checkpoints: 3") + "# edited\n")
+    micro.run(tmp_path)
+    assert plan.read_bytes() == to_yaml(compose([*micro.MOE, f"run.folder={tmp_path}"]).plan).encode()
+    assert bits(stopped) == bits(finished())
+
+
+def test_a_key_of_the_identity_that_is_misspelt_is_a_change(tmp_path, stopped, capsys):
+    path = stopped / "identity.json"
+    path.write_text(path.read_text().replace('"fork"', '"fori"'))
+    assert micro.speedrun(tmp_path, "run.stop_after_step=1") == 0
+    assert "(fork, fori changed); starting anew" in capsys.readouterr().out
 
 
 def test_a_lost_metrics_file_never_ends_in_a_record_without_its_steps(tmp_path, stopped):

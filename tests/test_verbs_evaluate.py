@@ -27,6 +27,10 @@ class Uniform:
         return torch.full(input_BS.shape, math.log(self.vocab_size)), torch.zeros(input_BS.shape, dtype=torch.bool)
 
 
+def scored(model, tokenizer):
+    return wikitext.merge([wikitext.share(model, tokenizer, TEXT)], model.context)
+
+
 @pytest.fixture
 def uniform(monkeypatch):
     """`evaluate hf:...` scores a model that knows nothing, on two pages, with bytes for tokens."""
@@ -34,7 +38,7 @@ def uniform(monkeypatch):
     facts = {"parameters": 10, "device": "cpu", "dtype": "float32"}
     monkeypatch.setattr(evaluate, "_hub_subject", lambda word: evaluate.Subject(word, Uniform(), tokenizer, facts))
     monkeypatch.setattr(wikitext, "raw_text", lambda: TEXT)
-    return wikitext.score_wikitext(Uniform(), tokenizer, TEXT)
+    return scored(Uniform(), tokenizer)
 
 
 def test_the_score_stands_above_the_anchors_of_its_protocol_and_no_others(uniform, capsys):
@@ -99,7 +103,7 @@ def test_a_run_with_gpt2s_vocabulary_is_scored_as_its_own_model_scores(tmp_path,
     out = tmp_path / "scores.json"
     assert main(["evaluate", str(run), "--wikitext", "--out", str(out)]) == 0
     written = json.loads(out.read_text())
-    expected = wikitext.score_wikitext(OwnModel(load_run_model(run)), tokenizer, TEXT)
+    expected = scored(OwnModel(load_run_model(run)), tokenizer)
     assert written["scores"]["wikitext"]["bits_per_byte"] == expected.bits_per_byte
     assert written["scores"]["wikitext"]["context"] == 32
     assert written["model"]["weights"]["weights.safetensors"] == micro.record(run)["artifacts"]["weights.safetensors"]["sha256"]

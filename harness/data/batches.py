@@ -49,10 +49,6 @@ class Batches:
         inputs_BS, targets_BS = (np.ascontiguousarray(view) for view in (tokens[:, :-1], tokens[:, 1:]))
         return torch.from_numpy(inputs_BS), torch.from_numpy(targets_BS)
 
-    def epoch_of(self, step: int) -> int:
-        """The epoch, counted from 0, that the first sequence of a step belongs to."""
-        return step * self.sequences_per_step // self.windows_per_epoch
-
     def _starts(self, first: int, count: int) -> np.ndarray:
         """Where in train the windows number first .. first + count - 1 begin, int64; a step spans two epochs at most."""
         epoch, index = divmod(first, self.windows_per_epoch)

@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from harness.data import overlap
 from harness.data.artifact import Progress
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Plan, Track
-
-if TYPE_CHECKING:
-    pass
 
 
 class Splits(Protocol):

@@ -60,11 +60,6 @@ def path_of(text_hash: str, reader: str, tokenizer: Tokenizer) -> Path:
     return cache_folder() / "tokens" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.tokens"
 
 
-def is_there(text_hash: str, reader: str, tokenizer: Tokenizer) -> bool:
-    """Whether `tokenize` would have nothing to compute, were the file whole."""
-    return path_of(text_hash, reader, tokenizer).exists()
-
-
 def _encoded(name: str, documents: Iterable[str], tokenizer: Tokenizer, progress: Progress | None) -> Iterator[bytes]:
     parts: list[np.ndarray] = []
     lengths: list[int] = []

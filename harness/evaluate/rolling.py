@@ -36,17 +36,6 @@ def windows(text: int, tokens: Sequence[int], context: int, end_of_text: int) ->
 Scored = dict[int, list[tuple[int, float]]]  # number of a batch -> (text, nats in fp64) of each of its windows
 
 
-def rolling_nats(
-    model: LanguageModel,
-    texts: Sequence[Sequence[int]],
-    end_of_text: int,
-    batch_tokens: int = BATCH_TOKENS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
-    """fp64 (N,): the sum over each text's tokens of the nats the model gives them. Errors as `total`."""
-    return total([share(model, texts, end_of_text, batch_tokens, progress)], len(texts))
-
-
 def share(
     model: LanguageModel,
     texts: Sequence[Sequence[int]],

@@ -124,17 +124,6 @@ def count_words(page: str) -> int:
     return len(_SPACES.split(page))
 
 
-def score_wikitext(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    text: str,
-    batch_tokens: int = BATCH_TOKENS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> WikiText:
-    """`text` is `raw_text()`, or a part of it. Errors: UserError when the model's nats are not finite."""
-    return merge([share(model, tokenizer, text, batch_tokens, progress)], model.context)
-
-
 def share(
     model: LanguageModel,
     tokenizer: Tokenizer,
@@ -144,7 +133,8 @@ def share(
     rank: int = 0,
     world: int = 1,
 ) -> Share:
-    """This rank's part of the windows; `merge` puts all parts together, with the bits of one rank."""
+    """This rank's part of the windows of `text`, which is `raw_text()` or a part of it; `merge` puts all parts together, with
+    the bits of one rank."""
     raw = pages(text)
     tokens = [tokenizer.encode(detokenize(page)) for page in raw]
     return Share(

@@ -21,8 +21,8 @@ def rotary(sequence_length: int, head_width: int, base: float) -> tuple[Tensor, 
 
 
 def rotate(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
-    first, second = x_BSHA.chunk(2, dim=-1)
     """`cos_SA`, `sin_SA` may have a batch dimension before S."""
+    first, second = x_BSHA.chunk(2, dim=-1)
     cos, sin = cos_SA.unsqueeze(-2), sin_SA.unsqueeze(-2)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -43,10 +43,12 @@ def within_documents(document_BS: Tensor | None) -> Tensor | None:
 
 
 class Attention(nn.Module):
+    MATRICES = ("query", "key", "value", "output")  # its parameters, all of them (width, width)
+
     def __init__(self, model: Model, arithmetic: Arithmetic):
         super().__init__()
         self.heads, self.qk_norm, self.arithmetic = model.heads, model.qk_norm, arithmetic
-        for name in ("query", "key", "value", "output"):
+        for name in self.MATRICES:
             self.register_parameter(name, nn.Parameter(torch.empty(model.width, model.width)))
 
     def forward(self, x_BSD: Tensor, cos_SA: Tensor, sin_SA: Tensor, visible_BSS: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ runs out of one folder; a killed process loses it by itself.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from typing import Any, TextIO
 import yaml
 from safetensors import SafetensorError
 
-from harness.data.artifact import replace_atomically
+from harness.data.artifact import CHUNK_BYTES, replace_atomically
 from harness.errors import UserError
 from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
@@ -116,7 +117,7 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         folder.write("plan.yaml", to_yaml(plan))
         folder.write("identity.json", json.dumps(who, indent=1))
         return folder
-    changed = [key for key in who if stored.get(key) != who[key]]
+    changed = [key for key in who | stored if not (key in who and key in stored and stored[key] == who[key])]
     planned = differences(plan, _stored_plan(path / "plan.yaml"))
     if planned or "plan_hash" in changed:
         lock.close()
@@ -131,7 +132,10 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
             f"({', '.join(changed)} changed); starting anew"
         )
         return None
-    return RunFolder(path, lock, resumes=True)
+    folder = RunFolder(path, lock, resumes=True)
+    if (path / "plan.yaml").read_bytes() != to_yaml(plan).encode():  # in a key that no bits depend on
+        folder.write("plan.yaml", to_yaml(plan))
+    return folder
 
 
 def _stored_plan(path: Path) -> dict[str, Any]:
@@ -172,23 +176,52 @@ def is_running(run: Path) -> bool:
 
 
 class MetricsLog:
-    """metrics.jsonl: one JSON object a line, appended; `position` goes into checkpoints and a resume cuts back to it."""
+    """metrics.jsonl: one JSON object a line, appended. Its position and the sha256 of what stands before it go into
+    checkpoints; a resume cuts back to them."""
 
     def __init__(self, path: Path, position: int = 0):
-        self.file = open(path, "ab")
+        """Errors: UserError when it cannot be written."""
+        with writing(path):
+            self.file = open(path, "ab")
+            self.cut(position)
+
+    def cut(self, position: int) -> None:
+        """Forgets all but the first `position` bytes."""
         self.file.truncate(position)
         self.file.seek(0, os.SEEK_END)
+        self.digest = _digest(Path(self.file.name), position)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Errors: UserError when the disk is full."""
+        content = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         with writing(self.file.name):
-            for row in rows:
-                self.file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+            self.file.write(content)
             self.file.flush()
+        self.digest.update(content)
 
-    @property
-    def position(self) -> int:
-        """Bytes written; synced first, so that a checkpoint never points past what is on disk."""
+    def sync(self) -> int:
+        """Bytes written, now on the disk: a checkpoint never points past what is there."""
         self.file.flush()
         os.fsync(self.file.fileno())
         return self.file.tell()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written: never of what a faulty disk has made of it."""
+        return self.digest.hexdigest()
+
+
+def prefix_sha256(path: Path, length: int) -> str | None:
+    """Of the first `length` bytes of a file; None where it has not as many."""
+    if length > (path.stat().st_size if path.exists() else 0):
+        return None
+    return _digest(path, length).hexdigest()
+
+
+def _digest(path: Path, length: int):
+    digest, left = hashlib.sha256(), length
+    with open(path, "rb") as file:
+        while left and (chunk := file.read(min(left, CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest

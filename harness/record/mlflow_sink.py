@@ -6,14 +6,11 @@ another machine has the same. A tag says up to which step each kind of row has b
 the folder, so that what was logged before a crash, but not yet tagged, is recognized by the store.
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -24,6 +21,7 @@ import yaml
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
 from harness.record.folder import is_running
+from harness.record.mlflow_store import alone, connect, database_of, import_mlflow, reaching
 from harness.record.points import Point, of_record, points
 
 KEY, LOGGED, FILES = "speedrun.key", "speedrun.logged", "speedrun.files"
@@ -40,34 +38,21 @@ class Sink:
     """Errors: UserError when MLflow is missing, or its store cannot be used."""
 
     def __init__(self, store: str):
-        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 keep asking a dead server for minutes
-        for name in ("alembic", "mlflow.store", "mlflow.tracking"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        try:
-            from mlflow.exceptions import MlflowException
-            from mlflow.tracking import MlflowClient
-        except ImportError as error:
-            raise UserError(f"MLflow is not installed ({error})", "pip install mlflow, or run.track=off") from error
+        import_mlflow()
         self.store = store
-        self.artifacts = None
-        if store.startswith("sqlite:///"):
-            database = Path(store.removeprefix("sqlite:///"))
-            database.parent.mkdir(parents=True, exist_ok=True)
-            self.artifacts = (database.parent / "mlflow-artifacts").resolve()
-        try:
-            self.client = MlflowClient(tracking_uri=store)
-            self.client.search_experiments(max_results=1)
-        except MlflowException as error:
-            raise UserError(f"the MLflow store {store} cannot be used: {error}", "MLFLOW_TRACKING_URI names another") from error
+        with reaching(store):
+            self.database = database_of(store)
+            self.artifacts = (self.database.parent / "mlflow-artifacts").resolve() if self.database else None
+            with alone(self.database):
+                self.client = connect(store, self.database)
 
     def track(self, folder: Path) -> tuple[str, int] | None:
         """Brings MLflow up to the folder's present state: (MLflow's run id, points logged now). None while the folder has no
-        closed window yet. Errors: UserError when it is no run folder, or its files are damaged."""
+        closed window yet. Errors: UserError when it is no run folder, its files are damaged, or the store fails."""
         run = _Folder(folder)
         if run.key is None:
             return None
-        with self._alone():
+        with reaching(self.store), alone(self.database):
             return self._bring_up(run)
 
     def _bring_up(self, run: "_Folder") -> tuple[str, int]:
@@ -84,22 +69,12 @@ class Sink:
             self.client.set_terminated(run_id, run.state, run.ended_ms)
         return run_id, len(new)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Several runs may end at once, and a run be tracked twice: one after the other."""
-        if self.artifacts is None:
-            yield
-            return
-        with open(self.artifacts.parent / "mlflow.lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def _run(self, run: "_Folder") -> tuple[str, int, dict[str, str]]:
         """The MLflow run of this folder, made if need be, and open for writing: its id, its beginning, its tags."""
         experiment = self.client.get_experiment_by_name(run.experiment)
         if experiment is None:
             place = f"{self.artifacts.as_uri()}/{run.experiment}" if self.artifacts else None
-            experiment_id = self.client.create_experiment(run.experiment, artifact_location=place)
+            experiment_id = self._made(run.experiment, place)
         else:
             experiment_id = experiment.experiment_id
         found = self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{run.key}'", max_results=1)
@@ -110,6 +85,18 @@ class Sink:
         for some in _batches(_params(run.plan), 100):
             self.client.log_batch(made.info.run_id, params=some)
         return made.info.run_id, run.started_ms, {}
+
+    def _made(self, experiment: str, place: str | None) -> str:
+        """The id of a new experiment, or of the one that another process has made meanwhile: a server has no lock of ours."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.create_experiment(experiment, artifact_location=place)
+        except MlflowException:
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                raise
+            return found.experiment_id
 
     def _files(self, run_id: str, run: "_Folder", logged: dict[str, str]) -> dict[str, str]:
         """Uploads what is new or has changed; {name: sha256}. Named after the run: a search of the runs folder for

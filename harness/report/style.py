@@ -115,8 +115,11 @@ def caption(run: RunData, *notes: str) -> str:
 def save(fig: Figure, path: Path) -> Path:
     """Writes a PNG that depends on its content alone (no date, no version), whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    fig.savefig(part, format="png", metadata={"Software": None})
-    os.replace(part, path)
+    try:
+        fig.savefig(part, format="png", metadata={"Software": None})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 

@@ -5,7 +5,6 @@ from harness.train.determinism import keep_freed_memory, set_environment
 set_environment()
 keep_freed_memory()
 
-import harness.report.figures  # noqa: E402, F401
 import harness.train.run  # noqa: E402, F401
 import harness.verbs.probe  # noqa: E402, F401
 import harness.verbs.speedrun  # noqa: E402, F401

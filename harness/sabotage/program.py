@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness.report.figures
+import harness.verbs.sinks
 from harness.__main__ import main
 from harness.sabotage.faults import FAULTS, NONE
 from harness.train.determinism import keep_freed_memory, set_environment
@@ -23,7 +23,7 @@ def program(fault: str, words: list[str]) -> int:
     """The exit status of `harness` with the fault in it. Figures are not drawn: they take longer than a micro run."""
     set_environment()  # before a fault imports torch
     keep_freed_memory()
-    harness.report.figures.draw_all = lambda *_: []
+    harness.verbs.sinks.show_at_end = lambda run: None
     if fault != NONE:
         FAULTS[fault][1]()
     return main(words)

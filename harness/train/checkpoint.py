@@ -1,9 +1,11 @@
 """Checkpoints that survive a kill at any moment: safetensors beside a JSON that commits them, nothing pickled.
 
-`step-000128.safetensors` is written, synced and renamed first; `step-000128.json`, which holds its sha256, follows. A file
-without its JSON never counts. The newest that reads back whole wins; a damaged one is named and passed over.
+`step-000128.safetensors` is written, synced and renamed first; its note `step-000128.json`, which holds its sha256, the state
+of the run beside the tensors, and a sha256 of that, follows. A file without its note never counts. The newest that reads back
+whole wins; a damaged one is named and passed over.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -42,8 +44,8 @@ def save(
         _sync(temporary)
         digest = file_sha256(temporary)
         os.replace(temporary, path)
-        content = json.dumps({"step": step, "sha256": digest, "meta": meta})
-        replace_atomically(path.with_suffix(".json"), [content.encode()])
+        note = {"step": step, "sha256": digest, "meta": meta}
+        replace_atomically(path.with_suffix(".json"), [json.dumps(note | {"note_sha256": _note_sha256(note)}).encode()])
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise UserError(
@@ -72,20 +74,44 @@ def load(folder: Path, step: int) -> Checkpoint:
     """Errors: ValueError naming the file and what is wrong with it."""
     path = folder / f"step-{step:06d}.safetensors"
     try:
-        note = json.loads(path.with_suffix(".json").read_text())
+        note = _note(path, step)
         found = file_sha256(path)
         if found != note["sha256"]:
-            raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {note['sha256'][:12]}")
+            raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {str(note['sha256'])[:12]}")
         return Checkpoint(note["step"], load_file(path), note["meta"])
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def load_newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that reads back whole; `say` is told about each that does not."""
+def _note(path: Path, step: int) -> dict[str, Any]:
+    """What commits a checkpoint: its step, the hash of its tensors, the state beside them. Notes of before they had a hash of
+    their own are taken as they are. Errors: ValueError, OSError."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text())
+        stated = note.pop("note_sha256", None)
+        if note.keys() != {"step", "sha256", "meta"} or note["step"] != step or not isinstance(note["meta"], dict):
+            raise ValueError(f"it holds {', '.join(map(str, note))}")
+        if stated is not None and stated != _note_sha256(note):
+            raise ValueError(f"sha256 {_note_sha256(note)[:12]}, expected {str(stated)[:12]}")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: its note is corrupt: {error}") from error
+    return note
+
+
+def _note_sha256(note: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
+
+
+def load_newest(
+    folder: Path, say: Callable[[str], None], judge: Callable[[Checkpoint], None] = lambda found: None
+) -> Checkpoint | None:
+    """The newest checkpoint that reads back whole and against which `judge` raises no ValueError; `say` is told about each
+    that is passed over."""
     for step in reversed(steps(folder)):
         try:
-            return load(folder, step)
+            found = load(folder, step)
+            judge(found)
+            return found
         except ValueError as error:
             say(f"{error}; falling back to the one before it")
     return None

@@ -60,13 +60,3 @@ def set_torch() -> None:
         import torch._inductor.config  # takes a second, and a CPU needs nothing of it
 
         torch._inductor.config.deterministic = True
-
-
-# Operators without a deterministic algorithm on CUDA (torch.use_deterministic_algorithms): the strict mode above refuses them
-# at the call; the tests show that no training step makes one. `cumsum` counts for floating point only.
-REFUSED_ON_CUDA = (
-    "adaptive_avg_pool", "adaptive_max_pool", "avg_pool3d_backward", "bincount.weights", "ctc_loss", "cumsum.float",
-    "embedding_bag.max", "fractional_max_pool", "grid_sampler", "histc", "kthvalue", "max_pool3d_with_indices_backward",
-    "max_unpool", "median", "multilabel_margin_loss", "nll_loss2d", "put_", "reflection_pad", "replication_pad", "resize_",
-    "scatter_reduce", "upsample_",
-)  # fmt: skip

@@ -37,9 +37,11 @@ class State:
     resumes: int = 0
     peak_memory_bytes: int = 0
     metrics_position: int = 0
+    metrics_sha256: str = ""  # of the log up to there; "" in checkpoints of before it was kept
     monitor: dict[str, Any] = field(default_factory=dict)
     window_counts: list[list[int]] = field(default_factory=list)
     window_dropped: list[int] = field(default_factory=list)
+    dropped: list[float] = field(default_factory=list)  # share of rows beyond a capacity by layer, in the last window closed
     ledger: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,7 +67,6 @@ class Loop:
         self.window_started = (self.state.step, self.clock.train_s)
         self.window_counts: list[list[int]] = self.state.window_counts
         self.window_dropped: list[int] = self.state.window_dropped
-        self.dropped: list[float] = []  # share of rows beyond the capacity by layer, in the last window closed
 
     def run(self, stop: Stop) -> bool:
         """Trains to the end of the budget. Returns False when a signal or `stop_after_step` ended it early, with a checkpoint.
@@ -90,9 +91,9 @@ class Loop:
                 self._flush(window=closes)
             if validates:
                 self.validate(done)
-            if saves and done < last:
+            if leave or (saves and done < last):
                 self.save()
-            if leave and done < last:
+            if leave:
                 return False
         return True
 
@@ -156,8 +157,8 @@ class Loop:
         if last.precision is not None:
             row["precision"] = last.precision
         if self.window_dropped:
-            self.dropped = [rows / sum(count) for rows, count in zip(self.window_dropped, self.window_counts)]
-            row["dropped"] = self.dropped
+            dropped = [rows / sum(count) for rows, count in zip(self.window_dropped, self.window_counts)]
+            row["dropped"] = self.state.dropped = dropped
         if self.log:
             self.log.append([row])
         self._glance(loss, rate, mfu)
@@ -216,6 +217,16 @@ class Loop:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise not_finite(self.state.step, f"{name} after the update")
 
+    def mark(self) -> tuple[int, int]:
+        """Where log and curve stand."""
+        return self.log.sync() if self.log else 0, len(self.state.curve)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forgets what was logged since."""
+        if self.log:
+            self.log.cut(mark[0])
+        del self.state.curve[mark[1] :]
+
     def save(self) -> None:
         """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
         with self.clock.entry("checkpoint_s"):
@@ -224,7 +235,7 @@ class Loop:
             self.state.window_dropped = self.window_dropped
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             if self.log:
-                self.state.metrics_position = self.log.position
+                self.state.metrics_position, self.state.metrics_sha256 = self.log.sync(), self.log.sha256
                 self.state.ledger = self.clock.as_record()
                 checkpoint.save(
                     self.folder.checkpoints,

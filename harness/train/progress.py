@@ -1,8 +1,11 @@
-"""The live line: one that rewrites itself on a terminal, one every few seconds elsewhere."""
+"""The live line: one that rewrites itself on a terminal, one every few seconds elsewhere. A run goes on without it where
+standard output cannot be written."""
 
 import sys
 import time
 from dataclasses import dataclass
+
+from harness.terminal import tell, warn
 
 QUIET_INTERVAL_S = 10.0
 
@@ -32,7 +35,8 @@ class Glance:
 
 class Progress:
     def __init__(self, quiet: bool = False):
-        self.quiet, self.live = quiet, sys.stdout.isatty()
+        self.quiet, self.live = quiet, sys.stdout is not None and sys.stdout.isatty()
+        self.lost: str | None = None  # why a line could not be written
         self.last = -QUIET_INTERVAL_S
 
     def show(self, g: Glance) -> None:
@@ -51,7 +55,7 @@ class Progress:
     def count(self, what: str, done: int, total: int) -> None:
         """How far work is that has no steps; off a terminal nothing when it is done, for its result follows."""
         if self.live and done == total:
-            print("\r\x1b[K", end="", flush=True)
+            self._tell("\r\x1b[K", end="")
         elif done < total and self._due(False):
             self._print(f"{done:,} of {total:,} {what}")
 
@@ -63,9 +67,15 @@ class Progress:
         return True
 
     def _print(self, line: str) -> None:
-        print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", flush=True)
+        self._tell(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n")
 
     def say(self, sentence: str) -> None:
         """A line that stays."""
         if not self.quiet:
-            print(f"\r\x1b[K{sentence}" if self.live else sentence, flush=True)
+            self._tell(f"\r\x1b[K{sentence}" if self.live else sentence)
+
+    def _tell(self, text: str, end: str = "\n") -> None:
+        lost = tell(text, end)
+        if lost and not self.lost:
+            warn(f"warning: standard output cannot be written ({lost}); the run goes on, what it says there is lost")
+        self.lost = self.lost or lost

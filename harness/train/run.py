@@ -21,7 +21,7 @@ from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.plan.goal import slice_length
 from harness.record import record
-from harness.record.folder import RunFolder, identity, open_folder, writing
+from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256, writing
 from harness.record.provenance import now, provenance
 from harness.train import checkpoint, machine
 from harness.train.chain import hash_weights
@@ -31,7 +31,7 @@ from harness.train.loop import Loop, State
 from harness.train.parallel import Ranks
 from harness.train.progress import Progress
 from harness.train.session import Session
-from harness.train.signals import Stop
+from harness.train.signals import RECORD, Stop, number_of
 from harness.train.warmup import warm_up
 
 SHUFFLE_SEED = 0  # of the shuffled-routing control: the same shuffle for every run
@@ -78,12 +78,11 @@ def run(
     left_s = (plan.steps - state.step) * step_s
     progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {left_s:,.0f} s on the clock to go")
     loop = Loop(session, folder, clock, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
-    with Stop() as stop:
+    with Stop().heard() as stop:
         try:
             if not loop.run(stop):
                 raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
-            evaluations = _public_scores(composed, loop)
-            path = _finish(composed, loop, val_N, origin, evaluations) if ranks.is_first else None
+            path = _end(composed, loop, stop, val_N, origin)
         except HealthStop as health:
             _write_stop(folder, health)
             raise
@@ -112,11 +111,8 @@ def _shared_folder(
 def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -> tuple[State, dict[str, torch.Tensor] | None]:
     """A resumed run's last good checkpoint, a fork's, or nothing."""
     if folder.resumes:
-        found = checkpoint.load_newest(folder.checkpoints, progress.say)
-        logged = folder.metrics.stat().st_size if folder.metrics.exists() else 0
-        if found is not None and found.meta["metrics_position"] > logged:
-            progress.say(f"{folder.metrics} has lost rows that the checkpoint of step {found.step} counts on")
-        elif found is not None:
+        found = checkpoint.load_newest(folder.checkpoints, progress.say, lambda it: _belongs(it, folder))
+        if found is not None:
             state = State(**found.meta)
             state.resumes += 1
             progress.say(f"resuming {folder.path} from step {state.step:,}")
@@ -125,6 +121,22 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
     if plan.fork:
         return State(), _forked(plan.fork)
     return State(), None
+
+
+def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
+    """Errors: ValueError where the log is not, byte for byte, what it was when the checkpoint was written."""
+    try:
+        state = State(**found.meta)
+    except TypeError as error:
+        raise ValueError(f"the note of the checkpoint of step {found.step} is corrupt: {error}") from error
+    sha256 = prefix_sha256(folder.metrics, state.metrics_position)
+    if sha256 is None:
+        raise ValueError(f"{folder.metrics} has lost rows that the checkpoint of step {found.step} counts on")
+    if state.metrics_sha256 not in ("", sha256):
+        raise ValueError(
+            f"{folder.metrics} has been changed since the checkpoint of step {found.step}: the first "
+            f"{state.metrics_position:,} bytes have sha256 {sha256[:12]}, expected {state.metrics_sha256[:12]}"
+        )
 
 
 def _forked(fork: str) -> dict[str, torch.Tensor]:
@@ -162,7 +174,29 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
     health.folder = folder.path
 
 
-def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -> Path:
+def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: dict[str, Any]) -> Path | None:
+    """Scores and writes the record. A signal during the scores leaves a checkpoint of the last step, from which the same
+    command scores anew.
+
+    Errors: `Stopped`; HealthStop; UserError.
+    """
+    trained = loop.mark()
+    try:
+        with stop.interrupting():
+            evaluations = _public_scores(composed, loop)
+            content = _content(composed, loop, val_N, origin, evaluations) if loop.first_rank else None
+    except KeyboardInterrupt as interrupted:
+        loop.back_to(trained)
+        loop.save()
+        raise Stopped(loop.folder.path, 128 + number_of(interrupted)) from None
+    stop.notice = RECORD
+    return record.write(loop.folder, content) if content else None
+
+
+def _content(
+    composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evaluations: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The record, but for its hashes."""
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
@@ -184,9 +218,10 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evalu
         row |= {"target_bytes": size}
     loop.log.append([row | scores])
     health = router_health(
-        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k, loop.dropped
-    )
-    loop.log.position  # noqa: B018  syncs the file before it is hashed
+        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k,
+        loop.state.dropped,
+    )  # fmt: skip
+    loop.log.sync()  # before it is hashed
     scores |= {
         "partial": composed.partial,
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
@@ -197,7 +232,7 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evalu
     )
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     tokens = plan.steps * plan.batch.tokens_per_step
-    content = {
+    return {
         "schema_version": record.SCHEMA_VERSION,
         "lane": plan.lane.name,
         "track": plan.track.name,
@@ -224,12 +259,11 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evalu
         "provenance": {**origin, "finished_at": now()},
         "clock": clock.as_record(),
     }  # fmt: skip
-    return record.write(folder, content)
 
 
 def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
     """The track's public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json.
-    None for a partial run. Val comes after them: the first rank alone scores it, and nobody waits for that."""
+    Empty for a partial run. Val comes after them: the first rank alone scores it, and nobody waits for that."""
     names, session = composed.plan.track.tokens.final, loop.session
     if composed.partial or not names:
         return {}

@@ -1,30 +1,79 @@
-"""Ctrl-C and SIGTERM end a run after the step in flight, with a checkpoint; a second one ends it at once."""
+"""Ctrl-C, SIGTERM (a scheduler) and SIGHUP (a closed connection) end a run with a checkpoint; a second one ends it at once.
+
+Outside the training loop they raise KeyboardInterrupt, whose argument is the signal's number: `harness.__main__` ends with
+status 128 + number. A SIGHUP that is ignored when the program starts, as under `nohup`, stays ignored.
+"""
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-NOTICE = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
+STEP = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
+RECORD = b"\nthe record is being written, which ends by itself (again: at once) ...\n"
+
+
+def interrupt(number: int, frame: FrameType | None = None) -> None:
+    """Errors: KeyboardInterrupt, that very class: `subprocess` does not wait for a child whose parent is left by it."""
+    raise KeyboardInterrupt(number)
+
+
+def number_of(interrupted: KeyboardInterrupt) -> int:
+    """Which signal it was; Python's own handler of SIGINT says nothing."""
+    return interrupted.args[0] if interrupted.args else signal.SIGINT
+
+
+@contextmanager
+def handled(handler, numbers: tuple[int, ...]) -> Iterator[None]:
+    """Hands these signals to `handler`, and back at the end. Python lets the main thread alone do so."""
+    heard: dict[int, object] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            heard[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in heard.items():
+            signal.signal(number, previous)
+
+
+def interruptible():
+    """SIGTERM and SIGHUP interrupt as Ctrl-C does."""
+    return handled(interrupt, (signal.SIGTERM, signal.SIGHUP))
 
 
 class Stop:
-    """`requested` turns true at the first signal; `number` is which one."""
+    """`requested` turns true at the first signal of a training loop; `number` is which one."""
 
     def __init__(self) -> None:
         self.requested, self.number = False, 0
-        self.previous: dict[int, object] = {}
+        self.at_once, self.notice = False, STEP
 
-    def __enter__(self) -> "Stop":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self._handle)
-        return self
+    @contextmanager
+    def heard(self) -> Iterator["Stop"]:
+        with handled(self._handle, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+            yield self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Work without steps: the first signal, or one that came too late for the last step, ends it by KeyboardInterrupt."""
+        self.at_once = True
+        try:
+            if self.requested:
+                interrupt(self.number)
+            yield
+        finally:
+            self.at_once = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
+        if self.requested or self.at_once:
+            interrupt(number)
         self.requested, self.number = True, number
-        os.write(1, NOTICE)  # print() is not safe inside a signal handler
+        try:
+            os.write(1, self.notice)  # print() is not safe inside a signal handler
+        except OSError:
+            pass  # the terminal is gone, which is what SIGHUP says

@@ -7,8 +7,10 @@ usage: python -m harness show RUN                the end table; figures drawn an
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
+from harness.terminal import warn
 
 SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 
@@ -16,14 +18,13 @@ SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 def main(arguments: list[str]) -> int:
     from harness.report.groups import find_groups
     from harness.report.summary import summary_table
-    from harness.verbs.speedrun import finish
 
     paths = [Path(word) for word in arguments or ["runs"]]
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder", "name a run folder, or a folder of runs")
     if len(paths) == 1 and (paths[0] / "record.json").exists():
-        finish(paths[0] / "record.json")
+        _show(paths[0])
         return 0
     found = find_groups(paths)
     for problem in found.problems:
@@ -33,3 +34,37 @@ def main(arguments: list[str]) -> int:
     elif not found.problems:
         raise UserError(f"no ranked record below {', '.join(map(str, paths))}", "make speedrun makes one")
     return int(bool(found.problems))
+
+
+def _show(folder: Path) -> None:
+    """Errors: UserError where its files cannot be read, or the figures not be written; the table is printed before."""
+    from harness.report.figures import draw_all
+    from harness.report.run_data import load_run
+    from harness.report.table import end_table
+
+    done = load_run(folder)
+    twin = _twin(done)
+    print(f"\n{end_table(done, twin)}\n", flush=True)
+    try:
+        figures = draw_all(folder, twin.folder if twin else None)
+    except OSError as error:
+        raise UserError(f"the figures cannot be written to {folder}: {error}", "free some space there") from error
+    print("figures: " + ", ".join(figure.name for figure in figures) + f" in {folder}")
+    print(f"record: {folder / 'record.json'}")
+
+
+def _twin(done: Any) -> Any:
+    """The twin's best run (RunData), if there is one; what cannot be read is said and left out."""
+    from harness.report.run_data import best_record, load_run
+
+    lane, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
+    found = best_record([runs, "results"], lane, done.record["hardware_class"]) if lane else None
+    for sentence in found.unreadable if found else []:
+        warn(f"warning: {sentence}")
+    if found is None or found.folder is None:
+        return None
+    try:
+        return load_run(found.folder)
+    except UserError as error:
+        warn(f"warning: the twin is left out: {error.problem}")
+        return None

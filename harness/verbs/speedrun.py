@@ -14,10 +14,10 @@ The same command again goes on with an unfinished run from its last good checkpo
 folder. The last line is `record: PATH`.
 """
 
-import sys
 from functools import partial
 
 from harness.errors import UserError
+from harness.terminal import warn
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
 MULTIRUN = ("--multirun", "-m")
@@ -44,6 +44,7 @@ def train(composed) -> int:
     from harness.train.progress import Progress
     from harness.train.run import Stopped, run
     from harness.train.session import count_plan
+    from harness.verbs.sinks import finish
     from harness.verbs.starting_plan import refuse_what_cannot_run, starting_plan
 
     set_torch()
@@ -64,8 +65,8 @@ def train(composed) -> int:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code
     except HealthStop as stop:
-        print(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}", file=sys.stderr)
-        print(f"  make doctor RUN={stop.folder} says what is wrong and what to type", file=sys.stderr)
+        warn(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}")
+        warn(f"  make doctor RUN={stop.folder} says what is wrong and what to type")
         return 3
     except RuntimeError as error:
         if not machine.is_out_of_memory(error):
@@ -78,35 +79,14 @@ def train(composed) -> int:
     finally:
         parallel.leave(ranks)
     if path is not None:
-        finish(path, composed.plan.run.track)
+        finish(path, plan.run.track, plan.run.folder)
     return 0
 
 
 def _follow(plan, progress, folder) -> None:
     """Starts the follower of a run that is tracked live."""
-    from harness.verbs.tracking import start_follower
+    from harness.verbs.sinks import start_follower
 
     if plan.run.track == "live":
         start_follower(folder, plan.run.folder)
         progress.say("tracking live: the follower runs at the lowest priority, but it shares this machine with the timed run")
-
-
-def finish(path, track: str = "off") -> None:
-    """Table, figures, MLflow, and the last line."""
-    from harness.report.figures import draw_all
-    from harness.report.run_data import best_record, load_run
-    from harness.report.table import end_table
-    from harness.verbs.tracking import track_at_end
-
-    done = load_run(path.parent)
-    twin, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
-    found = best_record([runs, "results"], twin, done.record["hardware_class"]) if twin else None
-    for sentence in found.unreadable if found else []:
-        print(f"warning: {sentence}", file=sys.stderr)
-    folder = found.folder if found else None
-    figures = draw_all(path.parent, folder)
-    print(f"\n{end_table(done, load_run(folder) if folder else None)}\n")
-    print("figures: " + ", ".join(figure.name for figure in figures) + f" in {path.parent}")
-    if track != "off":
-        print(track_at_end(path.parent, runs), flush=True)
-    print(f"record: {path}", flush=True)

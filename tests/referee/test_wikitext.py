@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 
 from harness.data.tokenizer import gpt2
 from harness.evaluate.hub_model import load_hub_model
-from harness.evaluate.wikitext import count_words, detokenize, pages, score_wikitext
+from harness.evaluate.wikitext import count_words, detokenize, merge, pages, share
 
 TASK = Path(lm_eval.__file__).parent / "tasks" / "wikitext" / "wikitext.yaml"
 
@@ -42,7 +42,8 @@ def _from_file(rows: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ours(folder, text):
-    return score_wikitext(load_hub_model(str(folder), gpt2()), gpt2(), text)
+    model = load_hub_model(str(folder), gpt2())
+    return merge([share(model, gpt2(), text)], model.context)
 
 
 def test_the_pages_have_the_bytes_and_words_behind_published_figures(text):

@@ -105,6 +105,17 @@ def test_the_synthetic_run_itself_is_healthy(run):
     assert not findings(run)
 
 
+def test_a_plan_with_huge_health_windows_does_not_dilute_what_the_last_one_shows(run):
+    """Over half of the run, 192 steps, an expert that starved in the last 64 had tokens."""
+    (run / "plan.yaml").write_text((run / "plan.yaml").read_text() + "health: {window_steps: 1000000}\n")
+
+    def starve(row):
+        row["counts"][2][5] = 0
+
+    edit(run, from_step(384 - 64, starve))
+    assert [finding.name for finding in findings(run)] == ["dead_experts"]
+
+
 def test_dead_experts_are_dated_from_the_window_that_first_had_no_token_for_them(run):
     def starve(row):
         row["counts"][2][5] = row["counts"][2][11] = 0

@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from harness.errors import UserError, nearest
 from harness.plan import lanes
+from harness.plan.bounds import refuse_looser
 from harness.plan.check import check
 from harness.plan.schema import FROZEN, Plan, walk
 
@@ -69,6 +70,7 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
             "add unranked=true to change what a lane fixes, or drop the override",
         )
     check(plan)
+    refuse_looser(plan)
     if plan.unranked:
         _shorten(plan)
     return Composed(plan, tuple(overrides), choices, broken)

@@ -192,9 +192,11 @@ def _finish(composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evalu
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
     }
     here, counts = session.machine.measured_again(), session.counts
+    judged = loop.ranking.monitor
     reasons = record.unranked_reasons(
-        plan, composed.broken, origin, loop.state.resumes, health, (loop.monitor.last_dead, loop.monitor.last_dominance)
-    )
+        plan, composed.broken, origin, loop.state.resumes, health, (judged.last_dead, judged.last_dominance),
+        loop.ranking.breaches.values(),
+    )  # fmt: skip
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     tokens = plan.steps * plan.batch.tokens_per_step
     content = {

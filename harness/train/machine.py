@@ -109,7 +109,7 @@ def _bf16_arithmetic(device: str) -> str:
     if device == "cuda":
         return "native"
     if platform.machine() in ("x86_64", "AMD64"):
-        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+        allowed = _isa_limit().upper() or "ALL"
         multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return "native" if multiplies and any(word in allowed for word in BF16_ISAS) else "emulated"
     return "native" if _gemm_rate(torch.bfloat16, 256, device) >= _gemm_rate(torch.float32, 256, device) else "emulated"
@@ -170,9 +170,14 @@ def _isa(device: str) -> str:
     if device == "cuda":
         return "sm_" + "".join(map(str, torch.cuda.get_device_capability()))
     capability = torch.backends.cpu.get_cpu_capability()
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    limit = _isa_limit()
     amx = torch.cpu._is_amx_tile_supported() and not limit
     return capability + (" AMX" if amx else "") + (f" (oneDNN limited to {limit})" if limit else "")
+
+
+def _isa_limit() -> str:
+    """What oneDNN is told not to go beyond, by either of the names it reads; "" when nothing."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
 
 
 def compiler_missing() -> str:

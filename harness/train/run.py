@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -26,7 +27,7 @@ from harness.record.provenance import now, provenance
 from harness.train import checkpoint, machine
 from harness.train.chain import hash_weights
 from harness.train.clock import Clock
-from harness.train.health import HealthStop
+from harness.train.health import HealthStop, not_finite
 from harness.train.loop import Loop, State
 from harness.train.parallel import Ranks
 from harness.train.progress import Progress
@@ -253,6 +254,8 @@ def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
     session, plan = loop.session, loop.plan
     tokens, token_bytes_V = session.scoring_tokens, session.corpus.token_bytes
     final = score(session.model, val_N, tokens, token_bytes_V=token_bytes_V)
+    if not np.isfinite(final.nats_N).all():
+        raise not_finite(plan.steps, "the score of a token of val")
     loop.add_point(plan.steps, final)
     if not session.model.moe_layers:
         return final, None

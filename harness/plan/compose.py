@@ -6,6 +6,8 @@ set one only together with `unranked=true`.
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -52,7 +54,7 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     lanes.register()
     words = known_words(overrides)
     node, choices = _compose(words)
-    frozen, _ = _compose([word for word in words if word.startswith("lane=")])
+    frozen = _untouched(tuple(word for word in words if word.startswith("lane=")), lanes.RECIPES)
     plan = _typed(node)
     for group, choice in choices.items():
         _refuse_frozen_recipe(group, choice)
@@ -74,6 +76,12 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     if plan.unranked:
         _shorten(plan)
     return Composed(plan, tuple(overrides), choices, broken)
+
+
+@cache
+def _untouched(lane: tuple[str, ...], recipes: Path) -> DictConfig:
+    """What the lane makes of every key, with the recipes that lie there: read, never changed."""
+    return _compose(list(lane))[0]
 
 
 def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:

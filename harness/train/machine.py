@@ -19,6 +19,7 @@ from kernels import Arithmetic
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
 GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
+MEASURED_S = 0.15  # for how long at least a peak is looked for
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,10 @@ def _stream_rate(device: str) -> float:
     return 2 * x.numel() * x.element_size() / _best_seconds(lambda: torch.add(x, 1.0, out=x), device)
 
 
-def _best_seconds(work, device: str, at_least_s: float = 0.15) -> float:
+def _best_seconds(work, device: str) -> float:
     """The best of as many repeats as fit, and of three at least: a busy neighbour slows some of them, not the best."""
     best, begun, repeats = float("inf"), time.perf_counter(), 0
-    while repeats < 3 or time.perf_counter() - begun < at_least_s:
+    while repeats < 3 or time.perf_counter() - begun < MEASURED_S:
         repeats += 1
         synchronize(device)
         start = time.perf_counter()

@@ -1,17 +1,19 @@
 """Micro lanes: the smallest plans that still have every part, trained in this process in about a second.
 
 `run` starts one. A test module imports the fixtures it asks for: `finished` gives runs that many tests look at and none
-writes to, `stopped` one that is half done. Drawing figures takes longer than training at this size: `no_figures` leaves
-them out.
+writes to, `stopped` one that is half done; both are trained once, whichever of several test processes asks first. Drawing
+figures takes longer than training at this size: `no_figures` leaves them out.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from safetensors.torch import load_file
 
 import harness.verbs.sinks
 from harness.__main__ import main
+from harness.data.cache import cache_folder
 from harness.data.corpus import load
+from harness.data.prepare import prepare
 from harness.plan.compose import compose
+from harness.plan.lanes import read_track
 from harness.train import machine
 from harness.train.parallel import Ranks
 from harness.train.session import Session
@@ -38,6 +43,8 @@ COMMON = (
 ).split()
 MOE = ["lane=tiny-moe-16e", "model.num_experts=8", "model.expert_width=16", "model.top_k=2", *COMMON]
 DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]
+# Every run measures five peaks, which takes as long as it trains: here small products will do.
+machine.GEMM_SIZE["cpu"], machine.MEASURED_S = 64, 0.0
 
 
 @pytest.fixture(name="no_figures")
@@ -45,8 +52,25 @@ def no_figures_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.verbs.sinks, "show_at_end", lambda run: None)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Held by one test process at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@cache
+def prepared() -> None:
+    """The lines of `tiny`, which the first run of all computes for most of a minute: one test process does."""
+    with locked(cache_folder() / "tests" / "lines.lock"):
+        prepare(read_track("tiny"))
+
+
 def speedrun(folder: Path, *words: str, lane: list[str] = MOE) -> int:
     """The exit status of `speedrun` in this process."""
+    prepared()
     return main(["speedrun", *lane, f"run.folder={folder}", *words])
 
 
@@ -90,28 +114,41 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
     return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
 
 
-@cache
-def _finished(base: Path, kind: str) -> Path:
-    return run(base / kind, lane=MOE if kind == "moe" else DENSE)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all test processes have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(base: Path, make: Callable[[Path], object]) -> Path:
+    """`make(base)`'s one run folder, by whichever test process comes first."""
+    with locked(base / "lock"):
+        if not (base / "made").exists():
+            make(base)
+            (base / "made").touch()
+    return the_folder(base)
 
 
 @pytest.fixture(name="finished", scope="session")
 def finished_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """finished("moe") and finished("dense"): run folders that ended untouched. Read only."""
-    base = tmp_path_factory.getbasetemp() / "finished"
-    return lambda kind="moe": _finished(base, kind)
+    base = shared(tmp_path_factory)
+
+    @cache
+    def finished(kind: str) -> Path:
+        return made_once(base / f"finished-{kind}", lambda home: run(home, lane=MOE if kind == "moe" else DENSE))
+
+    return lambda kind="moe": finished(kind)
 
 
-@cache
-def _stopped(base: Path) -> Path:
-    assert speedrun(base, "run.stop_after_step=12", "run.checkpoint_every_s=0", "run.log_every_steps=1") == 0
-    return the_folder(base)
+def _left_at_12(home: Path) -> None:
+    assert speedrun(home, "run.stop_after_step=12", "run.checkpoint_every_s=0", "run.log_every_steps=1") == 0
 
 
 @pytest.fixture(name="stopped")
 def stopped_fixture(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder below tmp_path of a MoE run that was left at step 12, with checkpoints at 11 and 12; free to be damaged."""
-    original = _stopped(tmp_path_factory.getbasetemp() / "stopped")
+    original = made_once(shared(tmp_path_factory) / "stopped", _left_at_12)
     return Path(shutil.copytree(original, tmp_path / original.parent.name / original.name))
 
 

@@ -1,10 +1,11 @@
-"""Doctor on records: no false alarm on the committed ones, whole or cut short, and what cannot be trained here is written."""
+"""Doctor on records: no false alarm on golden ones, whole or cut short, and what cannot be trained here is written."""
 
 import json
 import math
 
 import micro
 import pytest
+from golden_runs import GOLDEN, MOE, golden_fixture  # noqa: F401
 from report_factory import edit_record, write_run
 
 from harness.__main__ import main
@@ -12,26 +13,18 @@ from harness.doctor import thresholds
 from harness.doctor.diagnose import diagnose
 from harness.doctor.learning import settled_ratios
 from harness.doctor.patient import Patient, read_patient
-from harness.report.record_folders import record_folders
-
-RESULTS = micro.ROOT / "results"
-COMMITTED = record_folders([RESULTS])
-MOE = [folder for folder in COMMITTED if read_patient(folder).learns_routing]
 
 
-def name_of(folder):
-    return f"{folder.parent.name}/{folder.name}"
-
-
-@pytest.mark.parametrize("folder", COMMITTED, ids=name_of)
-def test_a_committed_record_is_healthy(folder, capsys):
-    assert main(["doctor", str(folder)]) == 0
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_healthy_record_is_healthy(golden, name, capsys):
+    assert main(["doctor", str(golden(name))]) == 0
     assert "verdict   healthy" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("folder", MOE, ids=name_of)
-def test_a_healthy_run_was_healthy_at_every_window_on_its_way(folder):
+@pytest.mark.parametrize("name", MOE)
+def test_a_healthy_run_was_healthy_at_every_window_on_its_way(golden, name):
     """The first hundred steps are uneven in every run: whoever looks then must not be told to stop."""
+    folder = golden(name)
     whole = read_patient(folder)
     for end in (row["step"] for row in whole.rows["window"]):
         rows = {kind: [row for row in of_kind if row["step"] <= end] for kind, of_kind in whole.rows.items()}
@@ -40,17 +33,18 @@ def test_a_healthy_run_was_healthy_at_every_window_on_its_way(folder):
         assert not found, f"step {end}: {found[0].says}"
 
 
-@pytest.mark.parametrize("folder", MOE, ids=name_of)
-def test_the_bands_of_update_ratios_hold_what_committed_runs_measure(folder):
-    """In the narrow band, before it is made wider: where a new record falls outside, MEASURED wants measuring again."""
-    for group, ratios in settled_ratios(read_patient(folder)).items():
+@pytest.mark.parametrize("name", MOE)
+def test_the_bands_of_update_ratios_hold_what_they_were_measured_on(golden, name):
+    """In the narrow band, before it is made wider."""
+    for group, ratios in settled_ratios(read_patient(golden(name))).items():
         band, values = thresholds.MEASURED[group], sorted(ratio for _, ratio in ratios)
         low, high = band.low * thresholds.WIDER, band.high / thresholds.WIDER
         assert 0.98 * low <= values[len(values) // 2] <= 1.02 * high, group
 
 
-def test_measure_prints_what_the_thresholds_rest_on(capsys):
-    assert main(["doctor", "--measure", str(RESULTS)]) == 0
+def test_measure_prints_what_the_thresholds_rest_on(golden, capsys):
+    home = [golden(name) for name in MOE][0].parents[2]
+    assert main(["doctor", "--measure", str(home)]) == 0
     said = capsys.readouterr().out
     assert f"{len(MOE)} records" in said and "update router" in said and "cv at most" in said
     assert main(["doctor", "--thresholds"]) == 0
@@ -103,6 +97,17 @@ def give(layer, expert, share):
 
 def test_the_synthetic_run_itself_is_healthy(run):
     assert not findings(run)
+
+
+def test_a_plan_with_huge_health_windows_does_not_dilute_what_the_last_one_shows(run):
+    """Over half of the run, 192 steps, an expert that starved in the last 64 had tokens."""
+    (run / "plan.yaml").write_text((run / "plan.yaml").read_text() + "health: {window_steps: 1000000}\n")
+
+    def starve(row):
+        row["counts"][2][5] = 0
+
+    edit(run, from_step(384 - 64, starve))
+    assert [finding.name for finding in findings(run)] == ["dead_experts"]
 
 
 def test_dead_experts_are_dated_from_the_window_that_first_had_no_token_for_them(run):

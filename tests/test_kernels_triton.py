@@ -1,32 +1,17 @@
 """The Triton kernels without a GPU: in the interpreter against the reference, and compiled ahead of time for three GPUs.
 
-Both need a process of their own; one run of each serves the tests here.
+Both need a process of their own; one run of each serves the tests here, and later ones (`triton_output.py`).
 """
-
-import json
-import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from expert_inputs import inputs, relative_error, run
+from triton_output import output
 from triton_shapes import KERNELS, SHAPE_NAMES, TARGETS
 
 from kernels import moe_mlp
 
-HERE = Path(__file__).parent
 ACTIVATIONS = ("relu2", "swiglu")
-
-
-@cache
-def output(script: str, *words: str) -> dict:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, HERE / script, *words], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.xdist_group("triton_interpreted")

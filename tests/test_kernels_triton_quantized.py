@@ -1,12 +1,12 @@
 """The Triton kernels below bf16 without a GPU: in the interpreter against the reference, and compiled ahead of time for sm_90.
 
-Both need a process of their own; one run of each serves the tests here.
+Both need a process of their own; one run of each serves the tests here, and later ones (`triton_output.py`).
 """
 
 import pytest
 import torch
 from expert_inputs import inputs, relative_error, run
-from test_kernels_triton import output
+from triton_output import output
 from triton_quantized_cases import CASES, DIALS, KERNELS, PRODUCTS
 
 from kernels import Arithmetic, Precision, Quantization, quantize

@@ -66,7 +66,7 @@ IMPOSSIBLE = [
     (["model.top_k=16", *UNBALANCED, "balance.aux_loss_coef=1"], ["balance.aux_loss_coef=1", "model.top_k=16"]),
     (["model.top_k=16", *UNBALANCED, "balance.sequence_loss_coef=1"], ["sequence_loss_coef=1", "model.top_k=16"]),
     (["model.top_k=16", *UNBALANCED, "optim.expert_gradient_scale=load"], ["expert_gradient_scale=load", "model.top_k=16"]),
-    (["model.num_experts=32", "model.top_k=31"], ["model.top_k=31", "97%", "health.collapse_load=0.95", "smaller top_k"]),
+    (["model.num_experts=32", "model.top_k=31"], ["model.top_k=31", "97%", "collapse_load=0.95", "1 with unranked=true"]),
     (["balance.rule=none"], ["balance.rate=0.02", "balance.rule=none", "balance=bias", "balance=none"]),
     (["balance.schedule=linear"], ["balance.schedule='linear'"]),
     (["balance.schedule=cosine", "balance.rule=none"], ["balance.schedule=cosine", "balance.rule=none", "balance=bias"]),

@@ -10,15 +10,21 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """A repository of its own with one commit, which `provenance` takes for the project."""
+def git(tmp_path):
+    """Runs git in the repository of `tree`."""
 
-    def git(*words):
+    def run(*words):
         identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         return subprocess.run(
             ["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True, text=True
         ).stdout
 
+    return run
+
+
+@pytest.fixture
+def tree(tmp_path, git, monkeypatch):
+    """A repository of its own with one commit, which `provenance` takes for the project."""
     (tmp_path / "harness").mkdir()
     (tmp_path / "harness" / "a.py").write_text("a = 1\n")
     git("init", "-q")
@@ -62,6 +68,67 @@ def test_the_environment_does_not_hide_a_dirty_repository(tree, monkeypatch):
     """SPEEDRUN_COMMIT is for where there is no git; one left over in a shell must not make an edited tree look clean."""
     (tree / "harness" / "a.py").write_text("a = 2\n")
     monkeypatch.setenv("SPEEDRUN_COMMIT", COMMIT)
+    assert provenance.commit()[1]
+
+
+def test_a_repository_that_git_does_not_answer_for_is_not_vouched_for_by_the_environment(tree, monkeypatch):
+    monkeypatch.setenv("SPEEDRUN_COMMIT", COMMIT)
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() == ("unknown", True)
+
+
+def hide_by_the_repositorys_own_exclude(tree, git):
+    (tree / ".git" / "info" / "exclude").write_text("new.py\n")
+
+
+def hide_by_a_users_ignore_file(tree, git):
+    (tree / ".git" / "ignore").write_text("*.py\n")
+    git("config", "core.excludesFile", str(tree / ".git" / "ignore"))
+
+
+def hide_by_an_ignore_file_that_ignores_itself(tree, git):
+    (tree / "harness" / ".gitignore").write_text("*\n")
+
+
+def hide_by_showing_no_untracked_files(tree, git):
+    git("config", "status.showUntrackedFiles", "no")
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        hide_by_the_repositorys_own_exclude,
+        hide_by_a_users_ignore_file,
+        hide_by_an_ignore_file_that_ignores_itself,
+        hide_by_showing_no_untracked_files,
+    ],
+)
+def test_a_new_module_makes_a_tree_dirty_whatever_hides_it_from_git_status(tree, git, hide):
+    hide(tree, git)
+    (tree / "harness" / "new.py").write_text("b = 2\n")
+    assert not git("status", "--porcelain") and provenance.commit()[1]
+
+
+def test_what_no_run_reads_may_be_hidden_by_a_users_own_settings(tree, git):
+    hide_by_a_users_ignore_file(tree, git)
+    (tree / ".git" / "ignore").write_text(".DS_Store\n")
+    (tree / "harness" / ".DS_Store").write_text("")
+    assert not provenance.commit()[1]
+
+
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_an_edited_file_that_git_was_told_not_to_look_at_makes_a_tree_dirty(tree, git, mark):
+    git("update-index", mark, "harness/a.py")
+    (tree / "harness" / "a.py").write_text("a = 2\n")
+    assert not git("status", "--porcelain") and provenance.commit()[1]
+
+
+def test_the_environment_does_not_point_to_another_clean_repository(tree, git, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("other") / "clean"
+    git("clone", "-q", str(tree), str(other))
+    (tree / "harness" / "a.py").write_text("a = 2\n")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
     assert provenance.commit()[1]
 
 

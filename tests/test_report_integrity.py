@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import yaml
 from micro import finished_fixture  # noqa: F401
 from report_factory import edit_record, sign, write_run
 
+from harness.plan.fingerprint import stored_plan_hash
 from harness.report.integrity import check
 from harness.report.run_data import load_run
 
@@ -15,8 +17,15 @@ def test_a_run_that_was_really_made_is_whole(finished, kind):
     assert check(load_run(finished(kind))) == []
 
 
-@pytest.mark.parametrize("words", [{}, {"experts": 0, "lane": "tiny-dense"}, {"steps": 64, "dead": 2, "validations": (16, 32)},
-                                   {"precision": "nvfp4"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"experts": 0, "lane": "tiny-dense"},
+        {"steps": 64, "dead": 2, "validations": (16, 32), "reasons": ("2 dead experts",)},
+        {"precision": "nvfp4"},
+    ],
+)
 def test_the_synthetic_runs_of_these_tests_are_whole(tmp_path, words):
     assert check(load_run(write_run(tmp_path / "run", **words))) == []
 
@@ -51,6 +60,101 @@ def test_one_figure_changed_is_named_even_when_signed(tmp_path, key):
     folder = write_run(tmp_path / "run")
     edit_record(folder, **{key: value})
     assert any(named in sentence for sentence in check(load_run(folder))), check(load_run(folder))
+
+
+def replan(folder, change):
+    """Another plan.yaml, in record and identity too, as if the run had been made with it."""
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    change(plan)
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    identity = json.loads((folder / "identity.json").read_text()) | {"plan_hash": stored_plan_hash(plan)}
+    (folder / "identity.json").write_text(json.dumps(identity))
+    edit_record(folder, plan_hash=stored_plan_hash(plan))
+    sign(folder)
+
+
+@pytest.mark.parametrize(
+    "section, name, value",
+    [
+        ("health", "collapse_load", 1.0),
+        ("health", "dead_share", 1.0),
+        ("health", "window_steps", 10**6),
+        ("health", "divergence_factor", 1e300),
+        ("run", "log_every_steps", 384),
+    ],
+)
+def test_a_ranked_record_whose_plan_is_looser_than_ranking_is_named(tmp_path, section, name, value):
+    folder = write_run(tmp_path / "run")
+    replan(folder, lambda plan: plan.update({section: {name: value}}))
+    (sentence,) = check(load_run(folder))
+    assert sentence.startswith(f"ranked is True, although {section}.{name}={value} where ranking allows")
+    edit_record(folder, ranked=False, unranked_reasons=["of its bounds"])
+    assert check(load_run(folder)) == []
+
+
+def edit_rows(folder, change):
+    """`change` gets the rows of metrics.jsonl; what it makes of them is signed."""
+    path = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sign(folder)
+
+
+def starve(rows, since, until):
+    """Gives the tokens of expert 0 in layer 0 to expert 1."""
+    for row in rows:
+        if row["kind"] == "window" and since < row["step"] <= until:
+            row["counts"][0][1] += row["counts"][0][0]
+            row["counts"][0][0] = 0
+
+
+def dominate(rows, since, until):
+    """Expert 0 of layer 0 in every set, the others evenly in what is left."""
+    for row in rows:
+        if row["kind"] == "window" and since < row["step"] <= until:
+            total = sum(row["counts"][0])
+            rest = total - total // 4
+            row["counts"][0] = [total // 4] + [rest // 15 + (i < rest % 15) for i in range(15)]
+
+
+def diverge(rows, since, until):
+    for row in rows:
+        if row["kind"] == "step" and since < row["step"] <= until:
+            row["loss"] *= 2
+
+
+@pytest.mark.parametrize(
+    "change, since, until, named",
+    [
+        (starve, 320, 384, "1 dead experts"),
+        (dominate, 64, 128, "step 128, layer 0: expert 0 is in 100% of all top-4 sets"),
+        (dominate, 320, 384, "an expert in 100% of all top-k sets"),
+        (diverge, 320, 384, "step 384: mean loss of 64 steps"),
+    ],
+)
+def test_rows_that_speak_against_a_rank_are_named(tmp_path, change, since, until, named):
+    folder = write_run(tmp_path / "run")
+    edit_rows(folder, lambda rows: change(rows, since, until))
+    found = check(load_run(folder))
+    assert found and all(sentence.startswith("ranked is True, although ") for sentence in found)
+    assert any(named in sentence for sentence in found)
+    edit_record(folder, ranked=False, unranked_reasons=["of its health"])
+    assert check(load_run(folder)) == []
+
+
+@pytest.mark.parametrize("since, until", [(0, 64), (336, 384)])
+def test_an_expert_that_starved_early_or_for_less_than_a_window_costs_no_rank(tmp_path, since, until):
+    folder = write_run(tmp_path / "run")
+    edit_rows(folder, lambda rows: starve(rows, since, until))
+    assert check(load_run(folder)) == []
+
+
+@pytest.mark.parametrize("window, judged", [(8, True), (16, True), (64, True), (48, False), (24, False)])
+def test_windows_of_ranking_are_judged_where_those_of_the_log_fill_them(tmp_path, window, judged):
+    folder = write_run(tmp_path / "run", window=window)
+    edit_rows(folder, lambda rows: starve(rows, 0, 384))
+    assert any("1 dead experts" in sentence for sentence in check(load_run(folder))) == judged
 
 
 def test_a_figure_that_nothing_else_confirms_is_found_by_the_records_own_hash(tmp_path):

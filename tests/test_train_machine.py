@@ -47,18 +47,21 @@ def test_a_machine_whose_bf16_is_slow_emulates_it_in_fp32_as_a_class_of_its_own(
         (True, True, "AVX512_CORE_AMX", "native"),
     ],
 )
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 @pytest.mark.parametrize("bf16_flops", [1e9, 900e9])
 def test_on_x86_the_instruction_set_decides_whatever_a_busy_machine_measures(
-    rates, monkeypatch, amx, bf16, limit, expected, bf16_flops
+    rates, monkeypatch, amx, bf16, limit, expected, name, bf16_flops
 ):
     rates(bf16_flops, 223e9)
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for either in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(either, raising=False)
     if limit:
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert machine.detect(compose(micro.MOE).plan).arithmetic == expected
+        monkeypatch.setenv(name, limit)
+    found = machine.detect(compose(micro.MOE).plan)
+    assert found.arithmetic == expected and (f"limited to {limit}" in found.hardware_class) == bool(limit)
 
 
 def test_a_peak_measured_again_only_rises(rates, monkeypatch):

@@ -86,8 +86,9 @@ def test_plan_shows_what_would_run_and_creates_nothing(tmp_path, monkeypatch, ca
 
 def test_plan_lists_every_key_with_its_mark(capsys):
     assert main(["plan", *micro.MOE, "--keys"]) == 0
-    marks = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if "." in line.split()[0]}
-    assert marks["model.width"] == "frozen" and marks["optim.muon.lr"] == "free" and marks["run.folder"] == "no"
+    marks = {line[:36].strip(): line[36:50].strip() for line in capsys.readouterr().out.splitlines()}
+    assert marks["model.width"] == "frozen" and marks["optim.muon.lr"] == "free" and marks["run.folder"] == "no bits"
+    assert marks["health.collapse_load"] == "at most 0.95" and marks["run.log_every_steps"] == "at most 16"
 
 
 def test_speedrun_says_what_it_will_do_and_ends_with_the_record(tmp_path, capsys):

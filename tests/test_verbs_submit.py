@@ -126,6 +126,25 @@ def test_failed_seeds_and_other_plans_tried_are_named(runs, tmp_path, capsys):
     assert "1 found beside the runs, 3 declared" in out
 
 
+def test_a_seed_that_was_run_more_than_once_is_named_in_the_claim(runs, tmp_path, capsys):
+    """The bits of a seed are the same each time, its seconds are not."""
+    write_run(runs / "2-plan.2", seed=2, offset=0.004, step_s=0.2)
+    assert submit(runs / "1-plan", runs / "2-plan.2", runs / "3-plan", "--to", tmp_path / "results") == 0
+    assert "seed 2 was run 2 times" in capsys.readouterr().out
+    (submission,) = claim_of(tmp_path / "results")["submissions"]
+    assert submission["repeats"] == {"2": 2}
+
+
+def test_seeds_that_are_not_the_first_ones_are_pointed_at(runs, tmp_path, capsys):
+    shutil.rmtree(runs / "2-plan")
+    assert submit(runs, "--to", tmp_path / "results") == 0
+    assert "seeds 1, 3 are not 1 to 2" in capsys.readouterr().out
+    write_run(tmp_path / "more" / "2-plan", seed=2)
+    assert submit(tmp_path / "more", "--to", tmp_path / "results") == 0
+    said = capsys.readouterr().out
+    assert "are not 1 to" not in said and "was run 2" not in said and "none elsewhere can be seen" in said
+
+
 def test_dropping_a_seed_or_exchanging_a_record_later_is_named(runs, tmp_path):
     results = tmp_path / "results"
     submit(runs, "--to", results)

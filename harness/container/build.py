@@ -10,9 +10,7 @@ from pathlib import Path
 
 from harness.container.engine import TAG, Engine, Image
 from harness.errors import UserError
-from harness.record.commit import commit_of, stated
-
-UNKNOWN = "unknown+dirty"
+from harness.record.commit import UNKNOWN, commit_of, stated
 
 
 def build(engine: Engine, base: str | None) -> Image:

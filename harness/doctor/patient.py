@@ -1,8 +1,9 @@
 """A run folder as the doctor sees it: finished, stopped by health, or still going.
 
 Letters: L MoE layers, E experts, K top-k. A *window* is what the log holds (`run.log_every_steps` steps); a *health window* is
-the number of steps that health judges (`health.window_steps`), pieced together from whole windows backwards from the end, so
-that the last one is the present. A run planned shorter than two of them has two halves instead.
+the number of steps that health judges (`health.window_steps`, at most those that ranking judges), pieced together from whole
+windows backwards from the end, so that the last one is the present. A run planned shorter than two of them has two halves
+instead.
 """
 
 from dataclasses import MISSING, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
+from harness.plan.bounds import RANKING
 from harness.plan.schema import walk
 from harness.plan.stored import stored_moe_layers
 from harness.report.run_data import read_record, read_rows, read_stored_plan
@@ -112,7 +114,7 @@ class Patient:
 
     @property
     def health_steps(self) -> int:
-        return min(self.settings["health.window_steps"], max(1, self.planned_steps // 2))
+        return min(self.settings["health.window_steps"], RANKING.window_steps, max(1, self.planned_steps // 2))
 
     @cached_property
     def health_windows(self) -> list[Span]:

@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+from harness.plan.bounds import RANKING
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -13,7 +15,9 @@ class Threshold:
     reason: str
 
 
-DOMINANT = Threshold(0.95, "of all top-K sets", "where a run is stopped by default (health.collapse_load)")
+DOMINANT = Threshold(
+    RANKING.collapse_load, "of all top-K sets", "where a run is stopped by default, and not ranked (health.collapse_load)"
+)
 HOT = Threshold(
     0.5, "as x in (E/K)^x times its share",
     "half way, in ratio, from uniform (1) to dominant (E/K); over two health windows in a row ranked runs stay below "

@@ -99,7 +99,7 @@ def _check_choice(plan: Plan) -> None:
         raise UserError(
             f"model.top_k={m.top_k} of model.num_experts={m.num_experts}: an even load is {m.top_k / m.num_experts:.0%} of all "
             f"top-k sets, and health stops a run from health.collapse_load={most} on",
-            "choose a smaller top_k, or health.collapse_load=1",
+            "choose a smaller top_k, or health.collapse_load=1 with unranked=true",
         )
 
 

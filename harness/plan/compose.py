@@ -6,6 +6,8 @@ set one only together with `unranked=true`.
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -17,6 +19,7 @@ from yaml import YAMLError
 
 from harness.errors import UserError
 from harness.plan import lanes
+from harness.plan.bounds import refuse_looser
 from harness.plan.check import check
 from harness.plan.schema import FROZEN, Plan
 from harness.plan.words import GROUPS, known_words
@@ -48,7 +51,7 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     lanes.register()
     words = known_words(overrides)
     node, choices = _compose(words)
-    frozen, _ = _compose([word for word in words if word.startswith("lane=")])
+    frozen = _untouched(tuple(word for word in words if word.startswith("lane=")), lanes.RECIPES)
     for group, choice in choices.items():
         _refuse_frozen_recipe(group, choice)
     plan = _typed(node)
@@ -66,9 +69,16 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
             "add unranked=true to change what a lane fixes, or drop the override",
         )
     check(plan)
+    refuse_looser(plan)
     if plan.unranked:
         _shorten(plan)
     return Composed(plan, tuple(overrides), choices, broken)
+
+
+@cache
+def _untouched(lane: tuple[str, ...], recipes: Path) -> DictConfig:
+    """What the lane makes of every key, with the recipes that lie there: read, never changed."""
+    return _compose(list(lane))[0]
 
 
 def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:

@@ -76,6 +76,9 @@ def track_names() -> list[str]:
 def register() -> None:
     """Lane files become Hydra group `lane`, track files group `track`, the schema the node `plan_schema`."""
     store = ConfigStore.instance()
+    # Hydra copies its sources at each composition, and with them all that is registered: half of the time that a plan took to
+    # compose. What is taken out of the store is a copy anyway.
+    store.__deepcopy__ = lambda memo: store
     store.store(name="plan_schema", node=Plan)
     for name in lane_names():
         store.store(group="lane", name=name, node=read(lane_file(name)), package="_global_")

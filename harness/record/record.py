@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.data.artifact import file_sha256
+from harness.plan.bounds import RANKING, looser_words
 from harness.plan.goal import CURVE_METRICS, goal
 from harness.plan.schema import Plan
 from harness.record.folder import RunFolder
+from harness.record.ranking import end_of_training
 
 SCHEMA_VERSION = 1
 EVIDENCE = ("plan.yaml", "identity.json", "metrics.jsonl", "weights.safetensors")
@@ -66,9 +70,11 @@ def unranked_reasons(
     resumes: int,
     health: dict[str, Any] | None,
     last_window: tuple[int, float],
+    breaches: Iterable[str] = (),
 ) -> list[str]:
-    """Why a run is not ranked; empty when it is. `last_window`: dead experts and dominance of the last window of training."""
-    reasons = [f"{key}={now} instead of {was}" for key, (was, now) in broken.items()]
+    """Why a run is not ranked; empty when it is. All of it by the bounds of ranking, whatever the plan's own health is:
+    `last_window`: dead experts and dominance of the last window of training; `breaches`: what earlier windows did."""
+    reasons = [f"{key}={now} instead of {was}" for key, (was, now) in broken.items()] + looser_words(asdict(plan))
     if plan.unranked and not reasons:
         reasons.append("unranked=true")
     if plan.fork:
@@ -77,12 +83,10 @@ def unranked_reasons(
         reasons.append(f"resumed {resumes} time{'s' if resumes > 1 else ''}")
     if provenance["dirty"]:
         reasons.append("the source tree had uncommitted changes")
+    reasons += breaches
     if health is not None:
-        dead, dominance = max(health["dead"], last_window[0]), max(health["dominance"], last_window[1])
-        if dead:
-            reasons.append(f"{dead} dead experts")
-        if plan.model.top_k < plan.model.num_experts and dominance > plan.health.collapse_load:
-            reasons.append(f"an expert in {dominance:.0%} of all top-k sets")
+        dead, share = max(health["dead"], last_window[0]), max(health["dominance"], last_window[1])
+        reasons += end_of_training(RANKING, plan.model.num_experts, plan.model.top_k, dead, share)
     return reasons
 
 

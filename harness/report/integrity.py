@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.plan.fingerprint import stored_plan_hash
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
+from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
 from harness.report.target import UNITS
 
@@ -33,7 +34,7 @@ def check(run: RunData) -> list[str]:
     hold either, and must not keep others from being checked.
     """
     found: list[str] = []
-    for part in (_files, _identity, _curve, _rates, _steps, _scores, _health):
+    for part in (_files, _identity, _rank, _curve, _rates, _steps, _scores, _health):
         try:
             found += part(run)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -89,11 +90,6 @@ def _identity(run: RunData) -> Iterator[str]:
         for key in (f"{part}_sha256", f"{part}_bytes"):
             if plan["track"][key]:  # a track states nothing of what only its files know
                 yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
-    reasons = record["unranked_reasons"]
-    if record["ranked"] == bool(reasons):
-        yield f"ranked is {record['ranked']}, with {len(reasons)} reasons against it"
-    if record["ranked"] and (record["resumes"] or record["fork"] or plan["unranked"] or record["provenance"]["dirty"]):
-        yield "ranked is True, although the run was resumed, forked, declared unranked, or made from a dirty tree"
     path = run.folder / "identity.json"
     try:
         identity = json.loads(path.read_bytes()) if path.exists() else {}
@@ -103,6 +99,15 @@ def _identity(run: RunData) -> Iterator[str]:
     for key in ("plan_hash", "seed", "hardware_class"):
         if key in identity:
             yield from _differs(key, record[key], identity[key], "identity.json")
+
+
+def _rank(run: RunData) -> Iterator[str]:
+    record, reasons = run.record, run.record["unranked_reasons"]
+    if record["ranked"] == bool(reasons):
+        yield f"ranked is {record['ranked']}, with {len(reasons)} reasons against it"
+    if record["ranked"] and (record["resumes"] or record["fork"] or run.plan["unranked"] or record["provenance"]["dirty"]):
+        yield "ranked is True, although the run was resumed, forked, declared unranked, or made from a dirty tree"
+    yield from against_rank(run)
 
 
 def _curve(run: RunData) -> Iterator[str]:

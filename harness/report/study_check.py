@@ -18,18 +18,24 @@ def missing_cases(study: Study, trials: Sequence[Trial]) -> list[str]:
 
 def study_problems(study: Study, trials: Sequence[Trial]) -> list[str]:
     """A sentence for each trial that is no whole evidence of its case and seed."""
-    return [f"{trial.folder}: {problem}" for trial in trials for problem in _problems(study, trial)]
+    asked = {case: _asked(study, case) for case in dict.fromkeys(trial.case for trial in trials)}
+    return [f"{trial.folder}: {problem}" for trial in trials for problem in _problems(trial, asked[trial.case])]
 
 
-def _problems(study: Study, trial: Trial) -> Iterator[str]:
+def _asked(study: Study, case: str) -> str | UserError:
+    """The hash of a case's plan, or why there is none."""
+    try:
+        return plan_hash(compose(study.words(case)).plan)
+    except UserError as error:
+        return error
+
+
+def _problems(trial: Trial, asked: str | UserError) -> Iterator[str]:
     if trial.plan["seed"] != trial.seed:
         yield f"its plan has seed {trial.plan['seed']}"
     if trial.record:
         yield from check(load_run(trial.folder))
-    try:
-        asked = plan_hash(compose(study.words(trial.case)).plan)
-    except UserError as error:
-        yield f"case {trial.case} can no longer be composed: {error.problem}"
-        return
-    if stored_plan_hash(trial.plan) != asked:
+    if isinstance(asked, UserError):
+        yield f"case {trial.case} can no longer be composed: {asked.problem}"
+    elif stored_plan_hash(trial.plan) != asked:
         yield f"its plan is not that of case {trial.case}"

@@ -5,8 +5,11 @@ Looks only at values that were logged anyway. Stopping keeps the last checkpoint
 
 import math
 from pathlib import Path
+from typing import Any
 
+from harness.plan.bounds import RANKING
 from harness.plan.schema import Health, Plan
+from harness.record.ranking import collapses, diverges, dominance
 
 
 class HealthStop(Exception):
@@ -68,39 +71,54 @@ class Monitor:
         raise not_finite(step, f"{where} (loss {loss})")
 
     def _window(self, step: int) -> None:
-        mean = sum(self.losses) / len(self.losses)
-        self.losses = []
-        if mean > self.plan.divergence_factor * self.best:
+        mean, best = sum(self.losses) / len(self.losses), self.best
+        counts, self.counts, self.losses, self.best = self.counts, [], [], min(best, mean)
+        self.last_dead = sum(count.count(0) for count in counts)
+        self.last_dominance = max((dominance(count, self.top_k) for count in counts), default=0.0)
+        if diverges(self.plan, mean, best):
             raise HealthStop(
                 "divergence", step,
-                f"step {step}: mean loss of the last {self.plan.window_steps} steps {mean:.3f}, best window {self.best:.3f}",
+                f"step {step}: mean loss of the last {self.plan.window_steps} steps {mean:.3f}, best window {best:.3f}",
                 "try a lower learning rate or a longer warmup (schedule.warmup_share)",
             )  # fmt: skip
-        self.best = min(self.best, mean)
-        counts, self.counts = self.counts, []
-        self.last_dead = sum(count.count(0) for count in counts)
-        self.last_dominance = max((max(count) * self.top_k / sum(count) for count in counts), default=0.0)
-        for layer, count in zip(self.moe_layers, counts):
-            self._collapse(step, layer, count, counts)
+        for what in collapses(self.plan, self.moe_layers, counts, self.top_k):
+            raise HealthStop("collapse", step, f"step {step}, {what}", self.remedy, counts)
 
-    def _collapse(self, step: int, layer: int, count: list[int], counts: list[list[int]]) -> None:
-        dead = count.count(0)
-        if dead > self.plan.dead_share * len(count):
-            what = f"step {step}, layer {layer}: {dead} of {len(count)} experts dead in a window"
-            raise HealthStop("collapse", step, what, self.remedy, counts)
-        dominance = max(count) * self.top_k / sum(count)
-        if self.top_k < len(count) and dominance > self.plan.collapse_load:
-            expert = count.index(max(count))
-            what = f"step {step}, layer {layer}: expert {expert} is in {dominance:.0%} of all top-{self.top_k} sets"
-            raise HealthStop("collapse", step, what, self.remedy, counts)
-
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that a resumed run judges windows as an untouched one does."""
         return {
             "best": self.best, "losses": self.losses, "counts": self.counts,
             "last_dead": self.last_dead, "last_dominance": self.last_dominance,
         }  # fmt: skip
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+
+
+class RankingWatch:
+    """What the bounds of ranking say of a run, whatever bounds its plan stops it by. Stops nothing: `breaches` holds the first
+    sentence of each kind. A run under these very bounds is judged once, by the monitor that stops it."""
+
+    def __init__(self, stops: Monitor):
+        self.shared = stops.plan == RANKING
+        self.monitor = stops if self.shared else Monitor(RANKING, stops.names, stops.moe_layers, stops.top_k, stops.remedy)
+        self.breaches: dict[str, str] = {}
+
+    def see(self, step: int, loss: float, norms: list[float], counts: list[list[int]]) -> None:
+        """A step that the monitor which stops has seen and let pass."""
+        if self.shared:
+            return
+        try:
+            self.monitor.see(step, loss, norms, counts)
+        except HealthStop as breach:
+            self.breaches.setdefault(breach.reason, breach.what)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; of a shared monitor nothing, which is kept already."""
+        return {} if self.shared else {"monitor": self.monitor.state(), "breaches": self.breaches}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if state:
+            self.monitor.restore(state["monitor"])
+            self.breaches = state["breaches"]

@@ -20,7 +20,7 @@ from harness.plan.goal import levels
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
-from harness.train.health import HealthStop, Monitor, collapse_remedy, not_finite
+from harness.train.health import HealthStop, Monitor, RankingWatch, collapse_remedy, not_finite
 from harness.train.progress import Glance, Progress
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
@@ -39,6 +39,7 @@ class State:
     metrics_position: int = 0
     metrics_sha256: str = ""  # of the log up to there; "" in checkpoints of before it was kept
     monitor: dict[str, Any] = field(default_factory=dict)
+    ranking: dict[str, Any] = field(default_factory=dict)
     window_counts: list[list[int]] = field(default_factory=list)
     window_dropped: list[int] = field(default_factory=list)
     dropped: list[float] = field(default_factory=list)  # share of rows beyond a capacity by layer, in the last window closed
@@ -61,6 +62,8 @@ class Loop:
         names, remedy = list(s.optimizer.parameters), collapse_remedy(s.plan)
         self.monitor = Monitor(s.plan.health, names, s.model.moe_layers, s.plan.model.top_k, remedy)
         self.monitor.restore(self.state.monitor)
+        self.ranking = RankingWatch(self.monitor)
+        self.ranking.restore(self.state.ranking)
         self.log = MetricsLog(self.folder.metrics, self.state.metrics_position) if self.first_rank else None
         self.pending: list[tuple[int, StepResult]] = []
         self.saved_at_s = self.clock.train_s
@@ -131,6 +134,7 @@ class Loop:
         loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
         norm = float(result.norms.norm())
         self.monitor.see(step, loss, norms, counts)
+        self.ranking.see(step, loss, norms, counts)
         self.window_counts = _added(self.window_counts, counts)
         if result.dropped_L is not None:
             self.window_dropped = [
@@ -231,7 +235,8 @@ class Loop:
         """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
         with self.clock.entry("checkpoint_s"):
             self._refuse_bad_weights()
-            self.state.monitor, self.state.window_counts = self.monitor.state(), self.window_counts
+            self.state.monitor, self.state.ranking = self.monitor.state(), self.ranking.state()
+            self.state.window_counts = self.window_counts
             self.state.window_dropped = self.window_dropped
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             if self.log:

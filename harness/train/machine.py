@@ -20,6 +20,7 @@ from kernels import Arithmetic
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
 GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
+MEASURED_S = 0.15  # for how long at least a peak is looked for
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _bf16_arithmetic(device: str) -> str:
     if device == "cuda":
         return "native"
     if platform.machine() in ("x86_64", "AMD64"):
-        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+        allowed = _isa_limit().upper() or "ALL"
         multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return "native" if multiplies and any(word in allowed for word in BF16_ISAS) else "emulated"
     return "native" if _gemm_rate(torch.bfloat16, 256, device) >= _gemm_rate(torch.float32, 256, device) else "emulated"
@@ -134,10 +135,10 @@ def _stream_rate(device: str) -> float:
     return 2 * x.numel() * x.element_size() / _best_seconds(lambda: torch.add(x, 1.0, out=x), device)
 
 
-def _best_seconds(work, device: str, at_least_s: float = 0.15) -> float:
+def _best_seconds(work, device: str) -> float:
     """The best of as many repeats as fit, and of three at least: a busy neighbour slows some of them, not the best."""
     best, begun, repeats = float("inf"), time.perf_counter(), 0
-    while repeats < 3 or time.perf_counter() - begun < at_least_s:
+    while repeats < 3 or time.perf_counter() - begun < MEASURED_S:
         repeats += 1
         synchronize(device)
         start = time.perf_counter()
@@ -171,9 +172,14 @@ def _isa(device: str) -> str:
     if device == "cuda":
         return "sm_" + "".join(map(str, torch.cuda.get_device_capability()))
     capability = torch.backends.cpu.get_cpu_capability()
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    limit = _isa_limit()
     amx = torch.cpu._is_amx_tile_supported() and not limit
     return capability + (" AMX" if amx else "") + (f" (oneDNN limited to {limit})" if limit else "")
+
+
+def _isa_limit() -> str:
+    """What oneDNN is told not to go beyond, by either of the names it reads; "" when nothing."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
 
 
 def compiler_missing() -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -26,7 +27,7 @@ from harness.record.provenance import now, provenance
 from harness.train import checkpoint, machine
 from harness.train.chain import hash_weights
 from harness.train.clock import Clock
-from harness.train.health import HealthStop
+from harness.train.health import HealthStop, not_finite
 from harness.train.loop import Loop, State
 from harness.train.parallel import Ranks
 from harness.train.progress import Progress
@@ -227,9 +228,11 @@ def _content(
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
     }
     here, counts = session.machine.measured_again(), session.counts
+    judged = loop.ranking.monitor
     reasons = record.unranked_reasons(
-        plan, composed.broken, origin, loop.state.resumes, health, (loop.monitor.last_dead, loop.monitor.last_dominance)
-    )
+        plan, composed.broken, origin, loop.state.resumes, health, (judged.last_dead, judged.last_dominance),
+        loop.ranking.breaches.values(),
+    )  # fmt: skip
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     tokens = plan.steps * plan.batch.tokens_per_step
     return {
@@ -285,6 +288,8 @@ def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
     session, plan = loop.session, loop.plan
     tokens, token_bytes_V = session.scoring_tokens, session.corpus.token_bytes
     final = score(session.model, val_N, tokens, token_bytes_V=token_bytes_V)
+    if not np.isfinite(final.nats_N).all():
+        raise not_finite(plan.steps, "the score of a token of val")
     loop.add_point(plan.steps, final)
     if not session.model.moe_layers:
         return final, None

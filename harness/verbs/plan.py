@@ -8,7 +8,9 @@ examples
   python -m harness plan lane=tiny-moe-16e optim=adamw seed=2
   python -m harness plan lane=tiny-moe-16e unranked=true model.top_k=2      a frozen key needs unranked=true
 
-A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim, schedule, balance. --keys lists every key.
+A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim, schedule, balance. --keys lists every
+key with its mark: frozen (the lane's), free, at most N (free up to the bound of ranking, above it only unranked), or no bits
+(free, and no bit of a run depends on it).
 """
 
 SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
@@ -17,14 +19,15 @@ SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
     from harness.plan.fingerprint import flat, to_yaml
-    from harness.plan.schema import FROZEN, UNHASHED
+    from harness.plan.schema import BOUNDS, FROZEN, UNHASHED
 
     keys = "--keys" in arguments
     composed = compose([word for word in arguments if word != "--keys"])
     if keys:
         for key, value in flat(composed.plan).items():
-            mark = "frozen" if key in FROZEN else "no bits" if key in UNHASHED else "free"
-            print(f"{key:<36}{mark:<9}{value}")
+            bound = f"at most {BOUNDS[key]:g}" if key in BOUNDS else None
+            mark = bound or ("frozen" if key in FROZEN else "no bits" if key in UNHASHED else "free")
+            print(f"{key:<36}{mark:<14}{value}")
         return 0
     from harness.train.machine import detect
     from harness.train.session import count_plan

@@ -1,7 +1,10 @@
 """The starting plan: what a run will be, printed before anything is spent."""
 
+from dataclasses import asdict
+
 from harness.errors import UserError
 from harness.model.counts import Counts
+from harness.plan.bounds import looser
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
@@ -50,13 +53,9 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
     """Plain text, one line a topic."""
     plan = composed.plan
     m, track = plan.model, plan.track
-    rank = (
-        "unranked: " + "; ".join(f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items())
-        if composed.broken
-        else "ranked"
-    )
-    if plan.unranked and not composed.broken:
-        rank = "unranked"
+    changed = [f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items()]
+    changed += [f"{k}={b} (ranking: at most {a})" for k, (a, b) in looser(asdict(plan)).items()]
+    rank = ("unranked" if plan.unranked else "ranked") + (f": {'; '.join(changed)}" if changed else "")
     seconds = plan.steps * step_seconds(plan, counts, here)
     needed, trained = memory_bytes(plan, counts), plan.steps * plan.batch.tokens_per_step
     ffn = (

@@ -6,7 +6,8 @@ usage: python -m harness submit RUN [RUN ...] [--trials N] [--replace "REASON"] 
 
 All runs must be seeds of one plan on one hardware class, ranked, and their evidence whole; nothing is copied otherwise.
 A ranked seed of the same plan that lies beside them and is left out is refused: seeds are chosen before they are run. Seeds
-that were stopped by health or are unranked are named in the claim.
+that were stopped by health or are unranked are named in the claim, and so are seeds that were run more than once. Only what is
+beside the submitted runs is seen: plans, seeds and repeats in a folder moved away are the submitter's to state.
 --trials N   how many other plans were tried before this one, here or elsewhere. Those whose runs lie beside the submitted
              ones are counted too, and the larger number stands. Without it `compare` calls no comparison fair.
 --replace    a claim stands once made: more seeds may join it, but a seed already in it is replaced only with the whole
@@ -16,6 +17,8 @@ that were stopped by health or are unranked are named in the claim.
 import json
 import shutil
 from argparse import Namespace
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,8 @@ def main(arguments: list[str]) -> int:
                 f"seed {', '.join(map(str, again))} of this plan is in {claim_path} already",
                 'submit only new seeds, or replace the whole claim: --replace "why"',
             )
-    found, failed = _beside(group, set(old["seeds"]) if old and words.replace is None else set())
-    claim = _new_claim(group, found, failed, words.trials, old, words.replace, now())
+    beside = _beside(group, set(old["seeds"]) if old and words.replace is None else set())
+    claim = _new_claim(group, beside, words.trials, old, words.replace, now())
     claim["records"] |= _copy(group, claim_path.parent)
     claim["seeds"] = sorted({*claim["seeds"], *group.seeds})
     _write(claim_path, claim)
@@ -119,18 +122,25 @@ def _one_group(paths: list[Path]):
     return Group(tuple(sorted(runs, key=lambda run: run.record["seed"])))
 
 
-def _beside(group, claimed: set[int]) -> tuple[int, dict[str, str]]:
-    """(other plans tried in the folders that the runs come from, seeds of this plan that failed there).
+@dataclass(frozen=True)
+class Beside:
+    """What lies in the folders that the runs come from: other plans tried, seeds of this plan that failed (and how), and how
+    often a submitted seed was run to its end on this hardware class, where that is more than once."""
 
-    `claimed`: seeds that the claim has already, which new ones join. Errors: UserError when any other ranked seed of the
-    plan is left out.
-    """
+    other_plans: int
+    failed: dict[str, str]
+    repeats: dict[str, int]
+
+
+def _beside(group, claimed: set[int]) -> Beside:
+    """`claimed`: seeds that the claim has already, which new ones join. Errors: UserError when any other ranked seed of the
+    plan is left out."""
     from harness.record.folder import read_identity
     from harness.report.run_data import read_record
 
     mine = {run.folder.resolve() for run in group.runs}
     counted = {*group.seeds, *claimed}
-    other_plans, failed, dropped = set(), {}, []
+    other_plans, failed, dropped, repeats = set(), {}, [], Counter(group.seeds)
     for parent in sorted({folder.parent for folder in mine}):
         for path in sorted(parent.glob("*/identity.json")):
             folder, who = path.parent, read_identity(path.parent)
@@ -138,8 +148,10 @@ def _beside(group, claimed: set[int]) -> tuple[int, dict[str, str]]:
                 continue
             if who.get("plan_hash") != group.plan_hash:
                 other_plans.add(who.get("plan_hash"))
-            elif who.get("hardware_class") == group.hardware_class and who["seed"] not in counted and not who.get("fork"):
-                if (folder / "stopped.json").exists():
+            elif who.get("hardware_class") == group.hardware_class and not who.get("fork"):
+                if who["seed"] in counted:
+                    repeats[who["seed"]] += who["seed"] in group.seeds and (folder / "record.json").exists()
+                elif (folder / "stopped.json").exists():
                     failed[str(who["seed"])] = json.loads((folder / "stopped.json").read_text())["what"]
                 elif not (folder / "record.json").exists():
                     failed[str(who["seed"])] = "unfinished"
@@ -151,23 +163,24 @@ def _beside(group, claimed: set[int]) -> tuple[int, dict[str, str]]:
         raise UserError(
             f"ranked seeds of this plan lie beside these and are left out: {', '.join(dropped)}", "submit all seeds or none"
         )
-    return len(other_plans), failed
+    return Beside(len(other_plans), failed, {str(seed): n for seed, n in sorted(repeats.items()) if n > 1})
 
 
-def _new_claim(group, found: int, failed: dict[str, str], declared: int | None, old, reason: str | None, date: str):
+def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | None, date: str):
     joins = old if old and reason is None else None
     before = joins["tuning_trials"] if joins else {"found": 0, "declared": None}
     stated = [n for n in (before["declared"], declared) if n is not None]
     replaced = list(old["replaced"]) if old else []
     if old and reason is not None:
         replaced.append({"reason": reason, "at": date, "records": old["records"]})
+    submission = {"at": date, "seeds": list(group.seeds)} | ({"repeats": beside.repeats} if beside.repeats else {})
     return {
         "schema_version": 1, "lane": group.lane, "track": group.track, "plan_hash": group.plan_hash,
         "hardware_class": group.hardware_class, "stop_step": group.runs[0].steps[-1]["step"],
         "seeds": list(joins["seeds"]) if joins else [], "records": dict(joins["records"]) if joins else {},
-        "tuning_trials": {"found": max(found, before["found"]), "declared": max(stated) if stated else None},
-        "failed_seeds": (joins["failed_seeds"] if joins else {}) | failed,
-        "submissions": [*(joins["submissions"] if joins else []), {"at": date, "seeds": list(group.seeds)}],
+        "tuning_trials": {"found": max(beside.other_plans, before["found"]), "declared": max(stated) if stated else None},
+        "failed_seeds": (joins["failed_seeds"] if joins else {}) | beside.failed,
+        "submissions": [*(joins["submissions"] if joins else []), submission],
         "replaced": replaced,
     }  # fmt: skip
 
@@ -204,8 +217,16 @@ def _write(path: Path, claim: dict[str, Any]) -> None:
 def _spent(claim: dict[str, Any]) -> list[str]:
     spent = claim["tuning_trials"]
     declared = "none declared (--trials N)" if spent["declared"] is None else f"{spent['declared']} declared"
-    lines = [f"tuning trials before this plan: {spent['found']} found beside the runs, {declared}"]
+    lines = [f"tuning trials before this plan: {spent['found']} found beside the runs, {declared}; none elsewhere can be seen"]
     lines += [f"seed {seed} does not count: {why}" for seed, why in claim["failed_seeds"].items()]
+    for submission in claim["submissions"]:
+        for seed, times in submission.get("repeats", {}).items():
+            lines.append(f"seed {seed} was run {times} times: its seconds were chosen among as many, if they were chosen")
+    tried = sorted({*claim["seeds"], *map(int, claim["failed_seeds"])})
+    if tried != list(range(1, len(tried) + 1)):
+        lines.append(
+            f"seeds {', '.join(map(str, tried))} are not 1 to {len(tried)}: whether others were tried cannot be seen here"
+        )
     if len(claim["submissions"]) > 1:
         lines.append(
             f"seeds were added in {len(claim['submissions'])} submissions: those added later knew the first ones' result"

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from harness.data.artifact import file_sha256, replace_atomically
 from harness.errors import UserError
+from harness.reading import read_json
+from harness.record.documents import CheckpointNote
 
 
 @dataclass
@@ -72,12 +74,12 @@ def load(folder: Path, step: int) -> Checkpoint:
     """Errors: ValueError naming the file and what is wrong with it."""
     path = folder / f"step-{step:06d}.safetensors"
     try:
-        note = json.loads(path.with_suffix(".json").read_text())
+        note = read_json(path.with_suffix(".json"), CheckpointNote)
         found = file_sha256(path)
         if found != note["sha256"]:
             raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {note['sha256'][:12]}")
         return Checkpoint(note["step"], load_file(path), note["meta"])
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

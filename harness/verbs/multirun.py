@@ -4,7 +4,6 @@ A process a job keeps peak memory, clocks and compiled code of one run away from
 sweeper minimizes, is val_bpb.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from omegaconf import DictConfig
 from harness.errors import UserError
 from harness.plan import lanes
 from harness.plan.compose import known_words
+from harness.record.read import read_record
 
 QUIET = (
     "hydra.sweep.subdir=.",
@@ -40,7 +40,7 @@ def multirun(words: list[str]) -> int:
         print(f"\n== {' '.join(overrides)}", flush=True)
         code, record = run_one(overrides)
         outcomes.append((overrides, code, record))
-        return json.loads(record.read_text())["metrics"]["val_bpb"] if record else float("inf")
+        return read_record(record.parent)["metrics"]["val_bpb"] if record else float("inf")
 
     with tempfile.TemporaryDirectory() as hydras:  # its multirun.yaml would make the tree dirty, and every job unranked
         sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, f"hydra.sweep.dir={hydras}"]
@@ -71,9 +71,9 @@ def _summary(outcomes: list[tuple[list[str], int, Path | None]]) -> None:
         if record is None:
             print(f"{'failed':>12}{'exit ' + str(code):>9}{'':>19}   {' '.join(overrides)}")
             continue
-        m = json.loads(record.read_text())["metrics"]
+        m = read_record(record.parent)["metrics"]
         finished.append(m["val_bpb"])
-        target = f"{m['time_to_target_s']:.1f} s" if m["target_reached"] else "not reached"
+        target = f"{m['time_to_target_s']:.1f} s" if m["time_to_target_s"] is not None else "not reached"
         row = f"{target:>12}{m['slice_bpb']:>9.4f}{m['val_bpb']:>9.4f}{m['tokens_per_second']:>10,.0f}"
         print(f"{row}   {' '.join(overrides)}")
     if len(finished) > 1:

@@ -1,6 +1,5 @@
 """Runs a record's command line again, in a process of its own: this checkout, or a clean one of the record's commit."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.lanes import ROOT
-from harness.report.run_data import RunData, read_rows
+from harness.reading import is_there
+from harness.record.read import read_identity, read_record, read_rows
+from harness.report.run_data import RunData
 from harness.verbs.worktree import worktree
 
 OURS = ("run.",)  # overrides that say where and how often, which a re-execution decides for itself
@@ -32,7 +33,7 @@ class Execution:
 def command_line(run: RunData) -> list[str]:
     """The overrides that made the record. Errors: UserError when it states none, or started from another run's checkpoint."""
     words = run.record["provenance"].get("overrides")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    if words is None:
         raise UserError(
             f"{run.folder} does not state its command line (provenance.overrides)", "its evidence can be checked: steps=0"
         )
@@ -87,17 +88,16 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
     ]  # fmt: skip
     threads = run.record["hardware"].get("threads")
     environment = dict(os.environ)
-    if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
+    if threads is not None and threads <= (os.cpu_count() or 1):
         environment["OMP_NUM_THREADS"] = str(threads)
     said = _watched(command, tree, environment)
     folders = [path.parent for path in home.glob("*/*/metrics.jsonl")]
     if len(folders) != 1:
         raise UserError(f"the re-execution left no run behind:\n{said[-1500:]}", "mend that first")
-    record = folders[0] / "record.json"
     return Execution(
         read_rows(folders[0] / "metrics.jsonl"),
-        json.loads((folders[0] / "identity.json").read_text()),
-        json.loads(record.read_text()) if record.exists() else None,
+        read_identity(folders[0]) or {},
+        read_record(folders[0]) if is_there(folders[0] / "record.json") else None,
     )
 
 

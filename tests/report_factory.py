@@ -69,7 +69,7 @@ def write_run(
                   "val_sha256": "73" * 32, "slice_bytes": 262144, "lines": LINES, "target": "xz_given_train"},
         "optim": {"muon": {"lr": lr}}, "precision": {"format": precision},
         "batch": {"tokens_per_step": TOKENS_PER_STEP}, "budget": {"tokens": steps * TOKENS_PER_STEP},
-        "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons),
+        "validation": {"steps": list(validations)}, "seed": seed, "unranked": bool(reasons), "run": {"folder": "runs"},
         "model": {"layers": layers, "vocab_size": 256, "num_experts": experts, "top_k": top_k if experts else 0,
                   "leading_dense_layers": leading_dense_layers} | ({"moe_every": moe_every} if moe_every > 1 else {}),
     }  # fmt: skip

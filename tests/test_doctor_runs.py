@@ -200,11 +200,14 @@ def test_a_finished_run_whose_log_was_cut_is_not_judged(finished, tmp_path, caps
         assert says in capsys.readouterr().err
 
 
-def test_counts_of_a_stop_in_another_shape_are_named(stopped, capsys):
-    stop = {"reason": "collapse", "step": 12, "what": "w", "remedy": "r", "counts": [1, 2, 3, 4]}
+@pytest.mark.parametrize(
+    "counts, says", [([1, 2, 3, 4], "counts[0] is 1, expected a list"), ([[1, 2, 3, 4]], "does not belong to its plan")]
+)
+def test_counts_of_a_stop_in_another_shape_are_named(stopped, capsys, counts, says):
+    stop = {"reason": "collapse", "step": 12, "what": "w", "remedy": "r", "counts": counts}
     (stopped / "stopped.json").write_text(json.dumps(stop))
     assert main(["doctor", str(stopped)]) == 2
-    assert "does not belong to its plan" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_doctor_writes_nothing(broken, capsys):
@@ -235,7 +238,7 @@ def test_a_missing_or_corrupt_file_is_named_with_a_remedy(finished, tmp_path, ca
 def test_a_corrupt_stop_is_named(stopped, capsys):
     (stopped / "stopped.json").write_text('{"reason": "collapse"}')
     assert main(["doctor", str(stopped)]) == 2
-    assert "stopped.json is corrupt: step, what, remedy missing" in capsys.readouterr().err
+    assert "stopped.json is corrupt: step is missing; what is missing; remedy is missing" in capsys.readouterr().err
 
 
 def test_from_sick_to_healthy(tmp_path, capsys):

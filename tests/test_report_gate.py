@@ -259,8 +259,18 @@ def test_a_logs_control_characters_do_not_break_the_xml():
     assert "stopped & <lost>" in ElementTree.fromstring(gate_output.junit("t", [outcome])).find("testcase/failure").text
 
 
+NOTE = {
+    "date": "2026-01-01",
+    "commit": "c0ffee",
+    "reason": "first",
+    "plan_hash": "hash",
+    "hardware_class": "here",
+    "seeds": [1],
+}
+
+
 def test_a_baseline_comes_back_as_it_was_written(tmp_path, baseline):
-    whole = Baseline("tiny-moe-16e", {"hash": baseline}, [{"reason": "first"}])
+    whole = Baseline("tiny-moe-16e", {"hash": baseline}, [NOTE])
     gate_baseline.write(tmp_path, whole)
     assert gate_baseline.read(tmp_path, "tiny-moe-16e") == whole
 
@@ -296,7 +306,10 @@ def test_runs_of_two_machines_or_twice_one_seed_make_no_baseline(tmp_path):
     [
         (lambda text: text[: len(text) // 2], "truncated or corrupt"),
         (lambda text: "[]", "truncated or corrupt"),
-        (lambda text: text.replace('"val_bpb": ', '"val_bpb": "x", "was": ', 1), "val_bpb of seed"),
+        (
+            lambda text: text.replace('"val_bpb": ', '"val_bpb": "x", "was": ', 1),
+            "seeds.1.val_bpb is 'x', expected",
+        ),
         (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema version 99"),
         (lambda text: text.replace('"lane": "tiny-moe-16e"', '"lane": "other"', 1), "baseline of lane other"),
     ],

@@ -8,7 +8,8 @@ import pytest
 from report_factory import TOKENS_PER_STEP, edit_record, write_run
 
 from harness.errors import UserError
-from harness.report.run_data import best_record, load_run, read_record
+from harness.record.read import read_record
+from harness.report.run_data import best_record, load_run
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ def swap_first_lines(path):
         (lambda f: cut(f / "record.json", 400), "record.json is truncated or corrupt"),
         (lambda f: cut(f / "record.json", 0), "record.json is truncated or corrupt"),
         (lambda f: (f / "record.json").write_bytes(b"\xff\xfe\x00{"), "record.json is truncated or corrupt"),
-        (lambda f: (f / "record.json").write_text("[]"), "no schema_version"),
+        (lambda f: (f / "record.json").write_text("[]"), "no JSON object with schema_version"),
         (lambda f: (f / "plan.yaml").write_text("lane: {name: [tiny"), "plan.yaml is truncated or corrupt"),
-        (lambda f: (f / "plan.yaml").write_text(""), "plan.yaml is corrupt: lane.name is missing"),
+        (lambda f: (f / "plan.yaml").write_text(""), "plan.yaml is corrupt: it is empty"),
         (lambda f: cut(f / "metrics.jsonl", 2000), "truncated: its last line is cut off"),
         (lambda f: (f / "metrics.jsonl").write_text('{"kind": "st\n' * 3), "corrupt in line 1"),
         (lambda f: (f / "metrics.jsonl").write_text(""), "metrics.jsonl is incomplete"),
@@ -78,9 +79,9 @@ def swap_first_lines(path):
         (lambda f: edit_record(f, metrics__slice_bpb="1.63"), "metrics.slice_bpb is '1.63'"),
         (lambda f: edit_record(f, metrics={}), "metrics.val_bpb is missing"),
         (lambda f: edit_record(f, metrics__curve=[]), "metrics.curve is empty"),
-        (lambda f: edit_record(f, metrics__curve=[{"step": 1}]), "metrics.curve: tokens is missing"),
-        (lambda f: edit_record(f, lines={"xz_alone": {"label": "xz alone"}}), "lines.xz_alone: slice is missing"),
-        (lambda f: edit_record(f, router_health={}), "router_health: worst_entropy_ratio is missing"),
+        (lambda f: edit_record(f, metrics__curve=[{"step": 1}]), "metrics.curve[0].tokens is missing"),
+        (lambda f: edit_record(f, lines={"xz_alone": {"label": "xz alone"}}), "lines.xz_alone.slice is missing"),
+        (lambda f: edit_record(f, router_health={}), "router_health.worst_entropy_ratio is missing"),
     ],
 )
 def test_a_damaged_run_folder_is_a_user_error_that_names_file_and_fault(folder, damage, message):

@@ -16,7 +16,8 @@ from harness.doctor.diagnose import troubles
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
-from harness.plan.study import FIGURES, Study, read_study, study_names, study_of
+from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names
+from harness.reading import validate
 from harness.report.groups import find_groups
 from harness.report.record_folders import record_folders
 from harness.report.run_data import best_record
@@ -51,10 +52,10 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
 
 @pytest.mark.parametrize(
     "change, said",
-    [({"question": ""}, "question is missing"), ({"figure": "pie"}, "known are load"), ({"figure": "sweep"}, "needs an axis"),
+    [({"question": ""}, "question is ''"), ({"figure": "pie"}, "expected load or"), ({"figure": "sweep"}, "needs an axis"),
      ({"figure": "sweep", "axis": "optim.nope"}, "axis optim.nope is no key"), ({"common": 5}, "common is 5"),
      ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
-     ({"colour": "red"}, "unknown key colour"), ({"cases": {"a/b": ""}}, "case 'a/b'"), ({"cases": {"a": 3}}, "case 'a' is 3"),
+     ({"colour": "red"}, "unknown field 'colour'"), ({"cases": {"a/b": ""}}, "a/b as a key"), ({"cases": {"a": 3}}, "a is 3"),
      *(({"cases": cases}, "not one fork=CASE@STEP of an earlier case") for cases in (
          {"a": "fork=b@3", "b": ""}, {"a": "", "b": "fork=a@0"}, {"a": "", "b": "fork=a"}, {"a": "", "b": "fork=a@1 fork=a@2"},
          {"a": "", "b": "fork=a@1", "c": "fork=b@1"}))],
@@ -62,7 +63,7 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
 def test_a_file_that_is_no_study_is_refused_with_what_is_wrong(change, said):
     content = {"title": "t", "question": "q?", "lane": "tiny-moe-16e", "figure": "load", "cases": {"a": ""}} | change
     with pytest.raises(UserError, match=said):
-        study_of("x", content, "studies/x.yaml")
+        validate(content, StudyFile, Path("studies/x.yaml"))
 
 
 def test_relative_load_entropy_and_dead_experts_are_those_of_the_final_scores(tmp_path):

@@ -119,7 +119,9 @@ def test_failed_seeds_and_other_plans_tried_are_named(runs, tmp_path, capsys):
     for name, changes in {"4": {"seed": 4}, "5": {"seed": 5}, "other": {"plan_hash": "ab" * 32}}.items():
         (runs / name).mkdir()
         (runs / name / "identity.json").write_text(json.dumps(identity | changes))
-    (runs / "4" / "stopped.json").write_text(json.dumps({"what": "loss is NaN at step 7"}))
+    (runs / "4" / "stopped.json").write_text(
+        json.dumps({"reason": "nan", "step": 7, "what": "loss is NaN at step 7", "remedy": "a lower rate"})
+    )
     assert submit(runs, "--to", tmp_path / "results", "--trials", 3) == 0
     out = capsys.readouterr().out
     assert "seed 4 does not count: loss is NaN at step 7" in out and "seed 5 does not count: unfinished" in out
@@ -161,7 +163,8 @@ def test_dropping_a_seed_or_exchanging_a_record_later_is_named(runs, tmp_path):
         ("{", "truncated or corrupt"),
         ("[]", "no JSON object"),
         ('{"schema_version": 99}', "schema version 99"),
-        ("{}", "missing"),
+        ("{}", "no schema_version"),
+        ('{"schema_version": 1, "lane": 5}', "lane is 5, expected a name"),
     ],
 )
 def test_a_claim_that_cannot_be_read_is_named(tmp_path, content, named):

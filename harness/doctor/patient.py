@@ -6,7 +6,7 @@ windows backwards from the end, so that the last one is the present. A run plann
 instead.
 """
 
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.plan.bounds import RANKING
-from harness.plan.schema import walk
-from harness.plan.stored import stored_moe_layers
-from harness.report.run_data import read_record, read_rows, read_stored_plan
-from harness.report.stopped import read_stop
+from harness.plan.stored import read_stored_plan, settings, stored_moe_layers
+from harness.reading import is_there
+from harness.record.read import check_shapes, read_record, read_rows, read_stop
 
 
 @dataclass(frozen=True)
@@ -147,18 +146,18 @@ def read_patient(folder: Path) -> Patient:
     """Errors: UserError naming the file that is missing or corrupt, and what to do."""
     if not folder.is_dir():
         raise UserError(f"no run folder {folder}", "runs lie at runs/LANE/SEED-PLAN and results/LANE/SEED-PLAN")
-    if not (folder / "plan.yaml").exists():
+    if not is_there(folder / "plan.yaml"):
         below = sorted(str(path.parent) for path in folder.rglob("plan.yaml"))
         found = f"name one of the runs in it: {', '.join(below[:6])}{' ...' if below[6:] else ''}" if below else ""
         raise UserError(f"{folder} is no run folder: it has no plan.yaml", found or "make speedrun makes one")
-    settings = _defaults() | _flat(read_stored_plan(folder / "plan.yaml"))
-    record = read_record(folder) if (folder / "record.json").exists() else None
-    stop = None if record else read_stop(folder / "stopped.json")
-    if not (folder / "metrics.jsonl").exists():
+    plan = read_stored_plan(folder / "plan.yaml")
+    record = read_record(folder) if is_there(folder / "record.json") else None
+    stop = None if record else read_stop(folder)
+    if not is_there(folder / "metrics.jsonl"):
         raise UserError(f"{folder / 'metrics.jsonl'} is missing", "a run that has just begun has none yet: look again later")
     rows = read_rows(folder / "metrics.jsonl", ended=record is not None)
-    patient = Patient(folder, settings, rows, record, stop)
-    _check_counts(patient)
+    check_shapes(plan, rows, folder / "metrics.jsonl", stop)
+    patient = Patient(folder, settings(plan), rows, record, stop)
     if record is not None and (not rows["final"] or patient.last_step < patient.planned_steps):
         raise UserError(
             f"{folder / 'metrics.jsonl'} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
@@ -166,33 +165,3 @@ def read_patient(folder: Path) -> Patient:
             "restore it, or run that lane again",
         )
     return patient
-
-
-def _check_counts(patient: Patient) -> None:
-    """Every window counts the same layers and the plan's experts."""
-    counted = [row["counts"] for row in patient.rows["window"]]
-    if patient.stop and patient.stop.get("counts"):
-        counted.append(patient.stop["counts"])
-    shapes = {tuple(len(c) if isinstance(c, list) else -1 for c in counts) for counts in counted}
-    foreign = any(len(shape) != len(patient.layers) or set(shape) - {patient.experts} for shape in shapes)
-    if len(shapes) > 1 or foreign:
-        raise UserError(
-            f"{patient.folder / 'metrics.jsonl'} or stopped.json does not belong to its plan: its windows count "
-            f"{sorted(shapes)} experts by layer, the plan has {patient.experts} in {len(patient.layers)} layers",
-            "restore it, or run that lane again",
-        )
-
-
-def _defaults() -> dict[str, Any]:
-    return {
-        key: field.default if field.default is not MISSING else field.default_factory()
-        for key, field in walk()
-        if field.default is not MISSING or field.default_factory is not MISSING
-    }
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

@@ -15,7 +15,7 @@ from harness.plan.schema import LATER, UNHASHED, Plan
 
 def flat(plan: Plan) -> dict[str, Any]:
     """{dotted key: value} of every leaf, in the schema's order."""
-    return flatten(asdict(plan))
+    return flattened(asdict(plan))
 
 
 def plan_hash(plan: Plan) -> str:
@@ -25,7 +25,7 @@ def plan_hash(plan: Plan) -> str:
 
 def stored_plan_hash(stored: dict[str, Any]) -> str:
     """The hash that a plan read from plan.yaml was given, whatever keys the schema has gained since."""
-    return _sha256(_hashed(flatten(stored)))
+    return _sha256(_hashed(flattened(stored)))
 
 
 def _hashed(values: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def to_yaml(plan: Plan) -> str:
 
 def differences(ours: Plan, theirs: dict[str, Any]) -> list[str]:
     """Readable lines "key: theirs -> ours" for every hashed key that differs from a stored plan (parsed YAML)."""
-    mine, other = _hashed(flat(ours)), _hashed(flatten(theirs))
+    mine, other = _hashed(flat(ours)), _hashed(flattened(theirs))
     keys = sorted(mine.keys() | other.keys())
     absent = "(absent)"
     return [
@@ -72,9 +72,9 @@ def differences(ours: Plan, theirs: dict[str, Any]) -> list[str]:
     ]
 
 
-def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted key: value} of every leaf of parsed YAML."""
+def flattened(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of nested mappings."""
     out: dict[str, Any] = {}
     for name, value in node.items():
-        out |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        out |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return out

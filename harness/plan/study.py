@@ -2,20 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
-from omegaconf import OmegaConf
+from pydantic import Field, model_validator
 
 from harness.errors import UserError, nearest
-from harness.plan.lanes import ROOT, read
+from harness.plan.lanes import ROOT
 from harness.plan.schema import walk
+from harness.reading import read_yaml
+from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
 FIGURES = ("load", "sweep", "time", "rules", "cost")  # harness/report/study_figure.py draws them
 OF_ANY_MODEL = ("cost",)  # the others look at the load of experts
-REQUIRED, OPTIONAL = ("title", "question", "lane", "figure", "cases"), ("common", "axis")
+REMEDY = "see studies/sparsity.yaml"
 NOT_A_CASES = ("lane", "seed")  # a study's own words
-CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # it names a folder too
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 
 
@@ -48,6 +49,32 @@ class Study:
         return (found[1], int(found[2])) if found else None
 
 
+class StudyFile(Closed):
+    """studies/*.yaml, and `study` of a study.json. A case's name names a folder too."""
+
+    name: Name = absent()  # that of the file, in study.json
+    title: Filled
+    question: Filled
+    lane: Name
+    figure: one_of(*FIGURES)
+    cases: Annotated[dict[Name, Text], Field(min_length=1)]
+    common: Text = ""
+    axis: Text = ""
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        if self.figure == "sweep" and not self.axis:
+            raise broken("a sweep needs an axis")
+        if self.axis and self.axis not in dict(walk()):
+            raise broken(f"axis {self.axis} is no key of a plan")
+        words = [*self.common.split(), *(word for said in self.cases.values() for word in said.split())]
+        wrong = _bad_forks(self.cases)
+        wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]
+        if wrong:
+            raise broken("; ".join(wrong))
+        return self
+
+
 def study_names() -> list[str]:
     return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
@@ -57,31 +84,12 @@ def read_study(name: str) -> Study:
     names = study_names()
     if name not in names:
         raise UserError(f"unknown study {name!r}", f"{nearest(name, names)}\n  `python -m harness study` lists them")
-    return study_of(name, OmegaConf.to_container(read(STUDIES / f"{name}.yaml")), f"studies/{name}.yaml")
+    return study_of(name, read_yaml(STUDIES / f"{name}.yaml", StudyFile, REMEDY))
 
 
-def study_of(name: str, content: dict[str, Any], where: str) -> Study:
-    """Checks what `where` holds. Errors: UserError."""
-    wrong = [f"{key} is missing" for key in REQUIRED if not content.get(key)]
-    wrong += [f"unknown key {key}" for key in content if key not in (*REQUIRED, *OPTIONAL, "name")]
-    texts = ("title", "question", "lane", "figure", "common", "axis")
-    wrong += [f"{key} is {content[key]!r}, no text" for key in texts if not isinstance(content.get(key, ""), str)]
-    if not wrong and content["figure"] not in FIGURES:
-        wrong.append(f"figure is {content['figure']!r}, known are {', '.join(FIGURES)}")
-    if not wrong and content["figure"] == "sweep" and not content.get("axis"):
-        wrong.append("a sweep needs an axis")
-    if not wrong and content.get("axis") and content["axis"] not in dict(walk()):
-        wrong.append(f"axis {content['axis']} is no key of a plan")
-    if not wrong:
-        cases = content["cases"].items() if isinstance(content["cases"], dict) else [(content["cases"], None)]
-        wrong += [f"case {case!r} is {said!r}" for case, said in cases if not (_name(case) and isinstance(said, str))]
-    if not wrong:
-        wrong += _bad_forks(content["cases"])
-        words = [*content.get("common", "").split(), *(word for said in content["cases"].values() for word in said.split())]
-        wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]
-    if wrong:
-        raise UserError(f"{where} is no study: {'; '.join(wrong)}", "see studies/sparsity.yaml")
-    return Study(**{**content, "name": name})
+def study_of(name: str, content: dict[str, Any]) -> Study:
+    """`content` as a StudyFile has it."""
+    return Study(**content | {"name": name})
 
 
 def _bad_forks(cases: dict[str, str]) -> list[str]:
@@ -95,7 +103,3 @@ def _bad_forks(cases: dict[str, str]) -> list[str]:
         elif found is None or found[1] not in anew or int(found[2]) < 1:
             wrong.append(f"case {case!r} has {' '.join(forks)}, not one fork=CASE@STEP of an earlier case that starts anew")
     return wrong
-
-
-def _name(case: Any) -> bool:
-    return isinstance(case, str) and CASE.fullmatch(case) is not None

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
 from safetensors import SafetensorError
 
 from harness.data.artifact import CHUNK_BYTES, replace_atomically
 from harness.errors import UserError
 from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
+from harness.plan.stored import read_stored_plan
+from harness.reading import is_there
+from harness.record.read import read_identity
 
 # Bits depend on these; a run goes on only where all are as they were.
 Identity = dict[str, Any]
@@ -139,33 +141,18 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
 
 
 def _stored_plan(path: Path) -> dict[str, Any]:
-    try:
-        stored = yaml.safe_load(path.read_text())
-        if isinstance(stored, dict):
-            return stored
-        raise ValueError("it holds no YAML mapping")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} of an unfinished run cannot be read: {error}", "move the folder away") from error
-
-
-def read_identity(path: Path) -> Identity | None:
-    try:
-        return json.loads((path / "identity.json").read_text())
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path / 'identity.json'} is corrupt: {error}", "move the folder away") from error
+    return read_stored_plan(path, "move the folder away")
 
 
 def is_finished(path: Path) -> bool:
     """Whether a run ended here: with a record, or stopped by health."""
-    return (path / "record.json").exists() or (path / "stopped.json").exists()
+    return is_there(path / "record.json") or is_there(path / "stopped.json")
 
 
 def is_running(run: Path) -> bool:
     """Whether a living process writes to this run folder."""
     lock = run / "lock"
-    if not lock.exists():
+    if not lock.is_file():
         return False
     with open(lock) as file:
         try:

@@ -16,17 +16,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.errors import UserError
-from harness.plan.stored import stored_moe_layers
+from harness.plan.stored import read_stored_plan, stored_moe_layers
+from harness.reading import is_there, read_lines
 from harness.record.folder import is_running
 from harness.record.mlflow_store import alone, connect, database_of, import_mlflow, reaching
 from harness.record.points import Point, of_record, points
+from harness.record.read import check_shapes, read_identity, read_record
+from harness.record.rows import ROWS
 
 KEY, LOGGED, FILES = "speedrun.key", "speedrun.logged", "speedrun.files"
 BATCH = 1000  # what MLflow takes in one call
 FIGURES = "*.png"
+REMEDY = "name a folder below runs/"
 
 
 def default_store(runs: str | Path = "runs") -> str:
@@ -129,11 +131,16 @@ class _Folder:
 
     def __init__(self, path: Path):
         self.path = path = path.resolve()
-        self.plan = self._read("plan.yaml", yaml.safe_load)
-        self.identity = self._read("identity.json", json.loads)
-        self.record = self._read("record.json", json.loads) if (path / "record.json").exists() else None
-        self.rows = _rows(path / "metrics.jsonl")
-        first = next((row for row in self.rows if row["kind"] == "window"), None)
+        self.plan = read_stored_plan(path / "plan.yaml", REMEDY)
+        self.identity = read_identity(path)
+        if self.identity is None:
+            raise UserError(f"{path} is no run folder: it has no identity.json", REMEDY)
+        self.record = read_record(path) if is_there(path / "record.json") else None
+        log = path / "metrics.jsonl"
+        self.rows = read_lines(log, ROWS, ended=False) if is_there(log) else []
+        by_kind = {kind: [row for row in self.rows if row["kind"] == kind] for kind in ROWS}
+        check_shapes(self.plan, by_kind, log)
+        first = next(iter(by_kind["window"]), None)
         self.key = None
         if first is not None:
             unique = json.dumps([self.identity, first], sort_keys=True)
@@ -144,20 +151,8 @@ class _Folder:
         made = (path / "identity.json").stat().st_mtime
         self.started_ms = _ms(origin.get("started_at")) or int(made * 1000)
         self.ended_ms = _ms(origin.get("finished_at"))
-        stopped = (path / "stopped.json").exists()
+        stopped = is_there(path / "stopped.json")
         self.state = "FINISHED" if self.record else "FAILED" if stopped else "RUNNING" if is_running(path) else "KILLED"
-
-    def _read(self, name: str, parse) -> dict[str, Any]:
-        """Errors: UserError."""
-        try:
-            content = parse((self.path / name).read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(
-                f"{self.path} is no run folder: {name} cannot be read ({error})", "name a folder below runs/"
-            ) from error
-        if not isinstance(content, dict):
-            raise UserError(f"{self.path / name} is corrupt: it holds no mapping", "restore it")
-        return content
 
     def points(self) -> Iterator[Point]:
         yield from points(self.rows, self.moe_layers, ended=self.state != "RUNNING")
@@ -184,20 +179,6 @@ class _Folder:
         return tags
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines; a last one without its end is still being written. Errors: UserError for a damaged line."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes().split(b"\n")[:-1]
-    rows = []
-    for number, line in enumerate(whole, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path} is corrupt in line {number} ({error})", "restore it or run that lane again") from error
-    return rows
-
-
 def _params(plan: dict[str, Any]) -> Iterator[Any]:
     from mlflow.entities import Param
 
@@ -218,4 +199,8 @@ def _batches(items: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
 
 
 def _ms(stamp: str | None) -> int | None:
-    return int(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None
+    """None where there is no date, or none that MLflow could hold."""
+    try:
+        return max(0, int(datetime.fromisoformat(stamp or "").timestamp() * 1000)) or None
+    except (ValueError, OverflowError):
+        return None

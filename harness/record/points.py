@@ -66,7 +66,7 @@ def _step(row: dict[str, Any], seconds: float) -> Iterator[Point]:
 
 def _plain(row: dict[str, Any], names: tuple[str, ...], seconds: float) -> Iterator[Point]:
     for name in names:
-        if row[name] is not None:
+        if row.get(name) is not None:
             yield Point(name, row[name], row["step"], seconds, row["kind"])
 
 
@@ -86,7 +86,7 @@ def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
         }
         for name, value in of_layer.items():
             yield Point(f"router/layer_{layer}/{name}", value, step, seconds, "window")
-    for group, rms in (row["groups"] or {}).items():
+    for group, rms in row["groups"].items():
         if rms["param_rms"]:
             yield Point(f"update_ratio/{group}", rms["update_rms"] / rms["param_rms"], step, seconds, "window")
     for name, value in _precision(row.get("precision") or {}):

@@ -237,6 +237,6 @@ def finished(run: RunData) -> datetime | None:
     """When the run ended, in UTC; None where its record does not say."""
     try:
         at = datetime.fromisoformat(finished_at(run))
-    except ValueError:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

@@ -7,20 +7,15 @@ number of tuning trials; and each submission with its date, so that seeds added 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.record.folder import read_identity
+from harness.errors import UserError
+from harness.reading import is_there, read_bytes
+from harness.record.read import read_claim, read_identity
 from harness.report.groups import Group
 from harness.report.statistics import ASSUMES, MIN_SEEDS, Sample, Test, below, welch
-
-CLAIM_VERSION = 1
-FIELDS = {
-    "schema_version": int, "lane": str, "track": str, "plan_hash": str, "hardware_class": str, "seeds": list, "records": dict,
-    "stop_step": int, "tuning_trials": dict, "failed_seeds": dict, "submissions": list, "replaced": list,
-}  # fmt: skip
 
 
 def claim_name(plan_hash: str, hardware_class: str) -> str:
@@ -28,21 +23,7 @@ def claim_name(plan_hash: str, hardware_class: str) -> str:
 
 
 def record_sha256(folder: Path) -> str:
-    return hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()
-
-
-def read_claim(path: Path) -> dict[str, Any] | str:
-    """The claim, or one sentence saying what is wrong with the file."""
-    try:
-        claim = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        return f"{path} is truncated or corrupt ({error})"
-    if not isinstance(claim, dict):
-        return f"{path} is corrupt: no JSON object"
-    if isinstance(claim.get("schema_version"), int) and claim["schema_version"] > CLAIM_VERSION:
-        return f"{path} has schema version {claim['schema_version']}, this harness reads up to {CLAIM_VERSION}"
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(claim.get(name), kind)]
-    return f"{path} is corrupt: {', '.join(wrong)} missing or of another type" if wrong else claim
+    return hashlib.sha256(read_bytes(folder / "record.json")).hexdigest()
 
 
 def check_claims(root: str | Path) -> list[str]:
@@ -51,22 +32,27 @@ def check_claims(root: str | Path) -> list[str]:
 
 
 def _check(path: Path) -> list[str]:
-    claim = read_claim(path)
-    if isinstance(claim, str):
-        return [claim]
-    found = []
-    for name, stated in claim["records"].items():
-        folder = path.parent / name
-        if not (folder / "record.json").is_file():
-            found.append(f"{path}: seed {_seed(name)} was dropped: {folder} has no record, the claim counts it")
-        elif record_sha256(folder) != stated:
-            found.append(f"{path}: {folder / 'record.json'} is not the record that was submitted")
-    found += [f"{path}: {folder} is a seed of its plan that was never submitted" for folder in _strangers(path.parent, claim)]
+    try:
+        claim = read_claim(path)
+        found = [sentence for name, stated in claim["records"].items() for sentence in _check_record(path, name, stated)]
+        strangers = _strangers(path.parent, claim)
+    except UserError as error:
+        return [error.problem]
+    found += [f"{path}: {folder} is a seed of its plan that was never submitted" for folder in strangers]
     if sorted(claim["seeds"]) != sorted(_seed(name) for name in claim["records"]):
         found.append(f"{path}: it claims seeds {claim['seeds']}, its records are {sorted(claim['records'])}")
     if claim["lane"] != path.parent.name or path.name != claim_name(claim["plan_hash"], claim["hardware_class"]):
         found.append(f"{path}: its name does not fit what it claims ({claim['lane']}, plan {claim['plan_hash'][:8]})")
     return found
+
+
+def _check_record(path: Path, name: str, stated: str) -> list[str]:
+    folder = path.parent / name
+    if not is_there(folder / "record.json"):
+        return [f"{path}: seed {_seed(name)} was dropped: {folder} has no record, the claim counts it"]
+    if record_sha256(folder) != stated:
+        return [f"{path}: {folder / 'record.json'} is not the record that was submitted"]
+    return []
 
 
 def _strangers(lane_folder: Path, claim: Mapping[str, Any]) -> list[Path]:
@@ -87,13 +73,15 @@ def _seed(folder_name: str) -> int:
 
 def find_claim(root: Path, group: Group) -> dict[str, Any] | None:
     """The claim that a group's runs were submitted under; None where there is none or it cannot be read."""
-    claim = read_claim(root / group.lane / claim_name(group.plan_hash, group.hardware_class))
-    return None if isinstance(claim, str) else claim
+    try:
+        return read_claim(root / group.lane / claim_name(group.plan_hash, group.hardware_class))
+    except UserError:
+        return None
 
 
 def trials(claim: Mapping[str, Any] | None) -> int | None:
     """Plans tried before this one: what was found beside the runs or declared, whichever is more; None when never stated."""
-    if claim is None or claim["tuning_trials"].get("declared") is None:
+    if claim is None or claim["tuning_trials"]["declared"] is None:
         return None
     return max(claim["tuning_trials"]["found"], claim["tuning_trials"]["declared"])
 

@@ -40,12 +40,19 @@ Draw = Callable[[Axes, Windows, Colours], None]
 
 
 def has_precision(run: RunData) -> bool:
-    return any(window.get("precision") for window in run.windows)
+    return bool(_measured(run))
+
+
+def _measured(run: RunData) -> Windows:
+    """The windows that say what became of each tensor, with every part that a panel may ask for."""
+    parts: dict[str, Any] = {"flips": {}, "router_grad_rms": {}, "smallest_step": {}}
+    found = [window for window in run.windows if (window.get("precision") or {}).get("tensors")]
+    return [window | {"precision": parts | window["precision"]} for window in found]
 
 
 def draw_precision(run: RunData, path: Path) -> Path:
     """For a run whose windows hold `precision` (see `has_precision`)."""
-    windows = [window for window in run.windows if window.get("precision")]
+    windows = _measured(run)
     found = [window["precision"] for window in windows]
     layers = sorted({layer for p in found for layer in p["tensors"]}, key=int)
     present = {tensor for p in found for of_layer in p["tensors"].values() for tensor in of_layer}

@@ -119,7 +119,7 @@ def _quantized(run: RunData) -> Iterator[tuple[Any, ...]]:
         found = window.get("precision") or {}
         routers = found.get("router_grad_rms", {})
         for layer, tensors in found.get("tensors", {}).items():
-            flips = found["flips"].get(layer, {})
+            flips = found.get("flips", {}).get(layer, {})
             for tensor, figures in tensors.items():
                 flipped = flips.get(tensor.removeprefix("weight_"), np.nan) if tensor.startswith("weight_") else np.nan
                 figures_of = (figures[name] for name in QUANTIZED)

@@ -120,13 +120,15 @@ def _noise(e: Evidence) -> tuple[str, list[Figures], int]:
     if len(seeds) < 2:
         return f"n = {len(seeds)} seed: one run shows no spread", [], 0
     mine = figures(e.run)
-    if [len(mine["loss"]), *(s for s, _ in mine["slice_bpb"])] != [
-        len(seeds[0]["loss"]),
-        *(s for s, _ in seeds[0]["slice_bpb"]),
-    ]:
+    if any(_steps(seed) != _steps(mine) for seed in seeds):
         return "the run stopped at other steps than the baseline's", [], 0
     count = len([*noise.of_losses(mine, seeds), *noise.of_health(mine, seeds)])
     return where, seeds, count
+
+
+def _steps(of_seed: Figures) -> list[int]:
+    """Which figures a run has: parts of its losses, and steps of its curve."""
+    return [len(of_seed["loss"]), *(step for step, _ in of_seed["slice_bpb"])]
 
 
 def _noise_rule(where: str, seeds: list[Figures], count: int) -> str:
@@ -208,9 +210,9 @@ def counts(e: Evidence) -> Outcome:
         compared += 1
         if not (side.changed_plan or side.stated):
             reasons += [
-                f"{key} is {mine.get(key):,} instead of {value:,} ({side.label})"
+                f"{key} is {mine[key]:,} instead of {value:,} ({side.label})"
                 for key, value in side.counts.items()
-                if mine.get(key) != value
+                if key in mine and mine[key] != value
             ]
     if not compared:
         return Outcome("counts", SKIP, "nothing to compare with", rule)

@@ -7,16 +7,17 @@ A file holds figures, no weights and no logs, so that it is reviewed in a pull r
 
 import json
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from harness.data.artifact import replace_atomically
 from harness.errors import UserError
 from harness.plan.schema import UNHASHED
+from harness.reading import is_there, read_json
+from harness.record.documents import BASELINE_VERSION, BaselineFile
 from harness.report.run_data import RunData
 
-SCHEMA_VERSION = 1
 PARTS = 4  # the mean training loss of each quarter of a run
 CHAIN_DIGITS = 16  # of a window's chain: enough to find where two runs part; the last chain is kept whole
 FOLDER = Path("results/baselines")
@@ -94,46 +95,23 @@ def path_of(folder: Path, lane: str) -> Path:
 def read(folder: Path, lane: str) -> Baseline:
     """Empty where the lane has none. Errors: UserError for a file that is corrupt, of a newer schema or of another lane."""
     path = path_of(folder, lane)
-    if not path.exists():
+    if not is_there(path):
         return Baseline(lane)
     remedy = f"restore it: git checkout -- {path}"
-    try:
-        stored = json.loads(path.read_bytes())
-        version = stored["schema_version"]
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UserError(
-                f"{path} has schema version {version}, this harness reads up to {SCHEMA_VERSION}",
-                "update this checkout: git pull",
-            )
-        plans = {name: _plan(content) for name, content in stored["plans"].items()}
-        found = Baseline(stored["lane"], plans, list(stored["history"]))
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is truncated or corrupt ({type(error).__name__}: {error})", remedy) from error
-    if found.lane != lane:
-        raise UserError(f"{path} is a baseline of lane {found.lane}", remedy)
-    return found
-
-
-FIGURES = {"chain": str, "weights": str, "windows": list, "val_bpb": (int, float), "slice_bpb": list, "loss": list,
-           "health": (dict, type(None)), "peak_memory_bytes": int}  # fmt: skip
+    stored = read_json(path, BaselineFile, remedy, newest=BASELINE_VERSION)
+    if stored["lane"] != lane:
+        raise UserError(f"{path} is a baseline of lane {stored['lane']}", remedy)
+    return Baseline(lane, {name: _plan(content) for name, content in stored["plans"].items()}, stored["history"])
 
 
 def _plan(content: dict[str, Any]) -> PlanBaseline:
-    classes = {}
-    for name, stored in content["classes"].items():
-        seeds = {int(seed): figures for seed, figures in stored["seeds"].items()}
-        for seed, of_seed in seeds.items():
-            for key, kind in FIGURES.items():
-                if not isinstance(of_seed[key], kind):
-                    raise ValueError(f"{key} of seed {seed} is {of_seed[key]!r}")
-        if not seeds:
-            raise ValueError(f"hardware class {name} has no seeds")
-        classes[name] = ClassBaseline(**{**stored, "seeds": seeds})
-    if not classes:
-        raise ValueError("a plan without hardware classes")
+    classes = {name: _class(stored) for name, stored in content["classes"].items()}
     return PlanBaseline(content["plan"], content["counts"], classes)
+
+
+def _class(stored: dict[str, Any]) -> ClassBaseline:
+    known = {field.name: stored[field.name] for field in fields(ClassBaseline)}
+    return ClassBaseline(**known | {"seeds": {int(seed): figures for seed, figures in stored["seeds"].items()}})
 
 
 def updated(before: Baseline, runs: list[RunData], probes: list[dict[str, Any]], reason: str, date: str) -> Baseline:
@@ -183,6 +161,6 @@ def write(folder: Path, baseline: Baseline) -> Path:
         name: {"plan": plan.plan, "counts": plan.counts, "classes": {c: vars(b) for c, b in sorted(plan.classes.items())}}
         for name, plan in sorted(baseline.plans.items())
     }
-    content = {"schema_version": SCHEMA_VERSION, "lane": baseline.lane, "history": baseline.history, "plans": plans}
+    content = {"schema_version": BASELINE_VERSION, "lane": baseline.lane, "history": baseline.history, "plans": plans}
     replace_atomically(path, [json.dumps(content, indent=1).encode(), b"\n"])
     return path

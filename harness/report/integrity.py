@@ -5,14 +5,16 @@ mixed. It cannot find a forgery whose author recomputed every hash; only re-exec
 What no raw number in the folder can confirm is listed in `ONLY_BY_RE_EXECUTION`.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
+from harness.data.artifact import file_sha256
+from harness.errors import UserError
 from harness.plan.fingerprint import stored_plan_hash
+from harness.reading import is_there
+from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
 from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
@@ -66,16 +68,15 @@ def _files(run: RunData) -> Iterator[str]:
             yield f"record.json states no hash of {name}"
             continue
         path = run.folder / name
-        if not path.exists():
+        if not is_there(path):
             if name not in OPTIONAL_FILES:
                 yield f"{name} is missing"
-        elif _sha256(path) != artifacts[name]["sha256"]:
-            yield f"{name} was changed after the record was written: its sha256 is not the recorded one"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            continue
+        try:
+            if file_sha256(path) != artifacts[name]["sha256"]:
+                yield f"{name} was changed after the record was written: its sha256 is not the recorded one"
+        except OSError as error:
+            yield f"{name} cannot be read: {error.strerror}"
 
 
 def _identity(run: RunData) -> Iterator[str]:
@@ -90,11 +91,10 @@ def _identity(run: RunData) -> Iterator[str]:
         for key in (f"{part}_sha256", f"{part}_bytes"):
             if plan["track"][key]:  # a track states nothing of what only its files know
                 yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
-    path = run.folder / "identity.json"
     try:
-        identity = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError:
-        yield "identity.json is truncated or corrupt"
+        identity = read_identity(run.folder) or {}
+    except UserError as error:
+        yield error.problem
         return
     for key in ("plan_hash", "seed", "hardware_class"):
         if key in identity:
@@ -128,10 +128,10 @@ def _target(run: RunData) -> Iterator[str]:
     stated = metrics["target"] or {"line": ""}
     yield from _differs("metrics.target.line", stated["line"], track["target"], "the track in plan.yaml")
     crossing = tokens = None
-    if metric := next((name for name in UNITS if name in stated), None):
-        level = track["lines"][track["target"]]["slice"] if metric == "slice_bpb" else (
-            track["milestones"][track["target"]]["value"]
-        )  # fmt: skip
+    levels = {name: line["slice"] for name, line in track["lines"].items()}
+    levels |= {name: milestone["value"] for name, milestone in track.get("milestones", {}).items()}
+    metric, level = next((name for name in UNITS if name in stated), None), levels.get(track["target"])
+    if metric and level is not None:
         yield from _differs(f"metrics.target.{metric}", stated[metric], level, "the track in plan.yaml")
         crossing, tokens = (to_target(metrics["curve"], level, key, metric) for key in ("train_s", "tokens"))
     yield from _differs("metrics.target_reached", metrics["target_reached"], crossing is not None, "the curve")
@@ -165,9 +165,10 @@ def _steps(run: RunData) -> Iterator[str]:
     """Every step is there once, and the windows' chain ends where the record's does."""
     per_step, last = run.plan["batch"]["tokens_per_step"], _last_step(run)
     steps = [row["step"] for row in run.steps]
-    if steps != list(range(1, last + 1)):
-        missing = sorted(set(range(1, last + 1)) - set(steps))
-        named = f"; missing: {', '.join(map(str, missing[:5]))}" if missing else ""
+    if len(steps) != last or steps[-1] != last:
+        there = set(steps)
+        missing = list(islice((step for step in range(1, last + 1) if step not in there), 5))
+        named = f"; missing: {', '.join(map(str, missing))}" if missing else ""
         yield f"metrics.jsonl has {len(steps)} step rows, the plan {last} steps{named}"
     for row in run.steps:
         if row["tokens"] != row["step"] * per_step:

@@ -10,13 +10,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.plan.study import Study, study_of
+from harness.plan.study import Study, StudyFile, study_of
+from harness.reading import is_there, read_json
 from harness.report.record_folders import STUDY_FILE
 from harness.report.study_figure import draw_study
 from harness.report.study_runs import Trial, read_trial
 from harness.report.study_table import Verdicts, study_table
+from harness.values import Model, Name
 
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
+
+
+class _Named(StudyFile):
+    name: Name
+
+
+class _Numbers(Model):
+    """study.json. What it says of the trials is drawn anew from their records."""
+
+    study: _Named
 
 
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
@@ -33,12 +45,10 @@ def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: V
 def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
     """The study that a folder holds, its trials from the records in it. Errors: UserError."""
     path = folder / STUDY_FILE
-    try:
-        content = json.loads(path.read_bytes())["study"]
-        name = content["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds no study ({error})", "make study NAME=... OUT=FOLDER makes one") from error
-    study = study_of(name, content, str(path))
+    if not is_there(path):
+        raise UserError(f"{folder} holds no study: it has no {STUDY_FILE}", "make study NAME=... OUT=FOLDER makes one")
+    content = read_json(path, _Numbers, "make study NAME=... OUT=FOLDER makes it anew")["study"]
+    study = study_of(content["name"], content)
     trials = _trials(study, folder)
     if not trials:
         raise UserError(f"{folder} holds no records", "make study NAME=... OUT=FOLDER copies them")

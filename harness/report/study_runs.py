@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
+from harness.plan.stored import read_stored_plan
+from harness.reading import is_there
+from harness.record.read import check_shapes, read_rows, read_stop
 from harness.report.figure_router import load_statistics
-from harness.report.run_data import load_run, read_rows, read_stored_plan
-from harness.report.stopped import read_stop
+from harness.report.run_data import load_run
 
 AT_FULL_RATE = (0.25, 0.5)  # of the budget: there the default schedule is neither warming up nor decaying
 GROUPS = ("expert", "dense", "router")
@@ -156,15 +158,16 @@ def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
 
 def read_trial(case: str, seed: int, folder: Path) -> Trial:
     """Errors: UserError when the run has neither finished nor been stopped, or is damaged."""
-    if (folder / "record.json").exists():
+    if is_there(folder / "record.json"):
         run = load_run(folder)
         rows = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
         plan, record, stop = run.plan, run.record, None
         if run.final is None:
             raise UserError(f"{folder / 'metrics.jsonl'} has no final scores", "run that case again")
     else:
-        plan, record, stop = read_stored_plan(folder / "plan.yaml"), None, read_stop(folder / "stopped.json")
+        plan, record, stop = read_stored_plan(folder / "plan.yaml"), None, read_stop(folder)
         rows = read_rows(folder / "metrics.jsonl", ended=False)
+        check_shapes(plan, rows, folder / "metrics.jsonl", stop)
         if stop is None:
             raise UserError(f"{folder} holds a run that has not ended", "start the same study again: it resumes")
     return Trial(case, seed, folder, plan, rows, record, stop, plan["model"]["vocab_size"] == 256)

@@ -99,9 +99,10 @@ def _line_note(run: RunData, line_id: str) -> str:
 
 
 def _share_read(run: RunData) -> str:
-    if not run.counts_bytes:
+    train_bytes = run.record["data"]["train_bytes"]
+    if not (run.counts_bytes and train_bytes):
         return ""
-    share = run.record["metrics"]["tokens"] / run.record["data"]["train_bytes"]
+    share = run.record["metrics"]["tokens"] / train_bytes
     return f", this run {share:.0%}" if share < 10 else f", this run {share:,.0f} times"
 
 

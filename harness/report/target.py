@@ -29,6 +29,10 @@ def target_of(record: dict[str, Any], plan: dict[str, Any]) -> Target | None:
     stated = record["metrics"]["target"]
     if stated is None:
         return None
-    known = record["lines"] | plan["track"].get("milestones", {})
     (metric,) = stated.keys() & UNITS.keys()
-    return Target(stated["line"], known[stated["line"]]["label"], metric, stated[metric])
+    return Target(stated["line"], known_lines(record, plan)[stated["line"]]["label"], metric, stated[metric])
+
+
+def known_lines(record: dict[str, Any], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By id: what a target may name."""
+    return record["lines"] | plan["track"].get("milestones", {})

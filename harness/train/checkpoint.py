@@ -20,6 +20,8 @@ from torch import Tensor
 
 from harness.data.artifact import file_sha256, replace_atomically
 from harness.errors import UserError
+from harness.reading import read_json
+from harness.record.documents import CheckpointNote
 
 
 @dataclass
@@ -85,16 +87,13 @@ def load(folder: Path, step: int) -> Checkpoint:
 
 def _note(path: Path, step: int) -> dict[str, Any]:
     """What commits a checkpoint: its step, the hash of its tensors, the state beside them. Notes of before they had a hash of
-    their own are taken as they are. Errors: ValueError, OSError."""
-    try:
-        note = json.loads(path.with_suffix(".json").read_text())
-        stated = note.pop("note_sha256", None)
-        if note.keys() != {"step", "sha256", "meta"} or note["step"] != step or not isinstance(note["meta"], dict):
-            raise ValueError(f"it holds {', '.join(map(str, note))}")
-        if stated is not None and stated != _note_sha256(note):
-            raise ValueError(f"sha256 {_note_sha256(note)[:12]}, expected {str(stated)[:12]}")
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: its note is corrupt: {error}") from error
+    their own are taken as they are. Raises ValueError."""
+    note = dict(read_json(path.with_suffix(".json"), CheckpointNote))
+    stated = note.pop("note_sha256", None)
+    if note["step"] != step:
+        raise ValueError(f"{path} cannot be read: its note is of step {note['step']}")
+    if stated is not None and stated != _note_sha256(note):
+        raise ValueError(f"{path} cannot be read: its note has sha256 {_note_sha256(note)[:12]}, expected {stated[:12]}")
     return note
 
 

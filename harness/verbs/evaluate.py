@@ -98,7 +98,7 @@ def _run_subject(run: Path) -> Subject:
     from harness.data.tokenizer import GPT2_VOCAB_SIZE, gpt2
     from harness.evaluate.own_model import OwnModel
     from harness.plan.stored import read_plan
-    from harness.report.run_data import read_record
+    from harness.record.read import read_record
     from harness.verbs.run_model import load_run_model
 
     record, plan = read_record(run), read_plan(run / "plan.yaml")

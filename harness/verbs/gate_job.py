@@ -3,7 +3,6 @@
 A process each keeps peak memory and clocks of one away from the other, and lets the code under test be another commit.
 """
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 
 from harness.plan.lanes import ROOT
 from harness.plan.words import word
+from harness.reading import read_json
+from harness.record.documents import Probe
 from harness.report.run_data import RunData, load_run
 
 RECORD_LINE = "record: "
@@ -46,7 +47,7 @@ class Checkout:
         """The step against the reference workload, and the scorer's check. Errors: JobFailed."""
         out = folder / f"{name}.json"
         self.run(f"probing ({name})", ["probe", *words, f"out={out}"], folder / f"{name}.log")
-        return json.loads(out.read_text())
+        return read_json(out, Probe, "mend `probe` at that commit")
 
     def run(self, what: str, words: list[str], log: Path) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)

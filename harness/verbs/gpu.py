@@ -29,6 +29,8 @@ from pathlib import Path
 
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT
+from harness.reading import is_there, read_json
+from harness.values import Model
 
 SUMMARY = "all that needs a GPU, in resumable stages; rehearsed at toy sizes without one"
 TAIL_LINES = 45  # of a stage's output, shown when it ends
@@ -43,6 +45,12 @@ TOY_BIG = (
 )
 TOY_MOE = "lane=tiny-moe-16e model.num_experts=8 model.expert_width=16 model.top_k=2 " + TOY_LANE
 TOY_DENSE = "lane=tiny-dense model.ffn_width=32 " + TOY_LANE
+
+
+class Marker(Model):
+    """done.json of a stage: of which source, and where."""
+
+    identity: dict[str, str | bool]
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def _run(stage: Stage, on_gpu: bool, out: Path, limit_s: int, again: bool) -> st
 
     identity = {"source_sha256": source_hash(), "on_gpu": on_gpu}
     marker = out / "done.json"
-    if not again and marker.exists() and json.loads(marker.read_text())["identity"] == identity:
+    if not again and is_there(marker) and read_json(marker, Marker, f"remove {out}")["identity"] == identity:
         return f"done before, in {marker.parent}"
     out.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)

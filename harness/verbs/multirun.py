@@ -24,6 +24,9 @@ from harness.errors import UserError
 from harness.plan import lanes
 from harness.plan.schema import Run
 from harness.plan.words import known_words, word
+from harness.reading import read_json
+from harness.record.documents import SweepJob
+from harness.record.read import read_record
 
 QUIET = (
     "hydra.sweep.subdir=.",
@@ -44,7 +47,7 @@ class Outcome:
     record: str | None
 
     def metrics(self) -> dict[str, Any] | None:
-        return json.loads(Path(self.record).read_text())["metrics"] if self.record else None
+        return read_record(Path(self.record).parent)["metrics"] if self.record else None
 
 
 def multirun(words: list[str]) -> int:
@@ -60,7 +63,7 @@ def multirun(words: list[str]) -> int:
         hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")(job)()
     except SystemExit as left:  # Hydra has said why
         failed = bool(left.code)
-    outcomes = [Outcome(**json.loads(path.read_text())) for path in sorted(home.glob(OUTCOMES))]
+    outcomes = [Outcome(**read_json(path, SweepJob)) for path in sorted(home.glob(OUTCOMES))]
     if not outcomes:
         raise UserError(
             "no job ran", "check the sweep's values; launchers and sweepers are packages: pip install hydra-joblib-launcher"
@@ -118,7 +121,7 @@ def _summary(outcomes: list[Outcome]) -> None:
             print(f"{'failed':>12}{'exit ' + str(outcome.status):>9}{'':>19}   {said}")
             continue
         finished.append(m["val_bpb"])
-        target = f"{m['time_to_target_s']:.1f} s" if m["target_reached"] else "not reached"
+        target = f"{m['time_to_target_s']:.1f} s" if m["time_to_target_s"] is not None else "not reached"
         row = f"{target:>12}{m['slice_bpb']:>9.4f}{m['val_bpb']:>9.4f}{m['tokens_per_second']:>10,.0f}"
         print(f"{row}   {said}")
     if len(finished) > 1:

@@ -7,7 +7,6 @@ By default a shortened budget of 48 steps; tokens=0 proves the whole one. Exit s
 weights differ, with the first step that does.
 """
 
-import json
 import random
 import shutil
 import signal
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.record.read import read_record, read_rows
 
 SUMMARY = "same bits: two runs and one killed three times must have equal hash chains"
 STEPS = 48
@@ -93,13 +93,13 @@ def _killed(words: list[str], folder: Path, steps: int, kills: int) -> Path:
 def _last_step(folder: Path) -> int:
     """The last step that any run in this folder has logged."""
     for metrics in folder.glob("*/*/metrics.jsonl"):
-        rows = [line for line in metrics.read_text().splitlines() if '"kind":"step"' in line and line.endswith("}")]
-        return json.loads(rows[-1])["step"] if rows else 0
+        steps = read_rows(metrics, ended=False)["step"]
+        return steps[-1]["step"] if steps else 0
     return 0
 
 
 def _report(records: dict[str, Path]) -> bool:
-    found = {name: json.loads(path.read_text()) for name, path in records.items()}
+    found = {name: read_record(path.parent) for name, path in records.items()}
     print(f"  {'':<18}{'chain':<20}{'final weights':<20}{'slice bpb':<12}resumes")
     for name, record in found.items():
         chain, weights = (record["determinism"][key][:16] for key in ("chain", "weights"))
@@ -118,6 +118,6 @@ def _report(records: dict[str, Path]) -> bool:
 def _first_difference(a: Path, b: Path) -> int | None:
     chains = []
     for path in (a, b):
-        rows = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
-        chains.append({row["step"]: row["chain"] for row in rows if row["kind"] == "window"})
+        rows = read_rows(path.parent / "metrics.jsonl")["window"]
+        chains.append({row["step"]: row["chain"] for row in rows})
     return next((step for step in sorted(chains[0]) if chains[0][step] != chains[1].get(step)), None)

@@ -4,7 +4,6 @@ What the record says is data. The command line is made from the typed values of 
 the words that the record states; the code that runs is this checkout's, or that of a commit of this repository.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,9 @@ from harness.errors import UserError
 from harness.plan.lanes import ROOT
 from harness.plan.stored import words_of
 from harness.plan.words import word
-from harness.report.run_data import RunData, read_rows
+from harness.reading import is_there
+from harness.record.read import read_identity, read_record, read_rows
+from harness.report.run_data import RunData
 from harness.verbs.worktree import worktree
 
 
@@ -88,17 +89,16 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
     ]  # fmt: skip
     threads = run.record["hardware"].get("threads")
     environment = dict(os.environ)
-    if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
+    if threads is not None and threads <= (os.cpu_count() or 1):
         environment["OMP_NUM_THREADS"] = str(threads)
     said = _watched(command, tree, environment)
     folders = [path.parent for path in home.glob("*/*/metrics.jsonl")]
     if len(folders) != 1:
         raise UserError(f"the re-execution left no run behind:\n{said[-1500:]}", "mend that first")
-    record = folders[0] / "record.json"
     return Execution(
         read_rows(folders[0] / "metrics.jsonl"),
-        json.loads((folders[0] / "identity.json").read_text()),
-        json.loads(record.read_text()) if record.exists() else None,
+        read_identity(folders[0]) or {},
+        read_record(folders[0]) if is_there(folders[0] / "record.json") else None,
     )
 
 

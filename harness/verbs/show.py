@@ -16,6 +16,7 @@ SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 
 
 def main(arguments: list[str]) -> int:
+    from harness.reading import is_there
     from harness.report.groups import find_groups
     from harness.report.summary import summary_table
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder", "name a run folder, or a folder of runs")
-    if len(paths) == 1 and (paths[0] / "record.json").exists():
+    if len(paths) == 1 and is_there(paths[0] / "record.json"):
         _show(paths[0])
         return 0
     found = find_groups(paths)

@@ -9,7 +9,8 @@ from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
-from harness.report.run_data import best_record, read_record
+from harness.record.read import read_record
+from harness.report.run_data import best_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.progress import duration
@@ -141,5 +142,6 @@ def _twin(twin: str | None, runs: str, here: Machine) -> str:
         return f"no record of it here: make speedrun LANE={twin}"
     metrics = read_record(found.folder)["metrics"]
     where = "" if found.same_class else " (another hardware class)"
-    to_target = f"{metrics['time_to_target_s']:,.1f} s to target, " if metrics["target_reached"] else "target not reached, "
+    seconds = metrics["time_to_target_s"]
+    to_target = "target not reached, " if seconds is None else f"{seconds:,.1f} s to target, "
     return f"{to_target}{metrics['slice_bpb']:.4f} bpb{where}"

@@ -31,8 +31,10 @@ KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights
 
 
 def main(arguments: list[str]) -> int:
+    from harness.reading import is_there
     from harness.record.provenance import now
-    from harness.report.claims import best_other, claim_name, read_claim, statistics_of
+    from harness.record.read import read_claim
+    from harness.report.claims import best_other, claim_name, statistics_of
     from harness.report.groups import find_groups
 
     words = _parse(arguments)
@@ -40,10 +42,8 @@ def main(arguments: list[str]) -> int:
     root = Path(words.to)
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
     old: dict[str, Any] | None = None
-    if claim_path.exists():
+    if is_there(claim_path):
         old = read_claim(claim_path)
-        if isinstance(old, str):
-            raise UserError(old, "restore it (git checkout), or delete the claim and its records and submit again")
     if old and words.replace is None:
         again = sorted(set(group.seeds) & set(old["seeds"]))
         if again:
@@ -85,6 +85,7 @@ def _parse(arguments: list[str]) -> Namespace:
 def _one_group(paths: list[Path]):
     """The runs as one group. Errors: UserError naming every run that may not be submitted, or the groups where there are
     several."""
+    from harness.reading import is_there
     from harness.report.groups import Group, protocol
     from harness.report.integrity import check
     from harness.report.run_data import load_run
@@ -93,7 +94,7 @@ def _one_group(paths: list[Path]):
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder", "name run folders, or a folder that holds them")
-        folders += [path] if (path / "record.json").exists() else sorted(p.parent for p in path.rglob("record.json"))
+        folders += [path] if is_there(path / "record.json") else sorted(p.parent for p in path.rglob("record.json"))
     if not folders:
         raise UserError(f"no finished run in {', '.join(map(str, paths))}", "make speedrun makes one")
     runs = [load_run(folder) for folder in folders]
@@ -135,8 +136,8 @@ class Beside:
 def _beside(group, claimed: set[int]) -> Beside:
     """`claimed`: seeds that the claim has already, which new ones join. Errors: UserError when any other ranked seed of the
     plan is left out."""
-    from harness.record.folder import read_identity
-    from harness.report.run_data import read_record
+    from harness.reading import is_there
+    from harness.record.read import read_identity, read_record, read_stop
 
     mine = {run.folder.resolve() for run in group.runs}
     counted = {*group.seeds, *claimed}
@@ -146,14 +147,14 @@ def _beside(group, claimed: set[int]) -> Beside:
             folder, who = path.parent, read_identity(path.parent)
             if folder in mine or who is None:
                 continue
-            if who.get("plan_hash") != group.plan_hash:
-                other_plans.add(who.get("plan_hash"))
-            elif who.get("hardware_class") == group.hardware_class and not who.get("fork"):
+            if who["plan_hash"] != group.plan_hash:
+                other_plans.add(who["plan_hash"])
+            elif who["hardware_class"] == group.hardware_class and not who.get("fork"):
                 if who["seed"] in counted:
-                    repeats[who["seed"]] += who["seed"] in group.seeds and (folder / "record.json").exists()
-                elif (folder / "stopped.json").exists():
-                    failed[str(who["seed"])] = json.loads((folder / "stopped.json").read_text())["what"]
-                elif not (folder / "record.json").exists():
+                    repeats[who["seed"]] += who["seed"] in group.seeds and is_there(folder / "record.json")
+                elif (stop := read_stop(folder)) is not None:
+                    failed[str(who["seed"])] = stop["what"]
+                elif not is_there(folder / "record.json"):
                     failed[str(who["seed"])] = "unfinished"
                 elif (record := read_record(folder))["ranked"]:
                     dropped.append(f"seed {record['seed']} in {folder}")

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.reading import is_there
 from harness.verbs.words import Words
 
 SUMMARY = "log run folders to MLflow, finished or live"
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _folders(path: Path) -> list[Path]:
-    found = [path] if (path / "identity.json").exists() else sorted(p.parent for p in path.rglob("identity.json"))
+    found = [path] if is_there(path / "identity.json") else sorted(p.parent for p in path.rglob("identity.json"))
     if not found:
         raise UserError(f"{path} is no run folder and has none below it", "name a folder below runs/ or results/")
     return found

@@ -24,7 +24,7 @@ rounded up to whole log windows, whose chains are compared. The verdict is writt
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
 
 def main(arguments: list[str]) -> int:
     from harness.data.artifact import replace_atomically
+    from harness.reading import is_there
     from harness.report.verdict_text import line, summary
 
     path, steps, commit = _read(arguments)
-    folders = [path] if (path / "record.json").exists() else sorted(p.parent for p in path.rglob("record.json"))
+    folders = [path] if is_there(path / "record.json") else sorted(p.parent for p in path.rglob("record.json"))
     if not folders:
         raise UserError(f"no record.json below {path}", "name a run folder, or a folder of runs")
     passed = []
@@ -125,6 +126,7 @@ def _check_data(run, report: dict[str, Any]) -> None:
     from harness.data.corpus import load
     from harness.plan.lanes import TRACKS, read_track, track_names
     from harness.plan.schema import Data
+    from harness.plan.stored import settings
 
     path = TRACKS / f"{run.record['track']}.yaml"
     if run.record["track"] not in track_names():
@@ -139,7 +141,9 @@ def _check_data(run, report: dict[str, Any]) -> None:
     if run.record["lines"] != lines or run.plan["track"]["target"] != track.target:
         report["problems"].append(f"the lines or the target of the record are not those of {path.name}")
     try:
-        load(track, Data(**run.plan.get("data", {})), run.plan["budget"]["tokens"])
+        planned = settings(run.plan)
+        data = Data(**{field.name: planned[f"data.{field.name}"] for field in fields(Data)})
+        load(track, data, run.plan["budget"]["tokens"])
         report["notes"].append(f"data: the record's, {path.name}'s and the files' hashes are equal")
     except UserError as error:
         report["notes"].append(f"data: the record's hashes are {path.name}'s; the files could not be checked: {error.problem}")
@@ -181,10 +185,11 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
         recorded = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
         result = compare(recorded, found.rows, wanted)
         broken = _other_ends(run, found) if wanted == last else []
+        origin = run.record["provenance"]
         same = {
             "hardware class": found.hardware_class == run.record["hardware_class"],
-            "source": found.identity["source_sha256"] == run.record["provenance"]["source_sha256"],
-            "versions": found.identity["versions"] == run.record["provenance"]["versions"],
+            "source": found.identity["source_sha256"] == origin.get("source_sha256"),
+            "versions": found.identity["versions"] == origin.get("versions"),
         }
         report["did"] = f"re-execution of {wanted:,} of {last:,} steps"
         report["execution"] = {

@@ -18,7 +18,7 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
-from harness.record import mlflow_store
+from harness.record import mlflow_sink, mlflow_store
 from harness.record.mlflow_sink import Sink, default_store
 from harness.verbs import sinks
 
@@ -261,6 +261,7 @@ def test_a_database_that_another_program_has_locked_is_waited_for(folder, databa
 @pytest.mark.parametrize("what", ["the database", "our lock"])
 def test_a_store_that_is_not_let_go_of_is_an_error(folder, database, monkeypatch, what, capsys):
     monkeypatch.setattr(mlflow_store, "WAIT_S", 0.2)
+    monkeypatch.setattr(mlflow_sink, "connect", None)  # MLflow itself would wait for longer
     held, lock = sqlite3.connect(database, isolation_level=None), open(database.parent / "mlflow.lock", "a")
     if what == "the database":
         held.execute("BEGIN EXCLUSIVE")
@@ -279,6 +280,8 @@ def test_a_store_that_is_damaged_or_cannot_be_written_is_an_error_that_is_explai
         raise PermissionError(13, "Permission denied", path)
 
     path = database
+    if how in ("truncated", "garbage", "a folder"):
+        monkeypatch.setattr(mlflow_sink, "connect", None)  # MLflow itself would try ten times, for 100 s
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:20_000])
     elif how == "garbage":

@@ -15,6 +15,7 @@ import harness.train.run
 from harness.__main__ import main
 from harness.evaluate.bpb import Score
 from harness.train.health import Monitor
+from harness.train.session import Session
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -92,15 +93,28 @@ def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_a
     assert micro.run(tmp_path / "cut", *words) == run_folder
     assert bits(run_folder) == bits(expected)
     ours, theirs = micro.record(run_folder), micro.record(expected)
-    assert ours["router_health"] == theirs["router_health"]
+    assert ours["router_health"] == theirs["router_health"] and all(
+        layer["dropped"] > 0 for layer in theirs["router_health"]["layers"]
+    )
     assert ours["metrics"]["val_bpb"] == theirs["metrics"]["val_bpb"]
     assert [row["step"] for row in micro.rows(run_folder, "validation")] == [8, 16, 24, 32]
     assert len(micro.rows(run_folder, "final")) == 1 and ours["resumes"] == 1
 
 
-def test_a_signal_in_the_last_step_stops_there(tmp_path, finished, monkeypatch):
+@pytest.mark.parametrize("late", [False, True], ids=["while it computes", "while its numbers are read"])
+def test_a_signal_in_the_last_step_stops_there(tmp_path, finished, monkeypatch, late):
+    step = Session.step
+
+    def signalled(self, index, **words):
+        if index == micro.STEPS - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, index, **words)
+
     with monkeypatch.context() as patch:
-        at_step(patch, micro.STEPS, signal.SIGTERM)
+        if late:
+            at_step(patch, micro.STEPS, signal.SIGTERM)
+        else:
+            patch.setattr(Session, "step", signalled)
         assert micro.speedrun(tmp_path) == 143
     assert micro.checkpointed_steps(micro.the_folder(tmp_path)) == [micro.STEPS]
     assert bits(micro.run(tmp_path)) == bits(finished())

@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor study test referee lint lock
+.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor study test check referee lint lock
 .PHONY: container container-smoke container-chroot
 
 help: $(STAMP)
@@ -125,6 +125,10 @@ sabotage: $(STAMP)
 # One thread a process: two processes that both use both cores wait for each other.
 test: setup
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(SET)
+
+# What is quick: in a minute and a half on two cores, for between two commits.
+check: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not process" $(SET)
 
 # Compares with other people's packages (tests/referee), in an environment of its own: not part of `test`.
 REFEREE_VENV := .referee-venv

@@ -1,10 +1,13 @@
 import hashlib
 
+import micro
 import pytest
 
 from harness.data import corpus, lines
+from harness.data.cache import cache_folder
 from harness.data.prepare import prepare
 from harness.errors import UserError
+from harness.plan.lanes import read_track
 from harness.plan.schema import Line, Track
 
 SHARED = b" ".join(b"shared%d" % i for i in range(13))
@@ -33,6 +36,18 @@ def test_the_report_holds_sizes_hashes_lines_and_clean_shares(track):
         assert line.recomputed == pytest.approx((line.stated.slice, line.stated.val), abs=0.0001)
     assert report.clean_share == {"val": pytest.approx(1 - len(SHARED) / len(VAL)), "slice": 1}
     assert set(report.seconds) == {"load", "lines", "overlap"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("lines")
+def test_the_lines_of_a_real_track_are_those_that_its_data_give():
+    """Most of a minute where the cache is empty: every run of `tiny` waits for it then."""
+    micro.prepared(cache_folder())
+    assert {line.id for line in prepare(read_track("tiny")).lines if line.recomputed} >= {
+        "xz_alone",
+        "xz_given_train",
+        "ngram7",
+    }
 
 
 def test_a_second_call_computes_nothing(track, monkeypatch):

@@ -224,6 +224,15 @@ def test_unranked_alone_breaks_nothing():
     assert compose(["unranked=true"]).broken == {}
 
 
+def test_a_plan_leaves_nothing_behind_in_those_composed_after_it():
+    """What is registered with Hydra is shared by all compositions of a process, and so is what a lane freezes."""
+    before = composed_from("lane=tiny-moe-16e").plan
+    words = ["++model.width=512", "model.layers=1", "track.lines.ngram7.slice=9", "optim.muon.lr=1", "validation.steps=[1]"]
+    first, second = (compose(["lane=tiny-moe-16e", *words, "unranked=true"]) for _ in range(2))
+    assert first.broken == second.broken and first.plan == second.plan != before
+    assert compose(["lane=tiny-moe-16e"]).plan == before and not compose(["lane=tiny-moe-16e"]).broken
+
+
 @pytest.fixture
 def recipes(monkeypatch, tmp_path):
     """A copy of the recipes that a test may add to."""

@@ -5,6 +5,7 @@ import json
 import os
 
 import micro
+import processes
 import pytest
 from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 from safetensors import SafetensorError
@@ -42,9 +43,10 @@ def raising(error):
     return fail
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_really_full_disk_during_a_checkpoint_keeps_the_last_one_and_the_rerun_gives_the_same_bits(tmp_path, finished):
     words = ["speedrun", *micro.MOE, f"run.folder={tmp_path}", "run.checkpoint_every_s=0"]
-    done = micro.python(FILE_SIZE_LIMIT, *words)
+    done = processes.run(FILE_SIZE_LIMIT, *words)
     assert done.returncode == 2, done.stderr
     assert "cannot write the checkpoint of step 14" in done.stderr and "it goes on from step 13" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,10 +6,11 @@ import signal
 from functools import cache
 
 import micro
+import processes
 import pytest
 import torch
 from micro import bits, no_figures_fixture  # noqa: F401
-from test_train_ranks import torchrun
+from test_train_ranks import run_ranks
 from test_train_resume import DIES_AT_STEP
 
 from harness.model.feedforward import Experts
@@ -54,9 +55,10 @@ def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one
     assert micro.record(resumed)["resumes"] == 1 and bits(resumed) == bits(done("fp8"))
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_run_killed_within_stochastic_rounding_resumes_with_the_same_bits(tmp_path, done):
     words = ["speedrun", *NVFP4, f"run.folder={tmp_path}", *EVERY_STEP]
-    assert micro.python(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
+    assert processes.run(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
     assert micro.checkpointed_steps(micro.the_folder(tmp_path))[-1] == 12
     assert bits(micro.run(tmp_path, *EVERY_STEP, lane=NVFP4)) == bits(done("nvfp4"))
 
@@ -99,10 +101,10 @@ def test_micro_batches_round_by_their_place_in_the_global_batch_and_give_about_t
     assert keys == [[1, 2, 192, 0], [1, 2, 192, 1]]
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     """Not to its bits: tensor scales span a rank's share of the batch, and blocks of rows are other rows."""
-    found = torchrun(tmp_path, lane=NVFP4)
-    assert found.returncode == 0, found.stderr[-2000:]
+    run_ranks(tmp_path, lane=NVFP4)
     ours, alone = (micro.rows(folder, "step") for folder in (micro.the_folder(tmp_path), done("nvfp4")))
     assert [row["step"] for row in ours] == list(range(1, STEPS + 1))
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in alone], rel=3e-2)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import micro
+import processes
 import pytest
 from micro import finished_fixture  # noqa: F401
 
@@ -20,13 +21,21 @@ def torchrun(folder, *words, lane, processes=2):
     return subprocess.run(command, capture_output=True, text=True, cwd=micro.ROOT, env=variables, timeout=120)
 
 
+def run_ranks(folder, *words, lane, world=2):
+    """As `torchrun`, whose launcher and imports take four times as long as these runs; all ranks must end well."""
+    words = ["speedrun", *lane, f"run.folder={folder}", *words]
+    done = processes.run_ranks(world, processes.SPEEDRUN, *words)
+    assert [rank.returncode for rank in done] == [0] * world, done[0].stderr[-2000:] + done[-1].stderr[-2000:]
+    return done
+
+
+@pytest.mark.xdist_group("processes")
 def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_resume(tmp_path, finished):
     cut = torchrun(tmp_path, "run.stop_after_step=12", lane=micro.MOE)
     assert cut.returncode == 0, cut.stderr[-2000:]
-    done = torchrun(tmp_path, lane=micro.MOE)
-    assert done.returncode == 0, done.stderr[-2000:]
+    said = "".join(rank.stdout for rank in run_ranks(tmp_path, lane=micro.MOE))
     run_folder = micro.the_folder(tmp_path)
-    assert done.stdout.count("record: ") == 1 and done.stdout.count("resuming ") == 1
+    assert said.count("record: ") == 1 and said.count("resuming ") == 1
 
     ours, alone = micro.rows(run_folder, "step"), micro.rows(finished(), "step")
     assert [row["step"] for row in ours] == list(range(1, micro.STEPS + 1))
@@ -51,12 +60,12 @@ BALANCED = (
 )  # fmt: skip
 
 
+@pytest.mark.xdist_group("processes")
 def test_balancing_rules_are_those_of_the_whole_step_on_two_processes_as_on_one(tmp_path):
     """In fp32, with an update that does not blow up differences. A capacity is one of the micro-batch, of which
     the two processes take two each and the one takes four."""
     words = (*BALANCED, "parallel.micro_batch_tokens=64")
-    cut = torchrun(tmp_path, *words, "run.stop_after_step=3", "run.log_every_steps=1", lane=micro.MOE)
-    assert cut.returncode == 0, cut.stderr[-2000:]
+    run_ranks(tmp_path, *words, "run.stop_after_step=3", "run.log_every_steps=1", lane=micro.MOE)
     ours, alone = micro.rows(micro.the_folder(tmp_path), "step"), micro.session(*words)
     windows = micro.rows(micro.the_folder(tmp_path), "window")
     for index, (row, window) in enumerate(zip(ours, windows, strict=True)):

@@ -1,11 +1,9 @@
 """Public sets at the end of a run of several processes: each example once, the bits of one process, nobody left waiting."""
 
 import json
-import os
-import subprocess
-import sys
 
 import micro
+import processes
 import pytest
 from test_evaluate_wikitext import BYTES, TEXT, Digest
 from test_train_tokens import COMMON, MOE
@@ -15,29 +13,26 @@ from harness.evaluate import public, rolling, wikitext
 
 WORDS = [*MOE, *COMMON, "lane.gpu=false", "precision.format=fp32", "model.sequence_length=64", "batch.tokens_per_step=128"]
 WORDS += ["parallel.micro_batch_tokens=64", "budget.tokens=512", "validation.steps=[]"]
-PROGRAM = str(micro.ROOT / "tests" / "ranked_scoring.py")
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+PROGRAM = (micro.ROOT / "tests" / "ranked_scoring.py").read_text()
+pytestmark = pytest.mark.xdist_group("processes")
 
 
-def python(*words):
-    paths = os.pathsep.join([str(micro.ROOT), str(micro.ROOT / "tests")])
-    variables = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=micro.ROOT, env=variables, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+def ended_well(done):
+    assert [rank.returncode for rank in done] == [0] * len(done), "".join(rank.stderr[-3000:] for rank in done)
 
 
 def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
-    python(*TWO, PROGRAM, str(tmp_path), "train", "none", *WORDS)
+    ended_well(processes.run_ranks(2, PROGRAM, str(tmp_path), "train", "none", *WORDS))
     run = micro.the_folder(tmp_path / "runs")
     written = json.loads((run / "evaluations.json").read_text())
     assert sum(map(len, written["core"]["right"].values())) == written["core"]["examples"] == 33
     assert len(written["wikitext"]["pages"]) == 2 and micro.record(run)["metrics"]["val_bpb"] > 0
-    python(PROGRAM, str(tmp_path), "again", str(run))
+    ended_well([processes.run(PROGRAM, str(tmp_path), "again", str(run))])
     assert json.loads((tmp_path / "again.json").read_text()) == written
 
 
 def test_a_set_that_one_rank_cannot_score_costs_the_rank_and_neither_the_record_nor_the_others_time(tmp_path):
-    python(*TWO, PROGRAM, str(tmp_path), "train", "1", *WORDS)
+    ended_well(processes.run_ranks(2, PROGRAM, str(tmp_path), "train", "1", *WORDS))
     record = micro.record(micro.the_folder(tmp_path / "runs"))
     assert record["evaluations"]["core"] == {"failed": "a file of rank 1 was edited"}
     assert record["evaluations"]["wikitext"]["nats"] > 0

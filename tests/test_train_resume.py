@@ -5,6 +5,7 @@ import os
 import signal
 
 import micro
+import processes
 import pytest
 from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 
@@ -64,12 +65,13 @@ def damage(run_folder, step, how):
         note.write_bytes(note.read_bytes()[:-20])
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_run_killed_twice_once_inside_a_checkpoint_ends_with_the_bits_of_an_untouched_one(tmp_path, finished, capsys):
     words = ["speedrun", *micro.MOE, f"run.folder={tmp_path}", *EVERY_STEP]
-    assert micro.python(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
+    assert processes.run(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
     run_folder = micro.the_folder(tmp_path)
     assert micro.checkpointed_steps(run_folder) == [11, 12]
-    second = micro.python(DIES_WHILE_COMMITTING_A_CHECKPOINT, *words)
+    second = processes.run(DIES_WHILE_COMMITTING_A_CHECKPOINT, *words)
     assert second.returncode == -signal.SIGKILL, second.stderr
     assert f"resuming {run_folder} from step 12" in second.stdout
     assert micro.checkpointed_steps(run_folder)[-1] == 19

@@ -50,8 +50,9 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     """Composes and checks a plan. Errors: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
     lanes.register()
     words = known_words(overrides)
-    node, choices = _compose(words)
-    frozen = _untouched(tuple(word for word in words if word.startswith("lane=")), lanes.RECIPES)
+    lane = tuple(word for word in words if word.startswith("lane="))
+    frozen, defaults = _untouched(lane, lanes.RECIPES)
+    node, choices = (frozen, dict(defaults)) if tuple(words) == lane else _compose(words)
     for group, choice in choices.items():
         _refuse_frozen_recipe(group, choice)
     plan = _typed(node)
@@ -76,9 +77,9 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
 
 
 @cache
-def _untouched(lane: tuple[str, ...], recipes: Path) -> DictConfig:
+def _untouched(lane: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[str, str]]:
     """What the lane makes of every key, with the recipes that lie there: read, never changed."""
-    return _compose(list(lane))[0]
+    return _compose(list(lane))
 
 
 def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:

@@ -23,6 +23,7 @@ from kernels.noise import uniform, word
 from kernels.precision import Quantization
 from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
 from kernels.rounding import Arithmetic
+from kernels.routing import Segments
 
 
 class NonFiniteOperand(ValueError):
@@ -36,7 +37,8 @@ class NonFiniteOperand(ValueError):
 @dataclass(frozen=True)
 class Operand:
     """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), None where the values
-    hold it; `divisor` fp32 0-dim, what sums are still to be divided by (nvfp4's tensor scale), or None."""
+    hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of every expert (E), or
+    None."""
 
     values: Tensor
     scale: Tensor | None = None
@@ -54,12 +56,13 @@ class Operand:
 @dataclass(frozen=True)
 class Quantizer:
     """Makes operands under one quantization. `key_4`: see `kernels.noise`; `fused`: whether to compile what is
-    elementwise."""
+    elementwise; `slots_E` int64: every expert's, in their order, where tensor scales are those of experts."""
 
     dials: Quantization
     arithmetic: Arithmetic
     key_4: Tensor
     fused: bool
+    slots_E: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,14 +72,23 @@ class Quantizer:
         return _compiled(function)(*arguments) if self.fused else function(*arguments)
 
     def rows(self, x_PI: Tensor, operand: str, tensor: str, row_P: Tensor | None = None) -> Operand:
-        """`x_PI` in blocks along each row. `row_P` int32 names the rows to stochastic rounding; without it the
-        nearest."""
+        """`x_PI` in blocks along each row, by slot or by token. `row_P` int32 names the rows to stochastic rounding; without
+        it the nearest. Padding slots must hold zeros where tensor scales are those of experts, and rows be slots."""
         x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes(operand):
             return Operand(x_PI)
         x_PNB = x_PI.view(len(x_PI), x_PI.shape[1] // self.dials.block, self.dials.block)
-        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
+        row = None if row_P is None else row_P.view(-1, 1, 1)
+        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, row, 1)
         return Operand(values.view(x_PI.shape), None if divisor is not None else scale.view(x_PNB.shape[:2]), divisor)
+
+    def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, segments: Segments, drawn: bool = False) -> Operand:
+        """(P, D): the token of every slot, quantized by token or, under tensor scales of experts, by slot. `drawn`: by noise,
+        which counts tokens."""
+        if not (self.dials.by_expert and self.dials.quantizes(operand)):
+            token_T = torch.arange(len(x_TD), dtype=torch.int32) if drawn else None
+            return self.rows(x_TD, operand, tensor, token_T).take(segments.token_P)
+        return self.rows(of_slots(x_TD, segments), operand, tensor, segments.token_P.int() if drawn else None)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
         """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
@@ -93,7 +105,7 @@ class Quantizer:
         return operand if inner == 1 else operand.transposed()
 
     def _blocks(self, w_EIO: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], tensor: str) -> Operand:
-        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None)
+        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
         return Operand(values.view(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
 
     def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
@@ -105,36 +117,54 @@ class Quantizer:
         if self.dials.hadamard:
             x_PI = transform_rows(x_PI)
         x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
-        values, _, divisor = self._encoded(x_NBI, (1,), tensor, None if slot_P is None else slot_P.view(-1, SIZE, 1))
+        row = None if slot_P is None else slot_P.view(-1, SIZE, 1)
+        values, _, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE)
         return Operand(values.view(x_PI.shape), None, divisor)
 
     def _encoded(
-        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None
+        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`."""
-        amax = self.run(_amax_over(axes), x)
-        largest = amax.max() if amax.numel() else torch.zeros(())
+        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`, whose
+        first axis counts so many slots at a time, or with 0 the experts."""
+        of_blocks = self.run(_amax_over(axes), x)
+        largest = of_blocks.max() if of_blocks.numel() else torch.zeros(())
         if not torch.isfinite(largest):
             raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
-        amax = amax * self.dials.clip
+        amax = of_blocks * self.dials.clip
         if self.dials.format == "fp8":
             scale, divisor = fp8_scale(amax), None
             values = self.run(_fp8_values(self.dtype), x, scale, *drawn)
         else:
-            tensor_scale = nvfp4_tensor_scale(largest)
-            scale, divisor = nvfp4_block_scale(amax, tensor_scale), tensor_scale
+            divisor, tensor_scale = self._tensor_scales(of_blocks, largest, slots)
+            scale = nvfp4_block_scale(amax, tensor_scale)
             values = self.run(_nvfp4_values(self.dtype), x, scale, tensor_scale, *drawn)
         if observe.listening():
-            self._note(tensor, x, values, scale, divisor)
+            self._note(tensor, x, values, scale, None if divisor is None else tensor_scale)
         return values, scale, divisor
 
-    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, divisor: Tensor | None) -> None:
-        if divisor is None:
+    def _tensor_scales(self, amax: Tensor, largest: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+        """From the largest magnitudes of blocks and of all: 0-dim, or of every expert (E); and as they broadcast to `amax`."""
+        if not self.dials.by_expert:
+            tensor_scale = nvfp4_tensor_scale(largest)
+            return tensor_scale, tensor_scale
+        length_E = self.slots_E // slots if slots else torch.ones(len(amax), dtype=torch.int64)
+        largest_E = torch.segment_reduce(amax.flatten(1).amax(1), "max", lengths=length_E, initial=0)
+        tensor_scale_E = nvfp4_tensor_scale(largest_E)
+        return tensor_scale_E, tensor_scale_E.repeat_interleave(length_E).view(-1, *[1] * (amax.ndim - 1))
+
+    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, tensor_scale: Tensor | None) -> None:
+        if tensor_scale is None:
             decoded, limit = values.float() * scale, E4M3.largest * scale
         else:
-            decoded, limit = values.float() / divisor, E2M1.largest * scale / divisor
+            decoded, limit = values.float() / tensor_scale, E2M1.largest * scale / tensor_scale
         observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
+
+
+def of_slots(x_TD: Tensor, segments: Segments) -> Tensor:
+    """(P, D): the token of every slot, zeros in padding slots."""
+    padding = torch.nonzero(segments.row_P == segments.slot_TK.numel()).view(-1)
+    return x_TD.index_select(0, segments.token_P).index_fill_(0, padding, 0.0)
 
 
 @cache

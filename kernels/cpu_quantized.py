@@ -1,8 +1,9 @@
 """The expert MLP on a CPU below bf16: the flow of `kernels.cpu_fused`, its products over quantized operands.
 
 Letters as in `kernels.routing` and `kernels.cpu_operands`. Activations and gradients enter a quantizer rounded to
-bf16, as the bf16 lane multiplies them; weights enter in fp32. Scales of a tensor span all experts of a layer. Padding
-rows are zero in the factors of weight gradients, whose blocks of 16 rows never cross from one expert to the next."""
+bf16, as the bf16 lane multiplies them; weights enter in fp32. Scales of a tensor span all experts of a layer, or one
+each (`kernels.precision`). Padding rows are zero in the factors of weight gradients, whose blocks of 16 rows never cross
+from one expert to the next."""
 
 from functools import cache
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from kernels.activation import Activation
 from kernels.cpu import empty_gradient, gather_sum, slot_weights
 from kernels.cpu_fused import between_products
-from kernels.cpu_operands import Operand, Quantizer
+from kernels.cpu_operands import Operand, Quantizer, of_slots
 from kernels.precision import Precision
 from kernels.routing import Segments
 from kernels.stages import stage
@@ -33,10 +34,10 @@ def forward(
     fused: bool,
 ) -> Tensor:
     """Fills `h_PG` with the pre-activations; returns y_TD in fp32. `x_TD` is an operand already, the weights are fp32."""
-    make = Quantizer(precision.quantization, precision.arithmetic, key_4, fused)
+    make = _quantizer(precision, key_4, fused, segments, len(w_up_EDG))
     used = segments.token_P.numel()
     with stage("gather"):
-        x = make.rows(x_TD, "input", "input").take(segments.token_P)
+        x = make.rows_of_tokens(x_TD, "input", "input", segments)
     with stage("up"):
         h_PG[:used] = product(make, x, make.weights(w_up_EDG, "weight_up", 1), segments)
     with stage("activation"):
@@ -63,11 +64,10 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK; of the weights in the dtype of h_PG, else fp32. `dy_TD` and
     `x_TD` are operands already."""
-    make = Quantizer(precision.quantization, precision.arithmetic, key_4, fused)
-    used, token_P = segments.token_P.numel(), segments.token_P
-    row_T, row_P = torch.arange(len(dy_TD), dtype=torch.int32), segments.row_P.int()
+    make = _quantizer(precision, key_4, fused, segments, len(w_up_EDG))
+    used = segments.token_P.numel()
     with stage("gather"):
-        dy = make.rows(dy_TD, "gradient", "gradient", row_T).take(token_P)
+        dy = make.rows_of_tokens(dy_TD, "gradient", "gradient", segments, drawn=True)
     with stage("dH"):
         da_PF = product(make, dy, make.weights(w_down_EFD, "weight_down", 2), segments)
     with stage("activation"):
@@ -75,14 +75,13 @@ def backward(
         weight_P1 = slot_weights(weight_TK, segments).unsqueeze(-1)
         dweight_P, a_PF, dh_PG = make.run(activate_backward, h_PG[:used], da_PF, weight_P1)
     with stage("dX"):
-        dh = make.rows(dh_PG, "gradient", "hidden_gradient", row_P)
+        dh = make.rows(dh_PG, "gradient", "hidden_gradient", segments.row_P.int())
         dx_PD = product(make, dh, make.weights(w_up_EDG, "weight_up", 2), segments)
     with stage("combine"):
         dx_TD = gather_sum(dx_PD, segments.slot_TK)
     with stage("dW"):
-        padding = torch.nonzero(segments.row_P == weight_TK.numel()).view(-1)
         slot_P = torch.arange(used, dtype=torch.int32)
-        x_PD, dy_PD = (t.index_select(0, token_P).index_fill_(0, padding, 0.0) for t in (x_TD, dy_TD))
+        x_PD, dy_PD = (of_slots(t, segments) for t in (x_TD, dy_TD))
         dw_up_EDG = weight_gradient(
             make, make.columns(x_PD, "wgrad_input"), make.columns(dh_PG, "wgrad_hidden_gradient", slot_P), segments, w_up_EDG
         )
@@ -93,6 +92,12 @@ def backward(
     return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
 
 
+def _quantizer(precision: Precision, key_4: Tensor, fused: bool, segments: Segments, experts: int) -> Quantizer:
+    slots = {expert: end - start for expert, start, end in segments.bounds}
+    slots_E = torch.tensor([slots.get(expert, 0) for expert in range(experts)], dtype=torch.int64)
+    return Quantizer(precision.quantization, precision.arithmetic, key_4, fused, slots_E)
+
+
 def product(make: Quantizer, rows: Operand, weights: Operand, segments: Segments) -> Tensor:
     """(P, O) in the arithmetic's dtype: the rows of every expert's segment times its weights."""
     shape = (rows.values.shape[0], weights.values.shape[2])
@@ -101,7 +106,11 @@ def product(make: Quantizer, rows: Operand, weights: Operand, segments: Segments
     out_PO = torch.empty(shape, dtype=make.dtype)
     for expert, start, end in segments.bounds:
         torch.mm(rows.values[start:end], weights.values[expert], out=out_PO[start:end])
-    return _divided(make, out_PO, rows, weights)
+    divisors = _divisors(rows, weights)
+    if any(divisor.ndim for divisor in divisors):
+        expert_P = _experts(segments)
+        divisors = [d.index_select(0, expert_P).view(-1, 1) if d.ndim else d for d in divisors]
+    return _divided(make, out_PO, *divisors)
 
 
 def _promoted(make: Quantizer, rows: Operand, weights: Operand, segments: Segments, shape: tuple[int, int]) -> Tensor:
@@ -118,9 +127,7 @@ def _promoted(make: Quantizer, rows: Operand, weights: Operand, segments: Segmen
     if weights.scale is None:
         scale_PNM = rows_scale.unsqueeze(-1)
     else:
-        expert_N, start_N, end_N = torch.tensor(segments.bounds, dtype=torch.int64).view(-1, 3).unbind(1)
-        expert_P = expert_N.repeat_interleave(end_N - start_N)
-        scale_PNM = rows_scale.unsqueeze(-1) * weights.scale.index_select(0, expert_P)
+        scale_PNM = rows_scale.unsqueeze(-1) * weights.scale.index_select(0, _experts(segments))
     return make.run(_promote, scale_PNM, *part_NPO.unbind(0))
 
 
@@ -129,12 +136,21 @@ def weight_gradient(make: Quantizer, left: Operand, right: Operand, segments: Se
     dw_EIO = empty_gradient(w_EIO, segments, make.dtype)
     for expert, start, end in segments.bounds:
         torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
-    return _divided(make, dw_EIO, left, right)
+    return _divided(make, dw_EIO, *(d.view(-1, 1, 1) if d.ndim else d for d in _divisors(left, right)))
 
 
-def _divided(make: Quantizer, sums: Tensor, *operands: Operand) -> Tensor:
+def _experts(segments: Segments) -> Tensor:
+    """int64 (P): whose each slot is."""
+    expert_N, start_N, end_N = torch.tensor(segments.bounds, dtype=torch.int64).view(-1, 3).unbind(1)
+    return expert_N.repeat_interleave(end_N - start_N)
+
+
+def _divisors(*operands: Operand) -> list[Tensor]:
+    return [operand.divisor for operand in operands if operand.divisor is not None]
+
+
+def _divided(make: Quantizer, sums: Tensor, *divisors: Tensor) -> Tensor:
     """One after the other: the product of two divisors may leave fp32's range where neither does."""
-    divisors = [operand.divisor for operand in operands if operand.divisor is not None]
     return make.run(_quotient, sums, *divisors) if divisors else sums
 
 

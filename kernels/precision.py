@@ -6,7 +6,7 @@ quantization with its dials. Custom operators carry it as text: `Precision.of(st
 | | fp8 | nvfp4 (arXiv 2509.25149) |
 |---|---|---|
 | elements, block | E4M3, 128 | E2M1, 16 |
-| scales | fp32 a block | E4M3 a block, fp32 a tensor |
+| scales | fp32 a block | E4M3 a block, fp32 a tensor: one of a layer, or one of every expert |
 | weights | 128 x 128 blocks | 16 x 16 blocks |
 | weight gradients | bf16 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
 | gradients | nearest | stochastic rounding |
@@ -30,7 +30,15 @@ class Quantization:
     product's reduction. `clip`: share of a block's largest magnitude that its scale is made for; what lies above
     saturates. `keep`: operands that stay bf16: `input` of the FFN, `weight` (forward and backward), `hidden` (the
     activation), `gradient` (of output and hidden state, in the products that go back), `weight_gradient` (both
-    factors of it)."""
+    factors of it).
+
+    `tensor_scale` (nvfp4): `layer`, one scale for a tensor of all experts, or `expert`, one for each expert's own part:
+    of both weights its matrix; of input, hidden activation, both gradients and the factors of weight gradients (after
+    the transform) the rows that are routed to it, padding left out. A token's row is then quantized once for each of
+    its experts; noise counts tokens either way, so that scales differ and draws do not. `expert` is what others do, of
+    all these tensors: TransformerEngine splits x and dy by expert, each with a quantizer of its own (GroupedLinear,
+    `_split_quantize`, at d0067d0), torchao takes an amax for each expert of x, dy and w (`_NVFP4GroupedMM`:
+    `triton_group_rht_amax`, `triton_group_weight_amax`, at 36027d8)."""
 
     format: str
     stochastic_rounding: bool = False
@@ -38,6 +46,7 @@ class Quantization:
     weight_blocks: str = "2d"
     clip: float = 1.0
     keep: tuple[str, ...] = ()
+    tensor_scale: str = "layer"
 
     @staticmethod
     def recipe(format: str) -> "Quantization":
@@ -45,6 +54,10 @@ class Quantization:
         if format not in FORMATS:
             raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
         return Quantization(format, stochastic_rounding=format == "nvfp4", hadamard=format == "nvfp4")
+
+    @property
+    def by_expert(self) -> bool:
+        return self.tensor_scale == "expert" and self.format == "nvfp4"
 
     @property
     def block(self) -> int:
@@ -64,7 +77,7 @@ class Precision:
         q = self.quantization
         if q is None:
             return self.arithmetic.name
-        dials = (int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep))
+        dials = (int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep), q.tensor_scale)
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
 
     def weight_operand(self, w: Tensor) -> Tensor:
@@ -80,8 +93,9 @@ class Precision:
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))
-        format, stochastic, hadamard, blocks, clip, keep = dials
+        format, stochastic, hadamard, blocks, clip, keep, tensor_scale = dials
         kept = tuple(keep.split(",")) if keep else ()
         return Precision(
-            Arithmetic.of(name), Quantization(format, stochastic == "1", hadamard == "1", blocks, float(clip), kept)
+            Arithmetic.of(name),
+            Quantization(format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale),
         )

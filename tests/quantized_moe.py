@@ -23,6 +23,7 @@ def turned_dials(format):
     }
     if format == "nvfp4":
         turned |= {"no hadamard": dict(hadamard=False), "weight_gradient kept": dict(keep=("weight_gradient",))}
+        turned |= {"tensor scales of experts": dict(tensor_scale="expert")}
     return {name: replace(recipe, **dial) for name, dial in turned.items()}
 
 

@@ -15,6 +15,7 @@ DIALS = st.builds(
     weight_blocks=st.sampled_from(["1d", "2d"]),
     clip=st.floats(min_value=0, exclude_min=True, max_value=1),
     keep=st.lists(st.sampled_from(OPERANDS), unique=True).map(tuple),
+    tensor_scale=st.sampled_from(["layer", "expert"]),
 )
 
 
@@ -25,8 +26,8 @@ def test_a_precision_survives_being_written_as_text(arithmetic, quantization):
 
 
 def test_recipes_are_the_published_ones_and_unknown_names_are_refused():
-    assert Quantization.recipe("fp8") == Quantization("fp8", False, False, "2d", 1.0, ())
-    assert Quantization.recipe("nvfp4") == Quantization("nvfp4", True, True, "2d", 1.0, ())
+    assert Quantization.recipe("fp8") == Quantization("fp8", False, False, "2d", 1.0, (), "layer")
+    assert Quantization.recipe("nvfp4") == Quantization("nvfp4", True, True, "2d", 1.0, (), "layer")
     assert (Quantization.recipe("fp8").block, Quantization.recipe("nvfp4").block) == (128, 16)
     with pytest.raises(ValueError, match="format='mxfp8': known are fp8, nvfp4"):
         Quantization.recipe("mxfp8")

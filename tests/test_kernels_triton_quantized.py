@@ -48,6 +48,11 @@ def test_factors_of_weight_gradients_are_quantized_in_blocks_of_16_rows_of_an_ex
 
 
 @pytest.mark.xdist_group("triton_quantized")
+def test_tensor_scales_of_experts_quantize_each_as_if_it_were_alone():
+    assert [name for name, same in output(INTERPRETED)["by expert"].items() if not same] == []
+
+
+@pytest.mark.xdist_group("triton_quantized")
 @pytest.mark.parametrize("format", FORMATS)
 def test_rows_do_not_depend_on_the_batch_beyond_the_scale_of_a_tensor(format):
     assert output(INTERPRETED)[f"invariance, {format}"] is True
@@ -68,9 +73,9 @@ def test_dropped_rows_are_left_out_and_enter_no_scale(format):
 
 
 @pytest.mark.xdist_group("triton_quantized")
-@pytest.mark.parametrize("format", FORMATS)
-def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(format):
-    found = output(INTERPRETED)[f"telemetry, {format}"]
+@pytest.mark.parametrize("format, scale", [("fp8", "layer"), ("nvfp4", "layer"), ("nvfp4", "expert")])
+def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(format, scale):
+    found = output(INTERPRETED)[f"telemetry, {format}, {scale}"]
     noted = ["gradient", "hidden", "hidden_gradient", "input", "weight_down", "weight_up"]
     factors = ["wgrad_gradient", "wgrad_hidden", "wgrad_hidden_gradient", "wgrad_input"]
     assert found == {"as on a CPU": sorted(noted + (factors if format == "nvfp4" else [])), "same bits": True}

@@ -99,12 +99,12 @@ def operands(format: str) -> dict[str, bool]:
         x[3:5] = 0.0
         x[6, :16] = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 6.0] * 2) * torch.tensor([1.0, -1.0] * 8)
         x[7] = -0.0
-        name_R = torch.randint(1000, (70,), generator=draws)
+        name_R, where = torch.randint(1000, (70,), generator=draws), routes(torch.zeros(70, 1, dtype=torch.int64), 1, 64)
         for tensor in ("input", "gradient", "hidden_gradient"):
             name = {"input": None, "gradient": torch.arange(70), "hidden_gradient": name_R}[tensor]
             noise = None if name is None else uniform(word(KEY, tensor), name.int().unsqueeze(1), torch.arange(256).int())
             expected = quantize(x, format, clip=clip, noise=noise)
-            rows = make.rows(x, "input", tensor, name_R if tensor == "hidden_gradient" else None)
+            rows = make.rows(x, "input", tensor, where, name_R if tensor == "hidden_gradient" else None)
             found[f"rows {tensor}, clip {clip}"] = same_operand(rows, decode(expected.codes), expected)
         w = torch.randn(2, 128, 256, generator=draws)
         for blocks in ("1d", "2d"):
@@ -143,6 +143,70 @@ def slots() -> dict[str, bool]:
     return found
 
 
+def by_expert() -> dict[str, bool]:
+    """Tensor scales of experts: operands bit for bit those of `kernels.quantize` of each expert's part, outputs against the
+    reference with empty experts, dropped rows, no token; one expert's bits, and what reaches another expert's tokens."""
+    dials = replace(Quantization.recipe("nvfp4"), tensor_scale="expert")
+    precision, layer = Precision(FULL, dials), Precision(FULL, replace(dials, tensor_scale="layer"))
+    draws = torch.Generator().manual_seed(9)
+    tensors, dy_TD = inputs(37, 48, 32, 4, 2, "swiglu"), gradient(37, 48)
+    expert_TK = torch.where(tensors[3] == 2, 0, tensors[3])  # an empty expert
+    expert_TK[torch.arange(37) % 5 == 0, 1] = -1
+    size_T1 = 10.0 ** torch.randint(-3, 3, (37, 1), generator=draws)
+    tensors, dy_TD = (tensors[0] * size_T1, *tensors[1:3], expert_TK, tensors[4]), dy_TD * size_T1
+    found = {f"operands, {name}": same for name, same in operands_by_expert(dials, *tensors[:2], expert_TK).items()}
+    options = {"activation": "swiglu", "key_4": KEY}
+    for name, tokens in (("empty experts and dropped rows", 37), ("no token", 0)):
+        part, dy = tuple(t if t.ndim == 3 else t[:tokens] for t in tensors), dy_TD[:tokens]
+        ours, theirs = (run(part, dy, backend=backend, precision=precision, **options) for backend in ("triton", "reference"))
+        found[name] = all(relative_error(a, b) <= 1e-5 for a, b in zip(ours, theirs))
+    alone = (tensors[0], *(w[:1] for w in tensors[1:3]), torch.zeros(37, 1, dtype=torch.int64), tensors[4][:, :1])
+    pair = (run(alone, dy_TD, backend="triton", precision=p, **options) for p in (precision, layer))
+    found["one expert has the bits of the layer's scale"] = all(torch.equal(a, b) for a, b in zip(*pair))
+    there, only = expert_TK[:, 0] == 0, (*tensors[1:3], expert_TK[:, :1], tensors[4][:, :1])
+    before, after = (
+        run((x, *only), dy, backend="triton", precision=precision, **options)
+        for x, dy in ((tensors[0], dy_TD), (torch.where(there.unsqueeze(1), t * 64, t) for t in (tensors[0], dy_TD)))
+    )
+    found["what another expert sees reaches no token"] = not torch.equal(before[0], after[0]) and all(
+        torch.equal(a[~there], b[~there]) for a, b in zip(before[:2], after[:2])
+    )
+    return found
+
+
+def operands_by_expert(dials: Quantization, x: torch.Tensor, w: torch.Tensor, expert_TK: torch.Tensor) -> dict[str, bool]:
+    """Of rows, weights and slots: whether all of every expert is what `kernels.quantize` makes of its own part."""
+    where, blocks, make = routes(expert_TK, 4, 64), routes(expert_TK, 4, 16), Quantizer(dials, torch.float32, KEY)
+    starts, token_R = where.start_E1.tolist(), where.row_R // 2
+    rows = make.rows_of_tokens(x, "gradient", "gradient", where, 2)
+    weights = make.weights(w, "weight_up", 1)
+    slots = make.slots(x, blocks, 2, True, "wgrad_input")
+    found = {"rows": rows.by_row, "weights": True, "slots": True}
+    at = 0
+    for expert, (start, end) in enumerate(zip(starts, starts[1:])):
+        own, noise = x[token_R[start:end]], uniform(
+            word(KEY, "gradient"), token_R[start:end].int().unsqueeze(1), torch.arange(x.shape[1]).int()
+        )  # fmt: skip
+        own = own if len(own) else torch.zeros(0, x.shape[1])
+        padded = torch.cat([own, own.new_zeros(-len(own) % 16, x.shape[1])])
+        padded = transform_rows(padded) if dials.hadamard else padded
+        parts = {
+            "rows": (rows, quantize(own, "nvfp4", noise=noise), slice(start, end), slice(start, end)),
+            "weights": (weights, quantize(w[expert].mT, "nvfp4", square=True), expert, expert),
+            "slots": (
+                slots,
+                quantize(padded, "nvfp4", 0),
+                slice(at, at + len(padded)),
+                slice(at // 16, (at + len(padded)) // 16),
+            ),
+        }
+        for name, (made, expected, values, scales) in parts.items():
+            part = replace(made, values=made.values[values], scale=made.scale[scales], tensor_scale=made.tensor_scale[expert])
+            found[name] = found[name] and same_operand(part, E2M1.decode(expected.codes), expected)
+        at += len(padded)
+    return found
+
+
 def dropped(format: str) -> dict[str, object]:
     """Rows without an expert: errors against the reference, with every new tensor full of NaN; whether the gradients of their
     weights are exact zeros."""
@@ -161,11 +225,11 @@ def dropped(format: str) -> dict[str, object]:
     }
 
 
-def telemetry(format: str) -> dict[str, object]:
+def telemetry(format: str, scale: str) -> dict[str, object]:
     """Tensors of which the kernels note what the CPU's quantizers note, and whether bits are those of an unobserved run."""
     width = 128 if format == "fp8" else 32
     tensors, dy_TD = inputs(20, width, width, 3, 2, "relu2"), gradient(20, width)
-    options = {"activation": "relu2", "precision": dialled(format), "key_4": KEY % 5}
+    options = {"activation": "relu2", "precision": dialled(format, tensor_scale=scale), "key_4": KEY % 5}
     alone, noted = run(tensors, dy_TD, backend="triton", **options), {}
     for backend in ("triton", "torch"):
         with observed() as noted[backend]:
@@ -231,6 +295,7 @@ if __name__ == "__main__":
         found |= {f"operands, {format}": operands(format), f"invariance, {format}": invariance(format)}
         found[f"repeats, {format}"] = repeats(format)
         found[f"dropped, {format}"] = dropped(format)
-        found[f"telemetry, {format}"] = telemetry(format)
+        for scale in ("layer", "expert") if format == "nvfp4" else ("layer",):
+            found[f"telemetry, {format}, {scale}"] = telemetry(format, scale)
         found[f"not finite, {format}"] = not_finite(format, "relu2" if format == "fp8" else "swiglu")
-    print(json.dumps(found | {"slots": slots()}))
+    print(json.dumps(found | {"slots": slots(), "by expert": by_expert()}))

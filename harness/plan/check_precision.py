@@ -18,6 +18,7 @@ def check_precision(plan: Plan) -> None:
             raise UserError(f"precision.high_precision_operands names {name!r}", nearest(name, OPERANDS))
     _check_layers(plan)
     _check_contradictions(p)
+    _check_tensor_scale(plan)
     _check_blocks(plan)
 
 
@@ -75,6 +76,20 @@ def _check_contradictions(p: Precision) -> None:
         raise UserError(
             f"precision.high_precision_operands={kept} with precision.format={p.format} leaves nothing to quantize",
             "name fewer operands, or use precision.format=bf16",
+        )
+
+
+def _check_tensor_scale(plan: Plan) -> None:
+    p = plan.precision
+    if p.tensor_scale != "auto" and p.format == "fp8":
+        raise UserError(
+            f"precision.tensor_scale={p.tensor_scale} with precision.format=fp8, whose blocks have fp32 scales alone",
+            "use tensor_scale=auto, or nvfp4",
+        )
+    if p.tensor_scale == "expert" and plan.model.num_experts == 0:
+        raise UserError(
+            "precision.tensor_scale=expert with model.num_experts=0: a dense FFN has one scale a tensor either way",
+            "use tensor_scale=auto, or a lane with experts",
         )
 
 

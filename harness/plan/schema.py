@@ -79,7 +79,8 @@ class Validation:
 class Precision:
     """Of the matrix products; below bf16 those of the FFN only. `auto` is what the format's published recipe does:
     nvfp4 rounds gradients stochastically and transforms the factors of weight gradients, fp8 does neither; both have
-    square weight blocks."""
+    square weight blocks. nvfp4 has one tensor scale of all experts of a layer, where others have one of each
+    (`kernels/precision.py` says of which tensors)."""
 
     format: str = frozen("bf16")  # bf16 | fp32 | fp8 | nvfp4
     scope: str = later("ffn")  # ffn | routed: every FFN, or routed experts only
@@ -87,6 +88,7 @@ class Precision:
     stochastic_rounding: str = added("auto")  # auto | on | off: of gradients
     hadamard: str = added("auto")  # auto | on | off: before the factors of weight gradients are quantized
     weight_blocks: str = added("auto")  # auto | 2d | 1d
+    tensor_scale: str = added("auto")  # auto | layer | expert: what shares nvfp4's fp32 scale
     clip: float = added(1.0)  # share of a block's largest magnitude that its scale is made for
     high_precision_operands: list[str] = added([])  # of input, weight, hidden, gradient, weight_gradient: stay bf16
     require_native: bool = unhashed(False)  # refuses a machine that emulates the format

@@ -11,7 +11,8 @@ from kernels.triton.products_quantized import exact, factor
 @triton.jit
 def slots_product_kernel(
     left_PI, left_scale, left_whole, right_PO, right_scale, right_whole, dw_EIO, slot_E1,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
+    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, BY_EXPERT: tl.constexpr,
+    BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """dw[expert] = left^T @ right over the expert's slots, in their order, both nvfp4; one writer per tile, zeros for an empty
     expert."""
@@ -28,7 +29,7 @@ def slots_product_kernel(
         left_KI = _slots(left_PI, left_scale, at, end, i, live_I, INPUTS, BLOCK_I, BLOCK_K)
         right_KO = _slots(right_PO, right_scale, at, end, o, live_O, OUTPUTS, BLOCK_O, BLOCK_K)
         acc_IO = tl.dot(tl.trans(left_KI), right_KO, acc_IO, input_precision="ieee")
-    acc_IO *= factor(left_whole, right_whole, True, True, False)
+    acc_IO *= factor(left_whole, right_whole, expert, True, True, False, BY_EXPERT)
     out_IO = dw_EIO + expert * INPUTS * OUTPUTS + i[:, None] * OUTPUTS + o[None, :]
     tl.store(out_IO, acc_IO, mask=live_I[:, None] & live_O[None, :])
 

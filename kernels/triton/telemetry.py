@@ -13,9 +13,10 @@ from kernels.triton.metadata import Routes
 
 
 def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor, divisor: Tensor | None, wide: int) -> None:
-    """Of `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale."""
+    """Of `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale, 0-dim or of every R or E."""
     every = _every(x)
     x, codes, scale = (t[::every] for t in (x, codes, scale))
+    divisor = divisor[::every] if divisor is not None and divisor.ndim else divisor
     spread = scale.float().repeat_interleave(codes.shape[-1] // scale.shape[-1], -1)
     if wide > 1:
         spread = spread.repeat_interleave(wide, -2)
@@ -37,6 +38,7 @@ def note_slots(
     if hadamard:
         x_BSI = transform_rows(x_BSI.flatten(0, 1)).view(x_BSI.shape)
     codes_BSI = codes_PI.view(-1, SIZE, codes_PI.shape[1])[used_B]
+    divisor = divisor[expert_B].view(-1, 1, 1) if divisor.ndim else divisor
     _note(layer, tensor, x_BSI, codes_BSI, scale[used_B].float().unsqueeze(1), divisor)
 
 

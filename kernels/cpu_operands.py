@@ -4,9 +4,9 @@ sums still need.
 Letters: P slots, I inner and O outer dimension of a product, E experts, N blocks of the inner dimension, M of the outer.
 
 nvfp4: the values are code * block scale, exact in bf16; what is left is to divide the sums by the tensor scales. fp8:
-the values are codes, exact in bf16 too, and every block of 128 of the inner dimension is a product of its own, whose
-sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16 every product's sums leave the library
-rounded to bf16, as in the bf16 lane."""
+the values are codes, exact in bf16 too, and every block of 128 of the inner dimension (of a weight gradient: of an
+expert's rows) is a product of its own, whose sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16
+every product's sums leave the library rounded to bf16, as in the bf16 lane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from kernels.noise import uniform, word
 from kernels.precision import Quantization
 from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
 from kernels.rounding import Arithmetic
+from kernels.routing import Segments
 
 
 class NonFiniteOperand(ValueError):
@@ -35,8 +36,9 @@ class NonFiniteOperand(ValueError):
 
 @dataclass(frozen=True)
 class Operand:
-    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), None where the values
-    hold it; `divisor` fp32 0-dim, what sums are still to be divided by (nvfp4's tensor scale), or None."""
+    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), of columns (P/16, I), None
+    where the values hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of
+    every expert (E), or None."""
 
     values: Tensor
     scale: Tensor | None = None
@@ -54,12 +56,13 @@ class Operand:
 @dataclass(frozen=True)
 class Quantizer:
     """Makes operands under one quantization. `key_4`: see `kernels.noise`; `fused`: whether to compile what is
-    elementwise."""
+    elementwise; `slots_E` int64: every expert's, in their order, for tensor scales of experts and fp8's columns."""
 
     dials: Quantization
     arithmetic: Arithmetic
     key_4: Tensor
     fused: bool
+    slots_E: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,14 +72,23 @@ class Quantizer:
         return _compiled(function)(*arguments) if self.fused else function(*arguments)
 
     def rows(self, x_PI: Tensor, operand: str, tensor: str, row_P: Tensor | None = None) -> Operand:
-        """`x_PI` in blocks along each row. `row_P` int32 names the rows to stochastic rounding; without it the
-        nearest."""
+        """`x_PI` in blocks along each row, by slot or by token. `row_P` int32 names the rows to stochastic rounding; without
+        it the nearest. Padding slots must hold zeros where tensor scales are those of experts, and rows be slots."""
         x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes(operand):
             return Operand(x_PI)
         x_PNB = x_PI.view(len(x_PI), x_PI.shape[1] // self.dials.block, self.dials.block)
-        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, None if row_P is None else row_P.view(-1, 1, 1))
+        row = None if row_P is None else row_P.view(-1, 1, 1)
+        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, row, 1)
         return Operand(values.view(x_PI.shape), None if divisor is not None else scale.view(x_PNB.shape[:2]), divisor)
+
+    def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, segments: Segments, drawn: bool = False) -> Operand:
+        """(P, D): the token of every slot, quantized by token or, under tensor scales of experts, by slot. `drawn`: by noise,
+        which counts tokens."""
+        if not (self.dials.by_expert and self.dials.quantizes(operand)):
+            token_T = torch.arange(len(x_TD), dtype=torch.int32) if drawn else None
+            return self.rows(x_TD, operand, tensor, token_T).take(segments.token_P)
+        return self.rows(of_slots(x_TD, segments), operand, tensor, segments.token_P.int() if drawn else None)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
         """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
@@ -93,48 +105,92 @@ class Quantizer:
         return operand if inner == 1 else operand.transposed()
 
     def _blocks(self, w_EIO: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], tensor: str) -> Operand:
-        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None)
+        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
         return Operand(values.view(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
 
-    def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
-        """A factor of a weight gradient: blocks of 16 rows, transformed where the dials say so. `slot_P` int32 as
-        `row_P` of `rows`."""
+    def columns(self, x_PI: Tensor, tensor: str, drawn: bool = False) -> Operand:
+        """A factor of a weight gradient: blocks of 16 rows (fp8: 128) of an expert, transformed where the dials say so.
+        `drawn`: by noise, which counts slots, an expert's padded to whole blocks."""
         x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes("weight_gradient"):
             return Operand(x_PI)
         if self.dials.hadamard:
             x_PI = transform_rows(x_PI)
         x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
-        values, _, divisor = self._encoded(x_NBI, (1,), tensor, None if slot_P is None else slot_P.view(-1, SIZE, 1))
-        return Operand(values.view(x_PI.shape), None, divisor)
+        length_G = self._blocks_of_16()
+        row = self._numbered(length_G).view(-1, SIZE, 1) if drawn else None
+        values, scale, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE, length_G)
+        return Operand(values.view(x_PI.shape), None if divisor is not None else scale.squeeze(1), divisor)
+
+    def _blocks_of_16(self) -> Tensor | None:
+        """int64 (G): of 16 rows, in each of fp8's blocks of 128, of which an expert's last may be short; None where blocks are
+        those of 16 themselves, or there is none."""
+        most = self.dials.block // SIZE
+        if most == 1 or not self.slots_E.any():
+            return None
+        count_E = self.slots_E // SIZE
+        blocks_E = -(-count_E // most)
+        length_G = torch.full((int(blocks_E.sum()),), most)
+        last_E = (blocks_E.cumsum(0) - 1)[count_E > 0]
+        length_G[last_E] = (count_E - (blocks_E - 1) * most)[count_E > 0]
+        return length_G
+
+    def _numbered(self, length_G: Tensor | None) -> Tensor:
+        """int32 (P): slots as noise counts them."""
+        slots = int(self.slots_E.sum())
+        if length_G is None:
+            return torch.arange(slots, dtype=torch.int32)
+        short_G = self.dials.block - SIZE * length_G
+        before_P = (short_G.cumsum(0) - short_G).repeat_interleave(SIZE * length_G)
+        return (torch.arange(slots) + before_P).int()
 
     def _encoded(
-        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`."""
-        amax = self.run(_amax_over(axes), x)
-        largest = amax.max() if amax.numel() else torch.zeros(())
+        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
+        length_G: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`, whose
+        first axis counts so many slots at a time, or with 0 the experts. `length_G` of its entries share each scale."""
+        of_blocks = self.run(_amax_over(axes), x)
+        largest = of_blocks.max() if of_blocks.numel() else torch.zeros(())
         if not torch.isfinite(largest):
             raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
-        amax = amax * self.dials.clip
+        if length_G is not None:
+            of_blocks = torch.segment_reduce(of_blocks, "max", lengths=length_G).repeat_interleave(length_G, 0)
+        amax = of_blocks * self.dials.clip
         if self.dials.format == "fp8":
             scale, divisor = fp8_scale(amax), None
             values = self.run(_fp8_values(self.dtype), x, scale, *drawn)
         else:
-            tensor_scale = nvfp4_tensor_scale(largest)
-            scale, divisor = nvfp4_block_scale(amax, tensor_scale), tensor_scale
+            divisor, tensor_scale = self._tensor_scales(of_blocks, largest, slots)
+            scale = nvfp4_block_scale(amax, tensor_scale)
             values = self.run(_nvfp4_values(self.dtype), x, scale, tensor_scale, *drawn)
         if observe.listening():
-            self._note(tensor, x, values, scale, divisor)
+            self._note(tensor, x, values, scale, None if divisor is None else tensor_scale)
         return values, scale, divisor
 
-    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, divisor: Tensor | None) -> None:
-        if divisor is None:
+    def _tensor_scales(self, amax: Tensor, largest: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+        """From the largest magnitudes of blocks and of all: 0-dim, or of every expert (E); and as they broadcast to `amax`."""
+        if not self.dials.by_expert:
+            tensor_scale = nvfp4_tensor_scale(largest)
+            return tensor_scale, tensor_scale
+        length_E = self.slots_E // slots if slots else torch.ones(len(amax), dtype=torch.int64)
+        largest_E = torch.segment_reduce(amax.flatten(1).amax(1), "max", lengths=length_E, initial=0)
+        tensor_scale_E = nvfp4_tensor_scale(largest_E)
+        return tensor_scale_E, tensor_scale_E.repeat_interleave(length_E).view(-1, *[1] * (amax.ndim - 1))
+
+    def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, tensor_scale: Tensor | None) -> None:
+        if tensor_scale is None:
             decoded, limit = values.float() * scale, E4M3.largest * scale
         else:
-            decoded, limit = values.float() / divisor, E2M1.largest * scale / divisor
+            decoded, limit = values.float() / tensor_scale, E2M1.largest * scale / tensor_scale
         observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
+
+
+def of_slots(x_TD: Tensor, segments: Segments) -> Tensor:
+    """(P, D): the token of every slot, zeros in padding slots."""
+    padding = torch.nonzero(segments.row_P == segments.slot_TK.numel()).view(-1)
+    return x_TD.index_select(0, segments.token_P).index_fill_(0, padding, 0.0)
 
 
 @cache

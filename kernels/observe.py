@@ -75,7 +75,10 @@ def some_experts(w_EIO: Tensor) -> Tensor:
 @torch.no_grad()
 def flipped(before_EIO: Tensor, after_EIO: Tensor, dials: Quantization) -> float:
     """The share of codes that an update changed. Of some experts of a layer it is their share under a tensor scale of
-    their own."""
-    square = dials.weight_blocks == "2d"
-    before, after = (quantize(w, dials.format, 1, square=square, clip=dials.clip).codes for w in (before_EIO, after_EIO))
-    return float((before != after).float().mean())
+    their own, or of each its own."""
+    square, at_once = dials.weight_blocks == "2d", 1 if dials.by_expert else len(before_EIO)
+    changed = 0
+    for pair in zip(before_EIO.split(at_once), after_EIO.split(at_once)):
+        before, after = (quantize(w, dials.format, 1, square=square, clip=dials.clip).codes for w in pair)
+        changed += int((before != after).sum())
+    return changed / before_EIO.numel()

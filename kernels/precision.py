@@ -6,9 +6,9 @@ quantization with its dials. Custom operators carry it as text: `Precision.of(st
 | | fp8 | nvfp4 (arXiv 2509.25149) |
 |---|---|---|
 | elements, block | E4M3, 128 | E2M1, 16 |
-| scales | fp32 a block | E4M3 a block, fp32 a tensor |
+| scales | fp32 a block | E4M3 a block, fp32 a tensor: one of a layer, or one of every expert |
 | weights | 128 x 128 blocks | 16 x 16 blocks |
-| weight gradients | bf16 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
+| weight gradients | bf16, or as nvfp4's in E4M3 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
 | gradients | nearest | stochastic rounding |
 """
 
@@ -30,7 +30,20 @@ class Quantization:
     product's reduction. `clip`: share of a block's largest magnitude that its scale is made for; what lies above
     saturates. `keep`: operands that stay bf16: `input` of the FFN, `weight` (forward and backward), `hidden` (the
     activation), `gradient` (of output and hidden state, in the products that go back), `weight_gradient` (both
-    factors of it)."""
+    factors of it).
+
+    `fp8_weight_gradients`: fp8 quantizes their factors too, nearest, in tiles of 128 rows of one expert by 1 column, whose
+    last may be short; the sums of each tile are scaled and added in fp32. So do DeepSeek-V3 (arXiv 2412.19437, section 3.3;
+    its input is quantized anew from the codes of the forward, here from bf16) and TransformerEngine (`Float8BlockScaling`,
+    at d0067d0, whose scales are powers of 2 by default).
+
+    `tensor_scale` (nvfp4): `layer`, one scale for a tensor of all experts, or `expert`, one for each expert's own part:
+    of both weights its matrix; of input, hidden activation, both gradients and the factors of weight gradients (after
+    the transform) the rows that are routed to it, padding left out. A token's row is then quantized once for each of
+    its experts; noise counts tokens either way, so that scales differ and draws do not. `expert` is what others do, of
+    all these tensors: TransformerEngine splits x and dy by expert, each with a quantizer of its own (GroupedLinear,
+    `_split_quantize`, at d0067d0), torchao takes an amax for each expert of x, dy and w (`_NVFP4GroupedMM`:
+    `triton_group_rht_amax`, `triton_group_weight_amax`, at 36027d8)."""
 
     format: str
     stochastic_rounding: bool = False
@@ -38,6 +51,8 @@ class Quantization:
     weight_blocks: str = "2d"
     clip: float = 1.0
     keep: tuple[str, ...] = ()
+    tensor_scale: str = "layer"
+    fp8_weight_gradients: bool = False
 
     @staticmethod
     def recipe(format: str) -> "Quantization":
@@ -47,12 +62,17 @@ class Quantization:
         return Quantization(format, stochastic_rounding=format == "nvfp4", hadamard=format == "nvfp4")
 
     @property
+    def by_expert(self) -> bool:
+        return self.tensor_scale == "expert" and self.format == "nvfp4"
+
+    @property
     def block(self) -> int:
         return FORMATS[self.format]
 
     def quantizes(self, operand: str) -> bool:
-        """`operand` of OPERANDS; fp8 leaves weight gradients in bf16."""
-        return operand not in self.keep and not (operand == "weight_gradient" and self.format == "fp8")
+        """`operand` of OPERANDS."""
+        in_bf16 = operand == "weight_gradient" and self.format == "fp8" and not self.fp8_weight_gradients
+        return operand not in self.keep and not in_bf16
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,10 @@ class Precision:
         q = self.quantization
         if q is None:
             return self.arithmetic.name
-        dials = (int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep))
+        dials = (
+            int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep), q.tensor_scale,
+            int(q.fp8_weight_gradients),
+        )  # fmt: skip
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
 
     def weight_operand(self, w: Tensor) -> Tensor:
@@ -80,8 +103,9 @@ class Precision:
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))
-        format, stochastic, hadamard, blocks, clip, keep = dials
+        format, stochastic, hadamard, blocks, clip, keep, tensor_scale, fp8_weight_gradients = dials
         kept = tuple(keep.split(",")) if keep else ()
-        return Precision(
-            Arithmetic.of(name), Quantization(format, stochastic == "1", hadamard == "1", blocks, float(clip), kept)
+        quantization = Quantization(
+            format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale, fp8_weight_gradients == "1"
         )
+        return Precision(Arithmetic.of(name), quantization)

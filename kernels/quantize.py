@@ -9,6 +9,9 @@ A tensor of zeros has S = 1. S is 2^118 at most, so that S / s stays finite (s i
 8.1e-33, of which blocks below 1.8e-38 become 0. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0,
 decoded = code * s.
 
+Codes drawn by `noise` are unbiased, E[decoded] = v, but where |v| > 6 s / S (fp8: 448 s): such a value saturates. In nvfp4
+that happens without a clip, as s is rounded to the nearest: down by up to 1/17, below 2^-6 by more, from 2^-10 on to 0.
+
 Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an
 exact operand of a bf16 product, and S is applied to its sum."""
 

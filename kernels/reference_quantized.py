@@ -5,6 +5,8 @@ Slow and plain on purpose. It shares with the backends what is compared elsewher
 quantizer, the noise, the Hadamard matrix. Every row of every product is computed from dequantized operands, so a
 backend's result differs from it by the order of its sums (and by what it stores in bf16)."""
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class _QuantizedMlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
         plain = _Plain(precision, key_4, expert_TK, w_up_EDG.shape[0], torch.promote_types(x_TD.dtype, torch.float32))
-        h_RG = plain.multiply(plain.rows(x_TD, "input")[plain.token_R], plain.weights(w_up_EDG, 1))
+        h_RG = plain.multiply(plain.rows_of_tokens(x_TD, "input"), plain.weights(w_up_EDG, 1))
         h_RG = plain.stored(h_RG)
         a_RF = plain.operand(ACTIVATIONS[activation].forward(h_RG) * weight_TK.reshape(-1, 1))
         y_RD = plain.stored(plain.multiply(plain.rows(a_RF, "hidden"), plain.weights(w_down_EFD, 1)))
@@ -40,8 +42,8 @@ class _QuantizedMlp(torch.autograd.Function):
         x_TD, w_up_EDG, w_down_EFD, weight_TK, h_RG = ctx.saved_tensors
         plain, token_R, weight_R1 = ctx.plain, ctx.plain.token_R, weight_TK.reshape(-1, 1)
         dy_TD = plain.operand(dy_TD.to(plain.dtype))
-        row_T, row_R = (torch.arange(n, dtype=torch.int32, device=dy_TD.device) for n in (len(dy_TD), len(token_R)))
-        dy_RD = plain.rows(dy_TD, "gradient", "gradient", row_T)[token_R]
+        row_R = torch.arange(len(token_R), dtype=torch.int32, device=dy_TD.device)
+        dy_RD = plain.rows_of_tokens(dy_TD, "gradient", "gradient")
         da_RF = plain.stored(plain.multiply(dy_RD, plain.weights(w_down_EFD, 2).mT))
         a_RF, dh_RG = ACTIVATIONS[ctx.activation].backward(h_RG, da_RF)
         dweight_TK = (da_RF * a_RF).sum(-1).view_as(weight_TK)
@@ -74,9 +76,15 @@ class _Plain:
         """As a product leaves it: native bf16 rounds its sums too."""
         return self.operand(sums) if self.arithmetic.name == "native" else sums
 
-    def _decoded(self, x: Tensor, axis: int, square: bool = False, noise: Tensor | None = None) -> Tensor:
-        found = quantize(x, self.dials.format, axis, square=square, clip=self.dials.clip, noise=noise)
-        return found.dequantize().to(self.dtype)
+    def _decoded(self, x: Tensor, axis: int, of_experts: list, square: bool = False, noise: Tensor | None = None) -> Tensor:
+        """`of_experts`: what of the first axis belongs to each expert, for tensor scales of their own; the rest is zero."""
+        decoded = x.new_zeros(x.shape, dtype=self.dtype)
+        for part in of_experts if self.dials.by_expert else [slice(None)]:
+            if decoded[part].numel():
+                drawn = None if noise is None else noise[part]
+                found = quantize(x[part], self.dials.format, axis, square=square, clip=self.dials.clip, noise=drawn)
+                decoded[part] = found.dequantize().to(self.dtype)
+        return decoded
 
     def _noise(self, tensor: str, row: Tensor, width: int) -> Tensor | None:
         if not self.dials.stochastic_rounding:
@@ -85,16 +93,24 @@ class _Plain:
         return uniform(word(self.key_4, tensor), row.unsqueeze(-1), columns)
 
     def rows(self, x: Tensor, operand: str, tensor: str = "", row: Tensor | None = None) -> Tensor:
+        """`x` by row, or by token where one tensor scale serves all experts."""
         x = self.operand(x.to(self.dtype))
-        if not self.dials.quantizes(operand) or not x.numel():
+        if not self.dials.quantizes(operand):
             return x
-        return self._decoded(x, -1, noise=None if row is None else self._noise(tensor, row, x.shape[1]))
+        return self._decoded(x, -1, self.rows_of, noise=None if row is None else self._noise(tensor, row, x.shape[1]))
+
+    def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str = "") -> Tensor:
+        """(R, D): the token of every row, quantized by token or, under tensor scales of experts, by row."""
+        token_T = torch.arange(len(x_TD), device=x_TD.device)
+        before, after = (self.token_R, slice(None)) if self.dials.by_expert else (slice(None), self.token_R)
+        return self.rows(x_TD[before], operand, tensor, token_T[before].int() if tensor else None)[after]
 
     def weights(self, w_EIO: Tensor, inner: int) -> Tensor:
         """`inner`: the axis that the product sums over."""
         if not self.dials.quantizes("weight"):
             return self.operand(w_EIO.to(self.dtype))
-        return self._decoded(w_EIO, inner, self.dials.weight_blocks == "2d")
+        experts = [slice(expert, expert + 1) for expert in range(len(w_EIO))]
+        return self._decoded(w_EIO, inner, experts, self.dials.weight_blocks == "2d")
 
     def multiply(self, rows_RI: Tensor, w_EIO: Tensor) -> Tensor:
         out_RO = rows_RI.new_zeros(len(rows_RI), w_EIO.shape[2])
@@ -103,25 +119,30 @@ class _Plain:
         return out_RO
 
     def weight_gradient(self, left_RI: Tensor, right_RO: Tensor, drawn: str, w_EIO: Tensor) -> Tensor:
-        """Both factors as blocks of 16 rows of one expert, padded with zeros; `drawn`: the factor that is a gradient."""
+        """Both factors as blocks of 16 (fp8: 128) rows of one expert, padded with zeros; `drawn`: the factor that is a
+        gradient."""
         left, right = self._padded(left_RI), self._padded(right_RO)
         if self.dials.quantizes("weight_gradient"):
             if self.dials.hadamard:
                 left, right = self._transformed(left), self._transformed(right)
             slot_P = torch.arange(len(left), dtype=torch.int32, device=left.device)
-            left = self._decoded(left, 0) if len(left) else left
-            right = self._decoded(right, 0, noise=self._noise(drawn, slot_P, right.shape[1])) if len(right) else right
-        dw_EIO, at = left.new_zeros(w_EIO.shape), 0
-        for expert, of_expert in enumerate(self.rows_of):
-            end = at + -(-len(of_expert) // SIZE) * SIZE
-            dw_EIO[expert] = left[at:end].mT @ right[at:end]
-            at = end
+            left = self._decoded(left, 0, self._slots())
+            right = self._decoded(right, 0, self._slots(), noise=self._noise(drawn, slot_P, right.shape[1]))
+        dw_EIO = left.new_zeros(w_EIO.shape)
+        for expert, slots in enumerate(self._slots()):
+            dw_EIO[expert] = left[slots].mT @ right[slots]
         return dw_EIO
+
+    def _slots(self) -> list[slice]:
+        """Each expert's among the rows of `_padded`."""
+        block = self.dials.block
+        ends = list(accumulate(-(-len(of_expert) // block) * block for of_expert in self.rows_of))
+        return [slice(start, end) for start, end in zip([0, *ends], ends)]
 
     def _padded(self, x_RI: Tensor) -> Tensor:
         blocks = [x_RI.new_zeros(0, x_RI.shape[1])]
         for of_expert in self.rows_of:
-            padding = x_RI.new_zeros(-len(of_expert) % SIZE, x_RI.shape[1])
+            padding = x_RI.new_zeros(-len(of_expert) % self.dials.block, x_RI.shape[1])
             blocks += [x_RI[of_expert], padding]
         return torch.cat(blocks)
 

@@ -23,11 +23,14 @@ E4M3 = [e4m3_value(code) for code in range(0x7F)]  # magnitudes in the order of 
 E2M1 = [e2m1_value(code) for code in range(8)]
 
 
+def nearest_code(exact: Fraction, magnitudes: list[float]) -> int:
+    """Of a magnitude, by exact distances to every one of the format, ties to the even code."""
+    return min(range(len(magnitudes)), key=lambda code: (abs(Fraction(magnitudes[code]) - exact), code % 2))
+
+
 def nearest(x: float, magnitudes: list[float]) -> float:
-    """By exact distances to every magnitude, ties to the even code; keeps the sign, of zero too."""
-    exact = abs(Fraction(x))
-    code = min(range(len(magnitudes)), key=lambda code: (abs(Fraction(magnitudes[code]) - exact), code % 2))
-    return float(np.copysign(magnitudes[code], x))
+    """As `nearest_code`; keeps the sign, of zero too."""
+    return float(np.copysign(magnitudes[nearest_code(abs(Fraction(x)), magnitudes)], x))
 
 
 def nearest_codes(x: np.ndarray, magnitudes: list[float]) -> np.ndarray:

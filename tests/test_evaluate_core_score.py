@@ -1,5 +1,7 @@
 """The fast way of scoring against the plain one: on an exact model to the bit, on our own within rounding."""
 
+from dataclasses import replace
+
 import core_bundle
 import pytest
 import torch
@@ -146,6 +148,15 @@ def test_missing_and_repeated_answers_do_not_merge(tiny):
 def test_a_partial_evaluation_is_the_beginning_of_the_whole_one(tiny):
     whole, first = (score.evaluate(exact(), TOKENS, tiny, max_per_task=limit) for limit in (None, 4))
     assert all(first[task.label] == whole[task.label][:4] for task in tiny)
+
+
+def test_shots_of_a_partial_evaluation_are_drawn_among_all_examples_not_among_those_that_are_scored(tiny):
+    """As nanochat draws them, from the list that it has cut, the same examples have other shots and means."""
+    tiny = [task for task in tiny if task.shots]
+    first = score.evaluate(exact(), TOKENS, tiny, max_per_task=4)
+    cut = [replace(task, examples=task.examples[:4]) for task in tiny]
+    theirs = score.evaluate(exact(), TOKENS, cut)
+    assert tiny and not any(first[task.label] == theirs[task.label] for task in tiny)
 
 
 def test_twice_the_same_evaluation_has_the_same_bits(tiny):

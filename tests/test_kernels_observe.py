@@ -141,6 +141,16 @@ def test_the_share_of_flipped_codes_by_hand(blocks, flips):
     assert of_square > 0.5 > of_column
 
 
+def test_a_larger_largest_flips_no_code_of_another_expert_where_tensor_scales_are_those_of_experts():
+    before = torch.cat([WEIGHTS, WEIGHTS.flip(1)])
+    after = before.clone()
+    after[1] *= 2.0**24  # the other's scales are 0 then, if the scale of the layer is theirs
+    by_layer, by_expert = (
+        observe.flipped(before, after, Quantization("nvfp4", tensor_scale=scale)) for scale in ("layer", "expert")
+    )
+    assert by_layer > 0.4 and by_expert == 0
+
+
 def test_flips_are_counted_in_every_nth_expert_where_there_are_many_weights(monkeypatch):
     monkeypatch.setattr(observe, "SAMPLE", 128)
     before = WEIGHTS.repeat(6, 1, 1)

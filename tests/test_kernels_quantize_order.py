@@ -1,5 +1,7 @@
 """The order of a quantizer's operations: inputs on which any other order gives other bits, and ours the stated ones'."""
 
+from fractions import Fraction
+
 import format_values
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ OTHER_S = {
     "S as a reciprocal times 2688": lambda amax: F(1) / amax * F(2688),
     "S as 448 / amax * 6": lambda a: F(448) / a * F(6),
 }
-OTHER_C = {"amax * S / 6": lambda amax, s: amax * s / F(6), "amax / 6 * S": lambda amax, s: amax / F(6) * s}
+OTHER_C = {
+    "amax * S / 6": lambda amax, s: amax * s / F(6),
+    "amax / 6 * S": lambda amax, s: amax / F(6) * s,
+    "(amax * S) * fp32(1/6)": lambda amax, s: amax * s * SIXTH,
+}
 OTHER_SCALED = {
     "v * S / s": lambda v, s_enc, s: v * s_enc / s,
     "v / s * S": lambda v, s_enc, s: v / s * s_enc,
@@ -67,6 +73,15 @@ def test_another_order_gives_another_code_and_ours_is_the_stated_one(other):
     x[0], x[16], x[17] = float(amax), float(amax / 3), float(near[at[0]])
     found = assert_as_reference(x, "nvfp4", (16,))
     assert found.codes[17] != there[at[0]]
+
+
+def test_a_block_scale_of_bf16_values_that_lies_exactly_at_a_midpoint_goes_to_the_even_code():
+    """1.6328125 * 448 / 4.8125 is 152, midway between 144 and 160. torchao, which divides by 6 and by amax / 2688, gets 144."""
+    x = torch.zeros(2, 16, dtype=torch.bfloat16)
+    x[0, 0], x[1, 0] = 4.8125, 1.6328125
+    assert Fraction(1.6328125) * 448 / Fraction(4.8125) == 152
+    found = assert_as_reference(x, "nvfp4", (1, 16))
+    assert found.block_scale.float().tolist() == [[448.0], [160.0]]
 
 
 def test_fp8_divides_by_its_scale_and_by_448_rather_than_multiplying_by_reciprocals():

@@ -40,7 +40,10 @@ def test_every_key_is_read_somewhere(key):
     assert leaf in READ or (sections and f"{sections[-1]}.*" in READ), f"nothing reads {key}: delete it from the schema"
 
 
-FREE_DIALS = ("stochastic_rounding", "hadamard", "weight_blocks", "clip", "high_precision_operands", "require_native")
+FREE_DIALS = (
+    "stochastic_rounding", "hadamard", "weight_gradients", "weight_blocks", "tensor_scale", "clip",
+    "high_precision_operands", "require_native",
+)  # fmt: skip
 
 
 def test_frozen_is_what_defines_the_benchmark():

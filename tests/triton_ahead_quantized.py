@@ -1,5 +1,6 @@
 """Compiles the Triton kernels below bf16 for a GPU that is not here and prints, as one JSON object, what the assembler made
-of them: the launches of a forward and backward in each format's recipe are recorded, and one of each kind is compiled.
+of them: the launches of a forward and backward in each format's recipe, and with a dial turned that makes kernels of its own,
+are recorded, and one of each kind is compiled.
 
 Its own process: the interpreter must be off. Shapes are those of the lane moe-64e, SwiGLU, in bf16. usage: [architecture ...]
 """
@@ -7,6 +8,7 @@ Its own process: the interpreter must be off. Shapes are those of the lane moe-6
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.pop("TRITON_INTERPRET", None)
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 from triton_ahead import EXPERT_WIDTH, TOP_K, WIDTH, compiled  # noqa: E402
-from triton_quantized_cases import KERNELS  # noqa: E402
+from triton_quantized_cases import DIALLED, KERNELS  # noqa: E402
 
 from kernels import Arithmetic  # noqa: E402
 from kernels.activation import ACTIVATIONS  # noqa: E402
@@ -28,7 +30,7 @@ TYPES = {
 KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "inner_stride", "outer_stride")  # values that make another kernel of one
 
 
-def launches(format: str) -> dict[str, dict[str, tuple]]:
+def launches(name: str) -> dict[str, dict[str, tuple]]:
     """{kernel: {kind: arguments of `compiled`}}. Nothing runs: what the launches would write is never read."""
     found: dict[str, dict[str, tuple]] = {}
 
@@ -42,7 +44,8 @@ def launches(format: str) -> dict[str, dict[str, tuple]]:
 
     kernel_run, JITFunction.run = JITFunction.run, record
     try:
-        precision, act = Precision(Arithmetic.of("native"), Quantization.recipe(format)), ACTIVATIONS["swiglu"]
+        dials = replace(Quantization.recipe(name.split()[0]), **DIALLED[name])
+        precision, act = Precision(Arithmetic.of("native"), dials), ACTIVATIONS["swiglu"]
         x_TD, weight_TK = torch.zeros(64, WIDTH, dtype=torch.bfloat16), torch.zeros(64, TOP_K)
         w_up, w_down = torch.zeros(4, WIDTH, 2 * EXPERT_WIDTH), torch.zeros(4, EXPERT_WIDTH, WIDTH)
         expert_TK, key_4 = torch.zeros(64, TOP_K, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)

@@ -9,7 +9,9 @@ usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]
             long as the model's context); of TRACK where one is named, which a model of the hub needs
 --wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
 --core      CORE: 22 tasks, accuracy centered on random baselines (v1, as published; v2 beside it), with a bootstrap interval;
-            --max-per-task scores the first N examples of each task and calls the result partial
+            --max-per-task scores the first N examples of each task and calls the result partial: each with the shots that
+            it has in the whole, drawn among all examples of its task. nanochat's --max-per-task scores the same examples,
+            but draws their shots among these N, so that partial figures of the two are not comparable; whole ones are
 Without any of these words all are scored that this model can have: WikiText and CORE are read with GPT-2's tokenizer, so that a
 model of bytes has val alone. Each has a protocol of its own, and figures of two never share a table. A model of the hub needs
 the package transformers and is read from safetensors only. --out writes the scores with what they were made of (sums of every

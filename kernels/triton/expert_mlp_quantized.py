@@ -2,8 +2,8 @@
 
 Activations and gradients are rounded to the arithmetic's dtype and then quantized, weights are quantized from fp32, by token
 or by row as they lie: the operands of `kernels.reference_quantized`, bit for bit; the order of sums differs. Forward and dX
-are batch-invariant row by row; in nvfp4 as long as the tensor's largest magnitude is the same, which one scale a tensor
-depends on. No host synchronization, no float atomics."""
+are batch-invariant row by row; in nvfp4 as long as the largest magnitude that a tensor scale depends on is the same: of the
+tensor, or of the rows of an expert. No host synchronization, no float atomics."""
 
 import torch
 import triton
@@ -11,15 +11,14 @@ from torch import Tensor
 
 from kernels import observe
 from kernels.activation import Activation
-from kernels.hadamard import SIZE
 from kernels.precision import Precision
 from kernels.stages import stage
 from kernels.triton.configuration import Configuration, Tile
 from kernels.triton.expert_mlp import combine, configured, grid, summed, weight_gradient
 from kernels.triton.metadata import Routes, routes
-from kernels.triton.operands import CODES, Operand, Quantizer
+from kernels.triton.operands import CODES, Operand, Quantizer, slot_starts
 from kernels.triton.products_quantized import dh_quantized_kernel, rows_quantized_kernel, up_quantized_kernel
-from kernels.triton.slots_product import slots_product_kernel
+from kernels.triton.slots_product import slots_product_kernel, tiles_product_kernel
 
 _DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.language.float32}
 
@@ -43,7 +42,8 @@ def forward(
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("up"):
-        x, w_up = make.rows(x_TD, "input", "input"), make.weights(w_up_EDG, "weight_up", 1)
+        x = make.rows_of_tokens(x_TD, "input", "input", where, expert_TK.shape[1])
+        w_up = make.weights(w_up_EDG, "weight_up", 1)
         h_RG, a = up(make, x, w_up, weight_TK.float().contiguous(), where, activation, c)
     with stage("down"):
         y_RD = rows(make, a, make.weights(w_down_EFD, "weight_down", 1), where, c.rows, c.down)
@@ -71,13 +71,14 @@ def backward(
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("dH"):
-        dy, w_down = make.rows(dy_TD, "gradient", "gradient"), make.weights(w_down_EFD, "weight_down", 2)
+        dy = make.rows_of_tokens(dy_TD, "gradient", "gradient", where, expert_TK.shape[1])
+        w_down = make.weights(w_down_EFD, "weight_down", 2)
         dh_RG, a_RF, dweight_RN = dh(make, dy, w_down, h_RG, weight_TK.float().contiguous(), where, activation, c)
         dweight_TK = summed(dweight_RN).index_select(0, where.slot_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
         dw_up_EDG, dw_down_EFD = weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, expert_TK, w_up_EDG.shape[0], where, c)
     with stage("dX"):
-        dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where.row_R)
+        dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where, where.row_R)
         dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
     with stage("combine"):
         return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
@@ -98,9 +99,9 @@ def up(
             *_pointers(x), *_pointers(w), h_RG, a_RF, a_RF if scale is None else scale, weight_TK,
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I, *w.values.stride(),
             D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, ENCODE=encode, CLIP=make.dials.clip,
-            **_formats(make, x, w), BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
+            BY_ROW=x.by_row, **_formats(make, x, w), BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
         )  # fmt: skip
-    return h_RG, Operand(a_RF, scale) if encode else make.rows(a_RF, "hidden", "hidden")
+    return h_RG, Operand(a_RF, scale) if encode else make.rows(a_RF, "hidden", "hidden", where)
 
 
 def rows(make: Quantizer, of_rows: Operand, w: Operand, where: Routes, block_rows: int, tile: Tile) -> Tensor:
@@ -129,7 +130,7 @@ def dh(
             *_pointers(dy), *_pointers(w), h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I, *w.values.stride(),
             D=dy.values.shape[1], F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2,
-            **_formats(make, dy, w), BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
+            BY_ROW=dy.by_row, **_formats(make, dy, w), BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
         )  # fmt: skip
     return dh_RG, a_RF, dweight_RN
 
@@ -145,14 +146,13 @@ def weight_gradients(
     make: Quantizer, x_TD: Tensor, dh_RG: Tensor, a_RF: Tensor, dy_TD: Tensor, expert_TK: Tensor, experts: int, where: Routes,
     c: Configuration,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors nvfp4 in blocks of 16 rows of an expert."""
+    """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors quantized in blocks of rows of an expert."""
     top_k = expert_TK.shape[1]
     if not make.dials.quantizes("weight_gradient"):
         dw_up_EDG = weight_gradient(x_TD, dh_RG, where, experts, top_k, True, c.dw_rows, c.dw_up)
         return dw_up_EDG, weight_gradient(a_RF, dy_TD, where, experts, top_k, False, c.dw_rows, c.dw_down)
-    blocks = routes(expert_TK, experts, SIZE)
-    slot_E = (blocks.start_E1.diff() + (SIZE - 1)) // SIZE * SIZE
-    slot_E1 = torch.nn.functional.pad(slot_E.cumsum(0), (1, 0))
+    blocks = routes(expert_TK, experts, make.dials.block)
+    slot_E1 = slot_starts(blocks, make.dials.block)
     sides = (
         (
             make.slots(x_TD, blocks, top_k, True, "wgrad_input"),
@@ -165,16 +165,24 @@ def weight_gradients(
             c.dw_down,
         ),
     )
-    dw_up_EDG, dw_down_EFD = (_slots_product(left, right, slot_E1, c.dw_rows, tile) for left, right, tile in sides)
+    dw_up_EDG, dw_down_EFD = (_slots_product(make, left, right, slot_E1, c.dw_rows, tile) for left, right, tile in sides)
     return dw_up_EDG, dw_down_EFD
 
 
-def _slots_product(left: Operand, right: Operand, slot_E1: Tensor, block_rows: int, tile: Tile) -> Tensor:
+def _slots_product(make: Quantizer, left: Operand, right: Operand, slot_E1: Tensor, block_rows: int, tile: Tile) -> Tensor:
     inputs, outputs, experts = left.values.shape[1], right.values.shape[1], slot_E1.numel() - 1
     dw_EIO = left.values.new_empty(experts, inputs, outputs, dtype=torch.float32)
-    slots_product_kernel[(experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)](
+    place = (experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)
+    if make.dials.format == "fp8":
+        tiles_product_kernel[place](
+            left.values, left.scale, right.values, right.scale, dw_EIO, slot_E1 // make.dials.block, INPUTS=inputs,
+            OUTPUTS=outputs, BLOCK_I=block_rows, BLOCK_O=tile.columns, BLOCK_S=make.dials.block,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+        return dw_EIO
+    slots_product_kernel[place](
         *_pointers(left), *_pointers(right), dw_EIO, slot_E1, INPUTS=inputs, OUTPUTS=outputs,
-        BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch,
+        BY_EXPERT=make.dials.by_expert, BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch,
     )  # fmt: skip
     return dw_EIO
 
@@ -193,5 +201,5 @@ def _formats(make: Quantizer, of_rows: Operand, w: Operand) -> dict[str, object]
     either = of_rows.quantized or w.quantized
     return {
         "ROWS": of_rows.quantized, "WEIGHTS": w.quantized, "FP8": fp8 and either, "DTYPE": dtype, "B": make.dials.block,
-        "WIDE": w.wide,
+        "WIDE": w.wide, "BY_EXPERT": make.dials.by_expert,
     }  # fmt: skip

@@ -65,14 +65,14 @@ def _product(
 
 
 @triton.jit
-def factor(rows_whole, w_whole, ROWS: tl.constexpr, WEIGHTS: tl.constexpr, FP8: tl.constexpr):
-    """What the tensor scales make of a sum."""
+def factor(rows_whole, w_whole, expert, ROWS: tl.constexpr, WEIGHTS: tl.constexpr, FP8: tl.constexpr, BY_EXPERT: tl.constexpr):
+    """What the tensor scales, one of each operand or of every expert, make of an expert's sums."""
     found = 1.0
     if not FP8:
         if ROWS:
-            found *= tl.div_rn(1.0, tl.load(rows_whole))
+            found *= tl.div_rn(1.0, tl.load(rows_whole + expert * BY_EXPERT))
         if WEIGHTS:
-            found *= tl.div_rn(1.0, tl.load(w_whole))
+            found *= tl.div_rn(1.0, tl.load(w_whole + expert * BY_EXPERT))
     return found
 
 
@@ -82,10 +82,11 @@ def up_quantized_kernel(
     expert_stride, outer_stride, inner_stride,
     D: tl.constexpr, F: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr,
     ROWS: tl.constexpr, WEIGHTS: tl.constexpr, FP8: tl.constexpr, DTYPE: tl.constexpr, B: tl.constexpr, WIDE: tl.constexpr,
-    ENCODE: tl.constexpr, CLIP: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BY_EXPERT: tl.constexpr, BY_ROW: tl.constexpr, ENCODE: tl.constexpr, CLIP: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """h = x[token] @ w_up[expert], stored in its dtype; a = weight * act(h) from h as stored, rounded to the same dtype, and
-    with ENCODE quantized to fp8 in the epilogue: a tile holds whole blocks of 128."""
+    """h = x[token] @ w_up[expert], or with BY_ROW x[row], stored in its dtype; a = weight * act(h) from h as stored, rounded to
+    the same dtype, and with ENCODE quantized to fp8 in the epilogue: a tile holds whole blocks of 128."""
     columns: tl.constexpr = (F + BLOCK_N - 1) // BLOCK_N
     G: tl.constexpr = 2 * F if GATED else F
     tile = tl.program_id(0) // columns
@@ -97,24 +98,24 @@ def up_quantized_kernel(
     n = (tl.program_id(0) % columns) * BLOCK_N + tl.arange(0, BLOCK_N)
     live_R, live_N = r < tl.load(start_E1 + expert + 1) - first, n < F
     row = tl.load(row_R + first + r, mask=live_R, other=0)
-    token = row // K
+    source = first + r if BY_ROW else row // K
     w, w_scale = w_EGD + expert * expert_stride, w_scale + expert * (G // WIDE) * (D // B)
     value_N, scale_N = n * outer_stride, n // WIDE * (D // B)
     first_RN = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
     second_RN = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
     for at in range(0, D, BLOCK_K):
         first_RN = _product(
-            x_TD, x_scale, token * D, token * (D // B), live_R,
+            x_TD, x_scale, source * D, source * (D // B), live_R,
             w, w_scale, value_N, scale_N, live_N, first_RN, at, inner_stride,
             D, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_R, BLOCK_N, BLOCK_K,
         )  # fmt: skip
         if GATED:
             second_RN = _product(
-                x_TD, x_scale, token * D, token * (D // B), live_R, w + F * outer_stride, w_scale + F // WIDE * (D // B),
+                x_TD, x_scale, source * D, source * (D // B), live_R, w + F * outer_stride, w_scale + F // WIDE * (D // B),
                 value_N, scale_N, live_N, second_RN, at, inner_stride,
                 D, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_R, BLOCK_N, BLOCK_K,
             )  # fmt: skip
-    whole = factor(x_whole, w_whole, ROWS, WEIGHTS, FP8)
+    whole = factor(x_whole, w_whole, expert, ROWS, WEIGHTS, FP8, BY_EXPERT)
     live_RN = live_R[:, None] & live_N[None, :]
     dtype: tl.constexpr = h_RG.dtype.element_ty
     out_RN = h_RG + first * G + r[:, None] * G + n[None, :]
@@ -142,7 +143,7 @@ def rows_quantized_kernel(
     in_RI, in_scale, in_whole, w_EOI, w_scale, w_whole, out_RO, start_E1, tile_expert_I, tile_row_I,
     expert_stride, outer_stride, inner_stride, INNER: tl.constexpr, OUTER: tl.constexpr,
     ROWS: tl.constexpr, WEIGHTS: tl.constexpr, FP8: tl.constexpr, DTYPE: tl.constexpr, B: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BY_EXPERT: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """out[r] = in[r] @ w[expert]^T: the down-projection, and dX's rows."""
     columns: tl.constexpr = (OUTER + BLOCK_N - 1) // BLOCK_N
@@ -164,7 +165,7 @@ def rows_quantized_kernel(
             INNER, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_R, BLOCK_N, BLOCK_K,
         )  # fmt: skip
     out_RN = out_RO + first * OUTER + r[:, None] * OUTER + n[None, :]
-    found_RN = acc_RN * factor(in_whole, w_whole, ROWS, WEIGHTS, FP8)
+    found_RN = acc_RN * factor(in_whole, w_whole, expert, ROWS, WEIGHTS, FP8, BY_EXPERT)
     tl.store(out_RN, found_RN.to(out_RO.dtype.element_ty), mask=live_R[:, None] & live_N[None, :])
 
 
@@ -174,9 +175,9 @@ def dh_quantized_kernel(
     row_R, start_E1, tile_expert_I, tile_row_I, expert_stride, outer_stride, inner_stride,
     D: tl.constexpr, F: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr,
     ROWS: tl.constexpr, WEIGHTS: tl.constexpr, FP8: tl.constexpr, DTYPE: tl.constexpr, B: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BY_EXPERT: tl.constexpr, BY_ROW: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """da = dy[token] @ w_down[expert]^T, rounded to h's dtype; writes what `dh_kernel` writes."""
+    """da = dy[token] @ w_down[expert]^T, or with BY_ROW dy[row], rounded to h's dtype; writes what `dh_kernel` writes."""
     columns: tl.constexpr = (F + BLOCK_N - 1) // BLOCK_N
     tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     expert = tl.load(tile_expert_I + tile)
@@ -187,14 +188,15 @@ def dh_quantized_kernel(
     n = column * BLOCK_N + tl.arange(0, BLOCK_N)
     live_R, live_N = r < tl.load(start_E1 + expert + 1) - first, n < F
     row = tl.load(row_R + first + r, mask=live_R, other=0)
-    token = row // K
+    source = first + r if BY_ROW else row // K
     w, w_scale = w_EFD + expert * expert_stride, w_scale + expert * (F // WIDE) * (D // B)
     da_RN = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
     for at in range(0, D, BLOCK_K):
         da_RN = _product(
-            dy_TD, dy_scale, token * D, token * (D // B), live_R,
+            dy_TD, dy_scale, source * D, source * (D // B), live_R,
             w, w_scale, n * outer_stride, n // WIDE * (D // B), live_N, da_RN, at, inner_stride,
             D, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_R, BLOCK_N, BLOCK_K,
         )  # fmt: skip
-    da_RN = (da_RN * factor(dy_whole, w_whole, ROWS, WEIGHTS, FP8)).to(h_RG.dtype.element_ty).to(tl.float32)
+    whole = factor(dy_whole, w_whole, expert, ROWS, WEIGHTS, FP8, BY_EXPERT)
+    da_RN = (da_RN * whole).to(h_RG.dtype.element_ty).to(tl.float32)
     dh_epilogue(da_RN, h_RG, dh_RG, a_RF, dweight_RN, weight_TK, row, first, r, n, column, live_R, live_N, F, columns, GATED)

@@ -2,7 +2,8 @@
 rows of one expert.
 
 Letters as in `kernels.triton.forward`; I inner and O outer dimension of a product, P slots: an expert's rows padded to whole
-blocks of 16. Codes are E4M3 bytes, inner dimension last, as the products read them (see `kernels.triton.numbers`)."""
+blocks of 16, in fp8 B blocks of 128, S. Codes are E4M3 bytes, inner dimension last, as the products read them, but of
+slots_kernel (see `kernels.triton.numbers`)."""
 
 import triton
 import triton.language as tl
@@ -14,10 +15,12 @@ from kernels.triton.numbers import magnitude_bits, noise_word, quantized, unifor
 def blocks_kernel(
     x_EOI, codes_EOI, scale, tensor_scale, key_4, name_O, expert_stride, outer_stride, inner_stride, OUTER,
     INNER: tl.constexpr, FP8: tl.constexpr, CLIP: tl.constexpr, STOCHASTIC: tl.constexpr, TENSOR: tl.constexpr,
-    NAMED: tl.constexpr, LENGTH: tl.constexpr, WIDE: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+    NAMED: tl.constexpr, BY_EXPERT: tl.constexpr, BY_ROW: tl.constexpr, LENGTH: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """Blocks of LENGTH inner and WIDE outer elements; scale (E, O/WIDE, I/LENGTH). A row of activations is an outer index of
-    one expert. With NAMED the noise counts row o as name_O[o]."""
+    one expert. With NAMED the noise counts row o as name_O[o]. `tensor_scale` is one, or of every expert or, with BY_ROW,
+    of every outer index (of WIDE 1)."""
     tiles_I: tl.constexpr = (INNER + BLOCK_I - 1) // BLOCK_I
     tiles_O = tl.cdiv(OUTER, BLOCK_O)
     expert = (tl.program_id(0) // (tiles_I * tiles_O)).to(tl.int64)
@@ -37,7 +40,12 @@ def blocks_kernel(
         name = tl.load(name_O + first_O + o, mask=live_O, other=0) if NAMED else first_O + o
         noise_OI = uniform(noise_word(key_4, TENSOR)[:, None], name[:, None], i[None, :])
         noise_4 = tl.reshape(noise_OI, (count_O, WIDE, count_I, LENGTH))
-    whole = 1.0 if FP8 else tl.load(tensor_scale)
+    if FP8:
+        whole = 1.0
+    elif BY_ROW:
+        whole = tl.load(tensor_scale + first_O + o, mask=live_O, other=1.0)[:, None, None, None]
+    else:
+        whole = tl.load(tensor_scale + expert * BY_EXPERT)
     value_4, scale_4 = quantized(x_4, amax_4, whole, noise_4, FP8, CLIP, STOCHASTIC)
     codes = codes_EOI + (expert * OUTER + first_O) * INNER
     value_OI = tl.reshape(value_4, (BLOCK_O, BLOCK_I)).to(tl.float8e4nv)
@@ -53,10 +61,12 @@ def blocks_kernel(
 def slots_kernel(
     x, codes_PI, scale, tile_amax, tensor_scale, key_4, row_R, start_E1, tile_expert_B, tile_row_B,
     WIDTH: tl.constexpr, K: tl.constexpr, BY_TOKEN: tl.constexpr, HADAMARD: tl.constexpr, SIGNS: tl.constexpr,
-    CLIP: tl.constexpr, STOCHASTIC: tl.constexpr, TENSOR: tl.constexpr, SURVEY: tl.constexpr, BLOCK_I: tl.constexpr,
+    CLIP: tl.constexpr, STOCHASTIC: tl.constexpr, TENSOR: tl.constexpr, SURVEY: tl.constexpr, BY_EXPERT: tl.constexpr,
+    BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """A factor of a weight gradient in nvfp4: one block of 16 slots (tiles of `routes(..., 16)`), some columns. With SURVEY
     only the largest magnitude of the tile is written; else codes, and scale (P/16, I). x lies by token or by row.
+    `tensor_scale` is one, or of every expert.
 
     The transform's sums are exact where the 16 rows span fewer than 12 binary orders of bf16."""
     columns: tl.constexpr = (WIDTH + BLOCK_I - 1) // BLOCK_I
@@ -84,8 +94,50 @@ def slots_kernel(
         if STOCHASTIC:
             noise_RI = uniform(noise_word(key_4, TENSOR)[:, None], (tile * 16 + r)[:, None], i[None, :])
         amax_RI = bits_I.to(tl.float32, bitcast=True)[None, :]
-        value_RI, scale_RI = quantized(x_RI, amax_RI, tl.load(tensor_scale), noise_RI, False, CLIP, STOCHASTIC)
+        whole = tl.load(tensor_scale + tl.maximum(expert, 0) * BY_EXPERT)
+        value_RI, scale_RI = quantized(x_RI, amax_RI, whole, noise_RI, False, CLIP, STOCHASTIC)
         out = codes_PI + tile * 16 * WIDTH + r[:, None] * WIDTH + i[None, :]
         tl.store(out, value_RI.to(tl.float8e4nv), mask=(r >= 0)[:, None] & live_I[None, :])
         scale_I = tl.reshape(scale_RI, (BLOCK_I,)).to(tl.float8e4nv)
         tl.store(scale + tile * WIDTH + i, scale_I, mask=live_I)
+
+
+@triton.jit
+def tiles_kernel(
+    x, codes_BIS, scale_BI, key_4, row_R, start_E1, tile_expert_B, tile_row_B,
+    WIDTH: tl.constexpr, K: tl.constexpr, BY_TOKEN: tl.constexpr, CLIP: tl.constexpr, STOCHASTIC: tl.constexpr,
+    TENSOR: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """A factor of a weight gradient in fp8: one block of slots (tiles of `routes(..., BLOCK_S)`), some columns. x lies by token
+    or by row."""
+    columns: tl.constexpr = (WIDTH + BLOCK_I - 1) // BLOCK_I
+    tile = (tl.program_id(0) // columns).to(tl.int64)
+    i = tl.program_id(0) % columns * BLOCK_I + tl.arange(0, BLOCK_I)
+    live_I = i < WIDTH
+    expert, first = tl.load(tile_expert_B + tile), tl.load(tile_row_B + tile)
+    s = tl.arange(0, BLOCK_S)
+    live_S = (expert >= 0) & (s < tl.load(start_E1 + tl.maximum(expert, 0) + 1) - first)
+    at_S = first + s
+    if BY_TOKEN:
+        at_S = tl.load(row_R + at_S, mask=live_S, other=0) // K
+    x_IS = tl.load(x + at_S[None, :] * WIDTH + i[:, None], mask=live_I[:, None] & live_S[None, :], other=0.0).to(tl.float32)
+    amax_I = tl.max(magnitude_bits(x_IS), axis=1).to(tl.float32, bitcast=True)
+    noise_IS = 0.0
+    if STOCHASTIC:
+        noise_IS = uniform(noise_word(key_4, TENSOR)[:, None], (tile * BLOCK_S + s)[None, :], i[:, None])
+    value_IS, scale_I1 = quantized(x_IS, amax_I[:, None], 1.0, noise_IS, True, CLIP, STOCHASTIC)
+    out_IS = codes_BIS + (tile * WIDTH + i[:, None]) * BLOCK_S + s[None, :]
+    tl.store(out_IS, value_IS.to(tl.float8e4nv), mask=live_I[:, None] & (s >= 0)[None, :])
+    tl.store(scale_BI + tile * WIDTH + i, tl.reshape(scale_I1, (BLOCK_I,)), mask=live_I)
+
+
+@triton.jit
+def maxima_kernel(amax_N, start_E1, amax_E, BLOCK: tl.constexpr):
+    """The largest of each expert's entries of `amax_N`, magnitudes: NaN if one is, 0 of none."""
+    expert = tl.program_id(0)
+    end = tl.load(start_E1 + expert + 1)
+    found = tl.zeros((BLOCK,), tl.int32)
+    for at in range(tl.load(start_E1 + expert), end, BLOCK):
+        n = at + tl.arange(0, BLOCK)
+        found = tl.maximum(found, magnitude_bits(tl.load(amax_N + n, mask=n < end, other=0.0)))
+    tl.store(amax_E + expert, tl.max(found, axis=0).to(tl.float32, bitcast=True))

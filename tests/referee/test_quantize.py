@@ -13,11 +13,17 @@ Where torchao 0.18.0 differs by definition, all of it checked here:
 
 2^-6 (the smallest normal E4M3 value) and 1e-12 are floors; here are none. Above them a scale or code can differ only where a
 midpoint lies between the exact number and what either order makes of it: within n u of it, u = 2^-24, for n operations that
-round. These are 4 and 3 for a block scale of nvfp4 (1/6 counts), 3 and 4 for its codes, 2 and 2 for codes of fp8.
+round. These are 4 and 3 for a block scale of nvfp4 (1/6 counts), 3 and 4 for its codes, 2 and 2 for codes of fp8. Quotients of
+bf16 numbers, of 8 bits each, are midpoints themselves or farther off than roundings reach; so they are met more often.
 """
+
+from fractions import Fraction
 
 import pytest
 import torch
+from format_values import E2M1 as E2M1_VALUES
+from format_values import E4M3 as E4M3_VALUES
+from format_values import nearest_code
 from torchao.prototype.blockwise_fp8_training.kernels import (
     torch_blockwise_scale_act_quant_lhs,
     torch_blockwise_scale_act_quant_rhs,
@@ -29,6 +35,7 @@ from torchao.prototype.mx_formats.nvfp4_tensor import NVFP4Tensor, per_tensor_am
 from kernels.formats import E2M1, E4M3
 from kernels.quantize import quantize
 
+TENSORS, SHAPE = 128, (64, 1024)  # of the random ones
 U = 2.0**-24 * 1.001  # for products of several (1 + u)
 VALUES = {f.name: f.decode(torch.arange(count, dtype=torch.uint8)).double() for f, count in ((E4M3, 0x7F), (E2M1, 8))}
 
@@ -160,3 +167,100 @@ def test_torchaos_floor_of_fp8_is_an_amax_of_1e_12_and_ours_is_none():
     assert ours.block_scale.view(-1).tolist() == pytest.approx([1e-16 / 448, 0.0], rel=2 * U)
     theirs = codes.float() * scale
     assert (ours.dequantize() - x).abs().max() < 4e-18 < (theirs - x).abs().max()
+
+
+def fp32(exact):
+    """A positive Fraction in fp32's normal range to the nearest fp32 number, ties to the even mantissa."""
+    power = exact.numerator.bit_length() - exact.denominator.bit_length()
+    step = Fraction(2) ** (power - (exact < Fraction(2) ** power) - 23)
+    return round(exact / step) * step
+
+
+SIXTH = fp32(Fraction(1, 6))
+KINDS = {  # magnitudes, roundings, the exact quotient and what the stated order makes of it: of positive Fractions
+    "nvfp4 block scales": (  # of a block's largest magnitude and the tensor's
+        E4M3_VALUES, 4, lambda b, a: 448 * b / a, lambda b, a: fp32(b * fp32(fp32(2688 / a) * SIXTH)),
+    ),
+    "nvfp4 codes": (  # of a value, the block's scale and the tensor's largest magnitude
+        E2M1_VALUES, 4, lambda v, s, a: 2688 * v / a / s, lambda v, s, a: fp32(v * fp32(fp32(2688 / a) / s)),
+    ),
+    "fp8 codes": (  # of a value and its block's largest magnitude
+        E4M3_VALUES, 2, lambda v, b: 448 * v / b, lambda v, b: fp32(v / fp32(b / 448)),
+    ),
+}  # fmt: skip
+
+
+class Differences:
+    """Codes of a kind, ours and torchao's, that differ: how many, and that exact arithmetic leaves each to the roundings: that
+    many, of bf16 tensors none, lead from the exact quotient to a midpoint."""
+
+    def __init__(self, kind, dtype):
+        self.name, (self.magnitudes, self.roundings, self.quotient, self.stated) = kind, KINDS[kind]
+        self.of_dtype, self.roundings = dtype, 0 if dtype == torch.bfloat16 else self.roundings
+        self.found, self.of, self.most, self.even = 0, 0, 0.0, 0
+
+    def count(self, ours, theirs, *numbers):
+        """`ours`, `theirs`: codes without sign; `numbers`: what the kind's functions take, magnitudes of the same shape."""
+        differs = torch.nonzero((ours != theirs).view(-1)).view(-1)
+        self.found, self.of = self.found + len(differs), self.of + ours.numel()
+        self.most = max(self.most, len(differs) / ours.numel())
+        for code, other, *given in zip(*(t.reshape(-1)[differs].tolist() for t in (ours, theirs, *numbers))):
+            given = [Fraction(number) for number in given]
+            quotient = self.quotient(*given)
+            assert abs(code - other) == 1
+            middle = (Fraction(self.magnitudes[code]) + Fraction(self.magnitudes[other])) / 2
+            assert abs(quotient - middle) <= self.roundings * Fraction(U) * quotient
+            assert nearest_code(self.stated(*given), self.magnitudes) == code
+            self.even += nearest_code(quotient, self.magnitudes) == code
+
+    def __str__(self):
+        share = f"{1e4 * self.found / self.of:.3f} in 10,000, at most {1e4 * self.most:.1f} of one tensor"
+        return (
+            f"{self.name} of {self.of_dtype} tensors: {self.found:,} of {self.of:,} differ ({share}); "
+            f"exact arithmetic agrees with ours in {self.even:,} of them"
+        )
+
+
+def random_tensors(dtype):
+    """Gaussian, of a standard deviation from 1 to 4 each: whether bf16 quotients meet midpoints hangs on the largest value."""
+    draws = torch.Generator().manual_seed(7)
+    for _ in range(TENSORS):
+        std = torch.exp2(2 * torch.rand(1, generator=draws))
+        yield (torch.randn(SHAPE, generator=draws) * std).to(dtype).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_of_random_tensors_nvfp4_differs_at_midpoints_of_exact_quotients_alone_and_ours_is_the_stated_order(dtype):
+    scales, codes = (Differences(f"nvfp4 {kind}", dtype) for kind in ("block scales", "codes"))
+    for x in random_tensors(dtype):
+        ours = quantize(x, "nvfp4")
+        theirs = NVFP4Tensor.to_nvfp4(x, per_tensor_scale=per_tensor_amax_to_scale(x.abs().max()))
+        size = x.abs().view(*ours.block_scale.shape, 16)
+        scale, their_scale = (t.view(torch.uint8) for t in (ours.block_scale, theirs.scale))
+        scales.count(scale, their_scale, size.amax(-1), size.max().expand(scale.shape))
+        same = (scale == their_scale).unsqueeze(-1)
+        mine, other = (torch.where(same, t.view_as(size) & 7, 0) for t in (ours.codes, unpack_uint4(theirs.qdata)))
+        codes.count(mine, other, size, ours.block_scale.float().unsqueeze(-1).expand_as(size), size.max().expand_as(size))
+    for found in (scales, codes):
+        print(found)
+        assert bool(found.found) == (dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_of_random_tensors_fp8_differs_at_midpoints_of_exact_quotients_alone_and_ours_is_the_stated_order(dtype):
+    codes = Differences("fp8 codes", dtype)
+    for x in random_tensors(dtype):
+        ours, (theirs, _) = quantize(x, "fp8"), torch_blockwise_scale_act_quant_lhs(x)
+        block = x.abs().view(SHAPE[0], -1, 128).amax(-1).repeat_interleave(128, 1)
+        mine, other = (c.contiguous().view(torch.uint8) & 127 for c in (ours.codes, theirs))
+        codes.count(mine, other, x.abs(), block)
+    print(codes)
+    assert codes.found
+
+
+def test_the_block_scale_of_a_midpoint_of_bf16_values_is_the_even_one_here_and_its_neighbour_in_torchao():
+    x = torch.zeros(2, 16, dtype=torch.bfloat16)
+    x[0, 0], x[1, 0] = 4.8125, 1.6328125
+    theirs = NVFP4Tensor.to_nvfp4(x, per_tensor_scale=per_tensor_amax_to_scale(x.abs().max()))
+    assert quantize(x, "nvfp4").block_scale.float().tolist() == [[448.0], [160.0]]
+    assert theirs.scale.float().tolist() == [[448.0], [144.0]]

@@ -18,7 +18,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", required=True, help="compare the fast way with the plain one")
     parser.add_argument("--model", choices=("exact", "dense", "moe"), default="dense")
     parser.add_argument("--context", type=int, default=1024, help="tokens; a short one crops more")
-    parser.add_argument("--max-per-task", type=int, default=None, help="examples, all by default")
+    parser.add_argument(
+        "--max-per-task", type=int, default=None, help="the first examples, all by default; shots as in the whole"
+    )
     a = parser.parse_args(arguments)
 
     from harness.data.tokenizer import gpt2

@@ -1,7 +1,9 @@
 """What a model reads for an example, and which of its tokens are scored.
 
 The published procedure (DCLM, as nanochat's `core_eval` runs it): shots are drawn by `random.Random(1234 + index)` among all
-other examples of the task, joined with the item by blank lines, after one end-of-text token. What is scored:
+other examples of the task, joined with the item by blank lines, after one end-of-text token. Where only some examples are
+scored (`max_per_task`) their shots stay what they are in the whole; nanochat's `base_eval` (at 92d63d4) shuffles as here,
+cuts the list, and draws among what is left, which needs more examples than shots. What is scored:
 - multiple_choice: what follows the longest token prefix that all options share;
 - schema: the longest token suffix that all options share;
 - language_modeling: what follows the tokens of the prompt without the continuation, stripped at both ends.

@@ -4,6 +4,7 @@ Strict: true is no number and "1" is none either. Whole numbers fit 64 bits. Mea
 was ever measured and far within what a float holds, so that sums, squares and ratios of them stay finite.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ Int = Annotated[int, _whole(-MOST_WHOLE, "a whole number")]
 Whole = Annotated[int, _whole(0, "a whole number of 0 or more")]
 Count = Annotated[int, _whole(1, "a whole number of 1 or more")]
 Number = Annotated[float, _number(-LARGEST, LARGEST, "a finite number")]
+Finite = Annotated[float, _number(-sys.float_info.max, sys.float_info.max, "a finite number")]  # nobody reckons with it
 Least0 = Annotated[float, _number(0.0, LARGEST, "a finite number of 0 or more")]
 Positive = Annotated[float, _number(SMALLEST, LARGEST, "a finite number above 0")]
 Share = Annotated[float, _number(0.0, 1.0, "a number from 0 to 1")]

@@ -85,7 +85,7 @@ def replan(folder, change):
 )
 def test_a_ranked_record_whose_plan_is_looser_than_ranking_is_named(tmp_path, section, name, value):
     folder = write_run(tmp_path / "run")
-    replan(folder, lambda plan: plan.update({section: {name: value}}))
+    replan(folder, lambda plan: plan.setdefault(section, {}).update({name: value}))
     (sentence,) = check(load_run(folder))
     assert sentence.startswith(f"ranked is True, although {section}.{name}={value} where ranking allows")
     edit_record(folder, ranked=False, unranked_reasons=["of its bounds"])

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import asdict
 
 import micro
 import processes
@@ -15,7 +16,7 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import to_yaml
 from harness.record.folder import RunFolder
 from harness.train.health import Monitor
-from harness.train.loop import Loop
+from harness.train.loop import Loop, State
 from harness.train.run import _belongs
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -356,8 +357,9 @@ def test_a_checkpoint_reads_back_exactly(tmp_path):
     session = micro.session()
     session.step(0)
     tensors = session.state()
-    checkpoint.save(tmp_path, 1, tensors, {"chain": "ab", "ledger": {"train_s": 0.1}}, keep=2)
+    state = asdict(State(step=1, ledger={"train_s": 0.1}))
+    checkpoint.save(tmp_path, 1, tensors, state, keep=2)
     found = checkpoint.load(tmp_path, 1)
-    assert found.step == 1 and found.meta == {"chain": "ab", "ledger": {"train_s": 0.1}}
+    assert found.step == 1 and found.meta == state
     assert found.tensors.keys() == tensors.keys()
     assert all(found.tensors[name].equal(tensor.detach()) for name, tensor in tensors.items())

@@ -213,7 +213,7 @@ def replan(folder, **changed):
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("model__top", "${oc.env:HOME}", "is computed when it is read"),
+        ("model__top", "${oc.env:HOME}", "model.top"),
         ("data__shards", "${oc.env:HOME}", "is computed when it is read"),
         ("hydra__searchpath", ["file:///tmp"], "hydra"),
         ("model___target_", "os.system", "_target_"),

@@ -24,9 +24,9 @@ from harness.plan.lanes import refuse_computed
 from harness.plan.schema import Model, Plan, walk
 from harness.plan.words import word
 from harness.reading import read_yaml
-from harness.values import Count, Filled, Flag, Int, Name, Number, Text, Whole, broken
+from harness.values import Count, Filled, Finite, Flag, Int, Name, Text, Whole, broken
 
-KINDS: dict[Any, Any] = {int: Int, float: Number, str: Text, bool: Flag}
+KINDS: dict[Any, Any] = {int: Int, float: Finite, str: Text, bool: Flag}
 NEEDED: dict[str, Any] = {  # what every plan has had, and with which values
     "lane.name": Name, "lane.twin": Name | None,
     "track.name": Name, "track.train_bytes": Whole, "track.train_sha256": Text, "track.val_bytes": Whole,

@@ -88,12 +88,16 @@ def load(folder: Path, step: int) -> Checkpoint:
 def _note(path: Path, step: int) -> dict[str, Any]:
     """What commits a checkpoint: its step, the hash of its tensors, the state beside them. Notes of before they had a hash of
     their own are taken as they are. Raises ValueError."""
-    note = dict(read_json(path.with_suffix(".json"), CheckpointNote))
-    stated = note.pop("note_sha256", None)
-    if note["step"] != step:
-        raise ValueError(f"{path} cannot be read: its note is of step {note['step']}")
-    if stated is not None and stated != _note_sha256(note):
-        raise ValueError(f"{path} cannot be read: its note has sha256 {_note_sha256(note)[:12]}, expected {stated[:12]}")
+    try:
+        note = dict(read_json(path.with_suffix(".json"), CheckpointNote))
+        stated = note.pop("note_sha256", None)
+        if note["step"] != step:
+            raise ValueError(f"it is of step {note['step']}")
+        if stated is not None and stated != _note_sha256(note):
+            raise ValueError(f"sha256 {_note_sha256(note)[:12]}, expected {stated[:12]}")
+    except ValueError as error:
+        why = error.problem if isinstance(error, UserError) else error
+        raise ValueError(f"{path} cannot be read: its note is corrupt: {why}") from error
     return note
 
 

@@ -91,8 +91,8 @@ def _note(path: Path, step: int) -> dict[str, Any]:
     try:
         note = dict(read_json(path.with_suffix(".json"), CheckpointNote))
         stated = note.pop("note_sha256", None)
-        if note["step"] != step:
-            raise ValueError(f"it is of step {note['step']}")
+        if note.keys() != {"step", "sha256", "meta"} or note["step"] != step:
+            raise ValueError(f"it holds {', '.join(note)} of step {note['step']}")
         if stated is not None and stated != _note_sha256(note):
             raise ValueError(f"sha256 {_note_sha256(note)[:12]}, expected {stated[:12]}")
     except ValueError as error:

@@ -54,19 +54,28 @@ def is_there(path: Path) -> bool:
 
 def read_bytes(path: Path, remedy: str | None = None, most: int = MOST_BYTES) -> bytes:
     """Errors: UserError for a file that is missing, no file, too large, or may not be read."""
+    size = require_file(path, remedy)
+    if size > most:
+        raise UserError(f"{path} cannot be read: it has {size:,} bytes, at most {most:,} are read", remedy or remedy_of(path))
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_said(error)}", remedy or remedy_of(path)) from error
+
+
+def require_file(path: Path, remedy: str | None = None) -> int:
+    """Its size in bytes. A pipe would be waited for without end. Errors: UserError for what is no regular file."""
     try:
         found = os.stat(path)
-        if stat.S_ISREG(found.st_mode) and found.st_size <= most:
-            return path.read_bytes()
     except FileNotFoundError as error:
         what = "is a link to a file that does not exist" if path.is_symlink() else "is missing"
         raise UserError(f"{path} {what}", remedy or remedy_of(path)) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {_said(error)}", remedy or remedy_of(path)) from error
-    what = "is a folder" if stat.S_ISDIR(found.st_mode) else "is no regular file"
-    if stat.S_ISREG(found.st_mode):
-        what = f"has {found.st_size:,} bytes, at most {most:,} are read"
-    raise UserError(f"{path} cannot be read: it {what}", remedy or remedy_of(path))
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise UserError(f"{path} cannot be read: it is {what}", remedy or remedy_of(path))
+    return found.st_size
 
 
 def _said(error: Exception) -> str:
@@ -108,10 +117,8 @@ def parse_json(content: bytes, path: Path, remedy: str | None = None) -> Any:
 
 def read_yaml(path: Path, model: type[Model], remedy: str | None = None) -> dict[str, Any]:
     """A file with one YAML mapping of what JSON has too: no tags, no dates. Errors: UserError."""
-    content = read_bytes(path, remedy)
+    text = yaml_text(path, remedy)
     try:
-        text = content.decode()
-        _refuse_hostile(text)
         parsed = yaml.load(text, _Yaml)
         _refuse_odd(parsed)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -121,6 +128,17 @@ def read_yaml(path: Path, model: type[Model], remedy: str | None = None) -> dict
         raise UserError(f"{path} is corrupt: {what}", remedy or remedy_of(path))
     validate(parsed, model, path, remedy)
     return parsed
+
+
+def yaml_text(path: Path, remedy: str | None = None) -> str:
+    """What a parser of YAML may be given. Errors: UserError."""
+    content = read_bytes(path, remedy)
+    try:
+        text = content.decode()
+        _refuse_hostile(text)
+        return text
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path} is truncated or corrupt ({_said(error)})", remedy or remedy_of(path)) from error
 
 
 def _refuse_hostile(text: str) -> None:

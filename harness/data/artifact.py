@@ -6,6 +6,7 @@ as `*.bad` rather than deleted: it is evidence. Nothing in the cache is ever hal
 `os.replace`, after `fsync`.
 """
 
+import errno
 import hashlib
 import http.client
 import io
@@ -99,7 +100,7 @@ def derived(name: str, key: Any, build: Callable[[], Any]) -> Any:
     if content is not None:
         try:
             return _decode(content)
-        except ValueError as why:
+        except (ValueError, RecursionError) as why:
             log.warning(f"{path} is corrupt ({why}): moved to {set_aside(path)}, computing it again")
     content = _encode(build())
     write_atomically(path, [content])
@@ -132,6 +133,9 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def file_sha256(path: Path) -> str:
+    """Errors: OSError, also for what is no regular file: a pipe would be waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

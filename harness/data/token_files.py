@@ -122,7 +122,7 @@ def _open(path: Path) -> TokenFile | None:
             raise ValueError("wrong length")
         if hashlib.sha256(content[start:]).hexdigest() != header["sha256"]:
             raise ValueError("wrong sha256")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         set_aside(path)
         return None
     return TokenFile(content[split:].view("<u2"), content[start:split].view("<i8"), header["text_bytes"], header["sha256"])

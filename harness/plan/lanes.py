@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from yaml import YAMLError
 
 from harness.errors import UserError, nearest
 from harness.plan.schema import Plan, Track
+from harness.reading import yaml_text
 
 ROOT = Path(__file__).resolve().parents[2]
 LANES, TRACKS, RECIPES = ROOT / "lanes", ROOT / "lanes" / "tracks", ROOT / "recipes"
+MEND = "mend the file or restore it with git checkout"
 ANCHORS = LANES / "anchors.yaml"  # published figures, no lane
 REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")  # ${another.key}
 
@@ -25,12 +28,14 @@ def lane_names() -> tuple[str, ...]:
 
 
 def read(path: Path) -> DictConfig:
+    """A file that people write. Errors: UserError."""
+    text = yaml_text(path, MEND)
     try:
-        content = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} is not a YAML mapping: {error}", "mend the file or restore it with git checkout") from error
+        content = OmegaConf.load(StringIO(text))
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not a YAML mapping: {error}", MEND) from error
     if not isinstance(content, DictConfig):
-        raise UserError(f"{path} holds no YAML mapping", "mend the file or restore it with git checkout")
+        raise UserError(f"{path} holds no YAML mapping", MEND)
     refuse_computed(OmegaConf.to_container(content, resolve=False), str(path))
     return content
 

@@ -24,7 +24,7 @@ from harness.errors import UserError
 from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
 from harness.plan.stored import read_stored_plan
-from harness.reading import is_there
+from harness.reading import is_there, require_file
 from harness.record.read import read_identity
 
 # Bits depend on these; a run goes on only where all are as they were.
@@ -127,6 +127,8 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         raise UserError(
             f"{path} holds an unfinished run of another plan:\n    {shown}", "restore its plan.yaml, or move the folder away"
         )
+    if is_there(path / "metrics.jsonl"):
+        require_file(path / "metrics.jsonl", "move the folder away")
     if changed:
         lock.close()
         say(

@@ -146,10 +146,15 @@ def _left_at_12(home: Path) -> None:
     assert speedrun(home, "run.stop_after_step=12", "run.checkpoint_every_s=0", "run.log_every_steps=1") == 0
 
 
+def left_at_12(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder that `stopped` copies. Read only."""
+    return made_once(shared(tmp_path_factory) / "stopped", _left_at_12)
+
+
 @pytest.fixture(name="stopped")
 def stopped_fixture(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder below tmp_path of a MoE run that was left at step 12, with checkpoints at 11 and 12; free to be damaged."""
-    original = made_once(shared(tmp_path_factory) / "stopped", _left_at_12)
+    original = left_at_12(tmp_path_factory)
     return Path(shutil.copytree(original, tmp_path / original.parent.name / original.name))
 
 

@@ -15,9 +15,8 @@ TRIALS = int(os.environ.get("DAMAGE_TRIALS", "60"))
 
 @pytest.fixture(scope="module")
 def stage(finished, tmp_path_factory):
-    base = tmp_path_factory.getbasetemp()
     with damage.without_what_reads_nothing():
-        yield damage.Stage(tmp_path_factory.mktemp("damage"), finished(), micro._stopped(base / "stopped"))
+        yield damage.Stage(tmp_path_factory.mktemp("damage"), finished(), micro.left_at_12(tmp_path_factory))
 
 
 def test_a_verb_works_with_a_damaged_file_or_explains_it(stage):

@@ -63,7 +63,7 @@ Index = Annotated[str, _words(r"^[0-9]{1,9}$", "a whole number as text")]
 class Model(BaseModel):
     """A JSON object or YAML mapping. Fields that it does not name are allowed: a newer harness may have written them."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 class Closed(Model):

@@ -129,6 +129,8 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         )
     if is_there(path / "metrics.jsonl"):
         require_file(path / "metrics.jsonl", "move the folder away")
+    if is_there(path / "checkpoints") and not (path / "checkpoints").is_dir():
+        raise UserError(f"{path / 'checkpoints'} is no folder", "move the run's folder away")
     if changed:
         lock.close()
         say(

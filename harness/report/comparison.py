@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from harness.report.claims import spread
 from harness.report.compare import Ranking, amount_text
 from harness.report.contract import Contract
 from harness.report.groups import Group
@@ -72,12 +71,12 @@ def _ranking(r: Ranking) -> dict[str, Any]:
 
 def _who(group: Group) -> str:
     seconds = group.to_target()
-    reached = f", {spread(seconds, '{:.1f}')} s to target" if seconds else ", target not reached by every seed"
+    reached = f", {seconds.counted('{:.1f}')} s to target" if seconds else ", target not reached by every seed"
     if seconds and not group.timed:
         reached = ", target reached (no seconds: emulated)"
     time = reached if group.runs[0].target else ""
     unranked = f", UNRANKED: {group.why_unranked}" if group.why_unranked else ""
-    return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {spread(group.sample('slice_bpb'), '{:.4f}')}{time}, "
+    return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {group.sample('slice_bpb').counted('{:.4f}')}{time}, "
             f"{group.arithmetic}, on {group.hardware_class}{unranked}")  # fmt: skip
 
 

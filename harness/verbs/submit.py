@@ -15,6 +15,7 @@ that were stopped by health or are unranked are named in the claim.
 
 import json
 import shutil
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights
 
 def main(arguments: list[str]) -> int:
     from harness.record.provenance import now
-    from harness.report.claims import best_other, claim_name, read_claim, statistics_of
-    from harness.report.groups import find_groups
+    from harness.report.claims import claim_name, read_claim
+    from harness.report.leaderboard import gather
+    from harness.report.sentences import about_claim
 
     words = _parse(arguments)
     group = _one_group([Path(run) for run in words.runs])
@@ -55,12 +57,13 @@ def main(arguments: list[str]) -> int:
     _write(claim_path, claim)
     for name in old["records"] if old and words.replace is not None else ():  # last: until here the old claim is whole
         shutil.rmtree(claim_path.parent / name, ignore_errors=True)
-    everything = find_groups([root])
-    whole = next(g for g in everything.groups if g.ranked and (g.lane, g.plan_hash) == (group.lane, group.plan_hash)
-                 and g.hardware_class == group.hardware_class)  # fmt: skip
+    leaderboard = gather([root])
+    board, standing = leaderboard.standing_of(group)
     print(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {', '.join(map(str, claim['seeds']))}, on {group.hardware_class}")
-    for line in [*statistics_of(whole, best_other(whole, everything.groups)), *_spent(claim)]:
+    for line in [*about_claim(standing, board), *_spent(claim)]:
         print(f"  {line}")
+    if leaderboard.unsound or leaderboard.unreadable:
+        print(f"warning: records in {root} that do not hold are left out of this; make report names them", file=sys.stderr)
     print(f"claim: {claim_path}")
     return 0
 

@@ -1,10 +1,12 @@
 """`python -m harness <verb> ...`: the verb is taken off, the rest belongs to it."""
 
 import importlib
+import re
 import signal
 import sys
 
 from harness.errors import UserError, nearest
+from harness.shown import shown
 from harness.terminal import hold_streams, unwritten, warn
 from harness.train.determinism import keep_freed_memory, set_environment
 from harness.train.signals import interruptible, number_of
@@ -18,13 +20,19 @@ HELP = ("-h", "--help", "help")
 
 
 def main(words: list[str]) -> int:
-    """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n."""
+    """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n. What is
+    printed on the way moves no cursor, whoever's words it has."""
     hold_streams()
+    with shown():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     try:
         with interruptible():
             code = _answer(words)
     except UserError as error:
-        warn(f"error: {error}")
+        warn("error: " + re.sub(r"\n(?! )", "\n  ", str(error)))  # a quoted word begins no line of its own
         code = 2
     except KeyboardInterrupt as interrupted:
         warn("interrupted; the same command goes on from the last checkpoint, or starts anew where there is none")

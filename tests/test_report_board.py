@@ -8,7 +8,7 @@ from harness.report.board import Board, make_boards, mixed_protocols
 from harness.report.cells import row, twin_row
 from harness.report.groups import find_groups
 from harness.report.sentences import about
-from harness.report.statistics import ASSUMES
+from harness.report.statistics import ASSUMES, welch
 
 
 def seeds(top: Path, name: str, n: int = 3, day: int = 1, execution: str = "native", precision: str = "bf16", **about_run):
@@ -113,7 +113,7 @@ def test_the_holder_changes_on_the_day_of_the_third_seed(tmp_path):
     (board,) = boards(tmp_path)
     held = [(t.group.lane, t.since[:10], t.until and t.until[:10]) for t in board.history]
     assert held == [("first", "2026-01-03", "2026-01-13"), ("second", "2026-01-13", None)]
-    assert board.history[0].test is None and board.history[1].test.significant
+    assert board.history[0].against is None and board.history[1].against.test.significant
 
 
 def test_a_later_seed_of_its_own_can_cost_the_record(tmp_path):
@@ -123,6 +123,23 @@ def test_a_later_seed_of_its_own_can_cost_the_record(tmp_path):
     (board,) = boards(tmp_path)
     assert [t.group.lane for t in board.history] == ["steady", "shaky", "steady"]
     assert board.history[1].group.n == 3
+
+
+def test_a_row_is_compared_with_every_seed_that_the_holder_has_now(tmp_path):
+    seeds(tmp_path, "held", lane="held", step_s=0.2, day=1)
+    seeds(tmp_path, "rival", lane="rival", step_s=0.3, day=5)
+    write_run(tmp_path / "held/9", lane="held", seed=9, step_s=0.21, finished_at="2026-01-20T00:00:00Z")
+    (board,) = boards(tmp_path)
+    held, rival = (standing.group for standing in board.standings)
+    assert board.holder.group.n == 3 and held.n == 4
+    assert board.against_holder(rival).test == welch(rival.to_target(), held.to_target())
+
+
+def test_of_equal_plans_the_one_that_held_the_record_first_stands_first(tmp_path):
+    seeds(tmp_path, "late", lane="a-late", day=11, offset=0.5)
+    seeds(tmp_path, "early", lane="b-early", day=1, offset=0.5)
+    (board,) = boards(tmp_path)
+    assert order(board) == [("b-early", 1), ("a-late", 2)] and board.is_held_by(board.standings[0].group)
 
 
 def test_a_run_without_a_date_is_ranked_but_in_no_history(tmp_path):

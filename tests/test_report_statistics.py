@@ -1,9 +1,27 @@
-"""Intervals and tests over seeds, against scipy.stats and by hand."""
+"""Intervals and tests over seeds: against published results, against scipy.stats, and by hand."""
 
 import pytest
 from scipy import stats
 
 from harness.report.statistics import ALPHA, Sample, below, welch
+
+# Hours of sleep gained on each of two drugs by ten patients (Cushny and Peebles, 1905), on which Student (1908) showed his
+# test. R prints what follows from them: t.test(extra ~ group, sleep), an example of its manual, and the same paired.
+DRUG_1 = (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0)
+DRUG_2 = (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4)
+
+
+def test_welch_finds_of_students_sleep_data_what_r_prints():
+    found = welch(Sample.of(DRUG_1), Sample.of(DRUG_2))
+    assert 2 * found.p == pytest.approx(0.07939, abs=5e-6) and not found.significant
+    assert found.interval == pytest.approx((-3.3654832, 0.2054832), abs=5e-8)
+
+
+def test_the_t_test_finds_of_students_sleep_data_what_r_prints():
+    found = below(Sample.of([a - b for a, b in zip(DRUG_1, DRUG_2)]), 0.0)
+    assert 2 * found.p == pytest.approx(0.002833, abs=5e-7) and found.significant
+    assert found.interval == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
+    assert found.difference == pytest.approx(-1.58)
 
 
 def test_mean_sd_and_interval_are_those_of_scipy():

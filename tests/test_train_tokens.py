@@ -18,11 +18,11 @@ from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.plan.compose import Composed
 from harness.report import integrity
-from harness.report.claims import statistics_of
 from harness.report.figure_bpb import draw_bpb
 from harness.report.figure_matrix import draw_matrix
 from harness.report.groups import find_groups
 from harness.report.run_data import load_run
+from harness.report.sentences import figures
 from harness.report.style import styled
 from harness.report.summary import summary_table
 from harness.report.table import end_table
@@ -153,5 +153,5 @@ def test_tables_frames_and_figures_read_records_of_token_tracks(wiki):
             assert draw_bpb(group.runs[0], None, home / "bpb.png").exists()
     frames = harness.report.load(home / "runs")
     assert frames.records["target_line"].isna().all() and set(frames.records["track"]) == {"wiki"}
-    said = statistics_of(groups.groups[0], None)
+    said = figures(groups.groups[0], timed=True)
     assert "the track is a fixed budget: no target, no time to it" in said

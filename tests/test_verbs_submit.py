@@ -1,16 +1,18 @@
 """`submit`: what becomes a claim, what is refused, and that a claim notices what happens to its records."""
 
+import html
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from micro import python
-from report_factory import edit_record, write_run
+from report_factory import edit_record, set_val, write_run
 
 from harness.__main__ import main
 from harness.report.claims import check_claims
-from harness.report.groups import find_groups
+from harness.report.groups import Group, find_groups
+from harness.report.statistics import ASSUMES, welch
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_three_seeds_become_records_and_a_claim(runs, tmp_path, capsys):
     results = tmp_path / "results"
     assert submit(runs, "--to", results) == 0
     out = capsys.readouterr().out
-    assert "n = 3" in out and "significant (one-sided p = " in out and "independent seeds" in out
+    assert "n = 3" in out and ": significant, assuming independent seeds" in out
     claim = claim_of(results)
     assert claim["seeds"] == [1, 2, 3] and claim["stop_step"] == 384 and len(claim["records"]) == 3
     (group,) = find_groups([results]).groups
@@ -47,7 +49,7 @@ def test_one_run_is_submitted_and_never_called_significant(runs, tmp_path, capsy
     shutil.rmtree(runs / "2-plan"), shutil.rmtree(runs / "3-plan")
     assert submit(runs / "1-plan", "--to", tmp_path / "results") == 0
     out = capsys.readouterr().out
-    assert "n = 1" in out and "; significant" not in out
+    assert "Not a claim: n = 1" in out and ": significant" not in out
 
 
 def refused(capsys, results: Path, *words: object) -> str:
@@ -92,6 +94,20 @@ def test_a_seed_already_claimed_is_refused_unless_replaced_with_a_reason(runs, t
     claim = claim_of(results)
     assert claim["replaced"][0]["reason"] == "the clock of the first machine was wrong"
     assert len(list(results.rglob("record.json"))) == 3 and check_claims(results) == []
+
+
+def test_neither_a_lane_nor_a_claim_leads_out_of_the_folder_of_records(runs, tmp_path, capsys):
+    results, outside = tmp_path / "results", tmp_path / "outside"
+    write_run(tmp_path / "other" / "1", lane="../outside", seed=1)
+    assert "cannot name a folder" in refused(capsys, results, tmp_path / "other")
+    outside.mkdir()
+    submit(runs, "--to", results)
+    (path,) = results.rglob("claim-*.json")
+    claim = json.loads(path.read_text())
+    path.write_text(json.dumps(claim | {"records": claim["records"] | {"../../outside": "ab"}}))
+    capsys.readouterr()
+    assert "outside its folder: ../../outside" in refused(capsys, results, runs, "--replace", "all of it")
+    assert outside.is_dir()
 
 
 def test_a_later_seed_joins_the_claim_and_is_seen_to_be_later(runs, tmp_path, capsys):
@@ -196,3 +212,61 @@ def test_no_time_is_claimed_for_a_format_that_is_emulated(tmp_path, capsys):
     assert submit(folder, "--to", tmp_path / "results") == 0
     out = capsys.readouterr().out
     assert "nvfp4 emulated: no time is claimed" in out and "s to target" not in out
+
+
+# Offsets of the slice and figures of all of val, three seeds each, of the holder and of the plan submitted after it. Neither
+# reaches the target, so bits per byte decide. The slice tells them apart where all of val does not, and the other way round.
+CLEAR, NOISY = (0.001, 0.002, 0.003), (0.01, 0.09, -0.08)
+DISAGREE = {
+    "better on the slice alone, and takes the record": ((0.4, CLEAR), (2.0, NOISY), (0.3, CLEAR), (1.99, NOISY)),
+    "better on the slice alone, and does not": ((0.4, CLEAR), (2.0, NOISY), (0.3, CLEAR), (2.01, NOISY)),
+    "better on all of val alone": ((0.4, NOISY), (2.0, CLEAR), (0.39, NOISY), (1.9, CLEAR)),
+}
+
+
+def plan(folder: Path, lane: str, day: int, slice_bpb: tuple, val: tuple) -> Path:
+    for seed in (1, 2, 3):
+        run = write_run(folder / lane / str(seed), lane=lane, seed=seed, offset=slice_bpb[0] + slice_bpb[1][seed - 1],
+                        finished_at=f"2026-01-{day:02d}T00:00:0{seed}+00:00")  # fmt: skip
+        set_val(run, val[0] + val[1][seed - 1])
+    return folder / lane
+
+
+def better_by_the(metric: str, new: Group, held: Group) -> bool:
+    return welch(new.sample(metric), held.sample(metric)).significant
+
+
+@pytest.mark.parametrize("figures", DISAGREE.values(), ids=DISAGREE)
+def test_submit_and_the_leaderboard_give_one_verdict_where_slice_and_all_of_val_disagree(figures, tmp_path, capsys):
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    submit(plan(runs, "held", 1, *figures[:2]), "--to", results)
+    capsys.readouterr()
+    assert submit(plan(runs, "new", 2, *figures[2:]), "--to", results) == 0
+    said = capsys.readouterr().out
+    held, new = find_groups([results]).groups
+    on_slice, on_val = (better_by_the(metric, new, held) for metric in ("slice_bpb", "val_bpb"))
+    assert on_slice != on_val
+    (verdict,) = [line.strip() for line in said.splitlines() if "on all of val than held" in line]
+    assert verdict.endswith(": significant, " + ASSUMES + ".") == on_val
+    assert verdict.endswith(": not significant, " + ASSUMES + ".") == (not on_val)
+    assert main(["report", str(results), "--out", str(tmp_path / "board")]) == 0
+    board = html.unescape((tmp_path / "board" / "LEADERBOARD.md").read_text())
+    assert verdict.removeprefix("The holder before: ") in board
+    takes_it = new.sample("val_bpb").mean < held.sample("val_bpb").mean
+    assert ("this plan has held the record" in said) == takes_it == verdict.startswith("The holder before: ")
+
+
+def test_the_holder_that_submit_names_is_on_the_board_of_native_formats_and_its_evidence_holds(tmp_path, capsys):
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    submit(plan(runs, "held", 1, (0.4, CLEAR), (2.0, CLEAR)), "--to", results)
+    for seed in (1, 2, 3):
+        emulated = write_run(results / "emulated" / str(seed), lane="emulated", seed=seed, precision="nvfp4", offset=0.3,
+                             execution="emulated", finished_at="2026-01-01T00:00:00Z")  # fmt: skip
+        set_val(emulated, 1.0 + 0.001 * seed)
+        edited = write_run(results / "edited" / str(seed), lane="edited", seed=seed, offset=0.3 + 0.001 * seed)
+        edit_record(edited, metrics__val_bpb=1.1)
+    capsys.readouterr()
+    assert submit(plan(runs, "new", 2, (0.5, CLEAR), (2.1, CLEAR)), "--to", results) == 0
+    said = capsys.readouterr()
+    assert "Holder: 0.1000 bits per byte more on all of val than held;" in said.out
+    assert "are left out of this" in said.err

@@ -7,7 +7,7 @@ number of tuning trials; and each submission with its date, so that seeds added 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from harness.errors import UserError
 from harness.reading import is_there, read_bytes
 from harness.record.read import read_claim, read_identity
 from harness.report.groups import Group
-from harness.report.statistics import ASSUMES, MIN_SEEDS, Sample, Test, below, welch
 
 
 def claim_name(plan_hash: str, hardware_class: str) -> str:
-    return f"claim-{plan_hash[:8]}-{hashlib.sha256(hardware_class.encode()).hexdigest()[:6]}.json"
+    return f"claim-{plan_hash[:8]}-{hashlib.sha256(hardware_class.encode(errors='surrogatepass')).hexdigest()[:6]}.json"
 
 
 def record_sha256(folder: Path) -> str:
@@ -71,10 +70,10 @@ def _seed(folder_name: str) -> int:
     return int(seed) if seed.isdecimal() else -1
 
 
-def find_claim(root: Path, group: Group) -> dict[str, Any] | None:
-    """The claim that a group's runs were submitted under; None where there is none or it cannot be read."""
+def find_claim(group: Group) -> dict[str, Any] | None:
+    """The claim that a group's runs were submitted under, beside them; None where there is none or it cannot be read."""
     try:
-        return read_claim(root / group.lane / claim_name(group.plan_hash, group.hardware_class))
+        return read_claim(group.runs[0].folder.parent / claim_name(group.plan_hash, group.hardware_class))
     except UserError:
         return None
 
@@ -84,68 +83,3 @@ def trials(claim: Mapping[str, Any] | None) -> int | None:
     if claim is None or claim["tuning_trials"]["declared"] is None:
         return None
     return max(claim["tuning_trials"]["found"], claim["tuning_trials"]["declared"])
-
-
-def best_other(group: Group, groups: Iterable[Group]) -> Group | None:
-    """The holder: the ranked group of the same track, data and hardware class that is fastest to the target with MIN_SEEDS
-    seeds; where none reached it on every seed, the one with the lowest mean bits per byte of all of val."""
-    rivals = [g for g in groups if g.ranked and g.n >= MIN_SEEDS and _comparable(g, group) and not _same(g, group)]
-    fast = [g for g in rivals if g.to_target()]
-    if fast:
-        return min(fast, key=lambda g: g.to_target().mean)
-    return min(rivals, key=lambda g: g.sample("val_bpb").mean, default=None)
-
-
-def _comparable(a: Group, b: Group) -> bool:
-    return a.hardware_class == b.hardware_class and a.runs[0].why_not_beside(b.runs[0]) is None
-
-
-def _same(a: Group, b: Group) -> bool:
-    return (a.lane, a.plan_hash, a.hardware_class) == (b.lane, b.plan_hash, b.hardware_class)
-
-
-def statistics_of(group: Group, holder: Group | None) -> list[str]:
-    """The claim in sentences, assumptions beside the numbers."""
-    target = group.runs[0].target
-    slice_bpb, steps = group.sample("slice_bpb"), group.runs[0].steps[-1]["step"]
-    lines = [
-        f"stop step {steps:,}, fixed by the lane before any seed was run",
-        f"slice bpb {spread(slice_bpb, '{:.4f}')}, all of val {spread(group.sample('val_bpb'), '{:.4f}')}",
-    ]
-    if target:
-        what = "slice bpb" if target.metric == "slice_bpb" else target.unit
-        test = below(group.sample(target.metric), target.level)
-        lines.append(_sentence(f"{what} below {target.id} ({target.level:.4f})", test, 4))
-    seconds = group.to_target() if group.timed else None
-    if not group.timed:
-        lines.append(f"{group.arithmetic}: no time is claimed, emulation says nothing about the format's")
-    elif target is None:
-        lines.append("the track is a fixed budget: no target, no time to it")
-    elif seconds is None:
-        reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
-        lines.append(f"{reached} of {group.n} seeds reached the target: no time is claimed")
-    else:
-        lines.append(f"{spread(seconds, '{:.1f}')} s to target")
-    if holder is None:
-        lines.append("no other record of this track and hardware class with three seeds to compare with")
-    else:
-        held = holder.to_target()
-        if seconds and held:
-            lines.append(_sentence(f"seconds to target below those of {holder.lane} (Welch)", welch(seconds, held), 1))
-        test = welch(slice_bpb, holder.sample("slice_bpb"))
-        lines.append(_sentence(f"slice bpb below that of {holder.lane} (Welch)", test, 4))
-    return lines
-
-
-def spread(sample: Sample, form: str) -> str:
-    """ "1.6074 ± 0.0035 (n = 3)", or "1.6074 (n = 1: one run)"."""
-    return f"{sample.text(form)} (n = {sample.n}{': one run' if sample.n == 1 else ''})"
-
-
-def _sentence(what: str, test: Test, digits: int) -> str:
-    if test.interval is None:
-        return f"{what}: difference {test.difference:+.{digits}f}; {test.why_not}"
-    low, high = test.interval
-    shown = f"difference {test.difference:+.{digits}f}, 95% interval {low:+.{digits}f} to {high:+.{digits}f}"
-    verdict = f"significant (one-sided p = {test.p:.2g}, {ASSUMES})" if test.significant else f"not significant: {test.why_not}"
-    return f"{what}: {shown}; {verdict}"

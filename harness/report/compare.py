@@ -135,7 +135,7 @@ def sentences(a: Group, b: Group, rankings: list[Ranking], why_not_fair: list[st
             continue
         ahead, behind = (names[0], names[1]) if ranking.ahead == "A" else (names[1], names[0])
         at = f"at {ranking.basis} ({amount_text(ranking)})"
-        size = f"{abs(ranking.difference.difference):.4f} bits per byte"
+        size = f"{abs(ranking.difference.difference):.4f} bits per byte of the slice"
         if ranking.test.significant:
             low, high = sorted(abs(bound) for bound in ranking.difference.interval)
             note = f", read off {_whose(ranking, names)} before the end of its schedule" if ranking.mid_run else ""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.report import integrity
-from harness.report.board import Board, make_boards, mixed_protocols
+from harness.report.board import Board, Standing, make_boards, mixed_protocols
 from harness.report.claims import check_claims
 from harness.report.groups import Group, group_runs, read_runs
+from harness.report.holder import plan_of
 from harness.report.run_data import RunData
 
 
@@ -28,6 +29,15 @@ class Leaderboard:
     @property
     def holds(self) -> bool:
         return not (self.unsound or self.unreadable or self.doubts)
+
+    def standing_of(self, group: Group) -> tuple[Board, Standing]:
+        """Where a ranked group's plan stands on its hardware class, with every sound seed that was read."""
+        return next(
+            (board, standing)
+            for board in self.boards
+            for standing in board.standings
+            if (*plan_of(standing.group), board.hardware_class) == (*plan_of(group), group.hardware_class)
+        )
 
     @property
     def tracks(self) -> list[str]:

@@ -48,6 +48,10 @@ class Sample:
         mean = form.format(self.mean)
         return mean if self.sd is None else f"{mean} ± {form.format(self.sd)}"
 
+    def counted(self, form: str) -> str:
+        """ "1.6074 ± 0.0035 (n = 3)", or "1.6074 (n = 1: one run)"."""
+        return f"{self.text(form)} (n = {self.n}{': one run' if self.n == 1 else ''})"
+
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """Two-sided t interval of the mean; None for a single value."""
         if self.n < 2:

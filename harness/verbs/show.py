@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     from harness.reading import is_there
     from harness.report.groups import find_groups
     from harness.report.summary import summary_table
+    from harness.shown import one_line
 
     paths = [Path(word) for word in arguments or ["runs"]]
     for path in paths:
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
         return 0
     found = find_groups(paths)
     for problem in found.problems:
-        print(f"skipped: {problem}", file=sys.stderr)
+        print(one_line(f"skipped: {problem}"), file=sys.stderr)
     if found.ranked:
         print(summary_table(found.ranked))
     elif not found.problems:

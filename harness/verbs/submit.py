@@ -15,7 +15,9 @@ beside the submitted runs is seen: plans, seeds and repeats in a folder moved aw
 """
 
 import json
+import re
 import shutil
+import sys
 from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ from harness.errors import UserError
 from harness.record.record import PUBLIC
 from harness.verbs.words import Words
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a folder below results/, whoever states it
 SUMMARY = "run folders into results/ as one claim, with its statistics"
+RESTORE = "restore it (git checkout), or delete the claim and its records and submit again"
 KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights stay behind: the record has their hash
 
 
@@ -34,16 +38,22 @@ def main(arguments: list[str]) -> int:
     from harness.reading import is_there
     from harness.record.provenance import now
     from harness.record.read import read_claim
-    from harness.report.claims import best_other, claim_name, statistics_of
-    from harness.report.groups import find_groups
+    from harness.report.claims import claim_name
+    from harness.report.leaderboard import gather
+    from harness.report.sentences import about_claim
+    from harness.shown import one_line
 
     words = _parse(arguments)
     group = _one_group([Path(run) for run in words.runs])
+    if not NAME.fullmatch(group.lane):
+        raise UserError(f"lane {group.lane!r} cannot name a folder of records", "`make lanes` lists the lanes")
     root = Path(words.to)
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
     old: dict[str, Any] | None = None
     if is_there(claim_path):
         old = read_claim(claim_path)
+        if elsewhere := [name for name in old["records"] if not NAME.fullmatch(name)]:
+            raise UserError(f"{claim_path} counts records outside its folder: {one_line(', '.join(elsewhere))}", RESTORE)
     if old and words.replace is None:
         again = sorted(set(group.seeds) & set(old["seeds"]))
         if again:
@@ -58,12 +68,14 @@ def main(arguments: list[str]) -> int:
     _write(claim_path, claim)
     for name in old["records"] if old and words.replace is not None else ():  # last: until here the old claim is whole
         shutil.rmtree(claim_path.parent / name, ignore_errors=True)
-    everything = find_groups([root])
-    whole = next(g for g in everything.groups if g.ranked and (g.lane, g.plan_hash) == (group.lane, group.plan_hash)
-                 and g.hardware_class == group.hardware_class)  # fmt: skip
-    print(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {', '.join(map(str, claim['seeds']))}, on {group.hardware_class}")
-    for line in [*statistics_of(whole, best_other(whole, everything.groups)), *_spent(claim)]:
-        print(f"  {line}")
+    leaderboard = gather([root])
+    board, standing = leaderboard.standing_of(group)
+    seeds = ", ".join(map(str, claim["seeds"]))
+    print(one_line(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {seeds}, on {group.hardware_class}"))
+    for line in [*about_claim(standing, board), *_spent(claim)]:
+        print(f"  {one_line(line)}")
+    if leaderboard.unsound or leaderboard.unreadable:
+        print(f"warning: records in {root} that do not hold are left out of this; make report names them", file=sys.stderr)
     print(f"claim: {claim_path}")
     return 0
 

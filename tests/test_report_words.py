@@ -36,28 +36,29 @@ EVIL = (
 )
 DAY = "[a](b)|*c*"  # where a date is expected, of which ten characters are shown
 FOLDER = '"><script>alert(2)<[c](javascript:alert(1)) `x` |y|\n# h'  # a name that a folder can have
+TEXT = re.sub("[\x00\x1b\r\x85]", "", EVIL)  # what the reader of records lets through; names it holds to letters and digits
 ALONE = "\ud800"  # half of a surrogate pair, which JSON can hold and a file of text cannot
 
 
 def runs(top: Path, evil: bool, monkeypatch) -> Path:
     """A native and an emulated lane of three seeds, one of another hardware class, an unranked run, one whose evidence does not
     hold, and a record and a claim that are cut off."""
-    word, folder, alone = (EVIL, FOLDER, ALONE) if evil else ("x", "x", "")
+    word, folder = (TEXT, FOLDER) if evil else ("x", "x")
     lines = {key: line | {"label": f"{line['label']} {word}"} for key, line in report_factory.LINES.items()}
     monkeypatch.setattr(report_factory, "LINES", lines)
-    common = {"hardware_class": word + alone, "overrides": (word + alone,), "track": word}
-    native, emulated = f"a{word}", f"a{word}-nvfp4"
+    common = {"hardware_class": word, "overrides": (word,), "track": "x"}
+    native, emulated = "ax", "ax-nvfp4"
     for seed in (1, 2, 3):
         about = {"seed": seed, "offset": 0.003 * seed, "finished_at": f"2026-01-0{seed}T00:00:00Z", **common}
-        write_run(top / f"{folder}native" / str(seed), lane=native, twin=f"none{word}", **about)
+        write_run(top / f"{folder}native" / str(seed), lane=native, twin="none", **about)
         write_run(top / f"{folder}emulated" / str(seed), lane=emulated, twin=native, precision="nvfp4", execution="emulated",
                   **about)  # fmt: skip
     for folder_of_run in top.rglob("record.json"):
-        edit_record(folder_of_run.parent, provenance__commit=word + alone)
-    write_run(top / f"{folder}there", lane=f"b{word}", twin=native, **common | {"hardware_class": f"yonder {word}"})
-    unranked = write_run(top / f"{folder}unranked", lane=word, twin=word, seed=9, reasons=(word + alone, word), **common)
+        edit_record(folder_of_run.parent, provenance__commit=word)
+    write_run(top / f"{folder}there", lane="bx", twin=native, **common | {"hardware_class": f"yonder {word}"})
+    unranked = write_run(top / f"{folder}unranked", lane="x", twin="x", seed=9, reasons=(word, word), **common)
     edit_record(unranked, provenance__finished_at=DAY if evil else "2027-01-01")
-    edit_record(write_run(top / f"{folder}edited", lane=word, twin=None, seed=8, **common), lane=f"other{word}")
+    edit_record(write_run(top / f"{folder}edited", lane=word, twin=None, seed=8, **common), lane="otherx")
     (top / f"{folder}cut").mkdir()
     (top / f"{folder}cut" / "record.json").write_text("{")
     (top / f"{folder}cut" / "claim-cut.json").write_text("{")
@@ -70,8 +71,9 @@ def outcomes(word: str) -> list[Outcome]:
 
 
 def study_of(word: str, home: Path) -> str:
+    text = TEXT if word != "x" else word
     study = Study(word, word, word, word, "load", {"even": f"a={word}", "odd": ""}, common=f"b={word}")
-    even, odd = trial(home, "even", hardware_class=word, reasons=(word,)), trial(home, "odd", stopped=130)
+    even, odd = trial(home, "even", hardware_class=text, reasons=(text,)), trial(home, "odd", stopped=130)
     odd = replace(odd, stop=odd.stop | {"reason": word})
     return study_table(study, [even, odd], {("even", 1): [word], ("odd", 1): []})
 

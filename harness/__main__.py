@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import re
 import sys
 
 from harness.errors import UserError, nearest
+from harness.terminal import shown
 from harness.train.determinism import keep_freed_memory, set_environment
 
 VERBS = (
@@ -16,7 +18,13 @@ HELP = ("-h", "--help", "help")
 
 
 def main(words: list[str]) -> int:
-    """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n."""
+    """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n. What is
+    printed on the way moves no cursor, whoever's words it has."""
+    with shown():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in HELP:
         print(overview())
         return 0
@@ -32,7 +40,7 @@ def main(words: list[str]) -> int:
         keep_freed_memory()
         return module.main(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error: " + re.sub(r"\n(?! )", "\n  ", str(error)), file=sys.stderr)  # a quoted word begins no line of its own
         return 2
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

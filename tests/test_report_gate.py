@@ -244,7 +244,7 @@ def test_markdown_and_xml_name_every_detector_once(tmp_path, baseline, monkeypat
     out = tmp_path / "not" / "there"
     gate_output.write(out, "gate: a | b", outcomes)
     rows = [line for line in (out / "gate.md").read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(outcomes) and all(row.count(" | ") == 3 for row in rows)
+    assert len(rows) == 2 + len(outcomes) and all(row.count(" | ") == 3 for row in rows)
     assert "**gate: FAILED by counts (not judged: exact bits)**" in (out / "gate.md").read_text()
     assert (tmp_path / "summary.md").read_text() == (out / "gate.md").read_text()
     suite = ElementTree.parse(out / "gate.xml").getroot()

@@ -96,6 +96,20 @@ def test_a_seed_already_claimed_is_refused_unless_replaced_with_a_reason(runs, t
     assert len(list(results.rglob("record.json"))) == 3 and check_claims(results) == []
 
 
+def test_neither_a_lane_nor_a_claim_leads_out_of_the_folder_of_records(runs, tmp_path, capsys):
+    results, outside = tmp_path / "results", tmp_path / "outside"
+    write_run(tmp_path / "other" / "1", lane="../outside", seed=1)
+    assert "cannot name a folder" in refused(capsys, results, tmp_path / "other")
+    outside.mkdir()
+    submit(runs, "--to", results)
+    (path,) = results.rglob("claim-*.json")
+    claim = json.loads(path.read_text())
+    path.write_text(json.dumps(claim | {"records": claim["records"] | {"../../outside": "ab"}}))
+    capsys.readouterr()
+    assert "outside its folder: ../../outside" in refused(capsys, results, runs, "--replace", "all of it")
+    assert outside.is_dir()
+
+
 def test_a_later_seed_joins_the_claim_and_is_seen_to_be_later(runs, tmp_path, capsys):
     results, late = tmp_path / "results", tmp_path / "late"
     submit(runs, "--to", results)

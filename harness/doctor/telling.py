@@ -7,13 +7,15 @@ from typing import Any
 from harness.doctor.commands import Command, Commands
 from harness.doctor.diagnose import Diagnosis
 from harness.doctor.patient import Patient
+from harness.terminal import one_line
 
 WIDTH, INDENT = 118, 10
 
 
 def as_text(diagnosis: Diagnosis) -> str:
     run, commands = diagnosis.run, Commands(diagnosis.run, diagnosis.findings)
-    lines = [f"{'run':<{INDENT}}{run.folder}", f"{'lane':<{INDENT}}{run.settings['lane.name']}, {run.state}"]
+    lines = [f"{'run':<{INDENT}}{one_line(run.folder)}"]
+    lines += [f"{'lane':<{INDENT}}{one_line(run.settings['lane.name'])}, {run.state}"]
     lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.layers)] if diagnosis.now else []
     lines += [_entry("remark", remark) for remark in diagnosis.remarks]
     told: dict[tuple[Command, ...], int] = {}

@@ -23,7 +23,7 @@ FIELDS = {
 
 
 def claim_name(plan_hash: str, hardware_class: str) -> str:
-    return f"claim-{plan_hash[:8]}-{hashlib.sha256(hardware_class.encode()).hexdigest()[:6]}.json"
+    return f"claim-{plan_hash[:8]}-{hashlib.sha256(hardware_class.encode(errors='surrogatepass')).hexdigest()[:6]}.json"
 
 
 def record_sha256(folder: Path) -> str:
@@ -84,9 +84,9 @@ def _seed(folder_name: str) -> int:
     return int(seed) if seed.isdecimal() else -1
 
 
-def find_claim(root: Path, group: Group) -> dict[str, Any] | None:
-    """The claim that a group's runs were submitted under; None where there is none or it cannot be read."""
-    claim = read_claim(root / group.lane / claim_name(group.plan_hash, group.hardware_class))
+def find_claim(group: Group) -> dict[str, Any] | None:
+    """The claim that a group's runs were submitted under, beside them; None where there is none or it cannot be read."""
+    claim = read_claim(group.runs[0].folder.parent / claim_name(group.plan_hash, group.hardware_class))
     return None if isinstance(claim, str) else claim
 
 

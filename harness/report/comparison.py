@@ -5,6 +5,8 @@ from typing import Any
 from harness.report.compare import Ranking, amount_text
 from harness.report.contract import Contract
 from harness.report.groups import Group
+from harness.report.markup import code, head, heading, item, row, text
+from harness.terminal import one_line
 
 HEADER = ("contract", "amount", "A", "B", "A - B", "95% interval", "ahead", "claim")
 
@@ -13,11 +15,11 @@ Sentences = list[tuple[str, str]]  # of harness.report.compare.sentences
 
 
 def as_text(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences, everything: bool) -> str:
-    lines = [f"A  {_who(a)}", f"B  {_who(b)}", "", "The swap contract", *_fields(deal, everything)]
-    lines += ["", _fairness(deal), "", rankings_text(rankings)]
+    lines = [f"A  {one_line(_who(a))}", f"B  {one_line(_who(b))}", "", "The swap contract", *_fields(deal, everything)]
+    lines += ["", one_line(_fairness(deal)), "", rankings_text(rankings)]
     for kind in ("may be claimed", "may not be claimed"):
-        told = [sentence for which, sentence in said if which == kind]
-        lines += ["", kind[0].upper() + kind[1:] + ("" if told else ": nothing"), *(f"  - {sentence}" for sentence in told)]
+        told = [f"  - {one_line(sentence)}" for which, sentence in said if which == kind]
+        lines += ["", kind[0].upper() + kind[1:] + ("" if told else ": nothing"), *told]
     return "\n".join(lines)
 
 
@@ -26,22 +28,22 @@ def rankings_text(rankings: list[Ranking]) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
     lines = ["Slice bpb under each fairness contract"]
     lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
-    lines += [f"  {r.basis}: {r.refused}" for r in rankings if r.refused]
+    lines += [f"  {one_line(f'{r.basis}: {r.refused}')}" for r in rankings if r.refused]
     if any(r.mid_run for r in rankings):
         lines.append("  * read off before that side's schedule ended: a run planned for this amount would stand lower")
     return "\n".join(lines)
 
 
 def as_markdown(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences) -> str:
-    rows = ["| " + " | ".join(row) + " |" for row in (HEADER, ["---"] * len(HEADER), *(_row(r) for r in rankings))]
-    fields = [f"| {f.part} | `{f.name}` | {f.a} | {f.b} | {'differs' if f.differs else 'same'} |" for f in deal.fields]
-    told = [f"- {which}: {sentence}" for which, sentence in said]
+    rows = [row(_row(r)) for r in rankings]
+    fields = [row((f.part, code(f.name), text(f.a), text(f.b), "differs" if f.differs else "same")) for f in deal.fields]
     return "\n".join([
-        f"# {a.lane} and {b.lane}", "", f"- A: {_who(a)}", f"- B: {_who(b)}", "", _fairness(deal), "",
-        "![curves](compare.png)", "",
-        "## Rankings", "", *rows, "", *(f"- {r.basis}: {r.refused}" for r in rankings if r.refused), "",
-        "## What may be said", "",
-        *told, "", "## The swap contract", "", "| part | field | A | B | |", "| --- | --- | --- | --- | --- |", *fields, "",
+        heading(1, text(f"{a.lane} and {b.lane}")), "", item(text(f"A: {_who(a)}")), item(text(f"B: {_who(b)}")), "",
+        text(_fairness(deal)), "", "![curves](compare.png)", "",
+        heading(2, "Rankings"), "", *head(HEADER), *rows, "",
+        *(item(text(f"{r.basis}: {r.refused}")) for r in rankings if r.refused), "",
+        heading(2, "What may be said"), "", *(item(text(f"{which}: {sentence}")) for which, sentence in said), "",
+        heading(2, "The swap contract"), "", *head(("part", "field", "A", "B", "")), *fields, "",
     ])  # fmt: skip
 
 
@@ -95,8 +97,8 @@ def _fields(deal: Contract, everything: bool) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    shown = one_line(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _row(r: Ranking) -> list[str]:

@@ -29,10 +29,11 @@ def label_lines(ax: Axes, lines: Lines, target_id: str) -> None:
     for (line_id, line), y, at in zip(ordered, wanted, spread(wanted, LABEL_GAP)):
         target = line_id == target_id
         ax.annotate(
-            f"{line['label']} {line['slice']:.4f}", (1.0, y), (1.05, at), "axes fraction", va="center", ha="left", fontsize=8,
-            color=style.TARGET if target else "#505050", weight="bold" if target else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0,
-                        "relpos": (0, 0.5)},
+            style.words(f"{line['label']} {line['slice']:.4f}"), (1.0, y), (1.05, at), "axes fraction", va="center", ha="left",
+            fontsize=8, color=style.TARGET if target else "#505050", weight="bold" if target else "normal",
+            annotation_clip=False, arrowprops={
+                "arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5),
+            },
         )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def draw_group(ax: Axes, group: Group, x: str, colour: str, marker: str, label: 
         curve = run.record["metrics"]["curve"]
         ax.plot([p[x] for p in curve], [p["slice_bpb"] for p in curve], color=colour, linewidth=0.6, alpha=0.55, zorder=3)
     ax.plot(*mean_curve(group, x), color=colour, marker=marker, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6,
-            label=label, zorder=4)  # fmt: skip
+            label=style.words(label), zorder=4)  # fmt: skip
 
 
 def spread(wanted: list[float], gap: float) -> list[float]:

@@ -75,7 +75,7 @@ def _target_label(run: RunData) -> str:
 def _curve(ax: Axes, run: RunData, x: str, colour: str, marker: str, label: str) -> None:
     curve = run.record["metrics"]["curve"]
     ax.plot([p[x] for p in curve], [p["slice_bpb"] for p in curve], color=colour, marker=marker, markersize=5,
-            markeredgecolor="white", markeredgewidth=0.6, label=label, zorder=4)  # fmt: skip
+            markeredgecolor="white", markeredgewidth=0.6, label=style.words(label), zorder=4)  # fmt: skip
 
 
 def _smooth_loss(run: RunData) -> tuple[np.ndarray, np.ndarray]:

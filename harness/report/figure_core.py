@@ -63,7 +63,7 @@ def _means(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: 
                 color=colour, markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
         edge = value if interval is None else max(value, interval[1])
         ax.annotate(f"{value:.4f}", (edge, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
-    _lay_out(ax, [name for name, *_ in lines])
+    _lay_out(ax, [style.words(name) for name, *_ in lines])
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.08 * (high - low))  # room for the last number
 
@@ -84,8 +84,8 @@ def _tasks(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: 
             if interval is not None:
                 ax.plot(interval, [y + shift] * 2, color=colour, linewidth=1.2, solid_capstyle="butt")
             ax.plot(value, y + shift, marker=marker, markersize=4, color=colour, markeredgecolor="white", markeredgewidth=0.4)
-        ax.plot([], [], marker=marker, linestyle="none", markersize=5, color=colour, label=name)
-    _lay_out(ax, [row["label"] + f"{row['shots']:4}{row['n']:7}".replace(" ", FIGURE_SPACE) for row in tasks])
+        ax.plot([], [], marker=marker, linestyle="none", markersize=5, color=colour, label=style.words(name))
+    _lay_out(ax, [style.words(row["label"]) + f"{row['shots']:4}{row['n']:7}".replace(" ", FIGURE_SPACE) for row in tasks])
     ax.set_xlabel("centered accuracy, (accuracy - guessing) / (1 - guessing)")
 
 

@@ -43,7 +43,7 @@ def _steps(ax: Axes, tenures: Sequence[Tenure], figure: Callable[[Tenure], Sampl
         colour = COLOURS[place] if place < len(COLOURS) else style.GREY
         since = datetime.fromisoformat(tenure.since)
         until = datetime.fromisoformat(tenure.until) if tenure.until else end
-        label = None if place in named else name(tenure.group)
+        label = None if place in named else style.words(name(tenure.group))
         ax.plot([since, until], [sample.mean] * 2, color=colour, linewidth=2.4, solid_capstyle="butt")
         ax.errorbar(since, sample.mean, yerr=sample.sd, color=colour, marker="o", markersize=5, markeredgecolor="white",
                     capsize=2, elinewidth=1, linestyle="none", label=label)  # fmt: skip

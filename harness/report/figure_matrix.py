@@ -95,7 +95,7 @@ def _bar(ax: Axes, x: float, mean: float) -> None:
 def _target(ax: Axes, first: RunData) -> None:
     target = first.target
     if not first.is_partial and target and target.metric == "slice_bpb":
-        label = f"target: {target.label} {target.level:.4f}"
+        label = style.words(f"target: {target.label} {target.level:.4f}")
         ax.axhline(target.level, color=style.TARGET, linewidth=1.3, linestyle=(0, (5, 2)), label=label)
 
 
@@ -117,7 +117,7 @@ def _lanes(ax: Axes, groups: list[Group], names: list[str], place: dict[str, flo
     """The architectures on the x axis, and above each the formats where there is room."""
     shown = sorted({group.architecture for group in groups})
     several = len({group.precision for group in groups}) > 1 and len(groups) <= NAMED
-    ax.set_xticks([names.index(name) for name in shown], shown)
+    ax.set_xticks([names.index(name) for name in shown], [style.words(name) for name in shown])
     if several:
         ax.set_xticks([place[group.lane] for group in groups], [group.precision for group in groups], minor=True, fontsize=8)
         ax.xaxis.remove_overlapping_locs = False  # the middle format stands where its architecture does

@@ -7,6 +7,8 @@ from textwrap import wrap
 from xml.etree import ElementTree
 
 from harness.report.gate import FAIL, SKIP, Outcome
+from harness.report.markup import head, heading, item, row, text
+from harness.terminal import one_line, printable
 
 NAME, STATUS, TEXT = 16, 6, 104
 
@@ -17,7 +19,7 @@ def failed(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def table(title: str, outcomes: Sequence[Outcome]) -> str:
     """Plain text: a line a detector, its reasons below it."""
-    lines = [title]
+    lines = [one_line(title)]
     for o in outcomes:
         first, *rest = wrap(o.found, TEXT) or [""]
         lines.append(f"  {o.status:<{STATUS}}{o.detector:<{NAME}}{first}")
@@ -37,16 +39,10 @@ def conclusion(outcomes: Sequence[Outcome]) -> str:
 
 
 def markdown(title: str, outcomes: Sequence[Outcome]) -> str:
-    lines = [
-        f"### {title}",
-        "",
-        f"**{conclusion(outcomes)}**",
-        "",
-        "| detector | verdict | found | rule |",
-        "|---|---|---|---|",
-    ]
-    lines += [f"| {o.detector} | {_bold(o.status)} | {_cell(o.found)} | {_cell(o.rule)} |" for o in outcomes]
-    reasons = [f"- {o.detector}: {reason}" for o in failed(outcomes) for reason in o.reasons]
+    lines = [heading(3, text(title)), "", f"**{text(conclusion(outcomes))}**", ""]
+    lines += head(("detector", "verdict", "found", "rule"))
+    lines += [row((o.detector, _bold(o.status), text(o.found), text(o.rule))) for o in outcomes]
+    reasons = [item(text(f"{o.detector}: {reason}")) for o in failed(outcomes) for reason in o.reasons]
     return "\n".join([*lines, *(["", *reasons] if reasons else []), ""])
 
 
@@ -54,31 +50,22 @@ def _bold(status: str) -> str:
     return f"**{status}**" if status == FAIL else status
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 def junit(title: str, outcomes: Sequence[Outcome]) -> str:
-    """One testcase a detector."""
+    """One testcase a detector. XML 1.0 has no control characters; a record, or a log's tail, may."""
     suite = ElementTree.Element("testsuite", {
-        "name": title, "tests": str(len(outcomes)), "failures": str(len(failed(outcomes))), "errors": "0",
+        "name": printable(title), "tests": str(len(outcomes)), "failures": str(len(failed(outcomes))), "errors": "0",
         "skipped": str(sum(o.status == SKIP for o in outcomes)),
     })  # fmt: skip
     for o in outcomes:
         case = ElementTree.SubElement(suite, "testcase", {"classname": "gate", "name": o.detector})
         if o.status == FAIL:
-            failure = ElementTree.SubElement(case, "failure", {"message": _printable("; ".join(o.reasons)) or o.found})
-            failure.text = _printable("\n".join([*o.reasons, f"rule: {o.rule}"]))
+            failure = ElementTree.SubElement(case, "failure", {"message": printable("; ".join(o.reasons) or o.found)})
+            failure.text = printable("\n".join([*o.reasons, f"rule: {o.rule}"]))
         elif o.status == SKIP:
-            ElementTree.SubElement(case, "skipped", {"message": o.found})
-        ElementTree.SubElement(case, "system-out").text = _printable(o.found)
+            ElementTree.SubElement(case, "skipped", {"message": printable(o.found)})
+        ElementTree.SubElement(case, "system-out").text = printable(o.found)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _printable(text: str) -> str:
-    """XML 1.0 has no control characters; a log's tail may."""
-    return "".join(c for c in text if c in "\n\t" or c >= " ")
 
 
 def write(folder: Path, title: str, outcomes: Sequence[Outcome]) -> None:

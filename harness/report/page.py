@@ -3,7 +3,6 @@
 Tables, details and charts are plain HTML and SVG; the script only adds sorting and opens rows from their names.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from harness.report.chart import curves, holders
 from harness.report.figure_board import SHOWN, name
 from harness.report.groups import Group
 from harness.report.leaderboard import Leaderboard, slug
+from harness.report.markup import href
 from harness.report.run_data import RunData
 from harness.report.sentences import HOW_RANKED, HOW_TESTED, about, about_tenure
 from harness.report.statistics import Sample
+from harness.terminal import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,7 +28,7 @@ def render_page(leaderboard: Leaderboard, out: Path) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     by_track = {track: [_board(b, out) for b in leaderboard.boards if b.track == track] for track in leaderboard.tracks}
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         leaderboard=leaderboard,
         tracks=by_track,
         columns=COLUMNS,
@@ -35,10 +36,11 @@ def render_page(leaderboard: Leaderboard, out: Path) -> str:
         how_tested=HOW_TESTED,
         unranked=[_unranked(group, out) for group in leaderboard.unranked],
         unsound=[
-            {"name": run.folder.as_posix(), "link": _link(run.folder, out), "reasons": r} for run, r in leaderboard.unsound
+            {"name": run.folder.as_posix(), "link": href(run.folder, out), "reasons": r} for run, r in leaderboard.unsound
         ],
         ranked_groups=sum(len(board.standings) for board in leaderboard.boards),
     )
+    return printable(page)
 
 
 def _board(board: Board, out: Path) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
         "memory": f"{metrics['peak_memory_bytes'] / 2**30:.2f}",
         "finished": str(where.get("finished_at", ""))[:16].replace("T", " ") or "not stated",
         "commit": str(where.get("commit", "unknown"))[:7],
-        "link": _link(run.folder, out),
+        "link": href(run.folder, out),
     }
 
 
@@ -148,12 +150,8 @@ def _unranked(group: Group, out: Path) -> dict[str, Any]:
         "track": group.track,
         "hardware_class": group.hardware_class,
         "lane": group.lane,
-        "seeds": [{"seed": run.record["seed"], "link": _link(run.folder, out)} for run in group.runs],
+        "seeds": [{"seed": run.record["seed"], "link": href(run.folder, out)} for run in group.runs],
         "slice": group.sample("slice_bpb").text("{:.4f}"),
         "val": group.sample("val_bpb").text("{:.4f}"),
         "why": group.why_unranked,
     }
-
-
-def _link(folder: Path, out: Path) -> str:
-    return Path(os.path.relpath(folder, out)).as_posix()

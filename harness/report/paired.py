@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.report.groups import Group
+from harness.report.markup import head, row, text
 from harness.report.statistics import ASSUMES, LEVEL, Sample
 
 BASE = "bf16"
@@ -44,7 +45,7 @@ def paired_table(groups: list[Group]) -> str:
     rows = [_row(pair) for pair in sorted(paired(groups), key=lambda p: (p.group.architecture, p.group.precision))]
     if not rows:
         return ""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, ["---"] * len(HEADER), *rows)]
+    lines = [*head(HEADER), *(row(map(text, cells)) for cells in rows)]
     return "\n".join([
         f"Minus {BASE} at equal seeds, in % of the bits per byte of {BASE}; less is better:", "", *lines, "",
         f"Mean over pairs; the interval is two-sided (Student's t), {ASSUMES}.",

@@ -72,7 +72,7 @@ def _against_holder(standing: Standing, board: Board) -> str:
 
 def _tuning(group: Group) -> str:
     """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
-    tried = trials(find_claim(group.runs[0].folder.parents[1], group))
+    tried = trials(find_claim(group))
     return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
 
 

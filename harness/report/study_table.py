@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.plan.study import Study
+from harness.report.markup import code, head, paragraph, row, text
 from harness.report.statistics import Sample
 from harness.report.study_runs import Trial, val_percent
 
@@ -20,20 +21,20 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
     by_case = {case: [trial for trial in trials if trial.case == case] for case in study.cases}
     first = next(iter(by_case.values()))
     rows = [
-        _line([*_row(study, case, some, first), _found(some, verdicts), stopped(some) or "whole"])
+        row([*_row(study, case, some, first), text(_found(some, verdicts)), text(stopped(some) or "whole")])
         for case, some in by_case.items()
         if some
     ]
-    lines = [study.question, "", _line(HEADER), _line(["---"] * len(HEADER)), *rows, ""]
+    lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, ""]
     common = f", {study.common}" if study.common else ""
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
-    lines.append(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}.")
+    lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))
     scored = sorted({trial.record["metrics"]["scored_bytes"] for trial in trials if trial.record and trial.is_partial})
     lines += (
         ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
     )
     if why := unranked(trials):
-        lines += ["", f"{why[0].upper()}{why[1:]}."]
+        lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     return "\n".join(lines)
 
 
@@ -79,7 +80,7 @@ def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial
     ) if health else ("-", "-", "-")  # fmt: skip
     count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
     return [
-        case, f"`{study.cases[case]}`" if study.cases[case] else "as it is", count,
+        text(case), code(study.cases[case]) or "as it is", count,
         _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), _against(finished, first),
         *load,
         f"{first_rate / rate:.2f}x" if first_rate and rate else "-",
@@ -109,7 +110,3 @@ def _sample(finished: Sequence[Trial], key: str) -> str:
 def _mean(trials: Sequence[Trial], value: Callable[[Trial], float | None]) -> float | None:
     values = [v for trial in trials if (v := value(trial)) is not None]
     return sum(values) / len(values) if values else None
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

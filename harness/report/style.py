@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from harness.report.run_data import RunData
+from harness.terminal import one_line
 
 WIDTH_IN, DPI = 8.0, 200
 CAPTION_PT, CAPTION_LINE_IN, CAPTION_CHARS = 8, 0.155, 136
@@ -50,6 +51,12 @@ def styled() -> Iterator[None]:
         yield
 
 
+def words(value: object) -> str:
+    """Other people's words for a figure: to matplotlib a pair of $ is mathematics, and a label with _ in front no label."""
+    said = one_line(value).replace("$", r"\$")
+    return f" {said}" if said.startswith("_") else said
+
+
 def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figure:
     """A figure with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
     warning = f"unranked: {run.why_unranked}" if run.why_unranked else ""
@@ -58,14 +65,14 @@ def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figur
 
 def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> Figure:
     """A figure of any runs: title above, `text` below, `caution` in the warning colour between."""
-    lines = wrap(text, CAPTION_CHARS)
-    warning = wrap(caution, CAPTION_CHARS - 20)
+    lines = wrap(words(text), CAPTION_CHARS)
+    warning = wrap(words(caution), CAPTION_CHARS - 20)
     below_in = CAPTION_LINE_IN * (len(lines) + len(warning)) + 0.1
     total_in = TITLE_IN + height_in + below_in
     fig = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(fig)
     fig.get_layout_engine().set(rect=(0, below_in / total_in, 1, height_in / total_in), w_pad=0.06, h_pad=0.05)
-    fig.text(0.01, 1 - 0.06 / total_in, title, va="top", fontsize=11, weight="bold")
+    fig.text(0.01, 1 - 0.06 / total_in, words(title), va="top", fontsize=11, weight="bold")
     place = {"x": 0.01, "va": "top", "ha": "left", "fontsize": CAPTION_PT, "linespacing": 1.25}
     if warning:
         fig.text(y=below_in / total_in, s="\n".join(warning), color=WARNING, weight="bold", **place)

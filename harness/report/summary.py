@@ -1,6 +1,7 @@
 """Groups of seeds in one Markdown table a hardware class: what `show` prints of a folder, and `matrix` of a track."""
 
 from harness.report.groups import Group
+from harness.report.markup import head, paragraph, row, text
 
 HEADER = (
     "lane", "arithmetic", "n", "to target, s", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead",
@@ -18,11 +19,12 @@ def summary_table(groups: list[Group]) -> str:
     for hardware in sorted({group.hardware_class for group in groups}):
         here = [group for group in groups if group.hardware_class == hardware]
         ordered = sorted(here, key=lambda group: (group.track, group.lane, group.plan_hash))
-        lines += [f"Hardware class: {hardware}", "", _line(HEADER), _line(["---"] * len(HEADER))]
-        lines += [_line(_row(group, here)) for group in ordered]
+        lines += [f"Hardware class: {text(hardware)}", "", *head(HEADER)]
+        lines += [row(map(text, _row(group, here))) for group in ordered]
         if untimed := [group.lane for group in ordered if not group.timed]:
-            lines.append(f"\n{UNTIMED} ({', '.join(untimed)}).")
-        lines += [f"\n{group.lane} is unranked: {group.why_unranked}" for group in ordered if group.why_unranked]
+            lines.append(f"\n{UNTIMED} ({text(', '.join(untimed))}).")
+        unranked = [f"{group.lane} is unranked: {group.why_unranked}" for group in ordered if group.why_unranked]
+        lines += [f"\n{paragraph(text(said))}" for said in unranked]
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -52,7 +54,3 @@ def _step_ratio(group: Group, here: list[Group]) -> str:
         return "-"
     ratio = f"{group.sample('step_s').mean / twins[0].sample('step_s').mean:.2f}x"
     return ratio if group.timed and twins[0].timed else f"({ratio})"
-
-
-def _line(cells) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -1,9 +1,11 @@
 """The end table of a run: itself, its twin and the classical lines, and below it what the figures rest on."""
 
+from shlex import quote
 from textwrap import wrap
 
 from harness.report.anchors import anchors_for
 from harness.report.run_data import RunData
+from harness.terminal import one_line
 
 COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
 INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table
@@ -32,6 +34,7 @@ def end_table(run: RunData, twin: RunData | None) -> str:
 
 def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
     """Names to the left, cells to the right; a note follows the last filled cell of its row."""
+    rows = [(one_line(name), cells, one_line(note)) for name, cells, note in rows]
     name_width = max(len(name) for name, _, _ in rows)
     widths = [max(len(column), *(len(cells[i]) for _, cells, _ in rows if cells)) for i, column in enumerate(COLUMNS)]
     lines = []
@@ -65,7 +68,7 @@ def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bo
 def _twin_rows(run: RunData, twin: RunData | None) -> list[tuple[str, list[str], str]]:
     if twin is None:
         lane = run.plan["lane"]["twin"]
-        note = f"no ranked record of this twin yet; make one: make speedrun LANE={lane} SEED={run.record['seed']}"
+        note = f"no ranked record of this twin yet; make one: make speedrun LANE={quote(lane)} SEED={run.record['seed']}"
         return [(lane, [], note)] if lane else []
     same_class, same_protocol = run.same_class(twin), run.why_not_beside(twin) is None
     cells = _cells(twin, twin if same_class else None, bits=same_protocol, seconds=same_class)

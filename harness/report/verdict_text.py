@@ -4,6 +4,7 @@ from textwrap import wrap
 from typing import Any
 
 from harness.report.reexecution import EARLY_STEPS, EARLY_TOLERANCE, LATE_TOLERANCE, SCORE_TOLERANCE
+from harness.terminal import one_line
 
 NAME, TEXT = 10, 116  # widths
 
@@ -23,12 +24,12 @@ def distance(execution: dict[str, Any]) -> str:
 
 def line(report: dict[str, Any]) -> str:
     why = f"   {report['problems'][0].splitlines()[0]}" if report["problems"] else ""
-    return f"{report['verdict']:<24}{report['did']:<36}{report['record']}{why}"
+    return f"{report['verdict']:<24}{report['did']:<36}{one_line(report['record'] + why)}"
 
 
 def summary(report: dict[str, Any]) -> str:
     execution, seed = report["execution"], report["fresh_seed"]
-    rows = [("record", f"{report['record']}: {report.get('of', 'unreadable')}")]
+    rows = [("record", one_line(f"{report['record']}: {report.get('of', 'unreadable')}"))]
     rows += [tuple(note.split(": ", 1)) for note in report["notes"]]
     rows += [("wrong", problem) for problem in report["problems"]]
     if execution:

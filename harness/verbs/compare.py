@@ -12,6 +12,7 @@ Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOL
 """
 
 import json
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PLACES = ("results", "runs")
 
 
 def main(arguments: list[str]) -> int:
+    from harness.report.claims import find_claim
     from harness.report.compare import rank, sentences
     from harness.report.comparison import as_json, as_markdown, as_text
     from harness.report.contract import contract
@@ -30,12 +32,12 @@ def main(arguments: list[str]) -> int:
 
     words = _parse(arguments)
     a, b = pair(words.a, words.b, words.hardware)
-    deal = contract(a, b, _claim(a), _claim(b))
+    deal = contract(a, b, find_claim(a), find_claim(b))
     rankings = rank(a, b)
     said = sentences(a, b, rankings, deal.why_not_fair)
     names = (a.lane, b.lane) if a.lane != b.lane else (f"{a.lane} {a.plan_hash[:8]}", f"{b.lane} {b.plan_hash[:8]}")
     print(as_text(a, b, deal, rankings, said, everything=words.all))
-    out = Path(words.out or f"runs/compare/{names[0]}-vs-{names[1]}".replace(" ", "-"))
+    out = Path(words.out or f"runs/compare/{re.sub('[^A-Za-z0-9._-]+', '-', '-vs-'.join(names))}")
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.md").write_text(as_markdown(a, b, deal, rankings, said))
     (out / "compare.json").write_text(json.dumps(as_json(a, b, deal, rankings, said), indent=1) + "\n")
@@ -93,9 +95,3 @@ def _groups(word: str, hardware: str) -> list:
     if broken:
         raise UserError("evidence does not hold:\n    " + "\n    ".join(broken), "restore those records, or name others")
     return groups
-
-
-def _claim(group):
-    from harness.report.claims import find_claim
-
-    return find_claim(group.runs[0].folder.parent.parent, group)

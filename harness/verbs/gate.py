@@ -17,11 +17,13 @@ and the run stay in the folder that is printed. `update` trains what is missing 
 keeps the reasons of all earlier baselines.
 """
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.terminal import one_line
 
 SUMMARY = "train a lane and judge it against its baseline; `gate update` accepts a new one"
 OWN = ("base", "out", "baselines")
@@ -73,7 +75,8 @@ def judge_finished(folder: Path, own: dict[str, str]) -> int:
     lane, plan_hash = run.record["lane"], run.record["plan_hash"]
     baseline = gate_baseline.read(baselines_of(own), lane).plans.get(plan_hash)
     if baseline is None:
-        raise UserError(f"plan {plan_hash[:8]} of lane {lane} has no baseline", _make_one(lane))
+        lane = one_line(lane)
+        raise UserError(f"plan {one_line(plan_hash[:8])} of lane {lane} has no baseline", _make_one(shlex.quote(lane)))
     return conclude(Evidence(run, baseline), Path(own["out"]) if "out" in own else None)
 
 

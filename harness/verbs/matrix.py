@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError, nearest
+from harness.terminal import one_line
 from harness.verbs.job import Job, State, make_job, read_seeds, take_or_run
 
 SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         print(f"{lane}: not run here: {why}")
     found = find_groups(_places(jobs))
     known = [run for group in found.groups for run in group.runs]
-    state = State(complaints=complaints + [f"skipped: {problem}" for problem in found.problems])
+    state = State(complaints=complaints + [f"skipped: {one_line(problem)}" for problem in found.problems])
     for complaint in state.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     for seed in seeds:

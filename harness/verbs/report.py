@@ -48,16 +48,18 @@ def _parse(arguments: list[str]) -> tuple[list[Path], Path]:
 
 def _say(leaderboard) -> None:
     """A summary to read in the terminal; what is wrong goes to stderr, where a CI log shows it apart."""
+    from harness.terminal import one_line
+
     rows = sum(len(board.standings) for board in leaderboard.boards)
     print(f"{leaderboard.records} records, {rows} ranked groups on {len(leaderboard.boards)} boards, "
           f"{len(leaderboard.unranked)} groups unranked")  # fmt: skip
     for board in leaderboard.boards:
         holder = board.holder
         held = f"{holder.group.lane} since {holder.since[:10]}" if holder else "nobody: a claim takes three seeds"
-        print(f"  {board.track}, {board.title}: {held}")
+        print(f"  {one_line(f'{board.track}, {board.title}: {held}')}")
     for run, reasons in leaderboard.unsound:
-        print(f"evidence does not hold: {run.folder}: {'; '.join(reasons)}", file=sys.stderr)
+        print(one_line(f"evidence does not hold: {run.folder}: {'; '.join(reasons)}"), file=sys.stderr)
     for doubt in leaderboard.doubts:
-        print(f"does not fit together: {doubt}", file=sys.stderr)
+        print(one_line(f"does not fit together: {doubt}"), file=sys.stderr)
     for problem in leaderboard.unreadable:
-        print(f"skipped: {problem}", file=sys.stderr)
+        print(one_line(f"skipped: {problem}"), file=sys.stderr)

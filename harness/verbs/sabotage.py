@@ -90,14 +90,15 @@ def disturbed(cases: list[Any]) -> list[Any]:
 
 
 def markdown(cases: list[Any], hardware_class: str, seeds: int) -> str:
+    from harness.report.markup import head, row, text
     from harness.report.statistics import ALPHA
     from harness.sabotage.faults import FAULTS, NONE
 
-    lines = [BEGIN, f"Printed by `make sabotage` ({hardware_class}; baseline of n = {seeds} seeds; seed noise alone fails a "
-             f"clean run with a probability of at most {ALPHA:.0%}):", "",
-             "| fault | caught by | also without exact bits? |", "|---|---|---|"]  # fmt: skip
+    said = f"baseline of n = {seeds} seeds; seed noise alone fails a clean run with a probability of at most {ALPHA:.0%}"
+    lines = [BEGIN, f"Printed by `make sabotage` ({text(hardware_class)}; {said}):", ""]
+    lines += head(("fault", "caught by", "also without exact bits?"))
     for case in (case for case in cases if case.fault != NONE):
-        lines.append(f"| {FAULTS[case.fault][0]} | {', '.join(case.caught_by) or '**missed**'} | {_without_bits(case)} |")
+        lines.append(row((FAULTS[case.fault][0], ", ".join(case.caught_by) or "**missed**", _without_bits(case))))
     reruns, bad = [case for case in cases if case.fault == NONE], disturbed(cases)
     names = "; ".join(f"seed {case.seed} failed by {', '.join(case.caught_by)}" for case in bad)
     passed = f"Clean reruns with other seeds: {len(reruns) - len(bad)} of {len(reruns)} pass"

@@ -16,6 +16,7 @@ SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 def main(arguments: list[str]) -> int:
     from harness.report.groups import find_groups
     from harness.report.summary import summary_table
+    from harness.terminal import one_line
     from harness.verbs.speedrun import finish
 
     paths = [Path(word) for word in arguments or ["runs"]]
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return 0
     found = find_groups(paths)
     for problem in found.problems:
-        print(f"skipped: {problem}", file=sys.stderr)
+        print(one_line(f"skipped: {problem}"), file=sys.stderr)
     if found.ranked:
         print(summary_table(found.ranked))
     elif not found.problems:

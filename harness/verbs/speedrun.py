@@ -96,13 +96,14 @@ def finish(path, track: str = "off") -> None:
     from harness.report.figures import draw_all
     from harness.report.run_data import best_record, load_run
     from harness.report.table import end_table
+    from harness.terminal import one_line
     from harness.verbs.tracking import track_at_end
 
     done = load_run(path.parent)
     twin, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
     found = best_record([runs, "results"], twin, done.record["hardware_class"]) if twin else None
     for sentence in found.unreadable if found else []:
-        print(f"warning: {sentence}", file=sys.stderr)
+        print(one_line(f"warning: {sentence}"), file=sys.stderr)
     folder = found.folder if found else None
     figures = draw_all(path.parent, folder)
     print(f"\n{end_table(done, load_run(folder) if folder else None)}\n")

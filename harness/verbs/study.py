@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.terminal import one_line
 from harness.verbs.job import Job, Start, State, make_job, read_seeds, take_or_run
 from harness.verbs.words import Words
 
@@ -87,7 +88,7 @@ def _run(study, words) -> int:
     places = [Path(jobs[0].plan.run.folder), Path("results")]
     problems: list[str] = []
     known = list(read_runs(places, problems, studies=True))
-    state.complaints += [f"skipped: {problem}" for problem in problems]
+    state.complaints += [f"skipped: {one_line(problem)}" for problem in problems]
     for complaint in state.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     for seed in words.seeds:

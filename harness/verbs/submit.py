@@ -14,6 +14,7 @@ that were stopped by health or are unranked are named in the claim.
 """
 
 import json
+import re
 import shutil
 import sys
 from argparse import Namespace
@@ -24,7 +25,9 @@ from harness.errors import UserError
 from harness.record.record import PUBLIC
 from harness.verbs.words import Words
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a folder below results/, whoever states it
 SUMMARY = "run folders into results/ as one claim, with its statistics"
+RESTORE = "restore it (git checkout), or delete the claim and its records and submit again"
 KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights stay behind: the record has their hash
 
 
@@ -33,16 +36,21 @@ def main(arguments: list[str]) -> int:
     from harness.report.claims import claim_name, read_claim
     from harness.report.leaderboard import gather
     from harness.report.sentences import about_claim
+    from harness.terminal import one_line
 
     words = _parse(arguments)
     group = _one_group([Path(run) for run in words.runs])
+    if not NAME.fullmatch(group.lane):
+        raise UserError(f"lane {group.lane!r} cannot name a folder of records", "`make lanes` lists the lanes")
     root = Path(words.to)
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
     old: dict[str, Any] | None = None
     if claim_path.exists():
         old = read_claim(claim_path)
         if isinstance(old, str):
-            raise UserError(old, "restore it (git checkout), or delete the claim and its records and submit again")
+            raise UserError(old, RESTORE)
+        if elsewhere := [name for name in old["records"] if not NAME.fullmatch(name)]:
+            raise UserError(f"{claim_path} counts records outside its folder: {one_line(', '.join(elsewhere))}", RESTORE)
     if old and words.replace is None:
         again = sorted(set(group.seeds) & set(old["seeds"]))
         if again:
@@ -59,9 +67,10 @@ def main(arguments: list[str]) -> int:
         shutil.rmtree(claim_path.parent / name, ignore_errors=True)
     leaderboard = gather([root])
     board, standing = leaderboard.standing_of(group)
-    print(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {', '.join(map(str, claim['seeds']))}, on {group.hardware_class}")
+    seeds = ", ".join(map(str, claim["seeds"]))
+    print(one_line(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {seeds}, on {group.hardware_class}"))
     for line in [*about_claim(standing, board), *_spent(claim)]:
-        print(f"  {line}")
+        print(f"  {one_line(line)}")
     if leaderboard.unsound or leaderboard.unreadable:
         print(f"warning: records in {root} that do not hold are left out of this; make report names them", file=sys.stderr)
     print(f"claim: {claim_path}")

@@ -17,6 +17,7 @@ FAST = CPU_BACKENDS[1:]
 WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emulated")]  # which the latter refuses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backend):
@@ -26,6 +27,7 @@ def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backen
     assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     tokens=st.sampled_from([1, 2, 3, 7, 32, 33, 65]),
@@ -56,6 +58,7 @@ def test_a_backend_matches_the_oracle_on_any_shape_and_routing(backend, tokens, 
         assert float((a - b).norm()) <= 1e-5 * max(1.0, float(b.norm()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_an_expert_listed_twice_counts_twice(backend):
     x, w_up, w_down, _, _ = inputs(4, 8, 8, 3, 1, "relu2")
@@ -65,6 +68,7 @@ def test_an_expert_listed_twice_counts_twice(backend):
     torch.testing.assert_close(twice, once, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_experts_without_rows_get_zero_gradients(backend):
     x, w_up, w_down, _, weight = inputs(5, 8, 4, 4, 2, "swiglu")
@@ -89,6 +93,7 @@ def test_dropped_rows_add_nothing_and_get_no_gradient(backend):
         assert not found[4][expert_TK < 0].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", WAYS)
 def test_dropping_other_rows_leaves_the_bits_of_a_row_alone(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(70, 32, 16, 4, 2, "relu2")
@@ -108,6 +113,7 @@ def test_a_batch_without_tokens_gives_no_rows(backend):
     assert y_TD.shape == (0, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", [("reference", p) for p in PRECISIONS] + WAYS)
 @pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precision, dtypes):
@@ -126,6 +132,7 @@ def test_two_runs_have_the_same_bits(activation, backend, precision):
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", WAYS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("others", [0, 31, 99])
@@ -142,6 +149,7 @@ def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activati
     assert torch.equal(dx, dx_all[chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", WAYS)
 @pytest.mark.parametrize("activation, fan", [("relu2", 1), ("swiglu", 2)])
 @pytest.mark.parametrize("tokens", [1, 40])
@@ -198,6 +206,7 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     assert [word for word in words if word not in str(error.value)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", WAYS)
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
@@ -205,6 +214,7 @@ def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], None, "swiglu", precision, backend, False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", WAYS)
 def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
@@ -292,6 +302,7 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, 
     assert len(saved[0]) > 0 and len(saved[1]) == 0
 
 
+@pytest.mark.slow
 def test_the_fused_backend_keeps_its_bits_whatever_the_process_computed_before():
     tensors, dy_TD = inputs(20, 16, 8, 4, 2, "swiglu"), torch.randn(20, 16)
     before = run(tensors, dy_TD, activation="swiglu", backend="inductor")

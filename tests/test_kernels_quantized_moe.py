@@ -46,11 +46,13 @@ def assert_close(activation, words, bound=OF_SUMS, flip=OF_A_FLIP, **shape):
     pytest.fail(f"each of 4 draws differs from the oracle by more than {bound}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dials, activation", CASES)
 def test_values_and_gradients_differ_from_the_oracle_in_float64_by_the_order_of_sums(dials, activation):
     assert_close(activation, dict(precision=precision(dials)))
 
 
+@pytest.mark.slow
 def test_the_fused_backends_output_differs_from_the_oracle_in_float64_by_the_order_of_sums():
     """Equal widths share their compilations, which take seconds each."""
     words = dict(activation="relu2", precision=precision("nvfp4"))
@@ -64,6 +66,7 @@ def test_the_fused_backends_output_differs_from_the_oracle_in_float64_by_the_ord
     pytest.fail("each of 4 draws differs from the oracle by more than the order of sums")
 
 
+@pytest.mark.slow
 def test_fused_rounding_draws_the_codes_of_unfused_rounding():
     (x_TD, *_), _ = drawn("relu2", width=64, expert_width=64)
     makes = (Quantizer(Quantization.recipe("nvfp4"), Arithmetic.of("full"), KEY_4, fused) for fused in (True, False))

@@ -45,6 +45,7 @@ def said(ax):
     return [text.get_text() for text in ax.texts if text.get_text()]
 
 
+@pytest.mark.slow
 def test_every_layer_has_its_line_and_its_own_values(drawn):
     panels = titled(drawn())
     assert list(panels) == [

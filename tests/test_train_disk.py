@@ -43,7 +43,7 @@ def raising(error):
     return fail
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_a_really_full_disk_during_a_checkpoint_keeps_the_last_one_and_the_rerun_gives_the_same_bits(tmp_path, finished):
     words = ["speedrun", *micro.MOE, f"run.folder={tmp_path}", "run.checkpoint_every_s=0"]
     done = processes.run(FILE_SIZE_LIMIT, *words)
@@ -84,6 +84,7 @@ def test_a_full_disk_under_the_note_of_a_checkpoint_is_named_as_the_checkpoint_n
     assert "SPEEDRUN_CACHE" not in str(caught.value) and "checkpoint of step 2" in caught.value.problem
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_metrics_is_a_clear_error_and_the_rerun_gives_the_same_bits(
     tmp_path, stopped, finished, monkeypatch, capsys
 ):
@@ -106,6 +107,7 @@ def test_a_full_disk_under_the_metrics_is_a_clear_error_and_the_rerun_gives_the_
     assert [row["step"] for row in micro.rows(stopped, "step")] == list(range(1, micro.STEPS + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FULL, FULL_IN_SAFETENSORS], ids=["from the system", "from safetensors"])
 def test_a_full_disk_under_the_final_weights_is_a_clear_error_and_the_rerun_gives_the_same_bits(
     tmp_path, stopped, finished, monkeypatch, capsys, error

@@ -48,6 +48,7 @@ def done_fixture(tmp_path_factory):
     return lambda format: _done(base, format)
 
 
+@pytest.mark.slow
 def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one(tmp_path, done):
     assert micro.speedrun(tmp_path, "run.stop_after_step=6", lane=FP8) == 0
     assert micro.checkpointed_steps(micro.the_folder(tmp_path))[-1] == 6
@@ -55,7 +56,7 @@ def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one
     assert micro.record(resumed)["resumes"] == 1 and bits(resumed) == bits(done("fp8"))
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_a_run_killed_within_stochastic_rounding_resumes_with_the_same_bits(tmp_path, done):
     words = ["speedrun", *NVFP4, f"run.folder={tmp_path}", *EVERY_STEP]
     assert processes.run(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
@@ -88,6 +89,7 @@ def test_activation_checkpointing_rounds_the_recomputed_layer_as_before():
         assert torch.equal(a.loss, b.loss) and torch.equal(a.norms, b.norms)
 
 
+@pytest.mark.slow
 @both
 def test_micro_batches_round_by_their_place_in_the_global_batch_and_give_about_the_same_losses(monkeypatch, format):
     places, at = [], Transformer.at
@@ -101,7 +103,7 @@ def test_micro_batches_round_by_their_place_in_the_global_batch_and_give_about_t
     assert keys == [[1, 2, 192, 0], [1, 2, 192, 1]]
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     """Not to its bits: tensor scales span a rank's share of the batch, and blocks of rows are other rows."""
     run_ranks(tmp_path, lane=NVFP4)
@@ -112,6 +114,7 @@ def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     assert all("precision" in row for row in micro.rows(micro.the_folder(tmp_path), "window"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nvfp4", "fp8", "dense"])
 def test_window_rows_hold_what_the_format_did_in_finite_numbers(done, kind):
     windows = micro.rows(done(kind), "window")
@@ -167,6 +170,7 @@ def plant(monkeypatch, layer, name, at_step, value=math.nan):
     monkeypatch.setattr(Session, "step", planted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer, name, value", [(1, "up", math.nan), (0, "down", math.inf)])
 def test_a_weight_that_is_not_finite_stops_the_run_and_names_layer_tensor_and_step(
     tmp_path, monkeypatch, capsys, layer, name, value

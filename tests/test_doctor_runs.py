@@ -13,7 +13,7 @@ from micro import finished_fixture, no_figures_fixture, stopped_fixture  # noqa:
 from harness.__main__ import main
 from harness.plan.compose import compose
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 # A run of 32 steps is judged over 8, and health lets it be as ill as it gets.
 ILL = (
     "health.window_steps=8",
@@ -74,7 +74,6 @@ def changes(finding):
     return [" ".join(command["change"]) for command in finding["tries"]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("optim=adamw",)], ids=["muon", "adamw"])
 def test_a_healthy_run_is_healthy(tmp_path, capsys, words):
     status, answer = doctor(capsys, micro.run(tmp_path, "health.window_steps=8", *words))
@@ -87,13 +86,11 @@ def test_a_dense_run_has_no_router(finished, capsys):
     assert status == 0 and "there is no router" in said and said.endswith("verdict healthy")
 
 
-@pytest.mark.slow
 def test_a_hash_router_is_not_judged_by_its_load(hash_twin, capsys):
     status, said = told(capsys, hash_twin)
     assert status == 0 and "a hash router learns nothing" in said
 
 
-@pytest.mark.slow
 def test_without_balancing_one_expert_runs_hot_and_the_deeper_layer_collapses(broken, capsys):
     status, answer = doctor(capsys, broken("crowded"))
     assert status == 1
@@ -106,7 +103,6 @@ def test_without_balancing_one_expert_runs_hot_and_the_deeper_layer_collapses(br
     assert [layer["healthy"] for layer in answer["layers"]] == [True, False]
 
 
-@pytest.mark.slow
 def test_a_rushed_router_makes_one_expert_dominant_and_others_die(broken, capsys):
     status, answer = doctor(capsys, broken("rushed"))
     assert status == 1
@@ -123,7 +119,6 @@ def test_a_rushed_router_makes_one_expert_dominant_and_others_die(broken, capsys
     assert names.index("dominant_expert") < names.index("dead_experts") < names.index("collapse"), "most severe first"
 
 
-@pytest.mark.slow
 def test_a_bias_that_outvotes_every_score_is_balance_without_meaning(broken, capsys):
     status, answer = doctor(capsys, broken("bias"))
     fights = named(answer, "balancing_fights")
@@ -134,7 +129,6 @@ def test_a_bias_that_outvotes_every_score_is_balance_without_meaning(broken, cap
     assert hash_like["evidence"]["slice_bpb_shuffled_routing"] - hash_like["evidence"]["slice_bpb"] < 0.01
 
 
-@pytest.mark.slow
 def test_a_router_that_never_moves_is_named_with_its_band(broken, capsys):
     status, answer = doctor(capsys, broken("idle"))
     (update,) = answer["findings"]
@@ -142,7 +136,6 @@ def test_a_router_that_never_moves_is_named_with_its_band(broken, capsys):
     assert "committed healthy runs" in update["says"] and changes(update) == ["optim.multipliers.router=1"]
 
 
-@pytest.mark.slow
 def test_a_learning_rate_far_too_low_is_found_by_group_and_leaves_routing_without_meaning(broken, capsys):
     status, answer = doctor(capsys, broken("slow"))
     updates = named(answer, "update_ratio")
@@ -152,7 +145,6 @@ def test_a_learning_rate_far_too_low_is_found_by_group_and_leaves_routing_withou
     assert "model.router=hash balance=none unranked=true" in changes(hash_like)
 
 
-@pytest.mark.slow
 def test_a_learned_router_that_its_hash_twin_equals_is_no_better_than_hash(finished, hash_twin, capsys):
     """At this size, 32 steps of 256 bytes, the hash twin is even ahead."""
     status, answer = doctor(capsys, finished("moe"), "--control", str(hash_twin))
@@ -172,7 +164,6 @@ def test_a_control_that_is_no_twin_is_refused(finished, broken, hash_twin, tmp_p
     assert "optim.muon.lr: 0.01 -> 0.02" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_every_command_composes_to_the_same_plan_with_the_change(broken, capsys, name):
     _, answer = doctor(capsys, broken(name))
@@ -247,7 +238,6 @@ def test_a_corrupt_stop_is_named(stopped, capsys):
     assert "stopped.json is corrupt: step, what, remedy missing" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_from_sick_to_healthy(tmp_path, capsys):
     """A collapse is provoked, seen by the health stop, diagnosed, and left by the very command that doctor gives."""
     words = ("balance=none", "health.window_steps=8", "health.collapse_load=0.8", "health.dead_share=1")

@@ -17,6 +17,8 @@ from harness.errors import UserError
 from harness.record.mlflow_sink import Sink, default_store
 from harness.verbs import tracking
 
+pytestmark = pytest.mark.slow
+
 EXECUTIONS = itertools.count()  # each takes its own time
 
 
@@ -49,7 +51,6 @@ def logged(path, kind, name):
     return [(row["step"], row[name]) for row in rows if row["kind"] == kind]
 
 
-@pytest.mark.slow
 def test_a_finished_run_arrives_with_plan_curves_router_metrics_figures_and_record(sink, folder):
     path = folder()
     run_id, _ = sink.track(path)
@@ -83,7 +84,6 @@ def test_what_a_format_does_arrives_and_figures_that_are_no_number_stop_nothing(
     assert sink.track(path) == (run_id, 0) and sink.client.get_run(run_id).data.tags["execution"] == "emulated"
 
 
-@pytest.mark.slow
 def test_no_copy_is_found_by_a_search_for_records(sink, folder):
     sink.track(folder())
     assert list(sink.artifacts.rglob("*record.json")) and not list(sink.artifacts.rglob("record.json"))
@@ -152,7 +152,6 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
     assert default_store("runs") == "sqlite:///runs/mlflow.db"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("track", ["end", "off"])
 def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
     tracked = []
@@ -173,7 +172,6 @@ def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch):
     assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)") and "\n" not in line
 
 
-@pytest.mark.slow
 def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sink.store)
     path = folder()

@@ -11,6 +11,8 @@ from harness.report import style
 from harness.report.figure_precision import draw_precision, has_precision
 from harness.report.run_data import load_run
 
+pytestmark = pytest.mark.slow
+
 LOW = {"steps": 64, "validations": (), "precision": "nvfp4", "execution": "emulated", "lane": "tiny-moe-16e-nvfp4"}
 
 
@@ -45,7 +47,6 @@ def said(ax):
     return [text.get_text() for text in ax.texts if text.get_text()]
 
 
-@pytest.mark.slow
 def test_every_layer_has_its_line_and_its_own_values(drawn):
     panels = titled(drawn())
     assert list(panels) == [

@@ -16,7 +16,7 @@ import harness.train.run
 from harness.record.folder import MetricsLog
 from harness.train import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 # safetensors wraps what the system says
@@ -84,7 +84,6 @@ def test_a_full_disk_under_the_note_of_a_checkpoint_is_named_as_the_checkpoint_n
     assert "SPEEDRUN_CACHE" not in str(caught.value) and "checkpoint of step 2" in caught.value.problem
 
 
-@pytest.mark.slow
 def test_a_full_disk_under_the_metrics_is_a_clear_error_and_the_rerun_gives_the_same_bits(
     tmp_path, stopped, finished, monkeypatch, capsys
 ):
@@ -107,7 +106,6 @@ def test_a_full_disk_under_the_metrics_is_a_clear_error_and_the_rerun_gives_the_
     assert [row["step"] for row in micro.rows(stopped, "step")] == list(range(1, micro.STEPS + 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("error", [FULL, FULL_IN_SAFETENSORS], ids=["from the system", "from safetensors"])
 def test_a_full_disk_under_the_final_weights_is_a_clear_error_and_the_rerun_gives_the_same_bits(
     tmp_path, stopped, finished, monkeypatch, capsys, error

@@ -7,10 +7,9 @@ from micro import no_figures_fixture, stopped_fixture  # noqa: F401
 import harness.train.run
 from harness.train import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wanted, step", [("11", 11), ("last", 12)])
 def test_a_fork_starts_from_the_tensors_of_that_checkpoint_and_is_unranked(stopped, tmp_path, monkeypatch, wanted, step):
     seen = {}
@@ -30,7 +29,6 @@ def test_a_fork_starts_from_the_tensors_of_that_checkpoint_and_is_unranked(stopp
     assert run_folder.name.endswith("-fork") and record["seed"] == 2
 
 
-@pytest.mark.slow
 def test_a_fork_that_is_stopped_goes_on_from_its_own_checkpoint(stopped, tmp_path, capsys):
     fork = f"fork={stopped}@last"
     whole = micro.run(tmp_path / "whole", fork)
@@ -40,7 +38,6 @@ def test_a_fork_that_is_stopped_goes_on_from_its_own_checkpoint(stopped, tmp_pat
     assert micro.bits(cut) == micro.bits(whole)
 
 
-@pytest.mark.slow
 def test_a_fork_leaves_the_run_it_comes_from_alone(stopped, tmp_path):
     before = micro.snapshot(stopped)
     micro.run(tmp_path / "fork", f"fork={stopped}@12")

@@ -18,7 +18,7 @@ from harness.model.transformer import Transformer
 from harness.train.session import Session, build_model
 from harness.verbs.run_model import load_run_model
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 STEPS = 16
 SHORT = ["budget.tokens=4096", "validation.steps=[8]", "run.log_every_steps=4"]
@@ -48,7 +48,6 @@ def done_fixture(tmp_path_factory):
     return lambda format: _done(base, format)
 
 
-@pytest.mark.slow
 def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one(tmp_path, done):
     assert micro.speedrun(tmp_path, "run.stop_after_step=6", lane=FP8) == 0
     assert micro.checkpointed_steps(micro.the_folder(tmp_path))[-1] == 6
@@ -89,7 +88,6 @@ def test_activation_checkpointing_rounds_the_recomputed_layer_as_before():
         assert torch.equal(a.loss, b.loss) and torch.equal(a.norms, b.norms)
 
 
-@pytest.mark.slow
 @both
 def test_micro_batches_round_by_their_place_in_the_global_batch_and_give_about_the_same_losses(monkeypatch, format):
     places, at = [], Transformer.at
@@ -114,7 +112,6 @@ def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     assert all("precision" in row for row in micro.rows(micro.the_folder(tmp_path), "window"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nvfp4", "fp8", "dense"])
 def test_window_rows_hold_what_the_format_did_in_finite_numbers(done, kind):
     windows = micro.rows(done(kind), "window")
@@ -170,7 +167,6 @@ def plant(monkeypatch, layer, name, at_step, value=math.nan):
     monkeypatch.setattr(Session, "step", planted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layer, name, value", [(1, "up", math.nan), (0, "down", math.inf)])
 def test_a_weight_that_is_not_finite_stops_the_run_and_names_layer_tensor_and_step(
     tmp_path, monkeypatch, capsys, layer, name, value

@@ -14,7 +14,7 @@ import harness.train.checkpoint as checkpoint
 from harness.train.health import Monitor
 from harness.train.loop import Loop
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 EVERY_STEP = ("run.checkpoint_every_s=0", "run.log_every_steps=1")
 DIES_AT_STEP = """
@@ -82,7 +82,6 @@ def test_a_run_killed_twice_once_inside_a_checkpoint_ends_with_the_bits_of_an_un
     assert record["resumes"] == 2 and "resumed 2 times" in record["unranked_reasons"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_checkpoint_and_the_rerun_gives_the_same_bits(tmp_path, finished, monkeypatch, number, status):
     before = signal.getsignal(number)
@@ -105,7 +104,6 @@ def test_a_signal_leaves_a_checkpoint_and_the_rerun_gives_the_same_bits(tmp_path
     assert step_numbers(run_folder) == list(range(1, micro.STEPS + 1))
 
 
-@pytest.mark.slow
 def test_a_second_interrupt_ends_the_run_at_once_and_keeps_its_checkpoints(tmp_path, finished, monkeypatch, capsys):
     see = Monitor.see
 
@@ -125,7 +123,6 @@ def test_a_second_interrupt_ends_the_run_at_once_and_keeps_its_checkpoints(tmp_p
     assert bits(run_folder) == bits(finished())
 
 
-@pytest.mark.slow
 def test_a_run_left_by_stop_after_step_goes_on_without_it_to_the_same_bits(tmp_path, finished, capsys):
     assert micro.speedrun(tmp_path, "run.stop_after_step=12") == 0
     run_folder = micro.the_folder(tmp_path)
@@ -138,13 +135,11 @@ def test_a_run_left_by_stop_after_step_goes_on_without_it_to_the_same_bits(tmp_p
     ]
 
 
-@pytest.mark.slow
 def test_the_very_same_command_with_stop_after_step_finishes_the_run(tmp_path, stopped, finished):
     run_folder = micro.run(tmp_path, "run.stop_after_step=12", *EVERY_STEP)
     assert bits(run_folder) == bits(finished())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["a flipped bit", "truncated", "missing", "its note truncated"])
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_gives_the_same_bits(tmp_path, stopped, finished, capsys, how):
     run_folder = stopped
@@ -157,7 +152,6 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_gives_the_same_
     assert step_numbers(run_folder) == list(range(1, micro.STEPS + 1))
 
 
-@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_all_damaged_starts_from_the_beginning_and_says_so(tmp_path, stopped, finished, capsys):
     run_folder = stopped
     damage(run_folder, 11, "truncated")
@@ -178,7 +172,6 @@ def test_a_damaged_checkpoint_never_pushes_out_the_good_ones_written_after_it(tm
     assert f"resuming {run_folder} from step 5" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_lost_metrics_file_never_ends_in_a_record_without_its_steps(tmp_path, stopped):
     run_folder = stopped
     (run_folder / "metrics.jsonl").unlink()
@@ -189,7 +182,6 @@ def test_a_lost_metrics_file_never_ends_in_a_record_without_its_steps(tmp_path, 
         assert not (run_folder / "record.json").exists()
 
 
-@pytest.mark.slow
 def test_a_finished_run_started_again_gets_the_next_folder_and_the_same_bits(tmp_path):
     first = micro.run(tmp_path)
     before = micro.snapshot(first)

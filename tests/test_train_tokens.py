@@ -27,6 +27,8 @@ from harness.report.style import styled
 from harness.report.summary import summary_table
 from harness.report.table import end_table
 
+pytestmark = pytest.mark.slow
+
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
     "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.track=off "
@@ -44,7 +46,6 @@ def wiki_fixture(own_cache, monkeypatch, no_figures):
     return own_cache, track
 
 
-@pytest.mark.slow
 def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     home, track = wiki
     run = micro.run(home / "runs", *COMMON, lane=MOE)
@@ -78,7 +79,6 @@ def public_fixture(wiki, monkeypatch):
     return home
 
 
-@pytest.mark.slow
 def test_a_whole_run_scores_the_public_sets_of_its_track_once_and_keeps_every_answer(public):
     run = micro.run(
         public / "runs", *COMMON, "model.sequence_length=64", "parallel.micro_batch_tokens=64", "lane.gpu=false", lane=MOE
@@ -93,7 +93,6 @@ def test_a_whole_run_scores_the_public_sets_of_its_track_once_and_keeps_every_an
     assert "gpt2-124m-wikitext 0.9769" in table and "gpt2-124m-core 0.1139" in table and "bootstrap interval" in table
 
 
-@pytest.mark.slow
 def test_a_public_set_that_cannot_be_scored_costs_the_rank_and_not_the_record(public):
     run = micro.run(public / "runs", *COMMON, "lane.gpu=false", lane=MOE)  # a context of 16: too short for CORE's answers
     record = micro.record(run)
@@ -110,7 +109,6 @@ def test_a_public_set_that_is_missing_stops_before_training(wiki, monkeypatch, c
     assert not list((home / "runs").rglob("identity.json"))
 
 
-@pytest.mark.slow
 def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):
     home, _ = wiki
     whole = micro.bits(micro.run(home / "a", *COMMON, lane=MOE))
@@ -118,7 +116,6 @@ def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):
     assert micro.bits(micro.run(home / "b", *COMMON, lane=MOE)) == whole
 
 
-@pytest.mark.slow
 def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_per_token(wiki, monkeypatch):
     home, track = wiki
     found = corpus.load(track)
@@ -134,7 +131,6 @@ def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_pe
     assert "reached, now" in end_table(load_run(run), None)
 
 
-@pytest.mark.slow
 def test_an_edited_loss_target_is_found(wiki):
     home, track = wiki
     found = corpus.load(track)
@@ -146,7 +142,6 @@ def test_an_edited_loss_target_is_found(wiki):
     assert any("metrics.target.slice_loss is 20.0" in w for w in integrity.check(replace(run, record=edited)))
 
 
-@pytest.mark.slow
 def test_tables_frames_and_figures_read_records_of_token_tracks(wiki):
     home, _ = wiki
     for lane in (MOE, ["lane=wiki-s-dense"]):

@@ -1,4 +1,4 @@
-"""Settings that must hold before any test imports torch, and the order in which several test processes take the tests."""
+"""Settings that must hold before any test imports torch, and the order in which several test processes take the files."""
 
 import os
 
@@ -11,17 +11,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))  # where every verb keeps its compiled code
 
 collect_ignore = ["referee"]  # needs packages of its own: `make referee` names the folder
-# What one process has to itself and is long, longest first: whoever begins with it late is waited for.
-LONG_GROUPS = ("lines", "triton_quantized", "processes", "triton_interpreted", "triton_ahead", "triton_ahead_quantized")
+# Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
+# The first one computes what nearly every run needs, the second needs none of it.
+LONG = (
+    "data_prepare", "kernels_triton_quantized", "kernels_moe", "kernels_triton", "sabotage", "doctor_runs", "verbs_prove",
+    "model_transformer", "train_resume", "train_ranks", "train_ranks_public", "train_precision", "train_disk", "report_study",
+    "verbs_verify", "verbs_matrix", "verbs_multirun", "train_tokens", "report_figures",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups first, then single slow tests, then the many quick ones, which fill what is left evenly."""
-
-    def place(item: pytest.Item) -> int:
-        group = next((mark.args[0] for mark in item.iter_markers("xdist_group")), None)
-        if group in LONG_GROUPS:
-            return LONG_GROUPS.index(group)
-        return len(LONG_GROUPS) + (0 if item.get_closest_marker("slow") else 1)
-
-    items.sort(key=place)
+    """The long files in this order, then the others as they were."""
+    place = {f"test_{name}": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))

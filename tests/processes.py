@@ -1,7 +1,7 @@
 """Processes of their own that begin with torch and the harness imported: what a test kills, limits, or joins to ranks.
 
-`run` is to code what `micro.python` is, less the four seconds of imports: a server that has imported, and done nothing else,
-is forked. What depends on how Python starts, or on what it has not imported, is no case for it.
+`run` is to code what `micro.python` is, less the seconds of imports: a server that has imported, and done nothing else, is
+forked. What depends on how Python starts, or on what it has not imported, is no case for it.
 """
 
 import multiprocessing
@@ -12,10 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.sabotage.program import PRELOAD
+
 ROOT = Path(__file__).resolve().parents[1]
 SPEEDRUN = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "harness.verbs.speedrun", "harness.train.run", "harness.report.figures"])
+CONTEXT.set_forkserver_preload(list(PRELOAD))  # one server serves these and the runs of `harness.sabotage`
 
 
 def run(code: str, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -127,6 +127,7 @@ def test_chroot_names_what_is_missing_and_starts_nothing(fakes):
     assert not fakes.log.exists()
 
 
+@pytest.mark.process
 def test_it_runs_without_any_package():
     """-S leaves site-packages out: the module must work before anything is set up."""
     done = subprocess.run([sys.executable, "-S", "-m", "harness.container", "--help"], cwd=ROOT, capture_output=True, text=True)

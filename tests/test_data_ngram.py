@@ -52,6 +52,7 @@ def test_a_model_that_has_read_nothing_gives_eight_bits():
     assert (ngram.bits(array(b""), array(b"any text")) == 8).all()
 
 
+@pytest.mark.slow
 def test_the_track_figures_of_the_7_gram_come_out_of_the_real_text():
     path = Path(__file__).parent.parent / "lanes" / "tracks" / "sotu.yaml"
     track = Track(**yaml.safe_load(path.read_text()))

@@ -274,6 +274,7 @@ def test_a_folder_of_runs_names_the_runs_in_it(run, capsys):
     assert str(run) in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_doctor_needs_no_torch(run):
     code = (
         "import sys; from harness.__main__ import main; status = main(['doctor', sys.argv[1]]); "

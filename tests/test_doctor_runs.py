@@ -13,7 +13,7 @@ from micro import finished_fixture, no_figures_fixture, stopped_fixture  # noqa:
 from harness.__main__ import main
 from harness.plan.compose import compose
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 # A run of 32 steps is judged over 8, and health lets it be as ill as it gets.
 ILL = (
     "health.window_steps=8",

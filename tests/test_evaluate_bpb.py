@@ -114,6 +114,7 @@ def test_scores_weigh_bytes_and_not_windows():
     assert found.bpb_where(np.array([True, False, True, True])) == pytest.approx(4)
 
 
+@pytest.mark.slow
 def test_the_clean_figure_of_a_record_is_the_score_without_what_train_has_too(finished, model):
     """The first part of val that a micro run is scored on, masked by the overlap with all of train."""
     data = micro.session(lane=micro.DENSE).corpus

@@ -80,6 +80,7 @@ def test_an_entry_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         configuration.read(bad)
 
 
+@pytest.mark.process
 def test_tuning_is_rehearsed_without_a_gpu_and_goes_on_where_it_was_left(tmp_path):
     table = tmp_path / "rehearsal.json"
     code = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"

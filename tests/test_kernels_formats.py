@@ -97,6 +97,7 @@ def test_nan_has_a_code_in_e4m3_and_is_refused_by_e2m1():
         E2M1.encode(torch.tensor([1.0, math.nan]))
 
 
+@pytest.mark.slow
 @BOTH
 @settings(deadline=None, max_examples=200)
 @given(x=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False) | st.floats(-600, 600, width=32), min_size=1))
@@ -127,6 +128,7 @@ def test_the_array_reference_agrees_with_exact_fractions(format, magnitudes):
     assert [magnitudes[c] for c in codes] == [abs(format_values.nearest(v, magnitudes)) for v in x]
 
 
+@pytest.mark.slow
 def test_compiled_rounding_equals_eager_bit_for_bit_on_special_values():
     x = [v for _, m in FORMATS.values() for middle in midpoints(m) + m for v in around(middle)]
     x = torch.tensor(x + EXTREMES + [-v for v in EXTREMES] + [math.inf, -math.inf, math.nan])

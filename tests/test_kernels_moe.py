@@ -17,7 +17,13 @@ FAST = CPU_BACKENDS[1:]
 WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emulated")]  # which the latter refuses
 
 
-@pytest.mark.parametrize("backend", FAST)
+def each(values):
+    """As parameters; what compiles is slow."""
+    words = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*some, marks=[pytest.mark.slow] * ("inductor" in some)) for some in words]
+
+
+@pytest.mark.parametrize("backend", each(FAST))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backend):
     tensors, dy_TD = inputs(70, 32, 24, 6, 3, activation), torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
@@ -26,6 +32,7 @@ def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backen
     assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     tokens=st.sampled_from([1, 2, 3, 7, 32, 33, 65]),
@@ -56,7 +63,7 @@ def test_a_backend_matches_the_oracle_on_any_shape_and_routing(backend, tokens, 
         assert float((a - b).norm()) <= 1e-5 * max(1.0, float(b.norm()))
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 def test_an_expert_listed_twice_counts_twice(backend):
     x, w_up, w_down, _, _ = inputs(4, 8, 8, 3, 1, "relu2")
     once = moe_mlp(x, w_up, w_down, torch.full((4, 1), 2), torch.full((4, 1), 0.75), activation="relu2", backend=backend)
@@ -65,7 +72,7 @@ def test_an_expert_listed_twice_counts_twice(backend):
     torch.testing.assert_close(twice, once, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 def test_experts_without_rows_get_zero_gradients(backend):
     x, w_up, w_down, _, weight = inputs(5, 8, 4, 4, 2, "swiglu")
     expert_TK = torch.tensor([[0, 2]] * 5)
@@ -73,7 +80,7 @@ def test_experts_without_rows_get_zero_gradients(backend):
     assert [bool(g[e].any()) for g in (dw_up, dw_down) for e in range(4)] == [True, False, True, False] * 2
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 def test_dropped_rows_add_nothing_and_get_no_gradient(backend):
     """As if their routing weights were 0; with 32 rows of 16 each left, no segment has a padding slot to begin with."""
     x, w_up, w_down, _, weight = inputs(32, 8, 4, 3, 2, "swiglu")
@@ -89,7 +96,7 @@ def test_dropped_rows_add_nothing_and_get_no_gradient(backend):
         assert not found[4][expert_TK < 0].any()
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_dropping_other_rows_leaves_the_bits_of_a_row_alone(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(70, 32, 16, 4, 2, "relu2")
     dy_TD, fewer_TK = torch.randn(70, 32, generator=torch.Generator().manual_seed(1)), expert_TK.clone()
@@ -101,14 +108,14 @@ def test_dropping_other_rows_leaves_the_bits_of_a_row_alone(backend, precision):
     assert not y_fewer[~stays].any() and not dx_fewer[~stays].any()
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 def test_a_batch_without_tokens_gives_no_rows(backend):
     x, w_up, w_down, expert_TK, weight = inputs(3, 8, 4, 4, 2, "swiglu")
     y_TD = moe_mlp(x[:0], w_up, w_down, expert_TK[:0], weight[:0], activation="swiglu", backend=backend)
     assert y_TD.shape == (0, 8)
 
 
-@pytest.mark.parametrize("backend, precision", [("reference", p) for p in PRECISIONS] + WAYS)
+@pytest.mark.parametrize("backend, precision", each([("reference", p) for p in PRECISIONS] + WAYS))
 @pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precision, dtypes):
     x_dtype, w_dtype = (getattr(torch, name) for name in dtypes)
@@ -118,7 +125,7 @@ def test_y_is_fp32_and_gradients_keep_the_dtype_of_their_input(backend, precisio
     assert [t.dtype for t in results] == [torch.float32, x_dtype, w_dtype, w_dtype, torch.float32]
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_two_runs_have_the_same_bits(activation, backend, precision):
     tensors, dy_TD = inputs(50, 32, 16, 5, 2, activation), torch.randn(50, 32)
@@ -126,7 +133,7 @@ def test_two_runs_have_the_same_bits(activation, backend, precision):
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("others", [0, 31, 99])
 def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activation, backend, precision, others):
@@ -142,7 +149,7 @@ def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activati
     assert torch.equal(dx, dx_all[chosen])
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 @pytest.mark.parametrize("activation, fan", [("relu2", 1), ("swiglu", 2)])
 @pytest.mark.parametrize("tokens", [1, 40])
 def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(tokens, activation, fan, backend, precision):
@@ -184,7 +191,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 @pytest.mark.parametrize("case", BAD)
 def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     changes, words = BAD[case]
@@ -198,14 +205,14 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     assert [word for word in words if word not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
     torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], None, "swiglu", precision, backend, False))
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)[1]
@@ -228,7 +235,7 @@ def test_preparing_products_changes_no_bits():
     assert all(torch.equal(a, b) for a, b in zip(before, after))
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", each(FAST))
 def test_a_second_derivative_is_refused_with_what_to_use(backend):
     x, *rest = inputs(5, 8, 4, 3, 2, "swiglu")
     x.requires_grad_()
@@ -248,7 +255,7 @@ def test_the_reference_has_a_second_derivative():
     assert bool(torch.isfinite(x.grad).all()) and bool(x.grad.any())
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_debug_names_the_first_routing_weight_that_is_not_finite(value, backend):
     *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
@@ -258,7 +265,7 @@ def test_debug_names_the_first_routing_weight_that_is_not_finite(value, backend)
     moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend=backend)  # without it nobody looks
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend, precision):
     *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "swiglu")
 
@@ -273,7 +280,7 @@ def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend,
     assert all(torch.equal(a, b) for a, b in zip(*results))
 
 
-@pytest.mark.parametrize("backend, precision", WAYS)
+@pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, precision):
     *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "relu2")
 
@@ -292,6 +299,7 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, 
     assert len(saved[0]) > 0 and len(saved[1]) == 0
 
 
+@pytest.mark.slow
 def test_the_fused_backend_keeps_its_bits_whatever_the_process_computed_before():
     tensors, dy_TD = inputs(20, 16, 8, 4, 2, "swiglu"), torch.randn(20, 16)
     before = run(tensors, dy_TD, activation="swiglu", backend="inductor")

@@ -152,6 +152,7 @@ INTERVALS = {"e4m3": (E4M3, [(0.0, 2.0**-9), (3 * 2.0**-9, 4 * 2.0**-9), (1.0, 1
 INTERVALS["e2m1"] = (E2M1, [(0.0, 0.5), (0.5, 1.0), (1.5, 2.0), (2.0, 3.0), (4.0, 6.0)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("format, intervals", INTERVALS.values(), ids=INTERVALS)
 def test_stochastic_rounding_is_unbiased_within_5_standard_errors(format, intervals, sign):
@@ -209,6 +210,7 @@ def test_what_stochastic_rounding_is_biased_on_of_gaussian_tensors_in_nvfp4():
     assert lost == pytest.approx(0.194, abs=0.003) and 1 / 18 < most < 1 / 17 + 1e-6
 
 
+@pytest.mark.slow
 def test_compiled_noise_and_rounding_equal_eager():
     row, column = torch.arange(96, dtype=torch.int32)[:, None], torch.arange(128, dtype=torch.int32)
     x = torch.randn(96, 128, generator=torch.Generator().manual_seed(0))

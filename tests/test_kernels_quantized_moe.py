@@ -46,6 +46,7 @@ def assert_close(activation, words, bound=OF_SUMS, flip=OF_A_FLIP, **shape):
     pytest.fail(f"each of 4 draws differs from the oracle by more than {bound}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dials, activation", CASES)
 def test_values_and_gradients_differ_from_the_oracle_in_float64_by_the_order_of_sums(dials, activation):
     assert_close(activation, dict(precision=precision(dials)))
@@ -65,6 +66,7 @@ def test_fp8_weight_gradients_of_several_blocks_of_an_expert_are_the_oracles(sto
     assert min(worst) <= OF_SUMS and max(worst) <= OF_A_FLIP
 
 
+@pytest.mark.slow
 def test_the_fused_backends_output_differs_from_the_oracle_in_float64_by_the_order_of_sums():
     """Equal widths share their compilations, which take seconds each."""
     words = dict(activation="relu2", precision=precision("nvfp4"))
@@ -78,6 +80,7 @@ def test_the_fused_backends_output_differs_from_the_oracle_in_float64_by_the_ord
     pytest.fail("each of 4 draws differs from the oracle by more than the order of sums")
 
 
+@pytest.mark.slow
 def test_fused_rounding_draws_the_codes_of_unfused_rounding():
     (x_TD, *_), _ = drawn("relu2", width=64, expert_width=64)
     makes = (Quantizer(Quantization.recipe("nvfp4"), Arithmetic.of("full"), KEY_4, fused) for fused in (True, False))

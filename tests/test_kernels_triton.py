@@ -14,7 +14,7 @@ from kernels import moe_mlp
 ACTIVATIONS = ("relu2", "swiglu")
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", SHAPE_NAMES)
 def test_the_interpreted_kernels_match_the_reference_and_repeat_their_bits(name, activation):
@@ -23,19 +23,19 @@ def test_the_interpreted_kernels_match_the_reference_and_repeat_their_bits(name,
     assert found["same bits"]
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("what", ["invariance", "strided"])
 def test_the_interpreted_kernels_do_not_depend_on_the_batch_or_on_strides(what, activation):
     assert output("triton_interpreted.py")[f"{what}, {activation}"] is True
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 def test_the_interpreted_kernels_match_the_reference_on_any_shape_and_routing():
     assert output("triton_interpreted.py")["on_any_shape"] == ""
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_interpreted_kernels_leave_out_dropped_rows(activation):
     found = output("triton_interpreted.py")[f"dropped, {activation}"]
@@ -43,19 +43,19 @@ def test_the_interpreted_kernels_leave_out_dropped_rows(activation):
     assert found["zeros"]
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 def test_offsets_beyond_two_billion_elements_are_right():
     assert output("triton_interpreted.py")["beyond_two_billion"] is True
 
 
-@pytest.mark.xdist_group("triton_interpreted")
+@pytest.mark.process
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_backward_is_left_x_and_the_pre_activation_and_nothing_else(activation):
     found = output("triton_interpreted.py")[f"saved_bytes, {activation}"]
     assert found["found"] == found["expected"]
 
 
-@pytest.mark.xdist_group("triton_ahead")
+@pytest.mark.process
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(kernel, target):

@@ -17,59 +17,59 @@ FORMATS = tuple(CASES)
 INTERPRETED = "triton_quantized.py"
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format, case", [(format, case) for format, cases in CASES.items() for case in cases])
 def test_the_interpreted_kernels_match_the_reference(format, case):
     assert {n: e for n, e in output(INTERPRETED)[f"{format}, {case}"].items() if e > 1e-5} == {}
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format", FORMATS)
 def test_two_runs_of_the_interpreted_kernels_have_the_same_bits(format):
     assert output(INTERPRETED)[f"repeats, {format}"] is True
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format, name", [(format, name) for format, dials in DIALS.items() for name in dials])
 def test_every_dial_does_in_the_interpreted_kernels_what_it_does_in_the_reference(format, name):
     found = output(INTERPRETED)[f"{format}, {name}"]
     assert found["error"] <= 1e-5 < 1e-3 < found["moved"]
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format", FORMATS)
 def test_rows_and_weights_are_quantized_to_the_codes_and_scales_of_kernels_quantize_bit_for_bit(format):
     assert [name for name, same in output(INTERPRETED)[f"operands, {format}"].items() if not same] == []
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 def test_factors_of_weight_gradients_are_quantized_in_blocks_of_16_rows_of_an_expert_bit_for_bit():
     assert [name for name, same in output(INTERPRETED)["slots"].items() if not same] == []
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 def test_factors_of_fp8_weight_gradients_are_quantized_in_blocks_of_128_rows_of_an_expert_bit_for_bit():
     assert [name for name, same in output(INTERPRETED)["fp8 weight gradients"].items() if not same] == []
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 def test_tensor_scales_of_experts_quantize_each_as_if_it_were_alone():
     assert [name for name, same in output(INTERPRETED)["by expert"].items() if not same] == []
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format", FORMATS)
 def test_rows_do_not_depend_on_the_batch_beyond_the_scale_of_a_tensor(format):
     assert output(INTERPRETED)[f"invariance, {format}"] is True
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_value_that_is_not_finite_makes_no_output_finite_that_it_enters(format):
     assert [name for name, seen in output(INTERPRETED)[f"not finite, {format}"].items() if not seen] == []
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format", FORMATS)
 def test_dropped_rows_are_left_out_and_enter_no_scale(format):
     found = output(INTERPRETED)[f"dropped, {format}"]
@@ -77,7 +77,7 @@ def test_dropped_rows_are_left_out_and_enter_no_scale(format):
     assert found["zeros"]
 
 
-@pytest.mark.xdist_group("triton_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("name", DIALLED)
 def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(name):
     found = output(INTERPRETED)[f"telemetry, {name}"]
@@ -86,7 +86,7 @@ def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit
     assert found == {"as on a CPU": sorted(noted + ([] if name == "fp8" else factors)), "same bits": True}
 
 
-@pytest.mark.xdist_group("triton_ahead_quantized")
+@pytest.mark.process
 @pytest.mark.parametrize("format, kernel", [(format, kernel) for format, kernels in KERNELS.items() for kernel in kernels])
 def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(format, kernel):
     for kind, found in output("triton_ahead_quantized.py")[f"{format} {kernel}, sm_90"].items():

@@ -82,6 +82,7 @@ def test_scoring_drops_nothing():
     assert not torch.equal(changed, session.model(inputs, targets).nats_BS)
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_dropped_share_of_every_window(tmp_path, no_figures):
     run_folder = micro.run(tmp_path, *CAPACITY, "run.log_every_steps=8", "balance.aux_loss_coef=0.01")
     windows, health = micro.rows(run_folder, "window"), micro.record(run_folder)["router_health"]
@@ -95,6 +96,7 @@ def test_a_run_reports_the_dropped_share_of_every_window(tmp_path, no_figures):
     assert all(row["auxiliary"].keys() == {"aux_loss"} and row["auxiliary"]["aux_loss"] >= 0.99 for row in steps)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_a_window_reports_what_an_untouched_one_does(tmp_path, no_figures):
     words = (*CAPACITY, "balance.sequence_loss_coef=0.01", "budget.tokens=2048", "run.log_every_steps=4")
     whole = micro.run(tmp_path / "whole", *words)

@@ -224,6 +224,7 @@ def test_emulated_is_bf16_with_fp32_accumulation():
     assert all(1e-3 < e < 3e-2 for e in error.values()), error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_compiled_block_equals_the_eager_one(masked):
     """Emulated on purpose: a compiler that drops the rounding of operands is off by 1e-3, not by 1e-5."""

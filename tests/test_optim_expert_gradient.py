@@ -16,6 +16,7 @@ def gradients(*words):
     return result, kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("parallel.micro_batch_tokens=64",), ("parallel.activation_checkpointing=true",)])
 @pytest.mark.parametrize("rule", ["constant", "load"])
 def test_each_experts_gradient_is_scaled_by_e_over_k_or_by_tokens_over_its_rows(rule, words):

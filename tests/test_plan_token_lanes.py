@@ -98,6 +98,7 @@ def test_a_milestone_elsewhere_than_on_the_curve_is_never_a_target():
         compose(["lane=wiki-dense", "unranked=true", "track.target=gpt2_wikitext"])
 
 
+@pytest.mark.slow
 def test_an_epoch_of_wiki_ends_where_its_lanes_validate():
     for lane in (name for name in lane_names() if name.startswith("wiki-")):
         plan = compose([f"lane={lane}"]).plan

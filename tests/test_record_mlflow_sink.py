@@ -22,6 +22,8 @@ from harness.record import mlflow_sink, mlflow_store
 from harness.record.mlflow_sink import Sink, default_store
 from harness.verbs import sinks
 
+pytestmark = pytest.mark.slow
+
 EXECUTIONS = itertools.count()  # each takes its own time
 
 
@@ -164,6 +166,7 @@ def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp
     assert (lines[-2] == f"in MLflow {path} {tmp_path}") == (track == "end")
 
 
+@pytest.mark.process
 def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
     monkeypatch.setattr(sinks, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})

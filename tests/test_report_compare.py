@@ -137,6 +137,7 @@ def test_compare_prints_and_writes_all_of_it(dense, moe, tmp_path, capsys):
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_hardware_picks_the_runs_that_are_compared(dense, tmp_path, capsys):
     here, there = tmp_path / "moe", tmp_path / "moe" / "b"
     group(here / "a", offset=-0.03)
@@ -169,6 +170,7 @@ def test_records_whose_evidence_does_not_hold_are_not_compared(dense, moe, tmp_p
     assert "metrics.val_bpb is 1.0" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_a_comparison_answers_without_torch(dense, moe, tmp_path):
     code = (
         "import sys; from harness.__main__ import main; status = main(sys.argv[1:]); "

@@ -83,6 +83,7 @@ def test_results_of_other_examples_never_share_the_figure(drawn):
         drawn([("a", result()), ("b", result(n=12))], [])
 
 
+@pytest.mark.process
 def test_it_imports_no_torch():
     code = "import harness.report.figure_core, sys; sys.exit('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]

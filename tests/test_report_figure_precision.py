@@ -11,6 +11,8 @@ from harness.report import style
 from harness.report.figure_precision import draw_precision, has_precision
 from harness.report.run_data import load_run
 
+pytestmark = pytest.mark.slow
+
 LOW = {"steps": 64, "validations": (), "precision": "nvfp4", "execution": "emulated", "lane": "tiny-moe-16e-nvfp4"}
 
 

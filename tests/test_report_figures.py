@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_kind_of_run_is_drawn(tmp_path, case, monkeypatch):
     changes, names = CASES[case]
@@ -83,6 +84,7 @@ def named(ax):
     return [*(child for child in ax.get_children() if isinstance(child, Text)), ax.xaxis.label, ax.yaxis.label]
 
 
+@pytest.mark.slow
 def test_drawing_twice_gives_the_same_bytes(tmp_path):
     folder = write_run(tmp_path / "run", steps=32, validations=(), experts=0)
     first = [path.read_bytes() for path in draw_all(folder)]

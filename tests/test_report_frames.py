@@ -90,6 +90,7 @@ def test_a_missing_folder_or_pandas_is_explained(tmp_path, monkeypatch):
         harness.report.load(tmp_path)
 
 
+@pytest.mark.process
 def test_importing_the_room_is_light():
     code = "import sys, harness.report; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -321,6 +321,7 @@ def test_a_damaged_baseline_is_named(tmp_path, baseline, damage, said):
         gate_baseline.read(tmp_path, "tiny-moe-16e")
 
 
+@pytest.mark.process
 def test_the_verdict_on_a_finished_run_needs_no_torch(tmp_path, baseline):
     run = a_run(tmp_path)
     gate_baseline.write(tmp_path / "baselines", Baseline("tiny-moe-16e", {run.record["plan_hash"]: baseline}))

@@ -17,6 +17,7 @@ def folder(tmp_path):
     return write_run(tmp_path / "runs" / "tiny-moe-16e" / "1-3f9c1a2e", steps=40, validations=(20,))
 
 
+@pytest.mark.process
 def test_the_report_room_never_imports_torch():
     code = (
         "import sys, harness.report.figures, harness.report.table; "

@@ -36,6 +36,7 @@ def study(figure="rules", **words):
     return Study("example", "an example", "Is one even?", "tiny-moe-16e", figure, dict(CASES), **words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", study_names())
 def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     found = read_study(name)
@@ -115,6 +116,7 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
     assert "Unranked: even: model.router=hash instead of sigmoid_topk; other validation.steps." in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(tmp_path, figure):
     trials = [
@@ -143,6 +145,7 @@ def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):
     assert json.loads(numbers.read_text())["trials"][0]["health"] is None and figure.stat().st_size > 10_000
 
 
+@pytest.mark.process
 def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_without_torch(tmp_path):
     trials = [trial(tmp_path, "even", 2), trial(tmp_path, "uneven", 1, stopped=130)]
     (trials[0].folder / "weights.safetensors").write_bytes(b"large")
@@ -170,6 +173,7 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
     assert not (out / "uneven").exists()
 
 
+@pytest.mark.slow
 def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_named(tmp_path):
     one = trial(tmp_path / "runs", "even", lane="tiny-moe-16e")
     publish(study(), [one], tmp_path / "results" / "studies" / "example", VERDICTS)
@@ -179,6 +183,7 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
     assert len(find_groups([results / "studies" / "example"]).groups) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", sorted(Path("results/studies").iterdir()), ids=lambda folder: folder.name)
 def test_a_committed_study_is_whole_and_its_table_and_figure_are_those_of_its_records(folder, tmp_path):
     """The figure apart from the renderer's bits: it is drawn, and study.json holds the numbers that it is drawn from."""

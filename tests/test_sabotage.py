@@ -14,6 +14,7 @@ def a_case(fault, *failing, seed=1):
     return Case(fault, seed, tuple(outcomes))
 
 
+@pytest.mark.slow
 def test_three_faults_are_caught_and_two_clean_reruns_pass(capsys):
     """Shortened: 32 steps, nothing timed. Whole: make sabotage."""
     words = ["faults=balancing,bytes,memory", "seeds=3", "clean=2", "jobs=2", "timing=off"]

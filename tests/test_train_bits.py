@@ -16,18 +16,21 @@ from harness.train.warmup import warm_up
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
+@pytest.mark.slow
 def test_logging_and_checkpointing_more_often_change_no_bits(tmp_path, finished):
     often = micro.run(tmp_path, "run.log_every_steps=1", "run.checkpoint_every_s=0", "run.keep_checkpoints=5")
     assert bits(often) == bits(finished())
     assert micro.record(often)["plan_hash"] == micro.record(finished())["plan_hash"]
 
 
+@pytest.mark.slow
 def test_logging_only_at_the_end_changes_no_bits(tmp_path, finished):
     seldom = micro.run(tmp_path, "run.log_every_steps=1000")
     assert bits(seldom) == bits(finished())
     assert len(micro.rows(seldom, "window")) == 1 and len(micro.rows(seldom, "step")) == micro.STEPS
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bits_and_the_same_plan(tmp_path, finished):
     other = micro.run(tmp_path, "seed=2")
     assert bits(other)["chain"] != bits(finished())["chain"] and bits(other)["weights"] != bits(finished())["weights"]
@@ -35,6 +38,7 @@ def test_another_seed_gives_other_bits_and_the_same_plan(tmp_path, finished):
     assert micro.losses(other)[-1] != micro.losses(finished())[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["parallel.micro_batch_tokens=64", "parallel.activation_checkpointing=true"])
 @pytest.mark.parametrize("lane", [micro.MOE, micro.DENSE], ids=["moe", "dense"])
 def test_the_ways_to_save_memory_give_the_same_losses(word, lane):
@@ -112,6 +116,7 @@ def test_a_step_after_warming_up_has_the_bits_of_one_without():
     assert hash_tensors(warm.state()) == hash_tensors(cold.state())
 
 
+@pytest.mark.slow
 def test_the_learning_rate_schedule_reaches_the_metrics(tmp_path):
     words = ("schedule.warmup_share=0.25", "schedule.decay_share=0.5", "schedule.final_fraction=0.1")
     run_folder = micro.run(tmp_path, *words, lane=micro.DENSE)

@@ -11,13 +11,21 @@ from harness.record.folder import MetricsLog
 from harness.train import checkpoint
 from harness.train.clock import ENTRIES, Clock
 
-PAUSE_S = 0.15
+PAUSE_S = 1000.0
 
 
-def paused(work):
-    def slow(*arguments, **words):
-        time.sleep(PAUSE_S)
-        return work(*arguments, **words)
+@pytest.fixture
+def paused(monkeypatch):
+    """paused(work): the same work, and PAUSE_S more on every clock. Nobody waits, and no busy machine comes near it."""
+    now, slept = time.perf_counter, []
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + PAUSE_S * len(slept))
+
+    def slow(work):
+        def after(*arguments, **words):
+            slept.append(True)
+            return work(*arguments, **words)
+
+        return after
 
     return slow
 
@@ -31,6 +39,7 @@ def test_the_ledger_adds_up_to_the_wall_time(finished, kind):
     assert all(clock[name] > 0 for name in ENTRIES if name != "checkpoint_s")
 
 
+@pytest.mark.slow
 def test_the_ledger_of_a_resumed_run_adds_up_and_goes_on_from_its_checkpoint(tmp_path, no_figures):
     assert micro.speedrun(tmp_path, "run.stop_after_step=20") == 0
     run_folder = micro.the_folder(tmp_path)
@@ -52,13 +61,14 @@ def spent(tmp_path):
     return micro.record(run_folder)["clock"]
 
 
-def test_validation_is_off_the_training_clock(tmp_path, monkeypatch, no_figures):
+def test_validation_is_off_the_training_clock(tmp_path, monkeypatch, paused, no_figures):
     monkeypatch.setattr(harness.train.loop, "score", paused(harness.train.loop.score))
     clock = spent(tmp_path)
     assert clock["validation_s"] >= 3 * PAUSE_S > clock["train_s"]
 
 
-def test_checkpoints_are_off_the_training_clock(tmp_path, monkeypatch, no_figures):
+@pytest.mark.slow
+def test_checkpoints_are_off_the_training_clock(tmp_path, monkeypatch, paused, no_figures):
     monkeypatch.setattr(checkpoint, "save", paused(checkpoint.save))
     clock = spent(tmp_path)
     assert clock["checkpoint_s"] == 0  # none is due in so short a run
@@ -69,7 +79,7 @@ def test_checkpoints_are_off_the_training_clock(tmp_path, monkeypatch, no_figure
     assert clock["checkpoint_s"] >= 28 * PAUSE_S > clock["train_s"] > meta["ledger"]["train_s"]
 
 
-def test_everything_else_counts_writing_the_log_among_it(tmp_path, monkeypatch, no_figures):
+def test_everything_else_counts_writing_the_log_among_it(tmp_path, monkeypatch, paused, no_figures):
     monkeypatch.setattr(MetricsLog, "append", paused(MetricsLog.append))
     clock = spent(tmp_path)
     assert clock["train_s"] >= 16 * PAUSE_S  # a step row and a window row for each of 8 steps

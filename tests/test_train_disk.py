@@ -16,7 +16,7 @@ import harness.train.run
 from harness.record.folder import MetricsLog
 from harness.train import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 # safetensors wraps what the system says
@@ -43,7 +43,7 @@ def raising(error):
     return fail
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_a_really_full_disk_during_a_checkpoint_keeps_the_last_one_and_the_rerun_gives_the_same_bits(tmp_path, finished):
     words = ["speedrun", *micro.MOE, f"run.folder={tmp_path}", "run.checkpoint_every_s=0"]
     done = processes.run(FILE_SIZE_LIMIT, *words)

@@ -65,6 +65,7 @@ def with_other_first_documents(built):
     return first_BS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["documents", "stream"])
 @pytest.mark.parametrize("mask", ["true", "false"])
 def test_a_tokens_loss_depends_on_another_document_of_its_row_only_without_the_mask(lanes, kind, mask):
@@ -97,6 +98,7 @@ class Share(Ranks):
         pass
 
 
+@pytest.mark.slow
 def test_a_masked_run_ends_with_the_same_bits_however_it_is_resumed_and_others_than_without(lanes, tmp_path, no_figures):
     lane = [*lanes["documents"], *COMMON]
     whole = micro.bits(micro.run(tmp_path / "a", MASK, lane=lane))

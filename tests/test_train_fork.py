@@ -7,7 +7,7 @@ from micro import no_figures_fixture, stopped_fixture  # noqa: F401
 import harness.train.run
 from harness.train import checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 
 @pytest.mark.parametrize("wanted, step", [("11", 11), ("last", 12)])

@@ -18,7 +18,7 @@ from harness.model.transformer import Transformer
 from harness.train.session import Session, build_model
 from harness.verbs.run_model import load_run_model
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 STEPS = 16
 SHORT = ["budget.tokens=4096", "validation.steps=[8]", "run.log_every_steps=4"]
@@ -55,7 +55,7 @@ def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one
     assert micro.record(resumed)["resumes"] == 1 and bits(resumed) == bits(done("fp8"))
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_a_run_killed_within_stochastic_rounding_resumes_with_the_same_bits(tmp_path, done):
     words = ["speedrun", *NVFP4, f"run.folder={tmp_path}", *EVERY_STEP]
     assert processes.run(DIES_AT_STEP, *words).returncode == -signal.SIGKILL
@@ -101,7 +101,7 @@ def test_micro_batches_round_by_their_place_in_the_global_batch_and_give_about_t
     assert keys == [[1, 2, 192, 0], [1, 2, 192, 1]]
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     """Not to its bits: tensor scales span a rank's share of the batch, and blocks of rows are other rows."""
     run_ranks(tmp_path, lane=NVFP4)

@@ -29,7 +29,7 @@ def run_ranks(folder, *words, lane, world=2):
     return done
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_resume(tmp_path, finished):
     cut = torchrun(tmp_path, "run.stop_after_step=12", lane=micro.MOE)
     assert cut.returncode == 0, cut.stderr[-2000:]
@@ -60,7 +60,7 @@ BALANCED = (
 )  # fmt: skip
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_balancing_rules_are_those_of_the_whole_step_on_two_processes_as_on_one(tmp_path):
     """In fp32, with an update that does not blow up differences. A capacity is one of the micro-batch, of which
     the two processes take two each and the one takes four."""

@@ -14,13 +14,13 @@ from harness.evaluate import public, rolling, wikitext
 WORDS = [*MOE, *COMMON, "lane.gpu=false", "precision.format=fp32", "model.sequence_length=64", "batch.tokens_per_step=128"]
 WORDS += ["parallel.micro_batch_tokens=64", "budget.tokens=512", "validation.steps=[]"]
 PROGRAM = (micro.ROOT / "tests" / "ranked_scoring.py").read_text()
-pytestmark = pytest.mark.xdist_group("processes")
 
 
 def ended_well(done):
     assert [rank.returncode for rank in done] == [0] * len(done), "".join(rank.stderr[-3000:] for rank in done)
 
 
+@pytest.mark.process
 def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
     ended_well(processes.run_ranks(2, PROGRAM, str(tmp_path), "train", "none", *WORDS))
     run = micro.the_folder(tmp_path / "runs")
@@ -31,6 +31,7 @@ def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
     assert json.loads((tmp_path / "again.json").read_text()) == written
 
 
+@pytest.mark.process
 def test_a_set_that_one_rank_cannot_score_costs_the_rank_and_neither_the_record_nor_the_others_time(tmp_path):
     ended_well(processes.run_ranks(2, PROGRAM, str(tmp_path), "train", "1", *WORDS))
     record = micro.record(micro.the_folder(tmp_path / "runs"))

@@ -19,7 +19,7 @@ from harness.train.health import Monitor
 from harness.train.loop import Loop, State
 from harness.train.run import _belongs
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
 EVERY_STEP = ("run.checkpoint_every_s=0", "run.log_every_steps=1")
 DIES_AT_STEP = """
@@ -66,7 +66,7 @@ def damage(run_folder, step, how):
         note.write_bytes(note.read_bytes()[:-20])
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.process
 def test_a_run_killed_twice_once_inside_a_checkpoint_ends_with_the_bits_of_an_untouched_one(tmp_path, finished, capsys):
     words = ["speedrun", *micro.MOE, f"run.folder={tmp_path}", *EVERY_STEP]
     assert processes.run(DIES_AT_STEP, *words).returncode == -signal.SIGKILL

@@ -27,6 +27,8 @@ from harness.report.style import styled
 from harness.report.summary import summary_table
 from harness.report.table import end_table
 
+pytestmark = pytest.mark.slow
+
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
     "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.track=off "

@@ -79,6 +79,7 @@ def test_a_perplexity_beyond_floats_is_null_in_the_file(uniform, tmp_path, monke
     assert json.loads((tmp_path / "out.json").read_text())["scores"]["wikitext"]["word_perplexity"] is None
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_a_clear_error(uniform, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["evaluate", "hf:x/y", "--wikitext", "--out", str(tmp_path / "file" / "scores.json")]) == 2
@@ -93,6 +94,7 @@ def test_a_run_of_bytes_is_refused_naming_both_vocabularies(finished, capsys):
     assert micro.snapshot(finished()) == before
 
 
+@pytest.mark.slow
 def test_a_run_with_gpt2s_vocabulary_is_scored_as_its_own_model_scores(tmp_path, monkeypatch, capsys, no_figures):
     """Trained on bytes, for want of another corpus here: what counts is that its own weights answer."""
     words = ("model.vocab_size=50304", "budget.tokens=512", "validation.steps=[1]")

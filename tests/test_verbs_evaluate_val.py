@@ -62,6 +62,7 @@ def hub_fixture(small, monkeypatch):
     return model
 
 
+@pytest.mark.slow
 def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, no_figures, capsys):
     monkeypatch.setattr(Composed, "partial", False)
     monkeypatch.setattr("harness.evaluate.public.fetch_all", lambda names: None)

@@ -57,6 +57,7 @@ def test_a_stage_that_runs_past_the_limit_is_stopped(stages, monkeypatch, capsys
     assert "ran past 1 s" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_word_of_every_stage_is_one_that_its_verb_reads():
     """The real lines are never run here: at least their verbs exist and their plans compose."""
     from harness.__main__ import VERBS

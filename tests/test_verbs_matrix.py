@@ -50,6 +50,7 @@ def matrix(tmp_path, monkeypatch, no_figures, capsys):
     return go
 
 
+@pytest.mark.slow
 def test_the_matrix_goes_on_where_it_was_left(matrix, tmp_path):
     status, ran, said = matrix("track=tiny", failing=["tiny-moe-16e"])
     assert status == 1 and ran == [("tiny-dense", "1"), ("tiny-moe-16e", "1")]
@@ -70,6 +71,7 @@ def test_the_matrix_goes_on_where_it_was_left(matrix, tmp_path):
     assert "is not whole: metrics.val_bpb is 1.0" in said.err and "results/cut/record.json is truncated" in said.err
 
 
+@pytest.mark.slow
 def test_the_tiny_track_is_dense_and_moe_in_three_precisions():
     names = ["tiny-dense", "tiny-moe-16e"]
     assert {name + low for name in names for low in ("", "-fp8", "-nvfp4")} <= set(verb._lanes_of("tiny"))
@@ -96,6 +98,7 @@ def test_a_lane_that_does_not_fit_is_named_and_the_others_run(matrix, monkeypatc
     assert status == 2 and not ran and "tiny-dense: needs about" in said.err and "0.0 GiB are free" in said.err
 
 
+@pytest.mark.slow
 def test_a_lane_that_the_overrides_do_not_fit_fails_by_name_and_the_others_run(matrix):
     status, ran, said = matrix("track=tiny", "balance=bias")
     assert status == 1 and ran == [("tiny-moe-16e", "1")]
@@ -179,6 +182,7 @@ def test_one_pair_has_no_interval_and_other_machines_or_no_bf16_no_pair(tmp_path
     assert paired_table([bf16]) == paired_table([fp8]) == ""
 
 
+@pytest.mark.slow
 def test_six_lanes_are_told_apart_by_shape_and_emulated_seconds_are_hollow_and_have_no_mean(tmp_path, monkeypatch):
     figures, save = [], style.save
     monkeypatch.setattr(style, "save", lambda fig, path: figures.append(fig) or save(fig, path))

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import micro
+import pytest
 
 
+@pytest.mark.process
 def test_a_sweep_runs_every_job_past_a_failing_one_and_leaves_only_the_run_folder(tmp_path):
     """Three seeds, the first of them impossible."""
     words = ["seed=-1,1,2", "budget.tokens=2048", f"run.folder={tmp_path / 'runs'}"]
@@ -32,6 +34,7 @@ def test_a_sweep_runs_every_job_past_a_failing_one_and_leaves_only_the_run_folde
     assert [bool(outcome["record"]) for outcome in stated] == [False, True, True] and f"sweep: {left}" in done.stdout
 
 
+@pytest.mark.process
 def test_a_mistyped_key_in_a_sweep_names_the_nearest_one(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "harness", "speedrun", "--multirun", "lane=tiny-dense", "sed=1,2"],

@@ -18,6 +18,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.process
 def test_help_and_mistakes_answer_without_importing_torch():
     done = micro.python(EVERY_HELP)
     assert done.returncode == 0, done.stderr
@@ -69,6 +70,7 @@ def test_a_frozen_key_needs_unranked(tmp_path, capsys):
     assert "freezes model.top_k=4" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_lanes_lists_every_lane_with_its_budget_and_its_twin(capsys):
     assert main(["lanes"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
@@ -91,6 +93,7 @@ def test_plan_lists_every_key_with_its_mark(capsys):
     assert marks["health.collapse_load"] == "at most 0.95" and marks["run.log_every_steps"] == "at most 16"
 
 
+@pytest.mark.slow
 def test_speedrun_says_what_it_will_do_and_ends_with_the_record(tmp_path, capsys):
     run_folder = micro.run(tmp_path)
     said = capsys.readouterr().out
@@ -114,6 +117,7 @@ def test_a_budget_below_one_step_shrinks_the_step(tmp_path, no_figures):
     assert record["metrics"]["tokens"] == 96 and [row["step"] for row in micro.rows(run_folder, "step")] == [1]
 
 
+@pytest.mark.slow
 def test_show_prints_the_end_table_of_a_run_again(finished, capsys):
     assert main(["show", str(finished())]) == 0
     assert "this run" in capsys.readouterr().out

@@ -48,6 +48,7 @@ def test_it_writes_leaderboard_page_and_figures(results, tmp_path, capsys):
     assert f"wrote {tmp_path / 'index.html'}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(results, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(results, tmp_path / name / "results")
@@ -122,6 +123,7 @@ def test_bad_input_is_explained(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 def test_it_never_imports_torch(results, tmp_path):
     code = (
         "import sys; from harness.__main__ import main\n"

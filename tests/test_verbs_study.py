@@ -53,6 +53,7 @@ def study(tmp_path, monkeypatch, no_figures, capsys):
     return go
 
 
+@pytest.mark.slow
 def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs_too(study, tmp_path):
     out = tmp_path / "results" / "studies" / "example"
     status, ran, said = study("example", "run.keep_checkpoints=1", "validation.steps=[16]", "--out", str(out))
@@ -95,6 +96,7 @@ def test_a_study_runs_its_cases_once_names_what_fails_and_publishes_stopped_runs
     assert status == 2 and "its plan is not that of case bias" in said.err
 
 
+@pytest.mark.slow
 def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(study, tmp_path):
     cases = """cases:
   source: balance=none health.collapse_load=0.26

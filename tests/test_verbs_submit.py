@@ -196,6 +196,7 @@ def test_a_mistyped_word_is_explained(tmp_path, capsys):
     assert "no folder" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_a_submission_is_judged_without_torch(runs, tmp_path):
     code = (
         "import sys; from harness.__main__ import main; status = main(sys.argv[1:]); "

@@ -96,6 +96,7 @@ def verdict(folder):
     return json.loads((folder / "verify.json").read_text())
 
 
+@pytest.mark.process
 def test_the_evidence_alone_answers_without_torch_and_says_what_it_cannot_see(copy):
     done = micro.python(NO_TORCH, "verify", str(copy), "steps=0")
     assert done.returncode == 0, done.stderr
@@ -169,6 +170,7 @@ def test_beyond_tolerance_without_three_seeds_nothing_is_verified(copy, quick, c
     assert "seed=2" in quick[1]
 
 
+@pytest.mark.slow
 def test_an_edit_after_the_executed_steps_is_found_by_executing_all(copy, quick, capsys):
     rewrite(copy, scale_losses(0.97, since=30))
     assert main(["verify", str(copy)]) == 0
@@ -183,6 +185,7 @@ def test_final_weights_of_another_hash_are_found_by_executing_all(copy, quick, c
     assert "determinism.weights is another" in spoken(capsys)
 
 
+@pytest.mark.slow
 def test_the_metrics_of_another_seed_are_found(copy, quick, tmp_path, capsys):
     other = micro.run(tmp_path / "other", "seed=2")
     shutil.copy(other / "metrics.jsonl", copy)
@@ -297,6 +300,7 @@ def test_a_worktree_holds_the_commit_and_leaves_nothing_behind(tmp_path, monkeyp
     assert not there.root.exists() and len(git("worktree", "list").splitlines()) == 1
 
 
+@pytest.mark.process
 def test_a_real_re_execution_runs_in_a_process_of_its_own(copy):
     """With the recorded number of threads, whatever this process has."""
     done = subprocess.run(

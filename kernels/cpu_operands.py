@@ -4,9 +4,9 @@ sums still need.
 Letters: P slots, I inner and O outer dimension of a product, E experts, N blocks of the inner dimension, M of the outer.
 
 nvfp4: the values are code * block scale, exact in bf16; what is left is to divide the sums by the tensor scales. fp8:
-the values are codes, exact in bf16 too, and every block of 128 of the inner dimension is a product of its own, whose
-sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16 every product's sums leave the library
-rounded to bf16, as in the bf16 lane."""
+the values are codes, exact in bf16 too, and every block of 128 of the inner dimension (of a weight gradient: of an
+expert's rows) is a product of its own, whose sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16
+every product's sums leave the library rounded to bf16, as in the bf16 lane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class NonFiniteOperand(ValueError):
 
 @dataclass(frozen=True)
 class Operand:
-    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), None where the values
-    hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of every expert (E), or
-    None."""
+    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), of columns (P/16, I), None
+    where the values hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of
+    every expert (E), or None."""
 
     values: Tensor
     scale: Tensor | None = None
@@ -56,7 +56,7 @@ class Operand:
 @dataclass(frozen=True)
 class Quantizer:
     """Makes operands under one quantization. `key_4`: see `kernels.noise`; `fused`: whether to compile what is
-    elementwise; `slots_E` int64: every expert's, in their order, where tensor scales are those of experts."""
+    elementwise; `slots_E` int64: every expert's, in their order, for tensor scales of experts and fp8's columns."""
 
     dials: Quantization
     arithmetic: Arithmetic
@@ -108,29 +108,55 @@ class Quantizer:
         values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
         return Operand(values.view(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
 
-    def columns(self, x_PI: Tensor, tensor: str, slot_P: Tensor | None = None) -> Operand:
-        """A factor of a weight gradient: blocks of 16 rows, transformed where the dials say so. `slot_P` int32 as
-        `row_P` of `rows`."""
+    def columns(self, x_PI: Tensor, tensor: str, drawn: bool = False) -> Operand:
+        """A factor of a weight gradient: blocks of 16 rows (fp8: 128) of an expert, transformed where the dials say so.
+        `drawn`: by noise, which counts slots, an expert's padded to whole blocks."""
         x_PI = self.arithmetic.operand(x_PI)
         if not self.dials.quantizes("weight_gradient"):
             return Operand(x_PI)
         if self.dials.hadamard:
             x_PI = transform_rows(x_PI)
         x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
-        row = None if slot_P is None else slot_P.view(-1, SIZE, 1)
-        values, _, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE)
-        return Operand(values.view(x_PI.shape), None, divisor)
+        length_G = self._blocks_of_16()
+        row = self._numbered(length_G).view(-1, SIZE, 1) if drawn else None
+        values, scale, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE, length_G)
+        return Operand(values.view(x_PI.shape), None if divisor is not None else scale.squeeze(1), divisor)
+
+    def _blocks_of_16(self) -> Tensor | None:
+        """int64 (G): of 16 rows, in each of fp8's blocks of 128, of which an expert's last may be short; None where blocks are
+        those of 16 themselves, or there is none."""
+        most = self.dials.block // SIZE
+        if most == 1 or not self.slots_E.any():
+            return None
+        count_E = self.slots_E // SIZE
+        blocks_E = -(-count_E // most)
+        length_G = torch.full((int(blocks_E.sum()),), most)
+        last_E = (blocks_E.cumsum(0) - 1)[count_E > 0]
+        length_G[last_E] = (count_E - (blocks_E - 1) * most)[count_E > 0]
+        return length_G
+
+    def _numbered(self, length_G: Tensor | None) -> Tensor:
+        """int32 (P): slots as noise counts them."""
+        slots = int(self.slots_E.sum())
+        if length_G is None:
+            return torch.arange(slots, dtype=torch.int32)
+        short_G = self.dials.block - SIZE * length_G
+        before_P = (short_G.cumsum(0) - short_G).repeat_interleave(SIZE * length_G)
+        return (torch.arange(slots) + before_P).int()
 
     def _encoded(
-        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
+        length_G: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
         """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`, whose
-        first axis counts so many slots at a time, or with 0 the experts."""
+        first axis counts so many slots at a time, or with 0 the experts. `length_G` of its entries share each scale."""
         of_blocks = self.run(_amax_over(axes), x)
         largest = of_blocks.max() if of_blocks.numel() else torch.zeros(())
         if not torch.isfinite(largest):
             raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
+        if length_G is not None:
+            of_blocks = torch.segment_reduce(of_blocks, "max", lengths=length_G).repeat_interleave(length_G, 0)
         amax = of_blocks * self.dials.clip
         if self.dials.format == "fp8":
             scale, divisor = fp8_scale(amax), None

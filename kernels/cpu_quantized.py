@@ -2,7 +2,7 @@
 
 Letters as in `kernels.routing` and `kernels.cpu_operands`. Activations and gradients enter a quantizer rounded to
 bf16, as the bf16 lane multiplies them; weights enter in fp32. Scales of a tensor span all experts of a layer, or one
-each (`kernels.precision`). Padding rows are zero in the factors of weight gradients, whose blocks of 16 rows never cross
+each (`kernels.precision`). Padding rows are zero in the factors of weight gradients, whose blocks of rows never cross
 from one expert to the next."""
 
 from functools import cache
@@ -14,6 +14,7 @@ from kernels.activation import Activation
 from kernels.cpu import empty_gradient, gather_sum, slot_weights
 from kernels.cpu_fused import between_products
 from kernels.cpu_operands import Operand, Quantizer, of_slots
+from kernels.hadamard import SIZE
 from kernels.precision import Precision
 from kernels.routing import Segments
 from kernels.stages import stage
@@ -80,14 +81,11 @@ def backward(
     with stage("combine"):
         dx_TD = gather_sum(dx_PD, segments.slot_TK)
     with stage("dW"):
-        slot_P = torch.arange(used, dtype=torch.int32)
         x_PD, dy_PD = (of_slots(t, segments) for t in (x_TD, dy_TD))
-        dw_up_EDG = weight_gradient(
-            make, make.columns(x_PD, "wgrad_input"), make.columns(dh_PG, "wgrad_hidden_gradient", slot_P), segments, w_up_EDG
-        )
-        dw_down_EFD = weight_gradient(
-            make, make.columns(a_PF, "wgrad_hidden"), make.columns(dy_PD, "wgrad_gradient", slot_P), segments, w_down_EFD
-        )
+        x, dh = make.columns(x_PD, "wgrad_input"), make.columns(dh_PG, "wgrad_hidden_gradient", drawn=True)
+        dw_up_EDG = weight_gradient(make, x, dh, segments, w_up_EDG)
+        a, dy = make.columns(a_PF, "wgrad_hidden"), make.columns(dy_PD, "wgrad_gradient", drawn=True)
+        dw_down_EFD = weight_gradient(make, a, dy, segments, w_down_EFD)
     dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
 
@@ -135,8 +133,22 @@ def weight_gradient(make: Quantizer, left: Operand, right: Operand, segments: Se
     """(E, I, O) in the arithmetic's dtype: left^T right over the rows of every expert."""
     dw_EIO = empty_gradient(w_EIO, segments, make.dtype)
     for expert, start, end in segments.bounds:
-        torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
+        if left.scale is None:
+            torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
+        else:
+            dw_EIO[expert] = _promoted_rows(make, left, right, start, end)
     return _divided(make, dw_EIO, *(d.view(-1, 1, 1) if d.ndim else d for d in _divisors(left, right)))
+
+
+def _promoted_rows(make: Quantizer, left: Operand, right: Operand, start: int, end: int) -> Tensor:
+    """(I, O) fp32: a product for every block of an expert's rows, scaled and added in fp32, in the order of the blocks."""
+    total_IO = torch.zeros(left.values.shape[1], right.values.shape[1])
+    for first in range(start, end, make.dials.block):
+        rows = slice(first, min(first + make.dials.block, end))
+        part_IO = left.values[rows].t() @ right.values[rows]
+        left_I1, right_1O = left.scale[first // SIZE].unsqueeze(1), right.scale[first // SIZE].unsqueeze(0)
+        total_IO += part_IO.float() * (left_I1 * right_1O)  # some 100 KB: a compiled call costs more than it saves
+    return total_IO
 
 
 def _experts(segments: Segments) -> Tensor:

@@ -8,7 +8,7 @@ quantization with its dials. Custom operators carry it as text: `Precision.of(st
 | elements, block | E4M3, 128 | E2M1, 16 |
 | scales | fp32 a block | E4M3 a block, fp32 a tensor: one of a layer, or one of every expert |
 | weights | 128 x 128 blocks | 16 x 16 blocks |
-| weight gradients | bf16 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
+| weight gradients | bf16, or as nvfp4's in E4M3 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
 | gradients | nearest | stochastic rounding |
 """
 
@@ -32,6 +32,11 @@ class Quantization:
     activation), `gradient` (of output and hidden state, in the products that go back), `weight_gradient` (both
     factors of it).
 
+    `fp8_weight_gradients`: fp8 quantizes their factors too, nearest, in tiles of 128 rows of one expert by 1 column, whose
+    last may be short; the sums of each tile are scaled and added in fp32. So do DeepSeek-V3 (arXiv 2412.19437, section 3.3;
+    its input is quantized anew from the codes of the forward, here from bf16) and TransformerEngine (`Float8BlockScaling`,
+    at d0067d0, whose scales are powers of 2 by default).
+
     `tensor_scale` (nvfp4): `layer`, one scale for a tensor of all experts, or `expert`, one for each expert's own part:
     of both weights its matrix; of input, hidden activation, both gradients and the factors of weight gradients (after
     the transform) the rows that are routed to it, padding left out. A token's row is then quantized once for each of
@@ -47,6 +52,7 @@ class Quantization:
     clip: float = 1.0
     keep: tuple[str, ...] = ()
     tensor_scale: str = "layer"
+    fp8_weight_gradients: bool = False
 
     @staticmethod
     def recipe(format: str) -> "Quantization":
@@ -64,8 +70,9 @@ class Quantization:
         return FORMATS[self.format]
 
     def quantizes(self, operand: str) -> bool:
-        """`operand` of OPERANDS; fp8 leaves weight gradients in bf16."""
-        return operand not in self.keep and not (operand == "weight_gradient" and self.format == "fp8")
+        """`operand` of OPERANDS."""
+        in_bf16 = operand == "weight_gradient" and self.format == "fp8" and not self.fp8_weight_gradients
+        return operand not in self.keep and not in_bf16
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,10 @@ class Precision:
         q = self.quantization
         if q is None:
             return self.arithmetic.name
-        dials = (int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep), q.tensor_scale)
+        dials = (
+            int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep), q.tensor_scale,
+            int(q.fp8_weight_gradients),
+        )  # fmt: skip
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
 
     def weight_operand(self, w: Tensor) -> Tensor:
@@ -93,9 +103,9 @@ class Precision:
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))
-        format, stochastic, hadamard, blocks, clip, keep, tensor_scale = dials
+        format, stochastic, hadamard, blocks, clip, keep, tensor_scale, fp8_weight_gradients = dials
         kept = tuple(keep.split(",")) if keep else ()
-        return Precision(
-            Arithmetic.of(name),
-            Quantization(format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale),
+        quantization = Quantization(
+            format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale, fp8_weight_gradients == "1"
         )
+        return Precision(Arithmetic.of(name), quantization)

@@ -119,7 +119,8 @@ class _Plain:
         return out_RO
 
     def weight_gradient(self, left_RI: Tensor, right_RO: Tensor, drawn: str, w_EIO: Tensor) -> Tensor:
-        """Both factors as blocks of 16 rows of one expert, padded with zeros; `drawn`: the factor that is a gradient."""
+        """Both factors as blocks of 16 (fp8: 128) rows of one expert, padded with zeros; `drawn`: the factor that is a
+        gradient."""
         left, right = self._padded(left_RI), self._padded(right_RO)
         if self.dials.quantizes("weight_gradient"):
             if self.dials.hadamard:
@@ -134,13 +135,14 @@ class _Plain:
 
     def _slots(self) -> list[slice]:
         """Each expert's among the rows of `_padded`."""
-        ends = list(accumulate(-(-len(of_expert) // SIZE) * SIZE for of_expert in self.rows_of))
+        block = self.dials.block
+        ends = list(accumulate(-(-len(of_expert) // block) * block for of_expert in self.rows_of))
         return [slice(start, end) for start, end in zip([0, *ends], ends)]
 
     def _padded(self, x_RI: Tensor) -> Tensor:
         blocks = [x_RI.new_zeros(0, x_RI.shape[1])]
         for of_expert in self.rows_of:
-            padding = x_RI.new_zeros(-len(of_expert) % SIZE, x_RI.shape[1])
+            padding = x_RI.new_zeros(-len(of_expert) % self.dials.block, x_RI.shape[1])
             blocks += [x_RI[of_expert], padding]
         return torch.cat(blocks)
 

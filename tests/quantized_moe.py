@@ -21,6 +21,8 @@ def turned_dials(format):
         "clip": dict(clip=0.8),
         **{f"{operand} kept": dict(keep=(operand,)) for operand in ("input", "weight", "hidden", "gradient")},
     }
+    if format == "fp8":
+        turned |= {"weight gradients quantized": dict(fp8_weight_gradients=True)}
     if format == "nvfp4":
         turned |= {"no hadamard": dict(hadamard=False), "weight_gradient kept": dict(keep=("weight_gradient",))}
         turned |= {"tensor scales of experts": dict(tensor_scale="expert")}

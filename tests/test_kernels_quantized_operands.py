@@ -149,6 +149,22 @@ def test_the_padding_of_weight_gradients_blocks_adds_nothing(monkeypatch):
     assert not any(operand.values[padding_P].any() for name in ("dW up", "dW down") for operand in seen[name])
 
 
+def test_blocks_of_fp8_weight_gradients_are_128_rows_of_one_expert_of_which_the_last_may_be_short(monkeypatch):
+    seen = watch_products(monkeypatch)
+    tensors, dy_TD = drawn("relu2", tokens=300, experts=3, top_k=1, kind="two experts")
+    run(tensors, dy_TD, activation="relu2", precision=precision(Quantization("fp8", fp8_weight_gradients=True), "emulated"))
+    x_TD, expert_T = tensors[0].bfloat16().float(), tensors[3][:, 0]
+    scale, lengths = seen[4][0].scale, []  # of x, for each 16 rows
+    for expert, start, end in segments(tensors[3], 3).bounds:
+        of_expert = x_TD[expert_T == expert]
+        for first in range(0, end - start, 128):
+            block = of_expert[first : first + 128]
+            here = scale[(start + first) // 16 : min(start + first + 128, end) // 16]
+            assert torch.equal(here, (block.abs().amax(0) / torch.tensor(448.0)).expand_as(here))
+            lengths.append(len(block))
+    assert sum(lengths) == 300 and lengths.count(128) == 2 and len(lengths) == 4
+
+
 PLANTED = {  # where a value that is not finite is put: what the error names
     "x": "input", "w_up": "weight_up", "w_down": "weight_down", "weight": "hidden", "dy": "gradient",
 }  # fmt: skip

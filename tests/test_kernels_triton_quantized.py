@@ -7,7 +7,7 @@ import pytest
 import torch
 from expert_inputs import inputs, relative_error, run
 from test_kernels_triton import output
-from triton_quantized_cases import CASES, DIALS, KERNELS, PRODUCTS
+from triton_quantized_cases import CASES, DIALLED, DIALS, KERNELS, PRODUCTS
 
 from kernels import Arithmetic, Precision, Quantization, quantize
 from kernels.backends import OPERATORS
@@ -48,6 +48,11 @@ def test_factors_of_weight_gradients_are_quantized_in_blocks_of_16_rows_of_an_ex
 
 
 @pytest.mark.xdist_group("triton_quantized")
+def test_factors_of_fp8_weight_gradients_are_quantized_in_blocks_of_128_rows_of_an_expert_bit_for_bit():
+    assert [name for name, same in output(INTERPRETED)["fp8 weight gradients"].items() if not same] == []
+
+
+@pytest.mark.xdist_group("triton_quantized")
 def test_tensor_scales_of_experts_quantize_each_as_if_it_were_alone():
     assert [name for name, same in output(INTERPRETED)["by expert"].items() if not same] == []
 
@@ -73,12 +78,12 @@ def test_dropped_rows_are_left_out_and_enter_no_scale(format):
 
 
 @pytest.mark.xdist_group("triton_quantized")
-@pytest.mark.parametrize("format, scale", [("fp8", "layer"), ("nvfp4", "layer"), ("nvfp4", "expert")])
-def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(format, scale):
-    found = output(INTERPRETED)[f"telemetry, {format}, {scale}"]
+@pytest.mark.parametrize("name", DIALLED)
+def test_what_quantization_did_is_noted_as_on_a_cpu_and_listening_changes_no_bit(name):
+    found = output(INTERPRETED)[f"telemetry, {name}"]
     noted = ["gradient", "hidden", "hidden_gradient", "input", "weight_down", "weight_up"]
     factors = ["wgrad_gradient", "wgrad_hidden", "wgrad_hidden_gradient", "wgrad_input"]
-    assert found == {"as on a CPU": sorted(noted + (factors if format == "nvfp4" else [])), "same bits": True}
+    assert found == {"as on a CPU": sorted(noted + ([] if name == "fp8" else factors)), "same bits": True}
 
 
 @pytest.mark.xdist_group("triton_ahead_quantized")
@@ -89,7 +94,7 @@ def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(f
         assert found["64-bit products"] > 0  # row offsets may pass 2^31
         assert found["shared bytes"] <= 227 * 1024
         if kernel in PRODUCTS:
-            operand = "e4m3" if format == "fp8" else "f16"
+            operand = "e4m3" if format.startswith("fp8") else "f16"
             assert found["wgmma operands"] == [f"f32.{operand}.{operand}"]
 
 

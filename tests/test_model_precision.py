@@ -81,6 +81,8 @@ def test_dials_of_the_plan_become_dials_of_the_kernels_and_auto_the_recipe():
         "nvfp4", False, False, "1d", 0.9, ("gradient", "weight")
     )
     assert dials(stochastic_rounding="on", hadamard="on", weight_blocks="2d") == Quantization("nvfp4", True, True, "2d")
+    assert dials(format="fp8", weight_gradients="quantized") == Quantization("fp8", fp8_weight_gradients=True)
+    assert not dials(format="fp8").quantizes("weight_gradient") and dials().quantizes("weight_gradient")
     scales = {scale: dials(tensor_scale=scale).tensor_scale for scale in ("auto", "layer", "expert")}
     assert scales == {"auto": "layer", "layer": "layer", "expert": "expert"}
 

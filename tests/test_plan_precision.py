@@ -48,6 +48,8 @@ CONTRADICTIONS = [  # words, and the two names or values of the message
         "precision.high_precision_layers=[1,2,3]",
         "precision.high_precision_layers", "precision.format=nvfp4",
     ),
+    (f"{MOE}-fp8 precision.weight_gradients=quantized {KEPT}=[weight_gradient]", "precision.weight_gradients=quantized", KEPT),
+    (f"{MOE}-nvfp4 precision.weight_gradients=quantized {KEPT}=[weight_gradient]", "weight_gradients=quantized", KEPT),
     (f"{MOE}-fp8 precision.tensor_scale=expert", "precision.tensor_scale=expert", "precision.format=fp8"),
     (f"{MOE}-fp8 precision.tensor_scale=layer", "precision.tensor_scale=layer", "precision.format=fp8"),
     (f"{DENSE}-nvfp4 precision.tensor_scale=expert", "precision.tensor_scale=expert", "model.num_experts=0"),
@@ -70,7 +72,7 @@ def test_contradictory_dials_are_refused_by_both_names(words, first, second):
 
 DIALS = (
     "stochastic_rounding=on", "hadamard=off", "weight_blocks=1d", "clip=0.9", "high_precision_operands=[input]",
-    "tensor_scale=expert",
+    "tensor_scale=expert", "weight_gradients=quantized",
 )  # fmt: skip
 
 
@@ -83,7 +85,17 @@ def test_a_dial_without_a_format_that_it_turns_is_refused_by_both_names(format, 
 
 
 @pytest.mark.parametrize(
-    "words", ["clip=0", "clip=1.5", "scope=experts", "hadamard=yes", "weight_blocks=3d", "format=fp4", "tensor_scale=token"]
+    "words",
+    [
+        "clip=0",
+        "clip=1.5",
+        "scope=experts",
+        "hadamard=yes",
+        "weight_blocks=3d",
+        "format=fp4",
+        "tensor_scale=token",
+        "weight_gradients=bf16",
+    ],
 )
 def test_a_value_that_a_dial_does_not_have_is_refused(words):
     assert f"precision.{words.partition('=')[0]}" in str(refusal(f"{MOE}-nvfp4", f"precision.{words}"))
@@ -100,6 +112,9 @@ def test_a_value_that_a_dial_does_not_have_is_refused(words):
         f"{MOE}-nvfp4 precision.tensor_scale=expert precision.stochastic_rounding=off model.leading_dense_layers=1 "
         "model.ffn_width=512",
         f"{DENSE}-nvfp4 precision.tensor_scale=layer",
+        f"{DENSE}-fp8 precision.weight_gradients=quantized precision.stochastic_rounding=on {KEPT}=[gradient]",
+        f"{MOE}-fp8 precision.weight_gradients=quantized {KEPT}=[input,weight,hidden,gradient]",
+        f"{MOE}-nvfp4 precision.weight_gradients=quantized precision.hadamard=on",
     ],
 )
 def test_dials_that_do_not_contradict_each_other_compose(words):
@@ -142,7 +157,7 @@ def test_a_composed_plan_differs_from_its_bf16_plan_in_nothing_else_and_has_its_
 
 DEFAULTS = [
     "precision.stochastic_rounding=auto", "precision.hadamard=auto", "precision.weight_blocks=auto", "precision.clip=1",
-    "precision.tensor_scale=auto",
+    "precision.tensor_scale=auto", "precision.weight_gradients=auto",
     f"{KEPT}=[]", "gains.embedding=1", "gains.logits=1", "gains.expert_output=1", "precision.require_native=true",
 ]  # fmt: skip
 

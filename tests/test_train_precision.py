@@ -16,6 +16,7 @@ from harness.model.feedforward import Experts
 from harness.model.transformer import Transformer
 from harness.train.session import Session, build_model
 from harness.verbs.run_model import load_run_model
+from kernels import Arithmetic, Precision, Quantization
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -200,7 +201,7 @@ def test_evaluation_of_a_saved_run_keeps_its_quantization(done):
     """In fp32 arithmetic, over the operands that the run multiplied: not the model that bf16 would make of its weights."""
     model, token_BS = load_run_model(done("nvfp4")), torch.arange(64).view(2, 32)
     (first, _) = (module for module in model.modules() if isinstance(module, Experts))
-    assert str(first.precision) == "full/nvfp4/1/1/2d/1.0/"
+    assert first.precision == Precision(Arithmetic.of("full"), Quantization.recipe("nvfp4"))
     plain = build_model(micro.session().plan, "full")
     plain.load_state_dict(micro.weights(done("nvfp4")))
     with torch.no_grad():

@@ -17,29 +17,18 @@ warnings.simplefilter("ignore")  # numpy's, of 0/0 in blocks of zeros, which are
 
 import torch  # noqa: E402
 from expert_inputs import inputs, relative_error, run  # noqa: E402
-from triton_quantized_cases import CASES, DIALS, NAMES  # noqa: E402
+from triton_quantized_cases import CASES, DIALLED, DIALS, NAMES  # noqa: E402
+from triton_quantized_experts import KEY, by_expert, dialled, fp8_weight_gradients, gradient, same_operand  # noqa: E402
 
-from kernels import Arithmetic  # noqa: E402
 from kernels.formats import E2M1, E4M3  # noqa: E402
 from kernels.hadamard import transform_rows  # noqa: E402
 from kernels.noise import uniform, word  # noqa: E402
 from kernels.observe import observed  # noqa: E402
-from kernels.precision import Precision, Quantization  # noqa: E402
+from kernels.precision import Quantization  # noqa: E402
 from kernels.quantize import quantize  # noqa: E402
 from kernels.routing import segments  # noqa: E402
 from kernels.triton.metadata import routes  # noqa: E402
 from kernels.triton.operands import Quantizer  # noqa: E402
-
-KEY = torch.tensor([3, 17, 2**40 + 5, -1])
-FULL = Arithmetic.of("full")
-
-
-def dialled(format: str, **dials) -> Precision:
-    return Precision(FULL, replace(Quantization.recipe(format), **dials))
-
-
-def gradient(tokens: int, width: int) -> torch.Tensor:
-    return torch.randn(tokens, width, generator=torch.Generator().manual_seed(1))
 
 
 def against_reference(format: str, case: tuple, **dials) -> tuple[dict[str, float], list[torch.Tensor]]:
@@ -79,14 +68,6 @@ def with_dial(format: str, name: str) -> dict[str, float]:
         for dials in (DIALS[format][name], {})
     )
     return {"error": max(off.values()), "moved": max(relative_error(a, b) for a, b in zip(with_it, without))}
-
-
-def same_operand(found, values: torch.Tensor, expected) -> bool:
-    """Whether codes and scales are those of `kernels.quantize`, whose codes `values` decodes."""
-    codes = found.values.float()
-    same = torch.equal(codes, values) and torch.equal(torch.signbit(codes), torch.signbit(values))
-    same = same and torch.equal(found.scale.float().view(-1), expected.block_scale.float().reshape(-1))
-    return same and (expected.tensor_scale is None or torch.equal(found.tensor_scale, expected.tensor_scale))
 
 
 def operands(format: str) -> dict[str, bool]:
@@ -143,70 +124,6 @@ def slots() -> dict[str, bool]:
     return found
 
 
-def by_expert() -> dict[str, bool]:
-    """Tensor scales of experts: operands bit for bit those of `kernels.quantize` of each expert's part, outputs against the
-    reference with empty experts, dropped rows, no token; one expert's bits, and what reaches another expert's tokens."""
-    dials = replace(Quantization.recipe("nvfp4"), tensor_scale="expert")
-    precision, layer = Precision(FULL, dials), Precision(FULL, replace(dials, tensor_scale="layer"))
-    draws = torch.Generator().manual_seed(9)
-    tensors, dy_TD = inputs(37, 48, 32, 4, 2, "swiglu"), gradient(37, 48)
-    expert_TK = torch.where(tensors[3] == 2, 0, tensors[3])  # an empty expert
-    expert_TK[torch.arange(37) % 5 == 0, 1] = -1
-    size_T1 = 10.0 ** torch.randint(-3, 3, (37, 1), generator=draws)
-    tensors, dy_TD = (tensors[0] * size_T1, *tensors[1:3], expert_TK, tensors[4]), dy_TD * size_T1
-    found = {f"operands, {name}": same for name, same in operands_by_expert(dials, *tensors[:2], expert_TK).items()}
-    options = {"activation": "swiglu", "key_4": KEY}
-    for name, tokens in (("empty experts and dropped rows", 37), ("no token", 0)):
-        part, dy = tuple(t if t.ndim == 3 else t[:tokens] for t in tensors), dy_TD[:tokens]
-        ours, theirs = (run(part, dy, backend=backend, precision=precision, **options) for backend in ("triton", "reference"))
-        found[name] = all(relative_error(a, b) <= 1e-5 for a, b in zip(ours, theirs))
-    alone = (tensors[0], *(w[:1] for w in tensors[1:3]), torch.zeros(37, 1, dtype=torch.int64), tensors[4][:, :1])
-    pair = (run(alone, dy_TD, backend="triton", precision=p, **options) for p in (precision, layer))
-    found["one expert has the bits of the layer's scale"] = all(torch.equal(a, b) for a, b in zip(*pair))
-    there, only = expert_TK[:, 0] == 0, (*tensors[1:3], expert_TK[:, :1], tensors[4][:, :1])
-    before, after = (
-        run((x, *only), dy, backend="triton", precision=precision, **options)
-        for x, dy in ((tensors[0], dy_TD), (torch.where(there.unsqueeze(1), t * 64, t) for t in (tensors[0], dy_TD)))
-    )
-    found["what another expert sees reaches no token"] = not torch.equal(before[0], after[0]) and all(
-        torch.equal(a[~there], b[~there]) for a, b in zip(before[:2], after[:2])
-    )
-    return found
-
-
-def operands_by_expert(dials: Quantization, x: torch.Tensor, w: torch.Tensor, expert_TK: torch.Tensor) -> dict[str, bool]:
-    """Of rows, weights and slots: whether all of every expert is what `kernels.quantize` makes of its own part."""
-    where, blocks, make = routes(expert_TK, 4, 64), routes(expert_TK, 4, 16), Quantizer(dials, torch.float32, KEY)
-    starts, token_R = where.start_E1.tolist(), where.row_R // 2
-    rows = make.rows_of_tokens(x, "gradient", "gradient", where, 2)
-    weights = make.weights(w, "weight_up", 1)
-    slots = make.slots(x, blocks, 2, True, "wgrad_input")
-    found = {"rows": rows.by_row, "weights": True, "slots": True}
-    at = 0
-    for expert, (start, end) in enumerate(zip(starts, starts[1:])):
-        own, noise = x[token_R[start:end]], uniform(
-            word(KEY, "gradient"), token_R[start:end].int().unsqueeze(1), torch.arange(x.shape[1]).int()
-        )  # fmt: skip
-        own = own if len(own) else torch.zeros(0, x.shape[1])
-        padded = torch.cat([own, own.new_zeros(-len(own) % 16, x.shape[1])])
-        padded = transform_rows(padded) if dials.hadamard else padded
-        parts = {
-            "rows": (rows, quantize(own, "nvfp4", noise=noise), slice(start, end), slice(start, end)),
-            "weights": (weights, quantize(w[expert].mT, "nvfp4", square=True), expert, expert),
-            "slots": (
-                slots,
-                quantize(padded, "nvfp4", 0),
-                slice(at, at + len(padded)),
-                slice(at // 16, (at + len(padded)) // 16),
-            ),
-        }
-        for name, (made, expected, values, scales) in parts.items():
-            part = replace(made, values=made.values[values], scale=made.scale[scales], tensor_scale=made.tensor_scale[expert])
-            found[name] = found[name] and same_operand(part, E2M1.decode(expected.codes), expected)
-        at += len(padded)
-    return found
-
-
 def dropped(format: str) -> dict[str, object]:
     """Rows without an expert: errors against the reference, with every new tensor full of NaN; whether the gradients of their
     weights are exact zeros."""
@@ -225,11 +142,11 @@ def dropped(format: str) -> dict[str, object]:
     }
 
 
-def telemetry(format: str, scale: str) -> dict[str, object]:
+def telemetry(format: str, **dials) -> dict[str, object]:
     """Tensors of which the kernels note what the CPU's quantizers note, and whether bits are those of an unobserved run."""
     width = 128 if format == "fp8" else 32
     tensors, dy_TD = inputs(20, width, width, 3, 2, "relu2"), gradient(20, width)
-    options = {"activation": "relu2", "precision": dialled(format, tensor_scale=scale), "key_4": KEY % 5}
+    options = {"activation": "relu2", "precision": dialled(format, **dials), "key_4": KEY % 5}
     alone, noted = run(tensors, dy_TD, backend="triton", **options), {}
     for backend in ("triton", "torch"):
         with observed() as noted[backend]:
@@ -295,7 +212,6 @@ if __name__ == "__main__":
         found |= {f"operands, {format}": operands(format), f"invariance, {format}": invariance(format)}
         found[f"repeats, {format}"] = repeats(format)
         found[f"dropped, {format}"] = dropped(format)
-        for scale in ("layer", "expert") if format == "nvfp4" else ("layer",):
-            found[f"telemetry, {format}, {scale}"] = telemetry(format, scale)
         found[f"not finite, {format}"] = not_finite(format, "relu2" if format == "fp8" else "swiglu")
-    print(json.dumps(found | {"slots": slots(), "by expert": by_expert()}))
+    found |= {f"telemetry, {name}": telemetry(name.split()[0], **DIALLED[name]) for name in DIALLED}
+    print(json.dumps(found | {"slots": slots(), "by expert": by_expert(), "fp8 weight gradients": fp8_weight_gradients()}))

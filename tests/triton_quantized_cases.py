@@ -28,12 +28,17 @@ _BOTH = {"weights in 1d blocks": {"weight_blocks": "1d"}, "clip": {"clip": 0.8}}
 _BOTH |= {"keep all rows": {"keep": ("input", "hidden", "gradient")}}
 DIALS = {
     "fp8": {name: dial for name, dial in _BOTH.items() if name != "keep weight_gradient"}  # which fp8 leaves in bf16 anyway
-    | {"stochastic rounding": {"stochastic_rounding": True}},
+    | {"stochastic rounding": {"stochastic_rounding": True}, "weight gradients": {"fp8_weight_gradients": True}},
     "nvfp4": _BOTH
     | {"no Hadamard": {"hadamard": False}, "to the nearest": {"stochastic_rounding": False}}
     | {"tensor scales of experts": {"tensor_scale": "expert"}},
 }
-PRODUCTS = ("up_quantized_kernel", "rows_quantized_kernel", "dh_quantized_kernel", "slots_product_kernel")
-KERNELS = {"fp8": ("blocks_kernel", *PRODUCTS[:3]), "nvfp4": ("blocks_kernel", "slots_kernel", *PRODUCTS)}
+_BY_ROW = ("up_quantized_kernel", "rows_quantized_kernel", "dh_quantized_kernel")
+PRODUCTS = (*_BY_ROW, "slots_product_kernel", "tiles_product_kernel")
+KERNELS = {"fp8": ("blocks_kernel", *_BY_ROW), "nvfp4": ("blocks_kernel", "slots_kernel", *_BY_ROW, "slots_product_kernel")}
 KERNELS["nvfp4 by expert"] = ("maxima_kernel", *KERNELS["nvfp4"])
-DIALLED = {"fp8": {}, "nvfp4": {}, "nvfp4 by expert": {"tensor_scale": "expert"}}  # beside the recipe of the format
+KERNELS["fp8 weight gradients"] = ("tiles_kernel", "tiles_product_kernel")
+DIALLED = {  # beside the recipe of the format
+    "fp8": {}, "nvfp4": {}, "nvfp4 by expert": {"tensor_scale": "expert"},
+    "fp8 weight gradients": {"fp8_weight_gradients": True, "stochastic_rounding": True},
+}  # fmt: skip

@@ -30,5 +30,6 @@ def _quantization(plan: PrecisionPlan) -> Quantization:
         weight_blocks=recipe.weight_blocks if plan.weight_blocks == "auto" else plan.weight_blocks,
         clip=plan.clip,
         keep=tuple(sorted(plan.high_precision_operands)),
+        fp8_weight_gradients=plan.weight_gradients == "quantized",
         tensor_scale=recipe.tensor_scale if plan.tensor_scale == "auto" else plan.tensor_scale,
     )

@@ -23,6 +23,7 @@ CHOICES = {
     "precision.scope": ("ffn", "routed"),
     "precision.stochastic_rounding": ("auto", "on", "off"),
     "precision.hadamard": ("auto", "on", "off"),
+    "precision.weight_gradients": ("auto", "quantized"),
     "precision.weight_blocks": ("auto", "2d", "1d"),
     "precision.tensor_scale": ("auto", "layer", "expert"),
     "run.track": ("end", "live", "off"),

@@ -53,7 +53,13 @@ def _check_contradictions(p: Precision) -> None:
     kept = p.high_precision_operands
     if p.hadamard == "on" and p.format == "fp8":
         raise UserError(
-            "precision.hadamard=on with precision.format=fp8, whose weight gradients are bf16", "use hadamard=auto, or nvfp4"
+            "precision.hadamard=on with precision.format=fp8, whose weight gradients are not transformed",
+            "use hadamard=auto, or nvfp4",
+        )
+    if p.weight_gradients == "quantized" and "weight_gradient" in kept:
+        raise UserError(
+            "precision.weight_gradients=quantized with weight_gradient in precision.high_precision_operands, which stays bf16",
+            "drop one of them",
         )
     if p.hadamard == "on" and "weight_gradient" in kept:
         raise UserError(
@@ -65,14 +71,13 @@ def _check_contradictions(p: Precision) -> None:
             f"precision.weight_blocks={p.weight_blocks} with weight in precision.high_precision_operands, which has no blocks",
             "drop one of them",
         )
-    unrounded = {"gradient"} if p.format == "fp8" else {"gradient", "weight_gradient"}
-    if p.stochastic_rounding == "on" and unrounded <= set(kept):
+    in_bf16 = {"weight_gradient"} if p.format == "fp8" and p.weight_gradients == "auto" else set()
+    if p.stochastic_rounding == "on" and {"gradient", "weight_gradient"} - in_bf16 <= set(kept):
         raise UserError(
             f"precision.stochastic_rounding=on with precision.high_precision_operands={kept}: no gradient is rounded",
             "drop one of them",
         )
-    quantized = set(OPERANDS) - ({"weight_gradient"} if p.format == "fp8" else set())
-    if quantized <= set(kept):
+    if set(OPERANDS) - in_bf16 <= set(kept):
         raise UserError(
             f"precision.high_precision_operands={kept} with precision.format={p.format} leaves nothing to quantize",
             "name fewer operands, or use precision.format=bf16",

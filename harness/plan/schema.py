@@ -78,15 +78,17 @@ class Validation:
 @dataclass
 class Precision:
     """Of the matrix products; below bf16 those of the FFN only. `auto` is what the format's published recipe does:
-    nvfp4 rounds gradients stochastically and transforms the factors of weight gradients, fp8 does neither; both have
-    square weight blocks. nvfp4 has one tensor scale of all experts of a layer, where others have one of each
-    (`kernels/precision.py` says of which tensors)."""
+    nvfp4 rounds gradients stochastically and quantizes the factors of weight gradients, transformed; fp8 rounds to
+    nearest and leaves these factors in bf16; both have square weight blocks. nvfp4 has one tensor scale of all experts
+    of a layer, where others have one of each (`kernels/precision.py` says of which tensors). An operand that is to
+    stay bf16, weight gradients too, is named in high_precision_operands and nowhere else."""
 
     format: str = frozen("bf16")  # bf16 | fp32 | fp8 | nvfp4
     scope: str = later("ffn")  # ffn | routed: every FFN, or routed experts only
     high_precision_layers: list[int] = later([])  # whose FFN stays bf16, counted from 0
     stochastic_rounding: str = added("auto")  # auto | on | off: of gradients
     hadamard: str = added("auto")  # auto | on | off: before the factors of weight gradients are quantized
+    weight_gradients: str = added("auto")  # auto | quantized: their factors, in fp8 too, along the tokens
     weight_blocks: str = added("auto")  # auto | 2d | 1d
     tensor_scale: str = added("auto")  # auto | layer | expert: what shares nvfp4's fp32 scale
     clip: float = added(1.0)  # share of a block's largest magnitude that its scale is made for

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kernels import observe
 from kernels.activation import Activation
-from kernels.hadamard import SIZE
 from kernels.precision import Precision
 from kernels.stages import stage
 from kernels.triton.configuration import Configuration, Tile
@@ -19,7 +18,7 @@ from kernels.triton.expert_mlp import combine, configured, grid, summed, weight_
 from kernels.triton.metadata import Routes, routes
 from kernels.triton.operands import CODES, Operand, Quantizer, slot_starts
 from kernels.triton.products_quantized import dh_quantized_kernel, rows_quantized_kernel, up_quantized_kernel
-from kernels.triton.slots_product import slots_product_kernel
+from kernels.triton.slots_product import slots_product_kernel, tiles_product_kernel
 
 _DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.language.float32}
 
@@ -147,13 +146,13 @@ def weight_gradients(
     make: Quantizer, x_TD: Tensor, dh_RG: Tensor, a_RF: Tensor, dy_TD: Tensor, expert_TK: Tensor, experts: int, where: Routes,
     c: Configuration,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors nvfp4 in blocks of 16 rows of an expert."""
+    """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors quantized in blocks of rows of an expert."""
     top_k = expert_TK.shape[1]
     if not make.dials.quantizes("weight_gradient"):
         dw_up_EDG = weight_gradient(x_TD, dh_RG, where, experts, top_k, True, c.dw_rows, c.dw_up)
         return dw_up_EDG, weight_gradient(a_RF, dy_TD, where, experts, top_k, False, c.dw_rows, c.dw_down)
-    blocks = routes(expert_TK, experts, SIZE)
-    slot_E1 = slot_starts(blocks)
+    blocks = routes(expert_TK, experts, make.dials.block)
+    slot_E1 = slot_starts(blocks, make.dials.block)
     sides = (
         (
             make.slots(x_TD, blocks, top_k, True, "wgrad_input"),
@@ -173,7 +172,15 @@ def weight_gradients(
 def _slots_product(make: Quantizer, left: Operand, right: Operand, slot_E1: Tensor, block_rows: int, tile: Tile) -> Tensor:
     inputs, outputs, experts = left.values.shape[1], right.values.shape[1], slot_E1.numel() - 1
     dw_EIO = left.values.new_empty(experts, inputs, outputs, dtype=torch.float32)
-    slots_product_kernel[(experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)](
+    place = (experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)
+    if make.dials.format == "fp8":
+        tiles_product_kernel[place](
+            left.values, left.scale, right.values, right.scale, dw_EIO, slot_E1 // make.dials.block, INPUTS=inputs,
+            OUTPUTS=outputs, BLOCK_I=block_rows, BLOCK_O=tile.columns, BLOCK_S=make.dials.block,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+        return dw_EIO
+    slots_product_kernel[place](
         *_pointers(left), *_pointers(right), dw_EIO, slot_E1, INPUTS=inputs, OUTPUTS=outputs,
         BY_EXPERT=make.dials.by_expert, BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch,
     )  # fmt: skip

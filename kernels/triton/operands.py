@@ -16,7 +16,7 @@ from kernels.noise import TENSORS
 from kernels.precision import Quantization
 from kernels.quantize import nvfp4_tensor_scale
 from kernels.triton.metadata import Routes
-from kernels.triton.quantizers import blocks_kernel, maxima_kernel, slots_kernel
+from kernels.triton.quantizers import blocks_kernel, maxima_kernel, slots_kernel, tiles_kernel
 from kernels.triton.telemetry import note_blocks, note_slots
 
 CODES = torch.float8_e4m3fn
@@ -29,7 +29,8 @@ SIGNS = sum(1 << c for c in range(SIZE) if matrix()[0, c] < 0)  # Sylvester's fi
 class Operand:
     """Of rows (R, I) or weights (E, O, I): `values` are bf16 (or fp32) where `scale` is None, else codes with their inner
     dimension contiguous. `scale` (R, I/B) or (E, O/wide, I/B), fp32 for fp8, E4M3 for nvfp4, whose `tensor_scale` (fp32,
-    0-dim or (E)) the values are divided by. Factors of weight gradients: (P, I), scale (P/16, I). `by_row`: what would lie by
+    0-dim or (E)) the values are divided by. Factors of weight gradients: (P, I), scale (P/16, I); fp8 (P/128, I, 128), scale
+    (P/128, I). `by_row`: what would lie by
     token lies by row, in expert order."""
 
     values: Tensor
@@ -118,8 +119,10 @@ class Quantizer:
         return Operand(codes, scale, tensor_scale, wide)
 
     def slots(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
-        """A factor of a weight gradient in nvfp4; `x` lies by token or by row in expert order. `blocks` are routes in tiles
-        of 16 rows. Noise counts slots."""
+        """A factor of a weight gradient; `x` lies by token or by row in expert order. `blocks` are routes in tiles of 16 rows,
+        in fp8 of 128. Noise counts slots."""
+        if self.dials.format == "fp8":
+            return self._tiles(x, blocks, top_k, by_token, tensor)
         tiles, width = blocks.tile_expert_I.numel(), x.shape[1]
         codes = torch.empty(tiles * SIZE, width, dtype=CODES, device=x.device)
         scale = codes.new_empty(tiles, width)
@@ -138,12 +141,29 @@ class Quantizer:
                 )  # fmt: skip
             if survey:
                 of_experts = self.dials.by_expert
-                amax = by_expert(tile_amax, slot_starts(blocks) // SIZE * chunks) if of_experts else tile_amax.amax()
+                amax = by_expert(tile_amax, slot_starts(blocks, SIZE) // SIZE * chunks) if of_experts else tile_amax.amax()
                 tensor_scale = nvfp4_tensor_scale(amax)
         if observe.listening() and tiles:
             token_R = blocks.row_R // top_k if by_token else None
             note_slots(int(self.key_4[3]), tensor, x, codes, scale, tensor_scale, blocks, token_R, self.dials.hadamard)
         return Operand(codes, scale, tensor_scale)
+
+    def _tiles(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
+        tiles, width, length = blocks.tile_expert_I.numel(), x.shape[1], self.dials.block
+        codes = torch.empty(tiles, width, length, dtype=CODES, device=x.device)
+        scale = codes.new_empty(tiles, width, dtype=torch.float32)
+        drawn = self._drawn(tensor)
+        if codes.numel():
+            tiles_kernel[(tiles * triton.cdiv(width, TILE),)](
+                x, codes, scale, self.key_4, blocks.row_R, blocks.start_E1, blocks.tile_expert_I, blocks.tile_row_I,
+                WIDTH=width, K=top_k, BY_TOKEN=by_token, CLIP=self.dials.clip, STOCHASTIC=drawn >= 0, TENSOR=drawn,
+                BLOCK_S=length, BLOCK_I=TILE, num_warps=8,
+            )  # fmt: skip
+        if observe.listening() and tiles:
+            token_R = blocks.row_R // top_k if by_token else None
+            codes_PI = codes.mT.reshape(tiles * length, width)
+            note_slots(int(self.key_4[3]), tensor, x, codes_PI, scale, None, blocks, token_R, False)
+        return Operand(codes, scale)
 
     def _drawn(self, tensor: str) -> int:
         """The place in TENSORS of one that is rounded by noise, else -1."""
@@ -168,7 +188,7 @@ def by_expert(amax_N: Tensor, start_E1: Tensor) -> Tensor:
     return amax_E
 
 
-def slot_starts(blocks: Routes) -> Tensor:
-    """int64 (E+1): the first slot of every expert, where `blocks` are routes in tiles of 16 rows."""
-    slot_E = (blocks.start_E1.diff() + (SIZE - 1)) // SIZE * SIZE
+def slot_starts(blocks: Routes, length: int) -> Tensor:
+    """int64 (E+1): the first slot of every expert, where `blocks` are routes in tiles of `length` rows."""
+    slot_E = (blocks.start_E1.diff() + (length - 1)) // length * length
     return torch.nn.functional.pad(slot_E.cumsum(0), (1, 0))

@@ -2,7 +2,8 @@
 rows of one expert.
 
 Letters as in `kernels.triton.forward`; I inner and O outer dimension of a product, P slots: an expert's rows padded to whole
-blocks of 16. Codes are E4M3 bytes, inner dimension last, as the products read them (see `kernels.triton.numbers`)."""
+blocks of 16, in fp8 B blocks of 128, S. Codes are E4M3 bytes, inner dimension last, as the products read them, but of
+slots_kernel (see `kernels.triton.numbers`)."""
 
 import triton
 import triton.language as tl
@@ -99,6 +100,35 @@ def slots_kernel(
         tl.store(out, value_RI.to(tl.float8e4nv), mask=(r >= 0)[:, None] & live_I[None, :])
         scale_I = tl.reshape(scale_RI, (BLOCK_I,)).to(tl.float8e4nv)
         tl.store(scale + tile * WIDTH + i, scale_I, mask=live_I)
+
+
+@triton.jit
+def tiles_kernel(
+    x, codes_BIS, scale_BI, key_4, row_R, start_E1, tile_expert_B, tile_row_B,
+    WIDTH: tl.constexpr, K: tl.constexpr, BY_TOKEN: tl.constexpr, CLIP: tl.constexpr, STOCHASTIC: tl.constexpr,
+    TENSOR: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """A factor of a weight gradient in fp8: one block of slots (tiles of `routes(..., BLOCK_S)`), some columns. x lies by token
+    or by row."""
+    columns: tl.constexpr = (WIDTH + BLOCK_I - 1) // BLOCK_I
+    tile = (tl.program_id(0) // columns).to(tl.int64)
+    i = tl.program_id(0) % columns * BLOCK_I + tl.arange(0, BLOCK_I)
+    live_I = i < WIDTH
+    expert, first = tl.load(tile_expert_B + tile), tl.load(tile_row_B + tile)
+    s = tl.arange(0, BLOCK_S)
+    live_S = (expert >= 0) & (s < tl.load(start_E1 + tl.maximum(expert, 0) + 1) - first)
+    at_S = first + s
+    if BY_TOKEN:
+        at_S = tl.load(row_R + at_S, mask=live_S, other=0) // K
+    x_IS = tl.load(x + at_S[None, :] * WIDTH + i[:, None], mask=live_I[:, None] & live_S[None, :], other=0.0).to(tl.float32)
+    amax_I = tl.max(magnitude_bits(x_IS), axis=1).to(tl.float32, bitcast=True)
+    noise_IS = 0.0
+    if STOCHASTIC:
+        noise_IS = uniform(noise_word(key_4, TENSOR)[:, None], (tile * BLOCK_S + s)[None, :], i[:, None])
+    value_IS, scale_I1 = quantized(x_IS, amax_I[:, None], 1.0, noise_IS, True, CLIP, STOCHASTIC)
+    out_IS = codes_BIS + (tile * WIDTH + i[:, None]) * BLOCK_S + s[None, :]
+    tl.store(out_IS, value_IS.to(tl.float8e4nv), mask=live_I[:, None] & (s >= 0)[None, :])
+    tl.store(scale_BI + tile * WIDTH + i, tl.reshape(scale_I1, (BLOCK_I,)), mask=live_I)
 
 
 @triton.jit

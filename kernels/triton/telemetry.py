@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kernels import observe
 from kernels.formats import E2M1, E4M3
-from kernels.hadamard import SIZE, transform_rows
+from kernels.hadamard import transform_rows
 from kernels.triton.metadata import Routes
 
 
@@ -24,21 +24,22 @@ def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor
 
 
 def note_slots(
-    layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor, blocks: Routes,
+    layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor | None, blocks: Routes,
     token_R: Tensor | None, hadamard: bool,
 ) -> None:  # fmt: skip
     """Of a weight gradient's factor; `x` lies by row, or by token where `token_R` says whose each row is."""
+    length = len(codes_PI) // blocks.tile_expert_I.numel()
     used_B = torch.nonzero(blocks.tile_expert_I >= 0).view(-1)
     used_B = used_B[:: min(len(used_B), _every(codes_PI))]
     expert_B, first_B = blocks.tile_expert_I[used_B], blocks.tile_row_I[used_B]
-    row_BS = first_B.unsqueeze(1) + torch.arange(SIZE, device=x.device)
+    row_BS = first_B.unsqueeze(1) + torch.arange(length, device=x.device)
     live_BS = row_BS < blocks.start_E1[expert_B + 1].unsqueeze(1)
     row_BS = row_BS.clamp(max=len(blocks.row_R) - 1)
     x_BSI = x[row_BS if token_R is None else token_R[row_BS]].float().masked_fill(~live_BS.unsqueeze(2), 0.0)
     if hadamard:
         x_BSI = transform_rows(x_BSI.flatten(0, 1)).view(x_BSI.shape)
-    codes_BSI = codes_PI.view(-1, SIZE, codes_PI.shape[1])[used_B]
-    divisor = divisor[expert_B].view(-1, 1, 1) if divisor.ndim else divisor
+    codes_BSI = codes_PI.view(-1, length, codes_PI.shape[1])[used_B]
+    divisor = divisor[expert_B].view(-1, 1, 1) if divisor is not None and divisor.ndim else divisor
     _note(layer, tensor, x_BSI, codes_BSI, scale[used_B].float().unsqueeze(1), divisor)
 
 

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
             print(f"kept, still running: {run}")
         elif a.all and not finished:
             freed += _delete(run)
-        elif finished and (run / "checkpoints").exists():
+        elif finished and (run / "checkpoints").is_dir():
             freed += _delete(run / "checkpoints")
     for proof in sorted(Path(a.folder).glob("prove-*")) if a.all else []:
         if not any(is_running(path.parent) for path in proof.rglob("identity.json")):

@@ -5,22 +5,20 @@ import re
 
 import micro
 import pytest
+from report_factory import edit_record, write_run
 
 import harness.verbs.prove as prove
 from harness.__main__ import main
 
 
-def write_record(folder, chain="aa", weights="bb", steps=(4, 8), differs_at=None):
-    folder.mkdir(parents=True)
-    rows = [{"kind": "window", "step": s, "chain": f"{s}{'x' if differs_at and s >= differs_at else ''}"} for s in steps]
+def write_record(folder, chain="aa" * 16, weights="bb" * 16, differs_at=None):
+    write_run(folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["kind"] == "window":
+            row["chain"] = f"{row['step']:08x}{'f' if differs_at and row['step'] >= differs_at else ''}"
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    record = {
-        "hardware_class": "cpu",
-        "determinism": {"chain": chain, "weights": weights},
-        "metrics": {"slice_bpb": 2.0},
-        "resumes": 1,
-    }
-    (folder / "record.json").write_text(json.dumps(record))
+    edit_record(folder, determinism__chain=chain, determinism__weights=weights, resumes=1)
     return folder / "record.json"
 
 
@@ -43,7 +41,8 @@ def test_equal_runs_are_proved_and_cleaned_up(pretended, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "differing, said", [({"chain": "cc", "differs_at": 8}, "leaves the first run at step 8"), ({"weights": "cc"}, "cc")]
+    "differing, said",
+    [({"chain": "cc" * 16, "differs_at": 128}, "leaves the first run at step 128"), ({"weights": "cc" * 16}, "cc")],
 )
 def test_runs_that_differ_are_not_proved_and_are_kept(pretended, tmp_path, differing, said):
     status, out = pretended(**differing)

@@ -102,7 +102,7 @@ def test_a_record_of_another_shape_does_not_stop_the_others(results, tmp_path, c
     shutil.copytree(results, top)
     edit_record(top / "moe/2", router_health__layers=[{}])
     assert report(top, "--out", top) == 1
-    assert "moe/2: its evidence of health is not in the shape of a record" in capsys.readouterr().err
+    assert "moe/2/record.json is corrupt: router_health.layers[0].layer is missing" in capsys.readouterr().err
     assert "**tiny-dense**" in (top / "LEADERBOARD.md").read_text()
 
 

@@ -18,6 +18,7 @@ def copy(finished, tmp_path):
 
 
 def text(capsys, run, *words):
+    capsys.readouterr()  # where nothing has trained it yet, `run` was trained just now
     assert main(["sample", str(run), "--bytes", "40", *words]) == 0
     return capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """A verb in the container, through fake engines: what each engine is told, and who owns what is written."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from fake_engines import COMMIT, ID, Fakes, after, as_user
 
 from harness.container import inside
-from harness.container.engine import ENGINES
+from harness.container.engine import ENGINES, Engine
 from harness.data.cache import cache_folder
 from harness.errors import UserError
 
@@ -79,6 +80,15 @@ def test_a_strangers_record_is_verified_inside_and_is_all_that_is_shown_besides(
     assert f"{record}:/record" in after(told, "--volume")
     with pytest.raises(UserError, match="cannot be shown"):
         inside.run(ENGINES["podman"], ["verify", str(tmp_path / "nowhere")])
+
+
+def test_ctrl_c_reaches_the_command_inside_alone_and_this_process_again_afterwards(fakes, monkeypatch):
+    fakes.add("podman")
+    before, during = signal.getsignal(signal.SIGINT), []
+    monkeypatch.setattr(Engine, "run", lambda *_: during.append(signal.getsignal(signal.SIGINT)) or 0)
+    inside.run(ENGINES["podman"], ["lanes"])
+    assert during != [before] and during[0](signal.SIGINT, None) is None
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_docker_without_root_runs_as_its_user_0_who_is_the_caller(fakes, monkeypatch):

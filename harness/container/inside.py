@@ -64,9 +64,12 @@ def run(engine: Engine, words: list[str]) -> int:
         extra=shlex.split(os.environ.get("RUN_WITH", "")),
     )
     # Ctrl-C reaches the command inside, which stops with a checkpoint; this process waits for it.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    with lent([runs, cache, *records], job.user, caller):
-        return engine.run(job)
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with lent([runs, cache, *records], job.user, caller):
+            return engine.run(job)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def needs_network(words: list[str]) -> bool:

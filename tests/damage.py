@@ -28,14 +28,16 @@ import yaml
 from study_factory import trial
 
 from harness.__main__ import main
+from harness.launch import scores
 from harness.plan.study import Study
 from harness.record import mlflow_sink
-from harness.report import figure_compare, gate_baseline, study_folder
-from harness.report import figures as draw_figures
-from harness.report import publish as publish_report
+from harness.report.board import publish as publish_report
+from harness.report.compare import figure as figure_compare
+from harness.report.gate import baseline as gate_baseline
+from harness.report.run import draw as draw_figures
 from harness.report.run_data import load_run
-from harness.report.study_runs import read_trial
-from harness.verbs import scores
+from harness.report.study import folder as study_folder
+from harness.report.study.trials import read_trial
 
 HUGE, DEEP = "@1e400@", "@deep@"  # what json.dumps cannot write
 VALUES: list[Any] = [

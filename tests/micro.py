@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import harness.verbs.sinks
+import harness.launch.sinks
 from harness.__main__ import main
 from harness.data.cache import cache_folder
 from harness.data.corpus import load
@@ -49,7 +49,7 @@ machine.GEMM_SIZE["cpu"], machine.MEASURED_S = 64, 0.0
 
 @pytest.fixture(name="no_figures")
 def no_figures_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.verbs.sinks, "show_at_end", lambda run: None)
+    monkeypatch.setattr(harness.launch.sinks, "show_at_end", lambda run: None)
 
 
 @contextmanager

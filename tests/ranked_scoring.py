@@ -11,18 +11,18 @@ from pathlib import Path
 import core_bundle
 from small_tokens import documents, small_tokenizer, small_track
 
+import harness.launch.sinks
 import harness.train.run as run_module
-import harness.verbs.sinks
 from harness.__main__ import main
 from harness.data import corpus, token_corpus, tokenizer
 from harness.errors import UserError
 from harness.evaluate import public, wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.evaluate.own_model import OwnModel
+from harness.launch.run_model import load_run_model
 from harness.plan.compose import Composed
 from harness.train.determinism import set_torch
 from harness.train.parallel import Ranks
-from harness.verbs.run_model import load_run_model
 
 PAGE = " = First = \n \n " + " ".join(f"A page , of {i} words and more . \n" for i in range(130))
 
@@ -38,7 +38,7 @@ def small_public_sets(home: Path) -> None:
     track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), corpus.KINDS["jsonl"]
     corpus.KINDS["jsonl"] = lambda _, *rest: real(track, *rest)
     Composed.partial = False
-    harness.verbs.sinks.show_at_end = lambda run: None
+    harness.launch.sinks.show_at_end = lambda run: None
 
 
 def broken() -> list:

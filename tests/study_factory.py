@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from report_factory import TOKENS_PER_STEP, write_run
 
-from harness.report.study_runs import Trial, read_trial
+from harness.report.study.trials import Trial, read_trial
 
 
 def trial(

@@ -12,7 +12,7 @@ from micro import finished_fixture  # noqa: F401
 
 from harness.data.overlap import clean_mask
 from harness.evaluate.bpb import Score, score
-from harness.verbs.run_model import load_run_model
+from harness.launch.run_model import load_run_model
 
 
 @pytest.fixture(scope="module")

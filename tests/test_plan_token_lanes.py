@@ -60,7 +60,7 @@ def test_the_sparsest_lane_is_counted_without_being_built():
 
 @pytest.mark.parametrize("lane", ["moe-4096e", "wiki-s-moe-64e"])
 def test_plan_prints_what_a_lane_would_take_though_it_does_not_fit_here(lane, capsys, monkeypatch):
-    monkeypatch.setattr("harness.verbs.starting_plan.memory_available_bytes", lambda device: 1)
+    monkeypatch.setattr("harness.launch.starting_plan.memory_available_bytes", lambda device: 1)
     assert main(["plan", f"lane={lane}"]) == 0
     said = capsys.readouterr().out
     assert "GiB" in said and lane in said
@@ -74,7 +74,7 @@ def test_a_lane_for_gpus_says_what_runs_here_and_how_to_shorten_it(capsys):
 
 
 def test_a_shortened_lane_that_does_not_fit_in_memory_names_one_that_does(capsys, monkeypatch):
-    monkeypatch.setattr("harness.verbs.starting_plan.memory_available_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr("harness.launch.starting_plan.memory_available_bytes", lambda device: 1 << 30)
     assert main(["speedrun", "lane=wiki-s-moe-64e", "unranked=true", "budget.tokens=4096"]) == 2
     said = capsys.readouterr().err
     assert "needs about" in said and "LANE=tiny-moe-16e" in said

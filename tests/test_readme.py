@@ -10,10 +10,10 @@ from harness.__main__ import VERBS
 from harness.errors import UserError
 from harness.plan.study import study_names
 from harness.plan.words import known_words
-from harness.report.compare import rank
-from harness.report.comparison import rankings_text
+from harness.report.compare.ranking import rank
+from harness.report.compare.summary import summary_table
+from harness.report.compare.text import rankings_text
 from harness.report.groups import find_groups
-from harness.report.summary import summary_table
 from harness.verbs.compare import pair
 
 README = Path("README.md").read_text()

@@ -18,9 +18,9 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
+from harness.launch import sinks
 from harness.record import mlflow_sink, mlflow_store
 from harness.record.mlflow_sink import Sink, default_store
-from harness.verbs import sinks
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +159,7 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
 
 @pytest.mark.parametrize("track", ["end", "off"])
 def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
-    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: print("in MLflow", run, runs))
+    monkeypatch.setattr("harness.launch.sinks.track_at_end", lambda run, runs: print("in MLflow", run, runs))
     path = micro.run(tmp_path, f"run.track={track}", lane=micro.DENSE)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"record: {path / 'record.json'}"
@@ -185,8 +185,8 @@ def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(fo
 
 def test_a_live_run_starts_a_follower_and_says_what_it_costs(tmp_path, monkeypatch, capsys, no_figures):
     started = []
-    monkeypatch.setattr("harness.verbs.sinks.start_follower", lambda *words: started.append(words))
-    monkeypatch.setattr("harness.verbs.sinks.track_at_end", lambda run, runs: None)
+    monkeypatch.setattr("harness.launch.sinks.start_follower", lambda *words: started.append(words))
+    monkeypatch.setattr("harness.launch.sinks.track_at_end", lambda run, runs: None)
     path = micro.run(tmp_path, "run.track=live", lane=micro.DENSE)
     assert started == [(path, str(tmp_path))]
     assert "shares this machine with the timed run" in capsys.readouterr().out

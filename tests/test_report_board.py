@@ -4,10 +4,10 @@ from pathlib import Path
 
 from report_factory import edit_record, write_run
 
-from harness.report.board import Board, make_boards, mixed_protocols
-from harness.report.cells import row, twin_row
+from harness.report.board.cells import row, twin_row
+from harness.report.board.sentences import about
+from harness.report.board.standings import Board, make_boards, mixed_protocols
 from harness.report.groups import find_groups
-from harness.report.sentences import about
 from harness.report.statistics import ASSUMES, welch
 
 

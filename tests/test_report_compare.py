@@ -8,8 +8,8 @@ from micro import python
 from report_factory import edit_record, sign, write_run
 
 from harness.__main__ import main
-from harness.report.compare import rank, sentences
-from harness.report.contract import contract
+from harness.report.compare.contract import contract
+from harness.report.compare.ranking import rank, sentences
 from harness.report.groups import Group, find_groups
 
 STATED = {"tuning_trials": {"found": 0, "declared": 0}}

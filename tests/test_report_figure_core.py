@@ -8,8 +8,9 @@ import pytest
 from matplotlib.image import imread
 
 from harness.errors import UserError
-from harness.report import figure_core, style
-from harness.report.figure_core import draw_core
+from harness.report import style
+from harness.report.run import core as figure_core
+from harness.report.run.core import draw_core
 
 REFERENCES = [{"label": "reference", "core_v1": 0.1139}, {"label": "known", "core_v1": 0.2, "tasks": {"pick": 0.1}}]
 
@@ -85,6 +86,6 @@ def test_results_of_other_examples_never_share_the_figure(drawn):
 
 @pytest.mark.process
 def test_it_imports_no_torch():
-    code = "import harness.report.figure_core, sys; sys.exit('torch' in sys.modules)"
+    code = "import harness.report.run.core, sys; sys.exit('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

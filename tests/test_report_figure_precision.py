@@ -8,7 +8,7 @@ import pytest
 from report_factory import sign, write_run
 
 from harness.report import style
-from harness.report.figure_precision import draw_precision, has_precision
+from harness.report.run.precision import draw_precision, has_precision
 from harness.report.run_data import load_run
 
 pytestmark = pytest.mark.slow

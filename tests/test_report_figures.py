@@ -12,9 +12,9 @@ from report_factory import edit_record, write_run
 
 from harness.report import style
 from harness.report.curves import spread
-from harness.report.figure_bpb import draw_bpb
-from harness.report.figure_router import load_statistics
-from harness.report.figures import draw_all
+from harness.report.run.bpb import draw_bpb
+from harness.report.run.draw import draw_all
+from harness.report.run.router import load_statistics
 from harness.report.run_data import load_run
 
 LOW = {"lane": "tiny-moe-16e-nvfp4", "precision": "nvfp4", "execution": "emulated"}

@@ -10,9 +10,12 @@ import pytest
 from report_factory import edit_record, sign, write_run
 
 from harness.errors import UserError
-from harness.report import gate, gate_baseline, gate_noise, gate_output
-from harness.report.gate import FAIL, PASS, SKIP, Evidence, Side
-from harness.report.gate_baseline import Baseline, figures
+from harness.report.gate import baseline as gate_baseline
+from harness.report.gate import noise as gate_noise
+from harness.report.gate import output as gate_output
+from harness.report.gate import verdict as gate
+from harness.report.gate.baseline import Baseline, figures
+from harness.report.gate.verdict import FAIL, PASS, SKIP, Evidence, Side
 from harness.report.run_data import load_run
 from harness.report.statistics import Sample
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from report_factory import sign, write_run
 
-from harness.report.leaderboard import gather
-from harness.report.markdown import leaderboard_markdown
-from harness.report.page import render_page
+from harness.report.board.gather import gather
+from harness.report.board.markdown import leaderboard_markdown
+from harness.report.board.page import render_page
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -5,7 +5,14 @@ import random
 
 import pytest
 
-from harness.report.reexecution import EARLY_TOLERANCE, LATE_TOLERANCE, SCORE_TOLERANCE, compare, try_fresh_seed, window_losses
+from harness.report.verify.executions import (
+    EARLY_TOLERANCE,
+    LATE_TOLERANCE,
+    SCORE_TOLERANCE,
+    compare,
+    try_fresh_seed,
+    window_losses,
+)
 
 
 def rows(loss=lambda step: 4.0 - 0.01 * step, chain="c", slice_bpb=2.0, steps=32):

@@ -20,7 +20,7 @@ def folder(tmp_path):
 @pytest.mark.process
 def test_the_report_room_never_imports_torch():
     code = (
-        "import sys, harness.report.figures, harness.report.table; "
+        "import sys, harness.report.run.draw, harness.report.run.table; "
         "sys.exit(any(m.split('.')[0] in ('torch', 'triton') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

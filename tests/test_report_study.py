@@ -21,10 +21,10 @@ from harness.reading import validate
 from harness.report.groups import find_groups
 from harness.report.record_folders import record_folders
 from harness.report.run_data import best_record
-from harness.report.study_check import missing_cases, study_problems
-from harness.report.study_folder import publish, read_folder, trials_in, write_study
-from harness.report.study_runs import read_trial
-from harness.report.study_table import study_table
+from harness.report.study.check import missing_cases, study_problems
+from harness.report.study.folder import publish, read_folder, trials_in, write_study
+from harness.report.study.table import study_table
+from harness.report.study.trials import read_trial
 
 VERDICTS = {(case, seed): [] for case in ("even", "uneven") for seed in (1, 2)} | {
     ("uneven", 1): ["hot expert"], ("uneven", 2): ["hot expert", "collapse"],
@@ -162,9 +162,9 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
     before = {path: path.read_bytes() for path in (table, figure, numbers)}
     verdicts = [(one.case, one.seed, troubles(one.folder)) for one in trials]
     code = (
-        "import sys; from pathlib import Path; from harness.report.study_folder import *; "
+        "import sys; from pathlib import Path; from harness.report.study.folder import *; "
         f"out = Path(sys.argv[1]); write_study(*read_folder(out), out, {{(c, s): v for c, s, v in {verdicts!r}}}); "
-        "import harness.report.study_check; sys.exit('torch' in sys.modules)"
+        "import harness.report.study.check; sys.exit('torch' in sys.modules)"
     )
     again = subprocess.run([sys.executable, "-c", code, str(out)], cwd=micro.ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

@@ -3,8 +3,8 @@
 import pytest
 from report_factory import edit_record, write_run
 
+from harness.report.run.table import COLUMNS, end_table
 from harness.report.run_data import load_run
-from harness.report.table import COLUMNS, end_table
 
 
 @pytest.fixture

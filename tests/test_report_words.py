@@ -15,19 +15,19 @@ from study_factory import trial
 
 from harness.__main__ import main
 from harness.plan.study import Study
-from harness.report import gate_output
-from harness.report.board import make_boards
-from harness.report.figure_bpb import draw_bpb
-from harness.report.figure_holders import draw_holders
-from harness.report.gate import FAIL, PASS, SKIP, Outcome
+from harness.report.board.gather import gather
+from harness.report.board.holders_figure import draw_holders
+from harness.report.board.markdown import leaderboard_markdown
+from harness.report.board.page import render_page
+from harness.report.board.standings import make_boards
+from harness.report.compare.paired import paired_table
+from harness.report.compare.summary import summary_table
+from harness.report.gate import output as gate_output
+from harness.report.gate.verdict import FAIL, PASS, SKIP, Outcome
 from harness.report.groups import find_groups
-from harness.report.leaderboard import gather
-from harness.report.markdown import leaderboard_markdown
-from harness.report.page import render_page
-from harness.report.paired import paired_table
-from harness.report.study_table import study_table
+from harness.report.run.bpb import draw_bpb
+from harness.report.study.table import study_table
 from harness.report.style import styled, words
-from harness.report.summary import summary_table
 
 EVIL = (
     '"><script>alert(2)</script><img src=x onerror=alert(1)> [c](javascript:alert(1)) ![i](http://a.b/x.png) `x` ``y |y| '

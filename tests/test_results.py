@@ -2,7 +2,7 @@
 
 import micro
 
-from harness.report.claims import check_claims
+from harness.report.board.claims import check_claims
 from harness.report.integrity import check
 from harness.report.record_folders import record_folders
 from harness.report.run_data import load_run

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.__main__ import main
-from harness.report.gate import FAIL, PASS, Outcome
+from harness.report.gate.verdict import FAIL, PASS, Outcome
 from harness.sabotage.bench import Case
 from harness.sabotage.faults import FAULTS, NONE
 from harness.verbs.sabotage import BEGIN, END, disturbed, markdown, missed

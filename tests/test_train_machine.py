@@ -113,9 +113,9 @@ def test_the_hardware_class_names_everything_that_can_move_bits(rates):
 
 
 def test_a_plan_that_needs_more_memory_than_there_is_says_what_to_turn(monkeypatch, tmp_path, capsys):
-    import harness.verbs.starting_plan
+    import harness.launch.starting_plan
 
-    monkeypatch.setattr(harness.verbs.starting_plan, "memory_available_bytes", lambda device: 100 << 20)
+    monkeypatch.setattr(harness.launch.starting_plan, "memory_available_bytes", lambda device: 100 << 20)
     assert micro.speedrun(tmp_path) == 2
     said = capsys.readouterr().err
     assert "0.1 GiB are free here" in said and "parallel.micro_batch_tokens" in said

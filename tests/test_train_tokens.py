@@ -18,14 +18,14 @@ from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.plan.compose import Composed
 from harness.report import integrity
-from harness.report.figure_bpb import draw_bpb
-from harness.report.figure_matrix import draw_matrix
+from harness.report.board.sentences import figures
+from harness.report.compare.matrix_figure import draw_matrix
+from harness.report.compare.summary import summary_table
 from harness.report.groups import find_groups
+from harness.report.run.bpb import draw_bpb
+from harness.report.run.table import end_table
 from harness.report.run_data import load_run
-from harness.report.sentences import figures
 from harness.report.style import styled
-from harness.report.summary import summary_table
-from harness.report.table import end_table
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from harness.__main__ import main
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.evaluate.own_model import OwnModel
-from harness.verbs.run_model import load_run_model
+from harness.launch.run_model import load_run_model
 
 TEXT = " \n = First = \n \n A page , of two lines . \n = Second = \n \n Another . \n"
 

@@ -20,10 +20,10 @@ from harness.data.corpus import Val
 from harness.data.shards import write_shards
 from harness.evaluate import bpb, val
 from harness.evaluate.own_model import OwnModel
+from harness.launch.run_model import load_run_model
 from harness.plan.compose import Composed
 from harness.plan.lanes import read_track
 from harness.plan.schema import Data
-from harness.verbs.run_model import load_run_model
 
 FP32 = "precision.format=fp32"
 

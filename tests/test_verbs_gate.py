@@ -11,13 +11,14 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
+from harness.launch import worktree
+from harness.launch.checkout import Checkout, JobFailed
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.lanes import ROOT
-from harness.report import gate_baseline
+from harness.report.gate import baseline as gate_baseline
 from harness.report.run_data import load_run
-from harness.verbs import gate, gate_update, worktree
-from harness.verbs.gate_job import Checkout, JobFailed
+from harness.verbs import gate, gate_update
 
 TIMING = {"version": 1, "step_s": 0.03, "reference_s": 1e-4, "ratio": 300.0, "quartiles": [290, 310], "rounds": 25}
 UNIFORM = {"all": 8.0, "slice": 8.0, "masked": 8.0, "targets": 9.0, "expected": 8.0, "expected_targets": 9.0}

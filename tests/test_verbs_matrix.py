@@ -12,14 +12,14 @@ from report_factory import edit_record, write_run
 from test_report_figures import assert_nothing_is_cut_off_or_overlaps
 
 from harness.__main__ import main
+from harness.launch import multirun
 from harness.report import style
-from harness.report.figure_matrix import draw_matrix
+from harness.report.compare.matrix_figure import draw_matrix
+from harness.report.compare.paired import paired, paired_table
+from harness.report.compare.summary import summary_table
 from harness.report.groups import Group
-from harness.report.paired import paired, paired_table
 from harness.report.run_data import load_run
-from harness.report.summary import summary_table
 from harness.verbs import matrix as verb
-from harness.verbs import multirun
 
 
 @pytest.fixture

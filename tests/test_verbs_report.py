@@ -11,7 +11,7 @@ import pytest
 from report_factory import edit_record, write_run
 
 from harness.__main__ import main
-from harness.report.claims import claim_name, record_sha256
+from harness.report.board.claims import claim_name, record_sha256
 from harness.report.groups import find_groups
 
 

@@ -8,7 +8,7 @@ import torch
 from micro import finished_fixture  # noqa: F401
 
 from harness.__main__ import main
-from harness.verbs.run_model import load_run_model
+from harness.launch.run_model import load_run_model
 from harness.verbs.sample import continue_text
 
 

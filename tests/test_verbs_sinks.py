@@ -11,8 +11,8 @@ import pytest
 from report_factory import write_run
 
 from harness.__main__ import main
+from harness.launch import sinks
 from harness.terminal import hold_streams
-from harness.verbs import sinks
 
 CLOSED = """
 import os, sys

@@ -11,7 +11,7 @@ from micro import no_figures_fixture  # noqa: F401
 
 import harness.plan.study
 from harness.__main__ import main
-from harness.verbs import multirun
+from harness.launch import multirun
 
 FILE = f"""
 title: an example

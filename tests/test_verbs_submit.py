@@ -10,7 +10,7 @@ from micro import python
 from report_factory import edit_record, set_val, write_run
 
 from harness.__main__ import main
-from harness.report.claims import check_claims
+from harness.report.board.claims import check_claims
 from harness.report.groups import Group, find_groups
 from harness.report.statistics import ASSUMES, welch
 

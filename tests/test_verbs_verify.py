@@ -19,12 +19,12 @@ from report_factory import edit_record
 
 from harness.__main__ import main
 from harness.data.artifact import file_sha256
+from harness.launch import reexecute, worktree
 from harness.plan.compose import compose
 from harness.plan.fingerprint import stored_plan_hash
 from harness.plan.schema import Run
 from harness.plan.stored import read_plan
 from harness.record.record import content_hash
-from harness.verbs import reexecute, worktree
 
 NO_TORCH = "import sys; from harness.__main__ import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
 

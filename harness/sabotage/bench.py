@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.launch.checkout import JobFailed
 from harness.record.provenance import now
-from harness.report import gate_baseline
-from harness.report.gate import FAIL, Evidence, Outcome, judge
-from harness.report.gate_baseline import PlanBaseline
+from harness.report.gate import baseline as gate_baseline
+from harness.report.gate.baseline import PlanBaseline
+from harness.report.gate.verdict import FAIL, Evidence, Outcome, judge
 from harness.report.run_data import RunData
 from harness.sabotage.faults import NONE
 from harness.sabotage.program import FaultyCheckout
 from harness.verbs.gate import probed
-from harness.verbs.gate_job import JobFailed
 
 BITS = "exact bits"
 

@@ -10,11 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness.verbs.sinks
+import harness.launch.sinks
 from harness.__main__ import main
+from harness.launch.checkout import Checkout, JobFailed
 from harness.sabotage.faults import FAULTS, NONE
 from harness.train.determinism import keep_freed_memory, set_environment
-from harness.verbs.gate_job import Checkout, JobFailed
 
 PRELOAD = ("harness.sabotage.preload",)
 
@@ -23,7 +23,7 @@ def program(fault: str, words: list[str]) -> int:
     """The exit status of `harness` with the fault in it. Figures are not drawn: they take longer than a micro run."""
     set_environment()  # before a fault imports torch
     keep_freed_memory()
-    harness.verbs.sinks.show_at_end = lambda run: None
+    harness.launch.sinks.show_at_end = lambda run: None
     if fault != NONE:
         FAULTS[fault][1]()
     return main(words)

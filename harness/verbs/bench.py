@@ -105,7 +105,7 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
 
 
 def _drawn(part: str, path: Path) -> str:
-    from harness.report.figure_bench import DRAWINGS
+    from harness.report.bench import DRAWINGS
 
     if part not in DRAWINGS:
         return ""

@@ -17,18 +17,18 @@ from argparse import Namespace
 from pathlib import Path
 
 from harness.errors import UserError, nearest
-from harness.verbs.words import Words
+from harness.options import Words
 
 SUMMARY = "two lanes or runs: the swap contract, and who is ahead under each fairness contract"
 PLACES = ("results", "runs")
 
 
 def main(arguments: list[str]) -> int:
-    from harness.report.claims import find_claim
-    from harness.report.compare import rank, sentences
-    from harness.report.comparison import as_json, as_markdown, as_text
-    from harness.report.contract import contract
-    from harness.report.figure_compare import draw_compare
+    from harness.report.board.claims import find_claim
+    from harness.report.compare.contract import contract
+    from harness.report.compare.figure import draw_compare
+    from harness.report.compare.ranking import rank, sentences
+    from harness.report.compare.text import as_json, as_markdown, as_text
 
     words = _parse(arguments)
     a, b = pair(words.a, words.b, words.hardware)

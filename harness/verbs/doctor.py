@@ -17,7 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.words import Words
+from harness.options import Words
 
 NOT_KNOWN_YET = 3
 SUMMARY = "what is wrong with a run's router, and what to type next"

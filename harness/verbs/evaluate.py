@@ -25,8 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.scores import SCORES, Scored, Subject, refusal
-from harness.verbs.words import Words
+from harness.launch.scores import SCORES, Scored, Subject, refusal
+from harness.options import Words
 
 SUMMARY = "scores of a run's or a hub model's on val and public test sets, beside published ones"
 
@@ -99,9 +99,9 @@ def _run_subject(run: Path) -> Subject:
 
     from harness.data.tokenizer import GPT2_VOCAB_SIZE, gpt2
     from harness.evaluate.own_model import OwnModel
+    from harness.launch.run_model import load_run_model
     from harness.plan.stored import read_plan
     from harness.record.read import read_record
-    from harness.verbs.run_model import load_run_model
 
     record, plan = read_record(run), read_plan(run / "plan.yaml")
     tokenizer = gpt2() if plan.model.vocab_size >= GPT2_VOCAB_SIZE else None
@@ -143,7 +143,7 @@ def _tasks(scored: Scored) -> list[str]:
 
 
 def _drawn(subject: Subject, scored: Scored, path: Path) -> Path:
-    from harness.report.figure_core import draw_core, published
+    from harness.report.run.core import draw_core, published
 
     return draw_core([(subject.name, scored.evidence)], published(), path)
 

@@ -60,15 +60,15 @@ def split(arguments: list[str], own: tuple[str, ...]) -> tuple[dict[str, str], l
 
 def baselines_of(own: dict[str, str]) -> Path:
     from harness.plan.lanes import ROOT
-    from harness.report.gate_baseline import FOLDER
+    from harness.report.gate.baseline import FOLDER
 
     return Path(own.get("baselines", ROOT / FOLDER))
 
 
 def judge_finished(folder: Path, own: dict[str, str]) -> int:
     """The verdict on what the records hold; what only a process beside it can measure is skipped."""
-    from harness.report import gate_baseline
-    from harness.report.gate import Evidence
+    from harness.report.gate import baseline as gate_baseline
+    from harness.report.gate.verdict import Evidence
     from harness.report.run_data import load_run
 
     run = load_run(folder)
@@ -81,11 +81,11 @@ def judge_finished(folder: Path, own: dict[str, str]) -> int:
 
 
 def train_and_judge(own: dict[str, str], words: list[str]) -> int:
+    from harness.launch.checkout import Checkout, new_folder
+    from harness.launch.worktree import resolve
     from harness.plan.compose import compose
     from harness.plan.fingerprint import plan_hash
-    from harness.report import gate_baseline
-    from harness.verbs.gate_job import Checkout, new_folder
-    from harness.verbs.worktree import resolve
+    from harness.report.gate import baseline as gate_baseline
 
     plan = compose(words).plan
     known = gate_baseline.read(baselines_of(own), plan.lane.name)
@@ -109,7 +109,7 @@ def gate(checkout, words: list[str], folder: Path, baseline) -> int:
 
 def collect(checkout, words: list[str], folder: Path, baseline) -> tuple[Any, str]:
     """(evidence, "") of one checkout, or (None, why) where it did not finish."""
-    from harness.verbs.gate_job import JobFailed
+    from harness.launch.checkout import JobFailed
 
     try:
         return probed(checkout, words, folder, checkout.train(words, folder), baseline), ""
@@ -119,7 +119,7 @@ def collect(checkout, words: list[str], folder: Path, baseline) -> tuple[Any, st
 
 def probed(checkout, words: list[str], folder: Path, run, baseline) -> Any:
     """The evidence of a finished run with a probe beside it; one that looks slow is repeated. Errors: JobFailed."""
-    from harness.report.gate import FAIL, Evidence, speed
+    from harness.report.gate.verdict import FAIL, Evidence, speed
 
     evidence = Evidence(run, baseline, probes=[checkout.probe(words, folder)])
     if speed(evidence).status == FAIL:
@@ -130,11 +130,11 @@ def probed(checkout, words: list[str], folder: Path, run, baseline) -> Any:
 
 def _with_base(ref: str, words: list[str], plan, folder: Path, known) -> int:
     """Base and head in one job: each trained once, then timed in turns."""
+    from harness.launch.checkout import Checkout, JobFailed
+    from harness.launch.worktree import worktree
     from harness.plan.fingerprint import differences, plan_hash
-    from harness.report.gate import Evidence, Side
-    from harness.report.gate_baseline import figures
-    from harness.verbs.gate_job import Checkout, JobFailed
-    from harness.verbs.worktree import worktree
+    from harness.report.gate.baseline import figures
+    from harness.report.gate.verdict import Evidence, Side
 
     head = Checkout()
     with worktree(ref) as there:
@@ -174,7 +174,7 @@ def _probe_if_known(base, words: list[str], folder: Path, name: str) -> list[dic
 
 def _stated(root: Path, known, plan_hash: str) -> str | None:
     """The reason of a baseline update that this checkout has and the base has not: its bits are meant to differ."""
-    from harness.report import gate_baseline
+    from harness.report.gate import baseline as gate_baseline
 
     before = gate_baseline.read(root / gate_baseline.FOLDER, known.lane).history
     new = [note for note in known.history if note not in before and note["plan_hash"] == plan_hash]
@@ -182,7 +182,7 @@ def _stated(root: Path, known, plan_hash: str) -> str | None:
 
 
 def conclude(evidence, folder: Path | None) -> int:
-    from harness.report.gate import judge
+    from harness.report.gate.verdict import judge
 
     record = evidence.run.record
     title = f"gate: {record['lane']}, plan {record['plan_hash'][:8]}, seed {record['seed']}, {record['hardware_class']}"
@@ -191,14 +191,14 @@ def conclude(evidence, folder: Path | None) -> int:
 
 def stopped(why: str, folder: Path) -> int:
     """The verdict where training or the probe itself failed."""
-    from harness.report.gate import FAIL, Outcome
+    from harness.report.gate.verdict import FAIL, Outcome
 
     outcome = Outcome("run", FAIL, "did not finish", "training and probe end with status 0", (why,))
     return show("gate", [outcome], folder)
 
 
 def show(title: str, outcomes, folder: Path | None) -> int:
-    from harness.report.gate_output import failed, table, write
+    from harness.report.gate.output import failed, table, write
 
     print(table(title, outcomes))
     if folder is not None:

@@ -32,9 +32,9 @@ def update(arguments: list[str]) -> int:
 
 
 def _write(own: dict[str, str], words: list[str], plan, runs: dict[int, Any], wanted: list[int], place: Path) -> int:
+    from harness.launch.checkout import Checkout, JobFailed, new_folder
     from harness.record.provenance import now
-    from harness.report import gate_baseline
-    from harness.verbs.gate_job import Checkout, JobFailed, new_folder
+    from harness.report.gate import baseline as gate_baseline
 
     before = gate_baseline.read(place, plan.lane.name)
     folder = new_folder(own.get("out"), plan.run.folder, "gate-update-")

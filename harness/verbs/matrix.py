@@ -17,18 +17,18 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError, nearest
+from harness.launch.job import Job, State, make_job, read_seeds, take_or_run
 from harness.shown import one_line
-from harness.verbs.job import Job, State, make_job, read_seeds, take_or_run
 
 SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"
 
 
 def main(arguments: list[str]) -> int:
     from harness.data.artifact import replace_atomically
-    from harness.report.figure_matrix import draw_matrix
+    from harness.report.compare.matrix_figure import draw_matrix
+    from harness.report.compare.paired import paired_table
+    from harness.report.compare.summary import summary_table
     from harness.report.groups import Group, find_groups
-    from harness.report.paired import paired_table
-    from harness.report.summary import summary_table
 
     track, seeds, words = _read(arguments)
     jobs, cannot, complaints = _jobs(track, words)

@@ -16,7 +16,7 @@ one that was cut off goes on after the last finished file. `speedrun` does the s
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.words import Words
+from harness.options import Words
 
 SUMMARY = "data fetched, checked and tokenized, classical lines recomputed"
 

@@ -9,8 +9,8 @@ Records, metrics, plans, figures and final weights of finished runs stay. A run 
 import shutil
 from pathlib import Path
 
+from harness.options import Words
 from harness.record.folder import is_running
-from harness.verbs.words import Words
 
 SUMMARY = "delete checkpoints of finished runs (--all: unfinished runs too)"
 

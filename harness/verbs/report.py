@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.words import Words
+from harness.options import Words
 
 SUMMARY = "records into LEADERBOARD.md, figures and results/index.html"
 
 
 def main(arguments: list[str]) -> int:
     folders, out = _parse(arguments)
-    from harness.report.leaderboard import gather
-    from harness.report.publish import publish
+    from harness.report.board.gather import gather
+    from harness.report.board.publish import publish
 
     leaderboard = gather(folders)
     if not leaderboard.records and not leaderboard.unreadable:

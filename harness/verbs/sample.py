@@ -7,7 +7,7 @@ usage: python -m harness sample RUN [--prompt TEXT] [--bytes N] [--temperature X
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.verbs.words import Words
+from harness.options import Words
 
 SUMMARY = "text from a run's model"
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more"
         )
-    from harness.verbs.run_model import load_run_model
+    from harness.launch.run_model import load_run_model
 
     model = load_run_model(Path(a.run))
     print(_written(Path(a.run), model, a))

@@ -17,8 +17,8 @@ SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 
 def main(arguments: list[str]) -> int:
     from harness.reading import is_there
+    from harness.report.compare.summary import summary_table
     from harness.report.groups import find_groups
-    from harness.report.summary import summary_table
     from harness.shown import one_line
 
     paths = [Path(word) for word in arguments or ["runs"]]
@@ -40,9 +40,9 @@ def main(arguments: list[str]) -> int:
 
 def _show(folder: Path) -> None:
     """Errors: UserError where its files cannot be read, or the figures not be written; the table is printed before."""
-    from harness.report.figures import draw_all
+    from harness.report.run.draw import draw_all
+    from harness.report.run.table import end_table
     from harness.report.run_data import load_run
-    from harness.report.table import end_table
 
     done = load_run(folder)
     twin = _twin(done)

@@ -25,7 +25,7 @@ MULTIRUN = ("--multirun", "-m")
 
 def main(arguments: list[str]) -> int:
     if any(word in MULTIRUN for word in arguments):
-        from harness.verbs.multirun import multirun
+        from harness.launch.multirun import multirun
 
         return multirun([word for word in arguments if word not in MULTIRUN])
     from harness.plan.compose import compose
@@ -38,14 +38,14 @@ def train(composed) -> int:
     from harness.data.corpus import load_for
     from harness.data.prepare import prepare
     from harness.evaluate.public import fetch_all
+    from harness.launch.sinks import finish
+    from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
     from harness.train import machine, parallel
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
     from harness.train.progress import Progress
     from harness.train.run import Stopped, run
     from harness.train.session import count_plan
-    from harness.verbs.sinks import finish
-    from harness.verbs.starting_plan import refuse_what_cannot_run, starting_plan
 
     set_torch()
     ranks = parallel.join()
@@ -85,7 +85,7 @@ def train(composed) -> int:
 
 def _follow(plan, progress, folder) -> None:
     """Starts the follower of a run that is tracked live."""
-    from harness.verbs.sinks import start_follower
+    from harness.launch.sinks import start_follower
 
     if plan.run.track == "live":
         start_follower(folder, plan.run.folder)

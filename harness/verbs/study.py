@@ -23,9 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.launch.job import Job, Start, State, make_job, read_seeds, take_or_run
+from harness.options import Words
 from harness.shown import one_line
-from harness.verbs.job import Job, Start, State, make_job, read_seeds, take_or_run
-from harness.verbs.words import Words
 
 SUMMARY = "one question, several plans: cases side by side, table and figure"
 
@@ -33,8 +33,8 @@ SUMMARY = "one question, several plans: cases side by side, table and figure"
 def main(arguments: list[str]) -> int:
     words = _parse(arguments)
     if words.source:
-        from harness.report.study_check import missing_cases, study_problems
-        from harness.report.study_folder import read_folder, write_study
+        from harness.report.study.check import missing_cases, study_problems
+        from harness.report.study.folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
         if problems := study_problems(study, trials):
@@ -79,8 +79,8 @@ def _parse(arguments: list[str]):
 
 def _run(study, words) -> int:
     from harness.report.groups import read_runs
-    from harness.report.study_folder import publish, trials_in, write_study
-    from harness.report.study_runs import read_trial
+    from harness.report.study.folder import publish, trials_in, write_study
+    from harness.report.study.trials import read_trial
 
     _refuse_out(study, words)
     state = State()
@@ -166,7 +166,7 @@ def _start(study, case: str, jobs: list[Job]) -> Start | None:
 def _refuse_out(study, words) -> None:
     """Before anything is run: a folder that is not this study's, or that has seeds which would be lost."""
     from harness.report.record_folders import STUDY_FILE
-    from harness.report.study_folder import read_folder, trials_in
+    from harness.report.study.folder import read_folder, trials_in
 
     out = words.out
     if out is None or not out.exists():
@@ -187,6 +187,6 @@ def _verdicts(trials) -> dict[tuple[str, int], list[str]]:
 
 
 def _say(study, trials, verdicts, written: list[Path]) -> None:
-    from harness.report.study_table import study_table
+    from harness.report.study.table import study_table
 
     print(f"\n{study_table(study, trials, verdicts)}\n\nwritten: {', '.join(map(str, written))}")

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.options import Words
 from harness.record.record import PUBLIC
-from harness.verbs.words import Words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a folder below results/, whoever states it
 SUMMARY = "run folders into results/ as one claim, with its statistics"
@@ -38,9 +38,9 @@ def main(arguments: list[str]) -> int:
     from harness.reading import is_there
     from harness.record.provenance import now
     from harness.record.read import read_claim
-    from harness.report.claims import claim_name
-    from harness.report.leaderboard import gather
-    from harness.report.sentences import about_claim
+    from harness.report.board.claims import claim_name
+    from harness.report.board.gather import gather
+    from harness.report.board.sentences import about_claim
     from harness.shown import one_line
 
     words = _parse(arguments)
@@ -201,7 +201,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
 def _copy(group, lane_folder: Path) -> dict[str, str]:
     """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
     from harness.record.folder import writing
-    from harness.report.claims import record_sha256
+    from harness.report.board.claims import record_sha256
 
     copied = {}
     for run in group.runs:

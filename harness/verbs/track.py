@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.options import Words
 from harness.reading import is_there
-from harness.verbs.words import Words
 
 SUMMARY = "log run folders to MLflow, finished or live"
 POLL_S = 5.0

@@ -39,7 +39,7 @@ EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
 def main(arguments: list[str]) -> int:
     from harness.data.artifact import replace_atomically
     from harness.reading import is_there
-    from harness.report.verdict_text import line, summary
+    from harness.report.verify.text import line, summary
 
     path, steps, commit = _read(arguments)
     folders = [path] if is_there(path / "record.json") else sorted(p.parent for p in path.rglob("record.json"))
@@ -165,9 +165,9 @@ def _check_counts(run, report: dict[str, Any]) -> None:
 
 
 def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[str, Any]) -> None:
+    from harness.launch.reexecute import changed_keys, checkout, command_line, execute
     from harness.report.integrity import ONLY_BY_RE_EXECUTION
-    from harness.report.reexecution import compare
-    from harness.verbs.reexecute import changed_keys, checkout, command_line, execute
+    from harness.report.verify.executions import compare
 
     words, last, window = command_line(run), run.steps[-1]["step"], run.windows[0]["step"]
     wanted = last if steps is None else min(-(-steps // window) * window, last)
@@ -225,10 +225,10 @@ def _not_covered(only: tuple[str, ...], wanted: int, last: int) -> list[str]:
 
 def _fresh_seed(run, tree: Path, steps: int, home: Path, report: dict[str, Any]) -> None:
     """The weakest tier: a seed nobody has chosen among the recorded ones."""
+    from harness.launch.reexecute import command_line, execute
     from harness.report.groups import find_groups, protocol
-    from harness.report.reexecution import try_fresh_seed, window_losses
-    from harness.report.verdict_text import distance
-    from harness.verbs.reexecute import command_line, execute
+    from harness.report.verify.executions import try_fresh_seed, window_losses
+    from harness.report.verify.text import distance
 
     def windows(of) -> list[float]:
         return window_losses({"step": of.steps, "window": of.windows}, steps)

@@ -1,0 +1,1 @@
+"""Starts runs: in this process, in child processes, in another checkout."""

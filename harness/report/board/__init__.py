@@ -1,0 +1,1 @@
+"""Boards: who holds a record, written as Markdown, as a page and as figures."""

@@ -1,0 +1,47 @@
+"""Writes a leaderboard's files, each whole or not at all."""
+
+import os
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.report import style
+from harness.report.board.figure import draw_board
+from harness.report.board.gather import Leaderboard, slug
+from harness.report.board.holders_figure import draw_holders
+from harness.report.board.markdown import leaderboard_markdown
+from harness.report.board.page import render_page
+
+OWN_FIGURES = ("leaderboard-*.png", "holders-*.png")
+
+
+def publish(leaderboard: Leaderboard, out: Path) -> list[Path]:
+    """LEADERBOARD.md, index.html and the figures of every board, into `out`. Figures of boards that are gone are removed.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    figures = out / "figures"
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        drawn = []
+        with style.styled():
+            for board in leaderboard.boards:
+                drawn.append(draw_board(board, figures / f"leaderboard-{slug(board)}.png"))
+                if board.history:
+                    drawn.append(draw_holders(board, figures / f"holders-{slug(board)}.png"))
+        for stale in {path for pattern in OWN_FIGURES for path in figures.glob(pattern)} - set(drawn):
+            stale.unlink()
+        return [
+            _write(out / "LEADERBOARD.md", leaderboard_markdown(leaderboard, out)),
+            _write(out / "index.html", render_page(leaderboard, out)),
+            *drawn,
+        ]
+    except OSError as error:
+        raise UserError(f"cannot write into {out}: {error}", "free some space, or choose another folder with --out") from error
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+    return path

@@ -1,0 +1,101 @@
+"""Statistics in sentences, each with the assumption it rests on."""
+
+from harness.report.board.claims import find_claim, trials
+from harness.report.board.holder import Against, Tenure
+from harness.report.board.standings import Board, Standing
+from harness.report.groups import Group
+from harness.report.statistics import ALPHA, ASSUMES, LEVEL, MIN_SEEDS, Test
+
+HOW_RANKED = (
+    "Ranked by mean training seconds to the target where every seed reached it, then by mean bits per byte of all of val. "
+    f"A number counts claims: at least {MIN_SEEDS} seeds, and on time a mean below the target at p < {ALPHA}. Fewer seeds are "
+    "shown where their figures put them, without a number. Seconds of different hardware classes, and figures of different "
+    "protocols, are never ranked together; emulated formats are never ranked on time."
+)
+HOW_TESTED = (
+    f"± is the standard deviation over seeds. Intervals are two-sided at {LEVEL:.0%} (Student's t), tests one-sided "
+    f"(against the target a t-test, against the holder Welch's), {ASSUMES}; with few seeds neither can be checked. "
+    "p values are not corrected for the number of rows."
+)
+
+
+def about(standing: Standing, board: Board) -> list[str]:
+    """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
+    return [_against_target(standing, board), _against_holder(standing, board), _tuning(standing.group)]
+
+
+def about_claim(standing: Standing, board: Board) -> list[str]:
+    """What `submit` says: the figures, then the verdicts in the leaderboard's own words, the holder before among them."""
+    label = [f"Not a claim: {standing.why_no_claim}."] if standing.why_no_claim else []
+    said = [*figures(standing.group, board.timed), *label, _against_target(standing, board), _against_holder(standing, board)]
+    if board.is_held_by(standing.group):
+        said.append(f"The holder before: {about_tenure(board.holder)}")
+    return said
+
+
+def figures(group: Group, timed: bool) -> list[str]:
+    """Where the runs stopped, their bits per byte, and their time where one may be claimed."""
+    bits = [group.sample(key).counted("{:.4f}") for key in ("slice_bpb", "val_bpb")]
+    return [
+        f"stop step {group.first['metrics']['curve'][-1]['step']:,}, fixed by the lane before any seed was run",
+        f"slice bpb {bits[0]}, all of val {bits[1]}",
+        _time(group, timed),
+    ]
+
+
+def _time(group: Group, timed: bool) -> str:
+    if not timed:
+        return f"{group.arithmetic}: no time is claimed, emulation says nothing about the format's"
+    if group.runs[0].target is None:
+        return "the track is a fixed budget: no target, no time to it"
+    if (seconds := group.to_target()) is None:
+        reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
+        return f"{reached} of {group.n} seeds reached the target: no time is claimed"
+    return f"{seconds.counted('{:.1f}')} s to target"
+
+
+def _against_target(standing: Standing, board: Board) -> str:
+    target, test = board.target, standing.target
+    if target is None or test is None:
+        return "Target: none, a fixed budget."
+    sample, side = standing.group.sample(target.metric), "below" if test.difference < 0 else "above"
+    known = f"{sample.mean:.4f} {target.unit.replace(' of ', ' on ')} (n = {sample.n}) is {abs(test.difference):.4f} {side}"
+    return f"Target: {known} {target.label} ({target.level:.4f}){_judgement(test, '{:+.4f}')}"
+
+
+def _against_holder(standing: Standing, board: Board) -> str:
+    if board.is_held_by(standing.group):
+        return f"Holder: this plan has held the record since {board.holder.since[:10]}."
+    found = board.against_holder(standing.group)
+    return f"Holder: {_verdict(found)}" if found else "Holder: nobody holds this record yet."
+
+
+def _tuning(group: Group) -> str:
+    """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
+    tried = trials(find_claim(group))
+    return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
+
+
+def about_tenure(tenure: Tenure) -> str:
+    """How a holder compared with the one before."""
+    return _verdict(tenure.against) if tenure.against else "the first claim"
+
+
+def _verdict(found: Against) -> str:
+    """How much less or more, with its unit, and whether that is significant."""
+    side, amount = "less" if found.test.difference < 0 else "more", abs(found.test.difference)
+    if found.on_time:
+        return f"{amount:,.1f} s {side} to target than {found.other.lane}{_judgement(found.test, '{:+,.1f}')}"
+    return f"{amount:.4f} bits per byte {side} on all of val than {found.other.lane}{_judgement(found.test, '{:+.4f}')}"
+
+
+def _judgement(test: Test, form: str) -> str:
+    """The interval, then whether it is significant; what a test rests on stands in the same sentence."""
+    if test.interval is None:
+        return f". Not a claim: {test.why_not}."
+    low, high = (form.format(bound) for bound in test.interval)
+    p = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.4f}"
+    verdict = "significant" if test.significant else "not significant"
+    if test.p < ALPHA and not test.significant:
+        verdict = f"not a claim ({test.why_not})"
+    return f"; {LEVEL:.0%} interval of the difference {low} to {high}, {p}: {verdict}, {ASSUMES}."

@@ -1,0 +1,1 @@
+"""The verdict of the regression gate, and the baseline it rests on."""

@@ -1,0 +1,1 @@
+"""One run: its end table and its figures."""

@@ -1,0 +1,35 @@
+"""Every figure of one run, drawn into its folder."""
+
+from pathlib import Path
+
+from harness.report.run.bpb import draw_bpb
+from harness.report.run.core import draw_core, published
+from harness.report.run.precision import draw_precision, has_precision
+from harness.report.run.router import draw_expert_load, draw_router_health
+from harness.report.run.updates import draw_updates
+from harness.report.run_data import load_run
+from harness.report.style import styled
+
+
+def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> list[Path]:
+    """Draws `bpb.png` and `updates.png`, for MoE runs `router_health.png` and `expert_load.png`, below bf16
+    `precision.png`, where CORE was scored `core.png`; returns their paths.
+
+    The twin's curve joins `bpb.png` where the two runs may share an axis; the caption says where they may not.
+
+    Raises:
+        UserError: one of the two run folders cannot be read (see `load_run`).
+    """
+    run = load_run(run_folder)
+    twin = load_run(twin_folder) if twin_folder is not None else None
+    with styled():
+        paths = [draw_bpb(run, twin, run.folder / "bpb.png")]
+        if run.is_moe:
+            paths.append(draw_router_health(run, run.folder / "router_health.png"))
+            paths.append(draw_expert_load(run, run.folder / "expert_load.png"))
+        paths.append(draw_updates(run, run.folder / "updates.png"))
+        if has_precision(run):
+            paths.append(draw_precision(run, run.folder / "precision.png"))
+        if "tasks" in (core := run.record.get("evaluations", {}).get("core", {})):
+            paths.append(draw_core([(run.record["lane"], core)], published(), run.folder / "core.png"))
+    return paths

@@ -1,0 +1,1 @@
+"""A study: its cases, its table and its figure."""

@@ -1,0 +1,87 @@
+"""A study's folder: table, figure and numbers, and with `--out` the records they are drawn from.
+
+FOLDER/study.json, study.md, study.png, and FOLDER/CASE/SEED/ with the evidence of a run.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.plan.study import Study, StudyFile, study_of
+from harness.reading import is_there, read_json
+from harness.report.record_folders import STUDY_FILE
+from harness.report.study.draw import draw_study
+from harness.report.study.table import Verdicts, study_table
+from harness.report.study.trials import Trial, read_trial
+from harness.values import Model, Name
+
+EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
+
+
+class _Named(StudyFile):
+    name: Name
+
+
+class _Numbers(Model):
+    """study.json. What it says of the trials is drawn anew from their records."""
+
+    study: _Named
+
+
+def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
+    """Writes the numbers, the table and the figure; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbered = [{**trial.numbers(), "doctor": verdicts[trial.case, trial.seed]} for trial in trials]
+    content = {"study": asdict(study), "trials": numbered}
+    numbers, table = folder / STUDY_FILE, folder / "study.md"
+    numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
+    table.write_text(study_table(study, trials, verdicts) + "\n")
+    return [table, draw_study(study, trials, folder / "study.png"), numbers]
+
+
+def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
+    """The study that a folder holds, its trials from the records in it. Errors: UserError."""
+    path = folder / STUDY_FILE
+    if not is_there(path):
+        raise UserError(f"{folder} holds no study: it has no {STUDY_FILE}", "make study NAME=... OUT=FOLDER makes one")
+    content = read_json(path, _Numbers, "make study NAME=... OUT=FOLDER makes it anew")["study"]
+    study = study_of(content["name"], content)
+    trials = _trials(study, folder)
+    if not trials:
+        raise UserError(f"{folder} holds no records", "make study NAME=... OUT=FOLDER copies them")
+    return study, trials
+
+
+def trials_in(folder: Path) -> set[tuple[str, int]]:
+    """The cases and seeds that a folder has records of."""
+    if not folder.is_dir():
+        return set()
+    return {(case.name, int(place.name)) for case in folder.iterdir() for place in _places(case)}
+
+
+def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
+    """Puts the evidence of the trials (light files only) and what is drawn from these copies in place of what `folder` held,
+    whole or not at all; returns the paths of `write_study`."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for trial in trials:
+        place = part / trial.case / str(trial.seed)
+        place.mkdir(parents=True)
+        for name in EVIDENCE:
+            if (trial.folder / name).exists():
+                shutil.copyfile(trial.folder / name, place / name)
+    written = write_study(study, _trials(study, part), part, verdicts)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return [folder / path.name for path in written]
+
+
+def _trials(study: Study, folder: Path) -> list[Trial]:
+    return [read_trial(case, int(place.name), place) for case in study.cases for place in _places(folder / case)]
+
+
+def _places(case: Path) -> list[Path]:
+    return sorted((path for path in case.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))

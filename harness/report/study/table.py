@@ -1,0 +1,112 @@
+"""The table of a study: a row a case."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.plan.study import Study
+from harness.report.markup import code, head, paragraph, row, text
+from harness.report.statistics import Sample
+from harness.report.study.trials import Trial, val_percent
+
+HEADER = (
+    "case", "overrides", "n", "slice", "all val", "minus first", "worst entropy", "busiest expert", "dead", "time a token",
+    "doctor", "ended",
+)  # fmt: skip
+
+Verdicts = Mapping[tuple[str, int], Sequence[str]]  # by case and seed: what the doctor finds, empty of a healthy run
+
+
+def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> str:
+    """Markdown. Mean ± sd over the seeds that finished; health of the worst layer and seed, stopped runs among them. `minus
+    first`: bits per byte of val against the first case at equal seeds, in %, mean ± sd; `time a token` is over its time."""
+    by_case = {case: [trial for trial in trials if trial.case == case] for case in study.cases}
+    first = next(iter(by_case.values()))
+    rows = [
+        row([*_row(study, case, some, first), text(_found(some, verdicts)), text(stopped(some) or "whole")])
+        for case, some in by_case.items()
+        if some
+    ]
+    lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, ""]
+    common = f", {study.common}" if study.common else ""
+    classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
+    lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))
+    scored = sorted({trial.record["metrics"]["scored_bytes"] for trial in trials if trial.record and trial.is_partial})
+    lines += (
+        ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
+    )
+    if why := unranked(trials):
+        lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
+    return "\n".join(lines)
+
+
+def unranked(trials: Sequence[Trial]) -> str:
+    """ "unranked: ...": what all unranked cases share once, then what is a case's own; empty where all are ranked."""
+    reasons: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.why_unranked:
+            own = reasons.setdefault(trial.case, [])
+            own += [said for reason in trial.why_unranked if (said := _short(reason)) not in own]
+    if not reasons:
+        return ""
+    shared = [reason for reason in next(iter(reasons.values())) if all(reason in own for own in reasons.values())]
+    finished = {trial.case for trial in trials if trial.record}
+    everyone = "all cases" if finished == {trial.case for trial in trials} else "all that finished"
+    who = everyone if set(reasons) == finished else ", ".join(reasons)
+    parts = [f"{who}: {'; '.join(shared)}"] if shared else []
+    parts += [f"{case}: {'; '.join(rest)}" for case, own in reasons.items() if (rest := [r for r in own if r not in shared])]
+    return f"unranked: {'. '.join(parts)}"
+
+
+def _short(reason: str) -> str:
+    """Lists of steps are left to the record."""
+    return "other validation.steps" if reason.startswith("validation.steps=") else reason
+
+
+def stopped(trials: Sequence[Trial]) -> str:
+    """ "seeds 2, 3 stopped by health (collapse) at step 192" of a case's trials; empty where all finished."""
+    seeds: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.stopped:
+            seeds.setdefault(trial.stopped, []).append(str(trial.seed))
+    return "; ".join(f"seed{'s' if len(some) > 1 else ''} {', '.join(some)} {why}" for why, some in seeds.items())
+
+
+def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
+    finished = [trial for trial in trials if trial.record]
+    rate, first_rate = _mean(trials, lambda trial: trial.tokens_per_second), _mean(first, lambda trial: trial.tokens_per_second)
+    health = [trial.health for trial in trials if trial.health]
+    load = (
+        f"{min(h['worst_entropy_ratio'] for h in health):.3f}", f"{max(h['busiest'] for h in health):.2f}x",
+        f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+    ) if health else ("-", "-", "-")  # fmt: skip
+    count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
+    return [
+        text(case), code(study.cases[case]) or "as it is", count,
+        _sample(finished, "slice_bpb"), _sample(finished, "val_bpb"), _against(finished, first),
+        *load,
+        f"{first_rate / rate:.2f}x" if first_rate and rate else "-",
+    ]  # fmt: skip
+
+
+def _against(finished: Sequence[Trial], first: Sequence[Trial]) -> str:
+    percent = [value for trial in finished if (value := val_percent(trial, first)) is not None]
+    if not percent or first[0].case == finished[0].case:
+        return "-"
+    return Sample.of(percent).text("{:+.2f}").replace("± +", "± ") + "%"
+
+
+def _found(trials: Sequence[Trial], verdicts: Verdicts) -> str:
+    """ "hot expert (2 of 3), dead experts (1 of 3)", or "healthy"; how many seeds only where there are several."""
+    seen: dict[str, int] = {}
+    for trial in trials:
+        for name in verdicts[trial.case, trial.seed]:
+            seen[name] = seen.get(name, 0) + 1
+    return ", ".join(f"{name} ({n} of {len(trials)})" if len(trials) > 1 else name for name, n in seen.items()) or "healthy"
+
+
+def _sample(finished: Sequence[Trial], key: str) -> str:
+    return Sample.of([trial.record["metrics"][key] for trial in finished]).text("{:.4f}") if finished else "-"
+
+
+def _mean(trials: Sequence[Trial], value: Callable[[Trial], float | None]) -> float | None:
+    values = [v for trial in trials if (v := value(trial)) is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,1 @@
+"""Two executions of one plan: what `make verify` says of them."""

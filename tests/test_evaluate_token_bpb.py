@@ -10,8 +10,8 @@ from small_tokens import END, documents, own_cache_fixture, small_track  # noqa:
 from harness.data.corpus import load
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.uniform import uniform_scores
+from harness.model.build import build_model
 from harness.plan.compose import compose
-from harness.train.session import build_model
 
 NOTHING = torch.zeros(0, 0), torch.zeros(0)
 TINY = (

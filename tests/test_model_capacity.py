@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from micro import no_figures_fixture  # noqa: F401
 
 from harness.model.capacity import drop
-from harness.model.router import count_rows
+from harness.model.routing import count_rows
+from harness.model.where import Where
 from harness.report import integrity
 from harness.report.run_data import load_run
 
@@ -55,7 +56,7 @@ def test_a_step_under_a_capacity_reports_what_it_dropped_of_each_micro_batch():
     counts = []
     inputs, targets = session.batches.batch(0, 0, 1)
     for x, y in zip(inputs.split(2), targets.split(2)):
-        counts.append(session.model(x, y, capacity=16).count_LE)
+        counts.append(session.model(Where(x, capacity=16), y).count_LE)
     expected = torch.stack(counts).sub(16).clamp(min=0).sum((0, 2))
     found = session.step(0)
     assert found.dropped_L.tolist() == expected.tolist() and expected.min() > 0
@@ -72,14 +73,14 @@ def test_activation_checkpointing_drops_the_same_rows():
 def test_scoring_drops_nothing():
     session = micro.session(*CAPACITY)
     inputs, targets = session.batches.batch(0, 0, 1)
-    plain, limited = session.model(inputs, targets), session.model(inputs, targets, capacity=1)
+    plain, limited = session.model(Where(inputs), targets), session.model(Where(inputs, capacity=1), targets)
     assert plain.dropped_LE.numel() == 0 and limited.dropped_LE.sum(1).tolist() == [512 - 8, 512 - 8]
     with torch.no_grad():
         for block in session.model.blocks:
             block.feedforward.down.fill_(0.1)
         session.model.head.weight.fill_(0.1)[:, 0] = 0.3
-    changed = session.model(inputs, targets, capacity=1).nats_BS
-    assert not torch.equal(changed, session.model(inputs, targets).nats_BS)
+    changed = session.model(Where(inputs, capacity=1), targets).nats_BS
+    assert not torch.equal(changed, session.model(Where(inputs), targets).nats_BS)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from harness.model.feedforward import Dense, Experts
 from harness.model.init import initialize
 from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
+from harness.model.where import Where
 from harness.plan.schema import Gains, Init, Model, Precision
 from kernels import Arithmetic, Quantization, moe_mlp
 
@@ -35,6 +36,10 @@ def build(shape=SHAPE, gains=None, **dials):
 def batch():
     draws = torch.Generator().manual_seed(0)
     return tuple(torch.randint(31, (4, 12), generator=draws) for _ in range(2))
+
+
+def forward(model, token_BS, target_BS):
+    return model(Where(token_BS), target_BS)
 
 
 def quantizing(model):
@@ -66,8 +71,8 @@ def test_scope_and_high_precision_layers_choose_the_modules(dials, expected):
 
 def test_high_precision_layers_of_all_give_the_bits_of_bf16():
     kept, plain = build(DENSE, high_precision_layers=[0, 1]), build(DENSE, format="bf16")
-    assert torch.equal(kept(*batch()).nats_BS, plain(*batch()).nats_BS)
-    assert not torch.equal(build(DENSE, high_precision_layers=[0])(*batch()).nats_BS, plain(*batch()).nats_BS)
+    assert torch.equal(forward(kept, *batch()).nats_BS, forward(plain, *batch()).nats_BS)
+    assert not torch.equal(forward(build(DENSE, high_precision_layers=[0]), *batch()).nats_BS, forward(plain, *batch()).nats_BS)
 
 
 def test_dials_of_the_plan_become_dials_of_the_kernels_and_auto_the_recipe():
@@ -114,9 +119,9 @@ def test_a_dense_ffn_below_bf16_is_the_expert_mlp_with_one_expert(activation):
 def test_shared_experts_are_added_in_the_precision_of_their_scope(scope):
     experts = build(scope=scope).blocks[1].feedforward
     x_TD = torch.randn(10, 32, generator=torch.Generator().manual_seed(2))
-    whole, _ = experts(x_TD, torch.zeros(2, 5, dtype=torch.int64))
+    whole, _ = experts(x_TD, Where(torch.zeros(2, 5, dtype=torch.int64)))
     shared, experts.shared = experts.shared, None
-    routed, _ = experts(x_TD, torch.zeros(2, 5, dtype=torch.int64))
+    routed, _ = experts(x_TD, Where(torch.zeros(2, 5, dtype=torch.int64)))
     assert torch.equal(whole, routed + shared(x_TD, None)[0])
     plain = torch.relu(x_TD @ shared.up).square() @ shared.down
     error = relative_error(shared(x_TD, None)[0].detach(), plain.detach())
@@ -149,9 +154,9 @@ def test_a_gain_multiplies_what_it_names_as_scaled_weights_would(format, gain, n
 def test_the_expert_output_gain_leaves_dense_layers_and_shared_experts_alone():
     gained, plain = build(gains=dict(expert_output=4.0), format="bf16"), build(format="bf16")
     x_TD, token_BS = torch.randn(10, 32, generator=torch.Generator().manual_seed(2)), torch.zeros(2, 5, dtype=torch.int64)
-    ours, theirs = (model.blocks[0].feedforward(x_TD, token_BS)[0] for model in (gained, plain))
+    ours, theirs = (model.blocks[0].feedforward(x_TD, Where(token_BS))[0] for model in (gained, plain))
     assert torch.equal(ours, theirs)
-    ours, theirs = (model.blocks[1].feedforward(x_TD, token_BS)[0] for model in (gained, plain))
+    ours, theirs = (model.blocks[1].feedforward(x_TD, Where(token_BS))[0] for model in (gained, plain))
     shared = plain.blocks[1].feedforward.shared(x_TD, None)[0]
     torch.testing.assert_close(ours - shared, 4 * (theirs - shared), rtol=1e-4, atol=1e-5)
 
@@ -161,6 +166,6 @@ def test_gains_of_one_change_no_bits(format):
     results = []
     for gains in ({}, dict(embedding=1.0, logits=1.0, expert_output=1.0)):
         model = build(gains=gains, format=format)
-        loss = model(*batch()).nats_BS.mean()
+        loss = forward(model, *batch()).nats_BS.mean()
         results.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
     assert all(torch.equal(a, b) for a, b in zip(*results))

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.model.router import Hash, SigmoidTopK, SoftmaxTopK, count_rows, top_k_lower_id
+from harness.model.router.hash import Hash
+from harness.model.router.sigmoid_topk import SigmoidTopK
+from harness.model.router.softmax_topk import SoftmaxTopK
+from harness.model.routing import count_rows, top_k_lower_id
 from harness.plan.schema import Model
 
 SHAPE = dict(width=8, layers=1, heads=2, sequence_length=4, vocab_size=40, ffn_width=0, num_experts=6, expert_width=4, top_k=3)

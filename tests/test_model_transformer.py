@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.model import transformer
-from harness.model.attention import within_documents
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
+from harness.model.where import Where
 from harness.plan.schema import Init, Model
 from kernels import Arithmetic
 
@@ -34,6 +34,10 @@ def build(shape, precision="full", seed=1, zero_output=False, head_std=0.25, **o
 def batch(rows=4, length=12, seed=0):
     draws = torch.Generator().manual_seed(seed)
     return tuple(torch.randint(31, (rows, length), generator=draws) for _ in range(2))
+
+
+def forward(model, token_BS, target_BS, **where):
+    return model(Where(token_BS, **where), target_BS)
 
 
 def equal(a, b):
@@ -75,9 +79,10 @@ def test_within_documents_no_token_reaches_another_document_of_its_row(shape, pr
     changed_BS = token_BS.clone()
     changed_BS[:, :5] = (token_BS[:, :5] + 5) % 31
     with torch.no_grad():
-        masks = (within_documents(document_BS), None)
+        masks = (document_BS, None)
         (apart, across), (apart_changed, across_changed) = (
-            [model(tokens, target_BS, visible_BSS=mask).nats_BS[:, 5:] for mask in masks] for tokens in (token_BS, changed_BS)
+            [model(Where(tokens, document_BS=mask), target_BS).nats_BS[:, 5:] for mask in masks]
+            for tokens in (token_BS, changed_BS)
         )
     assert torch.equal(apart, apart_changed)
     assert (across != across_changed).any(-1).all()
@@ -86,10 +91,10 @@ def test_within_documents_no_token_reaches_another_document_of_its_row(shape, pr
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_document_within_a_row_reads_as_one_alone_with_its_positions_restarted_or_not(shape):
     model, (token_BS, target_BS) = build(shape), batch(rows=1)
-    mask, positions = within_documents(torch.tensor([[3] * 4 + [8] * 8])), torch.tensor([[*range(4), *range(8)]])
-    alone = model(token_BS[:, 4:], target_BS[:, 4:]).nats_BS
+    mask, positions = torch.tensor([[3] * 4 + [8] * 8]), torch.tensor([[*range(4), *range(8)]])
+    alone = model(Where(token_BS[:, 4:]), target_BS[:, 4:]).nats_BS
     for position_BS in (None, positions):
-        found = model(token_BS, target_BS, position_BS=position_BS, visible_BSS=mask).nats_BS
+        found = model(Where(token_BS, position_BS, mask), target_BS).nats_BS
         torch.testing.assert_close(found[:, 4:], alone, rtol=1e-5, atol=1e-5)
 
 
@@ -105,14 +110,14 @@ def test_positions_matter():
 def test_the_first_loss_is_ln_v(shape, precision):
     model = Transformer(Model(**SHAPES[shape]), Arithmetic.of(precision), "torch")
     initialize(model, Init(), 1)
-    nats_BS = model(*batch()).nats_BS
+    nats_BS = forward(model, *batch()).nats_BS
     torch.testing.assert_close(nats_BS, torch.full((4, 12), math.log(31)), rtol=0, atol=1e-6)
 
 
 def test_nats_are_the_cross_entropy_of_the_logits():
     model, (token_BS, target_BS) = build("moe"), batch()
     expected = cross_entropy(model.logits(token_BS).flatten(0, 1), target_BS.flatten(), reduction="none").view(4, 12)
-    assert torch.equal(model(token_BS, target_BS).nats_BS, expected)
+    assert torch.equal(forward(model, token_BS, target_BS).nats_BS, expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -146,7 +151,7 @@ def test_init_draws_what_it_says(zero_output):
 @pytest.mark.parametrize("shape, layers", [("moe", [1, 2]), ("hash", [0, 1]), ("every", [0, 2]), ("dense", [])])
 def test_counts_come_from_moe_layers_only_and_sum_to_tokens_times_k(shape, layers):
     model = build(shape)
-    output = model(*batch())
+    output = forward(model, *batch())
     assert model.moe_layers == layers
     assert tuple(output.count_LE.shape) == ((len(layers), 5) if layers else (0, 0))
     assert output.count_LE.dtype == torch.int64
@@ -159,10 +164,10 @@ def test_counts_come_from_moe_layers_only_and_sum_to_tokens_times_k(shape, layer
 @pytest.mark.parametrize("shape", SHAPES)
 def test_activation_checkpointing_changes_neither_counts_nor_gradients(shape, precision, masked):
     outputs, grads = [], []
-    visible_BSS = within_documents(torch.arange(12).floor_divide(5).expand(4, 12)) if masked else None
+    document_BS = torch.arange(12).floor_divide(5).expand(4, 12) if masked else None
     for checkpointing in (False, True):
         model = build(shape, precision, activation_checkpointing=checkpointing)
-        output = model(*batch(), visible_BSS=visible_BSS)
+        output = forward(model, *batch(), document_BS=document_BS)
         output.nats_BS.mean().backward()
         outputs.append(output)
         grads.append(gradients(model))
@@ -174,11 +179,11 @@ def test_activation_checkpointing_changes_neither_counts_nor_gradients(shape, pr
 def test_two_halves_accumulate_to_the_whole(shape):
     token_BS, target_BS = batch()
     whole, halves = build(shape), build(shape)
-    output = whole(token_BS, target_BS)
+    output = forward(whole, token_BS, target_BS)
     output.nats_BS.sum().div(48).backward()
     counts = 0
     for part in (slice(0, 2), slice(2, 4)):
-        half = halves(token_BS[part], target_BS[part])
+        half = forward(halves, token_BS[part], target_BS[part])
         half.nats_BS.sum().div(48).backward()
         counts = counts + half.count_LE
     assert torch.equal(counts, output.count_LE)
@@ -190,13 +195,13 @@ def test_two_halves_accumulate_to_the_whole(shape):
 @pytest.mark.parametrize("shape", ["moe", "hash"])
 def test_routing_shuffled_by_the_identity_changes_nothing(shape):
     model, (token_BS, target_BS) = build(shape), batch()
-    plain, shuffled = model(token_BS, target_BS), model(token_BS, target_BS, torch.arange(48))
+    plain, shuffled = (forward(model, token_BS, target_BS, shuffle_T=order) for order in (None, torch.arange(48)))
     assert equal(plain, shuffled)
 
 
 def test_shuffled_routing_gives_each_token_anothers_experts():
     model, (token_BS, target_BS) = build("moe"), batch()
-    plain, shuffled = model(token_BS, target_BS), model(token_BS, target_BS, torch.arange(48).flip(0))
+    plain, shuffled = (forward(model, token_BS, target_BS, shuffle_T=order) for order in (None, torch.arange(48).flip(0)))
     assert not torch.allclose(plain.nats_BS, shuffled.nats_BS, atol=1e-4)
     assert torch.equal(plain.count_LE[0], shuffled.count_LE[0])  # the first router saw the same input
 
@@ -204,7 +209,7 @@ def test_shuffled_routing_gives_each_token_anothers_experts():
 def test_every_parameter_gets_a_gradient():
     for shape in SHAPES:
         model = build(shape)
-        model(*batch())[0].mean().backward()
+        forward(model, *batch())[0].mean().backward()
         assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -232,10 +237,11 @@ def test_a_compiled_block_equals_the_eager_one(masked):
     block = model.blocks[1]
     x_BSD = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(5))
     results = []
-    visible_BSS = within_documents(torch.arange(12).floor_divide(5).expand(2, 12)) if masked else None
+    where = Where(token_BS, document_BS=torch.arange(12).floor_divide(5).expand(2, 12) if masked else None)
+    where = where._replace(shared=model.shared(where))
     for run in (block, torch.compile(block, fullgraph=True, dynamic=False)):
         x = x_BSD.clone().requires_grad_()
-        y_BSD, routed = run(x, token_BS, model.cos_SA, model.sin_SA, None, visible_BSS)
+        y_BSD, routed = run(x, where)
         results.append((y_BSD, routed.count_E, *torch.autograd.grad(y_BSD.square().sum(), [x, *block.parameters()])))
     eager, compiled = results
     assert torch.equal(eager[1], compiled[1])

@@ -8,7 +8,10 @@ import torch
 
 from harness.model import feedforward
 from harness.model.auxiliary import terms
-from harness.model.router import Routing, SigmoidTopK, SoftmaxTopK, count_rows
+from harness.model.router.sigmoid_topk import SigmoidTopK
+from harness.model.router.softmax_topk import SoftmaxTopK
+from harness.model.routing import Routing, count_rows
+from harness.model.where import Where
 from harness.optim.auxiliary import AuxiliaryLosses, wanted
 from harness.plan.compose import compose
 from harness.plan.schema import Balance, Model
@@ -96,7 +99,9 @@ def test_balance_costs_one_and_one_expert_for_all_costs_the_number_of_experts(ro
 
 def test_only_losses_with_a_coefficient_are_computed():
     assert wanted(Balance()) == () and wanted(Balance(z_loss_coef=1e-3, aux_loss_coef=1.0)) == ("aux_loss", "z_loss")
-    assert micro.session().model(*micro.session().batches.batch(0, 0, 1)).terms == {}
+    session = micro.session()
+    inputs, targets = session.batches.batch(0, 0, 1)
+    assert session.model(Where(inputs), targets).terms == {}
 
 
 def gradients(session, index=0):
@@ -126,11 +131,11 @@ def test_the_gradient_is_that_of_the_definition_and_the_loss_is_the_cross_entrop
     session = micro.lively(*WORDS, "parallel.micro_batch_tokens=64")
     inputs, targets = session.batches.batch(0, 0, 1)
     loss, _, found = gradients(session)
-    output = session.model(inputs, targets)
+    output = session.model(Where(inputs), targets)
     experts = [b.feedforward for b in session.model.blocks]
     kept = {}
     hooks = [e.router.register_forward_hook(lambda m, _, out: kept.setdefault(id(m), out)) for e in experts]
-    output = session.model(inputs, targets)
+    output = session.model(Where(inputs), targets)
     objective = output.nats_BS.mean()
     for e in experts:
         p_TE, logit_TE = kept[id(e.router)].score_TE, kept[id(e.router)].logit_TE
@@ -161,8 +166,8 @@ def test_the_load_of_the_step_is_that_of_the_passes_that_the_gradient_takes():
     """Under a capacity, whose dropped rows move what later layers see."""
     session = micro.lively(*WORDS, "balance.capacity_factor=1.0", "parallel.micro_batch_tokens=64")
     inputs, targets = (t.split(2) for t in session.batches.batch(0, 0, 1))
-    without = sum(session.model(x, y).count_LE for x, y in zip(inputs, targets))
-    within = sum(session.model(x, y, capacity=session.capacity).count_LE for x, y in zip(inputs, targets))
+    without = sum(session.model(Where(x), y).count_LE for x, y in zip(inputs, targets))
+    within = sum(session.model(Where(x, capacity=session.capacity), y).count_LE for x, y in zip(inputs, targets))
     assert torch.equal(session._load(inputs, [None] * 4), within) and not torch.equal(without, within)
 
 

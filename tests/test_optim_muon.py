@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from harness.optim.muon import Muon, orthogonalize
-from harness.plan.schema import Muon as MuonPlan
+from harness.optim.optimizers.muon import Muon, orthogonalize
+from harness.plan.parts.optim.muon import Keys as MuonPlan
 
 
 def matrices(*shape, seed=0):

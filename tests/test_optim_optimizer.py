@@ -7,10 +7,12 @@ import torch
 
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
+from harness.model.where import Where
 from harness.optim.balance import update_biases
 from harness.optim.groups import group_parameters
 from harness.optim.optimizer import Optimizer
-from harness.plan.schema import AdamW, Init, Model, Multipliers, Muon, Optim
+from harness.plan.parts.optim import adamw, muon
+from harness.plan.schema import Init, Model, Multipliers, Optim
 from kernels import Arithmetic
 
 SHAPE = dict(
@@ -31,7 +33,7 @@ def build(**changes):
 def backward(model, seed=0):
     draws = torch.Generator().manual_seed(seed)
     token_BS, target_BS = (torch.randint(19, (3, 8), generator=draws) for _ in range(2))
-    output = model(token_BS, target_BS)
+    output = model(Where(token_BS), target_BS)
     output.nats_BS.mean().backward()
     return output
 
@@ -65,12 +67,12 @@ def test_groups_hold_what_their_name_says():
 
 
 @pytest.mark.parametrize("where", ["head", "blocks.0.attention", "blocks.1.feedforward.router", "blocks.2.attention_norm"])
-def test_a_parameter_that_no_group_claims_is_refused_by_name_and_never_updated_by_default(where):
+def test_a_parameter_that_no_part_declares_is_refused_by_name_and_never_updated_by_default(where):
     model = build()
     model.get_submodule(where).register_parameter("scale", torch.nn.Parameter(torch.ones(16, 16)))
-    with pytest.raises(ValueError, match=rf"no group claims the parameter {where}.scale \(16, 16\)") as caught:
+    with pytest.raises(ValueError, match=rf"no part declares the parameter {where}.scale \(16, 16\)") as caught:
         Optimizer(model, Optim())
-    assert all(group in str(caught.value) for group in GROUPS)
+    assert "OWN" in str(caught.value)
 
 
 @pytest.mark.parametrize("matrices, by_muon", [("muon", {"dense", "expert"}), ("adamw", set())])
@@ -98,7 +100,7 @@ def test_a_multiplier_of_zero_stops_its_group_and_no_other(still, matrices):
 def test_adamw_steps_follow_the_rate_the_multiplier_and_the_scale():
     """AdamW's first step is lr x sign(gradient) where the gradient is far above eps."""
     model = build()
-    optimizer = Optimizer(model, Optim(adamw=AdamW(lr=0.01, eps=1e-12), multipliers=Multipliers(head=3.0)))
+    optimizer = Optimizer(model, Optim(adamw=adamw.Keys(lr=0.01, eps=1e-12), multipliers=Multipliers(head=3.0)))
     before = weights(model)
     backward(model)
     optimizer.step(0.5)
@@ -108,7 +110,7 @@ def test_adamw_steps_follow_the_rate_the_multiplier_and_the_scale():
 
 def test_adamw_decays_weights_apart_from_the_gradient():
     model = build()
-    optimizer = Optimizer(model, Optim(adamw=AdamW(lr=0.1, weight_decay=0.5)))
+    optimizer = Optimizer(model, Optim(adamw=adamw.Keys(lr=0.1, weight_decay=0.5)))
     before = weights(model)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
@@ -118,7 +120,7 @@ def test_adamw_decays_weights_apart_from_the_gradient():
 
 @pytest.mark.parametrize("matrices", ["muon", "adamw"])
 def test_state_copied_by_name_resumes_with_the_same_bits(matrices):
-    plan = Optim(matrices=matrices, muon=Muon(weight_decay=0.1), adamw=AdamW(weight_decay=0.1))
+    plan = Optim(matrices=matrices, muon=muon.Keys(weight_decay=0.1), adamw=adamw.Keys(weight_decay=0.1))
 
     def steps(model, optimizer, seeds):
         for seed in seeds:
@@ -231,7 +233,8 @@ def test_balancing_evens_out_a_fixed_batch():
     with torch.no_grad():
         loads = []
         for _ in range(200):
-            count_LE = model(*(torch.arange(24).view(3, 8) % 19,) * 2).count_LE
+            token_BS = torch.arange(24).view(3, 8) % 19
+            count_LE = model(Where(token_BS), token_BS).count_LE
             loads.append(count_LE.double().std(1, correction=0) / count_LE.double().mean(1))
             update_biases(model, count_LE, 0.01)
     assert (torch.stack(loads[-20:]).mean(0) < 0.5 * loads[0]).all()
@@ -239,7 +242,7 @@ def test_balancing_evens_out_a_fixed_batch():
 
 def test_biases_are_out_of_reach_of_the_optimizer_and_of_autograd():
     model = build()
-    optimizer = Optimizer(model, Optim(muon=Muon(weight_decay=0.5), adamw=AdamW(weight_decay=0.5)))
+    optimizer = Optimizer(model, Optim(muon=muon.Keys(weight_decay=0.5), adamw=adamw.Keys(weight_decay=0.5)))
     update_biases(model, torch.tensor([[3, 8, 6, 7], [24, 0, 0, 0]]), 0.1)
     before = biases(model).clone()
     backward(model)

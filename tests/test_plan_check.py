@@ -5,11 +5,11 @@ from plan_words import with_words
 
 from harness.errors import UserError
 from harness.plan.check import check
-from harness.plan.check_routing import LOSSES
 from harness.plan.compose import compose
 
 MOE, DENSE = compose(["lane=tiny-moe-16e"]).plan, compose(["lane=tiny-dense"]).plan
 
+LOSSES = ("aux_loss_coef", "sequence_loss_coef", "z_loss_coef")
 UNBALANCED = ("balance.rule=none", "balance.rate=0")
 
 IMPOSSIBLE = [
@@ -108,7 +108,7 @@ IMPOSSIBLE = [
     (["run.stop_after_step=-1"], ["run.stop_after_step=-1"]),
     (["track.target=ngram8"], ["track.target='ngram8'", "did you mean ngram7?"]),
     (["track.slice_bytes=0"], ["track.slice_bytes=0"]),
-    (["seed=-1"], ["seed=-1", "0 or more"]),
+    (["seed=-1"], ["seed=-1", "at least 0"]),
 ]
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from harness.__main__ import main
 from harness.errors import UserError
+from harness.model.build import count_plan
 from harness.plan.compose import compose
 from harness.plan.fingerprint import flat, plan_hash, stored_plan_hash, to_yaml
 from harness.plan.goal import goal, levels
 from harness.plan.lanes import ROOT, lane_names, read_track, track_names
 from harness.plan.schema import LATER
-from harness.train.session import count_plan
 
 PUBLISHED = {  # total and active parameters (nmoe, post 0003 and repro/0003.receipts.json)
     "dense": (190_532_352, 190_532_352),

@@ -14,9 +14,10 @@ from test_train_ranks import run_ranks
 from test_train_resume import DIES_AT_STEP
 
 from harness.launch.run_model import load_run_model
+from harness.model.build import build_model
 from harness.model.feedforward import Experts
 from harness.model.transformer import Transformer
-from harness.train.session import Session, build_model
+from harness.train.session import Session
 from kernels import Arithmetic, Precision, Quantization
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]

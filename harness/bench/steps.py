@@ -67,7 +67,7 @@ def in_turns(sessions: dict[str, Any], rounds: int, device: str) -> dict[str, li
 
 
 def _rows(plans: dict[str, Any], seconds: dict[str, list[float]], here: Machine) -> list[dict[str, Any]]:
-    from harness.train.session import count_plan
+    from harness.model.build import count_plan
 
     first = next(iter(seconds.values()))
     rows = []

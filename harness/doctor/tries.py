@@ -4,8 +4,8 @@
 from harness.doctor.finding import Try
 from harness.doctor.patient import Patient
 from harness.doctor.thresholds import BIAS_RULES
+from harness.plan import parts
 from harness.plan.lanes import RECIPES, read
-from harness.plan.schema import AdamW, Muon
 
 
 def spread_the_load(run: Patient) -> tuple[Try, ...]:
@@ -74,8 +74,7 @@ def scale_updates(run: Patient, group: str, ratio: float, wanted: float) -> tupl
     now, tries = run.settings[key], []
     if now == 0:
         return (Try(f"{key}=0 keeps this group at its initial weights", (f"{key}=1",)),)
-    by_muon = group in ("dense", "expert") and run.settings["optim.matrices"] == "muon"
-    name, usual = ("optim.muon.lr", Muon().lr) if by_muon else ("optim.adamw.lr", AdamW().lr)
+    name, usual = parts.learning_rate(run.settings, group)
     if not 0.5 <= now <= 2:
         tries.append(Try(f"{key} is {now:g}", (f"{key}=1",)))
     if not usual / 2 <= run.settings[name] <= usual * 2:
@@ -114,13 +113,13 @@ def lift_the_router_gradient(run: Patient) -> tuple[Try, ...]:
 def calm_training(run: Patient) -> tuple[Try, ...]:
     """Against numbers that are not finite, and divergence."""
     s, tries = run.settings, []
-    for key, usual in (("optim.muon.lr", Muon().lr), ("optim.adamw.lr", AdamW().lr)):
+    rates = dict(parts.learning_rate(s, group) for group in ("dense", "embedding"))
+    for key, usual in rates.items():
         if s[key] > 2 * usual:
             tries.append(Try(f"{key} is {s[key]:g}, the recipe has {usual:g}", (f"{key}={usual:g}",)))
     if not s["optim.clip_norm"]:
         tries.append(Try("one bad batch then moves the weights no further than any other", ("optim.clip_norm=1",)))
-    halves = (f"optim.muon.lr={_short(s['optim.muon.lr'] / 2)}", f"optim.adamw.lr={_short(s['optim.adamw.lr'] / 2)}")
-    tries.append(Try("half the learning rate", halves))
+    tries.append(Try("half the learning rate", tuple(f"{key}={_short(s[key] / 2)}" for key in rates)))
     if s["schedule.warmup_share"] < 0.1:
         tries.append(Try("a longer warmup", ("schedule.warmup_share=0.1",), False))
     return tuple(tries)

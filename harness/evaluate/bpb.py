@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.keyed import generator
 from harness.model.transformer import Transformer
+from harness.model.where import Where
 
 NATS_PER_BIT = math.log(2)
 
@@ -103,7 +104,7 @@ def score(
         count, order = sequences * size, None
         if shuffle_seed is not None:
             order = torch.from_numpy(generator(shuffle_seed, "shuffled routing", start).permutation(count)).to(device)
-        output = model(inputs, targets, order)
+        output = model(Where(inputs, shuffle_T=order), targets)
         nats.append(output.nats_BS.detach().double().flatten())
         counts.append(output.count_LE)
         margins.append(output.margin_L * count)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.evaluate.language_model import nats_and_hits
 from harness.model.transformer import Transformer
+from harness.model.where import Where
 
 HEAD_TOKENS = 1024  # whose fp32 logits exist at a time: 206 MB at V = 50,304
 
@@ -33,7 +34,7 @@ class OwnModel:
         device = self.model.embedding.device
         moved = [None if t is None else t.to(device) for t in (input_BS, position_BS, visible_BSS)]
         with torch.compiler.set_stance("force_eager"):
-            x_BSD = self.model.trunk(moved[0], None, *moved[1:])[0]
+            x_BSD = self.model.trunk(Where(moved[0], position_BS=moved[1], visible_BSS=moved[2]))[0]
         parts = [
             nats_and_hits(self.model.head.logits(x_TD), target_T)
             for x_TD, target_T in zip(x_BSD.flatten(0, 1).split(HEAD_TOKENS), target_BS.to(device).flatten().split(HEAD_TOKENS))

@@ -50,10 +50,10 @@ class State:
 
 def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
     """Errors: UserError where this machine cannot run the plan."""
+    from harness.model.build import count_plan
     from harness.plan.fingerprint import plan_hash
     from harness.train.estimate import memory_bytes
     from harness.train.machine import detect, memory_available_bytes
-    from harness.train.session import count_plan
 
     here = detect(plan)
     needed, free = memory_bytes(plan, count_plan(plan)), memory_available_bytes(here.device)

@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 
 from harness.data.artifact import file_sha256
 from harness.errors import UserError
+from harness.model.build import build_model
 from harness.model.transformer import Transformer
 from harness.plan.check import check
 from harness.plan.stored import read_plan
 from harness.reading import is_there
 from harness.record.read import read_record
-from harness.train.session import build_model
 
 
 def load_run_model(run: Path) -> Transformer:

@@ -8,7 +8,8 @@ over micro-batches and ranks, and `harness/optim/auxiliary.py` divides once.
 import torch
 from torch import Tensor
 
-from harness.model.router import Routing, top_k_lower_id
+from harness.model.routing import Routing, top_k_lower_id
+from harness.plan.schema import Balance
 
 
 def _share_sum(routing: Routing, sequence_length: int) -> Tensor:
@@ -45,3 +46,8 @@ TERMS = {"aux_loss": _share_sum, "sequence_loss": _sequence_sum, "z_loss": _z_su
 def terms(names: tuple[str, ...], routing: Routing, sequence_length: int) -> dict[str, Tensor]:
     """The sums behind the losses of `names`, keys of TERMS."""
     return {name: TERMS[name](routing, sequence_length) for name in names}
+
+
+def wanted(balance: Balance) -> tuple[str, ...]:
+    """The losses that are on."""
+    return tuple(name for name in TERMS if getattr(balance, f"{name}_coef"))

@@ -1,13 +1,16 @@
 """Parameters and FLOPs, counted from the built modules (on any device, the meta device too).
 
-FLOPs per token of a training step: 6 per active matrix parameter (2 forward, 4 backward), plus causal attention:
-12 * layers * width * S / 2. Embedding look-ups and elementwise work are not counted.
+FLOPs per token of a training step: 6 per active matrix parameter (2 forward, 4 backward), plus what each part says it computes
+beside (causal attention: 12 * width * S / 2 a layer). Embedding look-ups and elementwise work are not counted.
 """
 
 from dataclasses import dataclass
 
-from harness.model.feedforward import Experts
+from harness.model.init import owned
+from harness.model.part import Part
 from harness.model.transformer import Transformer
+
+NO_PRODUCT = ("embedding", "norm")  # groups whose parameters are looked up or multiplied element by element
 
 
 @dataclass(frozen=True)
@@ -17,15 +20,27 @@ class Counts:
     flops_per_token: int  # forward and backward
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Of all parts together, a token. `flops`: forward and backward beside matrix parameters; `cache_values`: numbers that
+    decoding keeps."""
+
+    flops: int
+    cache_values: int
+
+
 def count(model: Transformer) -> Counts:
-    shape = model.shape
-    total = sum(p.numel() for p in model.parameters())
-    idle = 0
-    for module in model.modules():
-        if isinstance(module, Experts):
-            routed = module.up.numel() + module.down.numel()
-            idle += routed - routed * shape.top_k // shape.num_experts
-    active = total - idle
-    matrices = active - model.embedding.numel() - sum(p.numel() for n, p in model.named_parameters() if "norm" in n)
-    attention = 6 * shape.layers * shape.width * shape.sequence_length
-    return Counts(total, active, 6 * matrices + attention)
+    parameters = owned(model)
+    total = sum(p.numel() for _, p, _ in parameters)
+    active = total - sum(part.idle() for part in _parts(model))
+    matrices = active - sum(p.numel() for _, p, own in parameters if own.group in NO_PRODUCT)
+    return Counts(total, active, 6 * matrices + beside(model).flops)
+
+
+def beside(model: Transformer) -> Beside:
+    parts = _parts(model)
+    return Beside(sum(part.flops() for part in parts), sum(part.cache_values() for part in parts))
+
+
+def _parts(model: Transformer) -> list[Part]:
+    return [module for module in model.modules() if isinstance(module, Part)]

@@ -1,7 +1,7 @@
 """The two feed-forward parts of a block: one dense MLP, or a router over expert MLPs (with shared experts beside them).
 
 Letters: B batch, S sequence, T = B*S tokens, D width, F expert width, G pre-activation width, E experts, K top-k. Both take
-(x_TD, token_BS, shuffle_T, capacity) and return (y_TD in fp32, Routed or None), so a block does not know which it holds.
+(x_TD, where) and return (y_TD in fp32, Routed or None), so a block does not know which it holds.
 Below bf16 a dense MLP is the expert MLP with one expert that every token goes to: quantized products are written once.
 """
 
@@ -13,8 +13,11 @@ from torch.nn.functional import silu
 
 from harness.model.auxiliary import terms
 from harness.model.capacity import drop
+from harness.model.part import Own, Part
 from harness.model.product import product
-from harness.model.router import ROUTERS
+from harness.model.routing import Router
+from harness.model.transport import Transport
+from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Precision, moe_mlp
 from kernels.activation import ACTIVATIONS
@@ -42,7 +45,9 @@ def activate(h: Tensor, activation: str) -> Tensor:
     return silu(gate) * value
 
 
-class Dense(nn.Module):
+class Dense(Part):
+    OWN = {"up": Own("dense"), "down": Own("dense", "output")}
+
     def __init__(self, model: Model, width: int, precision: Precision, layer: int, backend: str = "torch"):
         super().__init__()
         self.activation, self.precision, self.backend = model.activation, precision, backend
@@ -50,9 +55,7 @@ class Dense(nn.Module):
         self.up = nn.Parameter(torch.empty(model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(width, model.width))
 
-    def forward(
-        self, x_TD: Tensor, token_BS: Tensor, shuffle_T: Tensor | None = None, capacity: int = 0
-    ) -> tuple[Tensor, Routed | None]:
+    def forward(self, x_TD: Tensor, where: Where) -> tuple[Tensor, Routed | None]:
         if self.precision.quantization is None:
             a_TF = activate(product(x_TD, self.up, self.precision.arithmetic), self.activation)
             return product(a_TF, self.down, self.precision.arithmetic).float(), None
@@ -64,41 +67,43 @@ class Dense(nn.Module):
         return y_TD, None
 
 
-class Experts(nn.Module):
+class Experts(Part):
+    OWN = {"up": Own("expert"), "down": Own("expert", "output")}
+
     def __init__(
-        self, model: Model, precision: Precision, shared_precision: Precision, layer: int, backend: str,
-        output_gain: float = 1.0, debug: bool = False, auxiliary: tuple[str, ...] = (),
+        self, model: Model, router: Router, transport: Transport, precision: Precision, shared_precision: Precision, layer: int,
+        backend: str, output_gain: float = 1.0, debug: bool = False, auxiliary: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__()
-        self.auxiliary = auxiliary
+        self.auxiliary, self.top_k, self.num_experts = auxiliary, model.top_k, model.num_experts
         self.activation, self.precision, self.backend = model.activation, precision, backend
         self.output_gain, self.debug = output_gain, debug
         _register_key(self, precision, layer)
-        shape = (model.num_experts, model.width, model.expert_width)
-        self.router = ROUTERS[model.router](model)
-        self.up = nn.Parameter(torch.empty(*shape[:2], shape[2] * ACTIVATIONS[model.activation].fan))
-        self.down = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
-        shared_width = model.shared_experts * model.expert_width
+        self.router, self.transport = router, transport
+        held, width = len(transport.held), model.expert_width
+        self.up = nn.Parameter(torch.empty(held, model.width, width * ACTIVATIONS[model.activation].fan))
+        self.down = nn.Parameter(torch.empty(held, width, model.width))
+        shared_width = model.shared_experts * width
         self.shared = Dense(model, shared_width, shared_precision, layer, backend) if shared_width else None
 
-    def forward(
-        self, x_TD: Tensor, token_BS: Tensor, shuffle_T: Tensor | None = None, capacity: int = 0
-    ) -> tuple[Tensor, Routed | None]:
-        """`shuffle_T`, a permutation of the tokens, gives every token another token's routing: a control of evaluation.
-        `capacity`: the rows that an expert takes at most; 0 is no limit."""
-        routing = self.router(x_TD, token_BS.flatten())
+    def idle(self) -> int:
+        routed = self.up.numel() + self.down.numel()
+        return routed - routed * self.top_k // self.num_experts
+
+    def forward(self, x_TD: Tensor, where: Where) -> tuple[Tensor, Routed | None]:
+        routing = self.router(x_TD, where.token_BS.flatten())
         expert_TK, weight_TK, dropped_E = routing.expert_TK, routing.weight_TK, None
-        if capacity:
-            expert_TK, dropped_E = drop(expert_TK, weight_TK, routing.count_E, capacity)
-        if shuffle_T is not None:
-            expert_TK, weight_TK = expert_TK.index_select(0, shuffle_T), weight_TK.index_select(0, shuffle_T)
-        y_TD = moe_mlp(
+        if where.capacity:
+            expert_TK, dropped_E = drop(expert_TK, weight_TK, routing.count_E, where.capacity)
+        if where.shuffle_T is not None:
+            expert_TK, weight_TK = expert_TK.index_select(0, where.shuffle_T), weight_TK.index_select(0, where.shuffle_T)
+        y_TD = self.transport.experts(
             x_TD, self.up, self.down, expert_TK, weight_TK,
             activation=self.activation, backend=self.backend, precision=self.precision, key_4=self.key_4, debug=self.debug,
         )  # fmt: skip
         if self.output_gain != 1.0:
             y_TD = y_TD * self.output_gain
         if self.shared is not None:
-            y_TD = y_TD + self.shared(x_TD, token_BS)[0]
-        routed = Routed(routing.count_E, routing.margin, dropped_E, terms(self.auxiliary, routing, token_BS.shape[1]))
+            y_TD = y_TD + self.shared(x_TD, where)[0]
+        routed = Routed(routing.count_E, routing.margin, dropped_E, terms(self.auxiliary, routing, where.token_BS.shape[1]))
         return y_TD, routed

@@ -1,33 +1,52 @@
 """Initial weights, drawn by a counter-based generator keyed by (seed, parameter name): the same on every device.
 
-Matrices: normal with std = matrix_gain / sqrt(fan_in). Output projections of attention and feed-forward start at zero where
-`zero_output` (every block starts as the identity, arXiv 2203.03466 appendix D.2). The head starts at zero too: the first loss
-is ln V.
+Each part says how its parameters start (`harness/model/part.py`). Where `zero_output` is on, every block starts as the identity
+(arXiv 2203.03466 appendix D.2).
 """
 
 import math
+from collections import Counter
 
 import torch
 
 from harness.keyed import generator
-from harness.model.router import Hash
+from harness.model.part import Own, Part
 from harness.model.transformer import Transformer
 from harness.plan.schema import Init
-
-OUTPUTS = ("attention.output", "feedforward.down", "shared.down")
 
 
 @torch.no_grad()
 def initialize(model: Transformer, init: Init, seed: int) -> None:
-    for name, parameter in model.named_parameters():
-        if name.endswith("norm.weight"):
+    for name, parameter, own in owned(model):
+        if own.start == "one":
             parameter.fill_(1.0)
-        elif name == "head.weight" or (init.zero_output and name.endswith(OUTPUTS)):
+        elif own.start == "zero" or (own.start == "output" and init.zero_output):
             parameter.zero_()
         else:
-            fan_in = parameter.shape[-2]
-            std = init.embedding_std if name == "embedding" else init.matrix_gain / math.sqrt(fan_in)
+            std = init.embedding_std if own.start == "embedding" else init.matrix_gain / math.sqrt(parameter.shape[-2])
             draws = generator(seed, "initial weights", name).standard_normal(parameter.shape, dtype="float32")
             parameter.copy_(torch.from_numpy(draws).mul_(std))
-    for layer, module in enumerate(m for m in model.modules() if isinstance(m, Hash)):
-        module.draw(seed, layer)
+    seen: Counter[type] = Counter()
+    for module in model.modules():
+        if isinstance(module, Part):
+            module.draw(seed, seen[type(module)])
+            seen[type(module)] += 1
+
+
+def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Own]]:
+    """(name, parameter, what its part declares) of every parameter, in the model's order.
+
+    Raises:
+        ValueError: no part declares a parameter. None is started, counted or updated by default.
+    """
+    found = []
+    for place, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            name, declared = f"{place}.{leaf}".lstrip("."), module.OWN if isinstance(module, Part) else {}
+            if leaf not in declared:
+                raise ValueError(
+                    f"no part declares the parameter {name} {tuple(parameter.shape)}: {type(module).__name__} is a Part of "
+                    "harness/model/part.py and names its group and its start in OWN"
+                )
+            found.append((name, parameter, declared[leaf]))
+    return found

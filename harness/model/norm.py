@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from harness.model.part import Own, Part
+
 EPS = 1e-6
 
 
@@ -10,7 +12,9 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
 
 
-class Norm(nn.Module):
+class Norm(Part):
+    OWN = {"weight": Own("norm", "one")}
+
     def __init__(self, width: int, weighted: bool):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width)) if weighted else None

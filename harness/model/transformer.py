@@ -5,19 +5,23 @@ products take their operands in the arithmetic's dtype. Forward is pure: routing
 back as values, never as changed state, so they are right under gradient accumulation and activation checkpointing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 from torch.utils.checkpoint import checkpoint
 
-from harness.model.attention import Attention, rotary
+from harness.model.attention import Attention
 from harness.model.feedforward import Dense, Experts, Routed
 from harness.model.norm import Norm
+from harness.model.part import Own, Part
 from harness.model.precision import Precisions
 from harness.model.product import product
-from harness.plan.schema import Gains, Model
+from harness.model.residual import Residual
+from harness.model.where import Where
+from harness.plan import parts
+from harness.plan.schema import Gains, Model, Parallel, Plan
 from kernels import Arithmetic
 
 # fp32 logits that exist at a time: 512 MiB, with their gradient twice that. 32,768 tokens x 50,304 would be 6.6 GB.
@@ -33,23 +37,27 @@ class Output(NamedTuple):
 
 
 class Block(nn.Module):
-    def __init__(self, model: Model, feedforward: nn.Module, arithmetic: Arithmetic):
+    def __init__(self, model: Model, attention: Attention, feedforward: nn.Module, around: tuple[Residual, Residual]):
         super().__init__()
         self.attention_norm = Norm(model.width, model.norm_weight)
-        self.attention = Attention(model, arithmetic)
+        self.attention = attention
         self.feedforward_norm = Norm(model.width, model.norm_weight)
         self.feedforward = feedforward
+        self.around_attention, self.around_feedforward = around
 
-    def forward(self, x_BSD, token_BS, cos_SA, sin_SA, shuffle_T, visible_BSS=None, capacity=0) -> tuple[Tensor, Routed | None]:
+    def forward(self, stream: Tensor, where: Where) -> tuple[Tensor, Routed | None]:
         """Returns the new residual stream, and of a MoE block what its routing was."""
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SA, sin_SA, visible_BSS).float()
-        normed_TD = self.feedforward_norm(x_BSD).flatten(0, 1)
-        y_TD, routed = self.feedforward(normed_TD, token_BS, shuffle_T, capacity)
-        return x_BSD + y_TD.view_as(x_BSD), routed
+        x_BSD = self.attention_norm(self.around_attention.read(stream))
+        stream = self.around_attention.write(stream, self.attention(x_BSD, where))
+        x_BSD = self.feedforward_norm(self.around_feedforward.read(stream))
+        y_TD, routed = self.feedforward(x_BSD.flatten(0, 1), where)
+        return self.around_feedforward.write(stream, y_TD.view_as(x_BSD)), routed
 
 
-class Head(nn.Module):
-    """Final norm, logits and their cross-entropy."""
+class Head(Part):
+    """Final norm, logits and their cross-entropy. It starts at zero: the first loss is ln V."""
+
+    OWN = {"weight": Own("head", "zero")}
 
     def __init__(self, model: Model, arithmetic: Arithmetic, gain: float):
         super().__init__()
@@ -74,33 +82,36 @@ class Head(nn.Module):
         return cross_entropy(self.logits(x_TD), target_T, reduction="none")
 
 
-class Transformer(nn.Module):
+class Transformer(Part):
+    OWN = {"embedding": Own("embedding", "embedding")}
+
     def __init__(
         self, model: Model, precision: Precisions | Arithmetic, backend: str, activation_checkpointing: bool = False,
-        debug: bool = False, gains: Gains | None = None, auxiliary: tuple[str, ...] = (),
+        debug: bool = False, gains: Gains | None = None, auxiliary: tuple[str, ...] = (), plan: Plan | None = None,
     ):  # fmt: skip
         """`precision`: an arithmetic alone quantizes nothing. `auxiliary`: the losses of `harness.model.auxiliary.TERMS` whose
-        terms the output carries."""
+        terms the output carries. `plan`: where parts with keys of their own find them."""
         super().__init__()
         p = Precisions(precision) if isinstance(precision, Arithmetic) else precision
         self.gains = gains or Gains()
         self.shape, self.activation_checkpointing = model, activation_checkpointing
+        chosen = _Chosen(model, plan)
+        self.residual = chosen.classes["residual"]
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.blocks = nn.ModuleList()
         for layer in range(model.layers):
             if layer in model.moe_layers:
-                of_experts, of_shared = p.of_layer(layer, routed=True), p.of_layer(layer, routed=False)
                 feedforward: nn.Module = Experts(
-                    model, of_experts, of_shared, layer, backend, self.gains.expert_output, debug, auxiliary
-                )
+                    model, chosen.make("router"), chosen.make("transport"), p.of_layer(layer, routed=True),
+                    p.of_layer(layer, routed=False), layer, backend, self.gains.expert_output, debug, auxiliary,
+                )  # fmt: skip
             else:
                 feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
-            self.blocks.append(Block(model, feedforward, p.arithmetic))
+            around = (chosen.make("residual"), chosen.make("residual"))
+            self.blocks.append(Block(model, chosen.make("attention", p.arithmetic), feedforward, around))
         self.head = Head(model, p.arithmetic, self.gains.logits)
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
-        cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
-        self.register_buffer("cos_SA", cos, persistent=False)
-        self.register_buffer("sin_SA", sin, persistent=False)
+        self.shared = chosen.classes["attention"].shared(model, chosen.keys["attention"])
 
     @property
     def moe_layers(self) -> list[int]:
@@ -114,50 +125,46 @@ class Transformer(nn.Module):
             for part, value in zip(key_4, (seed, step, first_token)):
                 part.fill_(value)  # a number, so that a GPU need not be waited for
 
-    def trunk(
-        self,
-        token_BS: Tensor,
-        shuffle_T: Tensor | None = None,
-        position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None,
-        capacity: int = 0,
-    ) -> tuple[Tensor, list[Routed]]:
-        """The residual stream after the last block, and the routing of MoE layers.
-
-        `position_BS` int64 below `sequence_length` (by default 0 .. S-1) and `visible_BSS` bool, which inputs (last
-        axis) each input looks at (by default itself and those before), are for rows that pack several sequences."""
-        x_BSD = embedding(token_BS, self.embedding)
+    def trunk(self, where: Where) -> tuple[Tensor, list[Routed]]:
+        """The residual stream after the last block, and the routing of MoE layers."""
+        x_BSD = embedding(where.token_BS, self.embedding)
         if self.gains.embedding != 1.0:
             x_BSD = x_BSD * self.gains.embedding
-        angles = (self.cos_SA, self.sin_SA)
-        if position_BS is not None:
-            angles = (self.cos_SA[position_BS], self.sin_SA[position_BS])
-        routed = []
+        where = where._replace(shared=self.shared(where))
+        stream, routed = self.residual.enter(x_BSD), []
         for block in self.blocks:
-            arguments = (x_BSD, token_BS, *angles, shuffle_T, visible_BSS, capacity)
             if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BSD, of_layer = checkpoint(block, *arguments, use_reentrant=False)
+                stream, of_layer = checkpoint(block, stream, where, use_reentrant=False)
             else:
-                x_BSD, of_layer = block(*arguments)
+                stream, of_layer = block(stream, where)
             if of_layer is not None:
                 routed.append(of_layer)
-        return x_BSD, routed
+        return self.residual.leave(stream), routed
 
-    def forward(
-        self, token_BS: Tensor, target_BS: Tensor, shuffle_T: Tensor | None = None, position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None, capacity: int = 0,
-    ) -> Output:  # fmt: skip
-        """token_BS, target_BS int64 in [0, V); sequences of at most `sequence_length`. `capacity`: the rows that an expert
-        takes at most, in training alone; 0 is no limit. The rest as `trunk`."""
-        x_BSD, routed = self.trunk(token_BS, shuffle_T, position_BS, visible_BSS, capacity)
+    def forward(self, where: Where, target_BS: Tensor) -> Output:
+        """`target_BS`, as `where.token_BS`, int64 in [0, V); sequences of at most `sequence_length`."""
+        x_BSD, routed = self.trunk(where)
         nats_BS = self.head(x_BSD, target_BS)
         none = nats_BS.new_zeros((0, 0), dtype=torch.int64)
         if not routed:
             return Output(nats_BS, none, nats_BS.new_zeros(0), none, {})
-        dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if capacity else none
+        dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if where.capacity else none
         terms = {name: torch.stack([layer.terms[name] for layer in routed]) for name in routed[0].terms}
         counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
         return Output(nats_BS, counts, margins.detach(), dropped_LE, terms)
 
     def logits(self, token_BS: Tensor) -> Tensor:
-        return self.head.logits(self.trunk(token_BS)[0])
+        return self.head.logits(self.trunk(Where(token_BS))[0])
+
+
+class _Chosen:
+    """The parts that a model is made of, with their own keys."""
+
+    def __init__(self, model: Model, plan: Plan | None):
+        names = {"attention": model.attention, "residual": model.residual, "router": model.router}
+        names["transport"] = plan.parallel.transport if plan else Parallel().transport
+        self.model, self.classes = model, {kind: parts.part(kind, name) for kind, name in names.items()}
+        self.keys = {kind: parts.keys_of(plan, kind, name) if plan else None for kind, name in names.items()}
+
+    def make(self, kind: str, *arguments: Any) -> Any:
+        return self.classes[kind](self.model, self.keys[kind], *arguments)

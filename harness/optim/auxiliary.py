@@ -15,13 +15,8 @@ summed over ranks between forward and backward; with several, a first forward pa
 import torch
 from torch import Tensor
 
-from harness.model.auxiliary import TERMS
-from harness.plan.schema import Balance, Plan
-
-
-def wanted(balance: Balance) -> tuple[str, ...]:
-    """The losses that are on."""
-    return tuple(name for name in TERMS if getattr(balance, f"{name}_coef"))
+from harness.model.auxiliary import wanted
+from harness.plan.schema import Plan
 
 
 class AuxiliaryLosses:

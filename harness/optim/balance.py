@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from harness.model.router import SigmoidTopK
+from harness.model.feedforward import Experts
 from harness.model.transformer import Transformer
 from harness.plan.schema import Plan
 
@@ -28,7 +28,7 @@ def bias_rate(plan: Plan, progress: float) -> float:
 @torch.no_grad()
 def update_biases(model: Transformer, count_LE: Tensor, rate: float) -> None:
     """`count_LE`: int64 rows per expert of the whole step, one row per MoE layer, summed over ranks and micro-batches."""
-    routers = [m for m in model.modules() if isinstance(m, SigmoidTopK)]
+    routers = [m.router for m in model.modules() if isinstance(m, Experts) and hasattr(m.router, "bias")]
     assert len(routers) in (0, count_LE.shape[0])
     for router, count_E in zip(routers, count_LE):
         load = count_E.double()

@@ -1,14 +1,15 @@
 """All optimizers of a run behind one step, and the telemetry of what they do."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.model.transformer import Transformer
-from harness.optim.adamw import AdamW
-from harness.optim.groups import MATRICES, group_parameters
-from harness.optim.muon import Muon
+from harness.optim.groups import group_parameters
+from harness.optim.optimizers import Update
+from harness.plan import parts
 from harness.plan.schema import Optim
 
 
@@ -18,17 +19,14 @@ class Optimizer:
         self.plan, self.groups = plan, group_parameters(model)
         self.parameters = {name: p for group in self.groups.values() for name, p in group.items()}
         multipliers = {name: float(getattr(plan.multipliers, g)) for g, group in self.groups.items() for name in group}
-        by_muon = {
-            name: p
-            for g, group in self.groups.items()
-            for name, p in group.items()
-            if plan.matrices == "muon" and g in MATRICES
-        }
-        by_adamw = {name: p for name, p in self.parameters.items() if name not in by_muon}
-        self.parts: list[Any] = []
-        if by_muon:
-            self.parts.append(Muon(by_muon, multipliers, plan.muon, product_dtype))
-        self.parts.append(AdamW(by_adamw, multipliers, plan.adamw))
+        by_part: dict[str, dict[str, nn.Parameter]] = {}
+        for g, group in self.groups.items():
+            by_part.setdefault(plan.matrices if g in parts.MATRICES else plan.others, {}).update(group)
+        self.parts: list[Update] = [
+            parts.part("optim", name)(by_part[name], multipliers, getattr(plan, name, None), product_dtype)
+            for name in dict.fromkeys((plan.matrices, plan.others))
+            if name in by_part
+        ]
 
     @torch.no_grad()
     def gradient_norms(self) -> Tensor:
@@ -45,6 +43,17 @@ class Optimizer:
     def step(self, scale: float) -> None:
         for part in self.parts:
             part.step(scale)
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Within it the weights are those that are scored and kept."""
+        for part in self.parts:
+            part.for_scoring()
+        try:
+            yield
+        finally:
+            for part in self.parts:
+                part.for_training()
 
     def clear_gradients(self) -> None:
         for p in self.parameters.values():

@@ -1,88 +1,46 @@
 """What a plan must satisfy before anything is built: every refusal names the values and the remedy."""
 
 import math
-from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 from harness.errors import UserError, nearest
+from harness.plan import parts
 from harness.plan.check_precision import check_precision
-from harness.plan.check_routing import LOSSES, check_routing
+from harness.plan.check_routing import check_routing
 from harness.plan.goal import levels, slice_length
-from harness.plan.schema import Gains, Multipliers, Plan
+from harness.plan.schema import Plan, walk
 
-CHOICES = {
-    "model.activation": ("relu2", "swiglu"),
-    "model.router": ("sigmoid_topk", "softmax_topk", "hash"),
-    "optim.matrices": ("muon", "adamw"),
-    "optim.expert_gradient_scale": ("none", "constant", "load"),
-    "balance.rule": ("none", "bias"),
-    "balance.schedule": ("constant", "cosine", "warmup"),
-    "kernels.backend": ("auto", "reference", "torch", "inductor", "triton"),
-    "kernels.compile": ("auto", "on", "off"),
-    "precision.format": ("bf16", "fp32", "fp8", "nvfp4"),
-    "precision.scope": ("ffn", "routed"),
-    "precision.stochastic_rounding": ("auto", "on", "off"),
-    "precision.hadamard": ("auto", "on", "off"),
-    "precision.weight_gradients": ("auto", "quantized"),
-    "precision.weight_blocks": ("auto", "2d", "1d"),
-    "precision.tensor_scale": ("auto", "layer", "expert"),
-    "run.track": ("end", "live", "off"),
-    "track.tokens.format": ("", "jsonl", "parquet", "bin"),
-}
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
 VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
-
-
-ANY = (0.0, math.inf)  # of a number that may be 0
-SHARE = (0.0, 1.0)
-RANGES = {  # both ends allowed; NaN and infinity never are
-    "model.shared_experts": ANY,
-    "model.rope_base": (1.0, math.inf),
-    "schedule.warmup_share": SHARE,
-    "schedule.decay_share": SHARE,
-    "schedule.final_fraction": SHARE,
-    "optim.muon.lr": ANY,
-    "optim.muon.momentum": (0.0, 0.9999),
-    "optim.muon.weight_decay": ANY,
-    "optim.muon.newton_schulz_steps": (1, math.inf),
-    "optim.adamw.lr": ANY,
-    "optim.adamw.beta1": (0.0, 0.9999),
-    "optim.adamw.beta2": (0.0, 0.99999),
-    "optim.adamw.eps": (1e-20, 1.0),
-    "optim.adamw.weight_decay": ANY,
-    "optim.clip_norm": ANY,
-    **{f"optim.multipliers.{f.name}": ANY for f in fields(Multipliers)},
-    "init.embedding_std": ANY,
-    "init.matrix_gain": ANY,
-    "balance.rate": ANY,
-    "precision.clip": (0.01, 1.0),
-    **{f"gains.{f.name}": (1e-6, 1e6) for f in fields(Gains)},
-    **{f"balance.{key}": ANY for key in (*LOSSES, "capacity_factor")},
-    "parallel.micro_batch_tokens": ANY,
-    "health.divergence_factor": (1.0, math.inf),
-    "health.collapse_load": SHARE,
-    "health.dead_share": SHARE,
-    "run.checkpoint_every_s": ANY,
-    "run.stop_after_step": ANY,
-}
 
 
 def check(plan: Plan) -> None:
     """Errors: UserError for the first rule that does not hold."""
     _check_track(plan)
-    for key, known in CHOICES.items():
-        value = attrgetter(key)(plan)
-        if value not in known:
-            raise UserError(f"{key}={value!r}", nearest(value, known))
-    for key, (low, high) in RANGES.items():
-        value = attrgetter(key)(plan)
-        if not (low <= value <= high and math.isfinite(value)):
-            raise UserError(f"{key}={value}", f"choose a finite number from {low:g} to {high:g}")
+    for key, f in walk():
+        _check_key(key, f, attrgetter(key)(plan))
     _check_shapes(plan)
     check_routing(plan)
+    parts.check(plan)
     _check_sizes(plan)
     _check_ranges(plan)
     check_precision(plan)
+
+
+def _check_key(key: str, f: Any, value: Any) -> None:
+    """Errors: UserError for a value that is not among a key's, or outside of its range."""
+    marks = f.metadata
+    if "among" in marks and value not in marks["among"]:
+        raise UserError(f"{key}={value!r}", nearest(value, marks["among"]))
+    if not {"least", "most"} & marks.keys():
+        return
+    low, high = marks.get("least", -math.inf), marks.get("most", math.inf)
+    for item in value if isinstance(value, list) else [value]:
+        if not (low <= item <= high and math.isfinite(item)):
+            to = f" to {high:g}" if math.isfinite(high) else " on"
+            remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
+            raise UserError(f"{key}={value}", remedy)
 
 
 def _check_track(plan: Plan) -> None:
@@ -111,7 +69,6 @@ def _check_track(plan: Plan) -> None:
 
 def _check_shapes(plan: Plan) -> None:
     m = plan.model
-    _positive(plan, "model", "width", "layers", "heads", "sequence_length", "vocab_size")
     if m.width % m.heads or (m.width // m.heads) % 2:
         raise UserError(
             f"model.heads={m.heads} does not divide model.width={m.width} into even head widths",
@@ -138,8 +95,6 @@ def _check_sizes(plan: Plan) -> None:
             f"parallel.micro_batch_tokens={plan.parallel.micro_batch_tokens} is no multiple of the sequence length {length}",
             f"choose a multiple of {length}, or 0 for the whole share of a rank",
         )
-    if any(step < 1 for step in plan.validation.steps):
-        raise UserError(f"validation.steps={plan.validation.steps}", "choose steps of 1 or more")
     tokenizer = plan.track.tokens.tokenizer
     if m.vocab_size < VOCABULARY[tokenizer]:
         what = f"tokens of {tokenizer}" if tokenizer else "bytes"
@@ -152,10 +107,6 @@ def _check_sizes(plan: Plan) -> None:
 
 
 def _check_ranges(plan: Plan) -> None:
-    _positive(plan, "run", "log_every_steps", "keep_checkpoints")
-    _positive(plan, "health", "window_steps")
-    if any(step < 1 for step in plan.run.checkpoint_steps):
-        raise UserError(f"run.checkpoint_steps={plan.run.checkpoint_steps}", "choose steps of 1 or more")
     if not 0 <= plan.schedule.warmup_share + plan.schedule.decay_share <= 1:
         raise UserError(
             f"schedule.warmup_share={plan.schedule.warmup_share} + decay_share={plan.schedule.decay_share} exceeds 1",
@@ -163,12 +114,3 @@ def _check_ranges(plan: Plan) -> None:
         )
     if plan.track.target and plan.track.target not in levels(plan.track):
         raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, levels(plan.track)))
-    if plan.seed < 0:
-        raise UserError(f"seed={plan.seed}", "choose a seed of 0 or more")
-
-
-def _positive(plan: Plan, section: str, *names: str) -> None:
-    for name in names:
-        value = getattr(getattr(plan, section), name)
-        if value < 1:
-            raise UserError(f"{section}.{name}={value}", "choose at least 1")

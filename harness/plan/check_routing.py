@@ -1,9 +1,10 @@
-"""Which routers, balancing rules and layer patterns go together; every refusal names the values and the remedy."""
+"""Which balancing rules and layer patterns go together; every refusal names the values and the remedy.
+
+What a router cannot be combined with it says itself: `harness/plan/parts/router`.
+"""
 
 from harness.errors import UserError
-from harness.plan.schema import Balance, Plan
-
-LOSSES = ("aux_loss_coef", "sequence_loss_coef", "z_loss_coef")
+from harness.plan.schema import Plan
 
 
 def check_routing(plan: Plan) -> None:
@@ -17,11 +18,6 @@ def check_routing(plan: Plan) -> None:
     _check_bias(plan)
     _check_losses(plan)
     _check_capacity(plan)
-
-
-def _losses(balance: Balance) -> tuple[str, ...]:
-    """The keys of the auxiliary losses that are on."""
-    return tuple(key for key in LOSSES if getattr(balance, key))
 
 
 def _check_dense(plan: Plan) -> None:
@@ -39,7 +35,7 @@ def _check_dense(plan: Plan) -> None:
     for key, off in (("rule", "none"), ("rate", 0), ("schedule", "constant")):
         if (value := getattr(plan.balance, key)) != off:
             raise UserError(f"balance.{key}={value} in a dense model", "use balance=none")
-    for key in (*_losses(plan.balance), *(["capacity_factor"] if plan.balance.capacity_factor else [])):
+    for key in (*plan.balance.losses, *(["capacity_factor"] if plan.balance.capacity_factor else [])):
         raise UserError(f"balance.{key}={getattr(plan.balance, key)} in a dense model", "use balance=none")
     if plan.optim.expert_gradient_scale != "none":
         raise UserError(
@@ -71,16 +67,6 @@ def _check_router(plan: Plan) -> None:
         raise UserError(f"model.top_k={m.top_k} of model.num_experts={m.num_experts}", f"choose top_k in 1..{m.num_experts}")
     if m.expert_width < 1:
         raise UserError(f"model.expert_width={m.expert_width}", "an expert needs a width of at least 1")
-    if m.router != "hash" and m.top_k == 1 and m.router_renormalize:
-        raise UserError(
-            f"model.router={m.router} with model.top_k=1: renormalized, the one weight is always 1 and the loss teaches the "
-            "router nothing",
-            "use model.router_renormalize=false",
-        )
-    if m.router == "hash" and not m.router_renormalize:
-        raise UserError(
-            "model.router_renormalize=false with model.router=hash, whose weights are 1/K", "leave out model.router_renormalize"
-        )
 
 
 def _check_choice(plan: Plan) -> None:
@@ -104,7 +90,7 @@ def _check_choice(plan: Plan) -> None:
 
 
 def _check_bias(plan: Plan) -> None:
-    m, b = plan.model, plan.balance
+    b = plan.balance
     if b.rule == "none":
         if b.schedule != "constant":
             raise UserError(
@@ -115,14 +101,6 @@ def _check_bias(plan: Plan) -> None:
                 f"balance.rate={b.rate} with balance.rule=none, which has no rate", "use balance=bias, or balance=none"
             )
         return
-    if m.router == "hash":
-        raise UserError(f"balance.rule={b.rule} with model.router=hash, which has nothing to balance", "use balance=none")
-    if m.router == "softmax_topk":
-        raise UserError(
-            f"balance.rule={b.rule} with model.router=softmax_topk: its scores shrink as 1/E, so that a bias of fixed steps "
-            "soon decides alone",
-            "use model.router=sigmoid_topk, or a loss: balance=switch",
-        )
     if b.rate <= 0:
         raise UserError(f"balance.rule=bias with balance.rate={b.rate}", "choose a rate above 0, or balance=none")
     if b.schedule == "warmup" and plan.schedule.warmup_share == 0:
@@ -133,12 +111,7 @@ def _check_bias(plan: Plan) -> None:
 
 
 def _check_losses(plan: Plan) -> None:
-    for key in _losses(plan.balance):
-        value = getattr(plan.balance, key)
-        if plan.model.router == "hash":
-            raise UserError(
-                f"balance.{key}={value} with model.router=hash, which has no scores to learn", f"use balance.{key}=0"
-            )
+    for key, value in plan.balance.losses.items():
         if key == "sequence_loss_coef" and plan.model.sequence_length < 2:
             raise UserError(
                 f"balance.{key}={value} with model.sequence_length={plan.model.sequence_length}: one token cannot be balanced",
@@ -150,11 +123,6 @@ def _check_capacity(plan: Plan) -> None:
     m, factor = plan.model, plan.balance.capacity_factor
     if not factor:
         return
-    if m.router == "hash":
-        raise UserError(
-            f"balance.capacity_factor={factor} with model.router=hash, whose weights are all 1/K: none says which rows to drop",
-            "use balance.capacity_factor=0",
-        )
     tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
     most, rows = m.num_experts / m.top_k, plan.expert_capacity(tokens)  # `most`: one expert in every top-k
     if rows >= tokens:

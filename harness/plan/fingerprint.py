@@ -59,7 +59,8 @@ def _is_unhashed(word: str) -> bool:
 
 
 def to_yaml(plan: Plan) -> str:
-    return yaml.safe_dump(asdict(plan), sort_keys=False, width=120)
+    having = {name: value for name, value in asdict(plan).items() if value != {}}  # kinds whose parts have no keys
+    return yaml.safe_dump(having, sort_keys=False, width=120)
 
 
 def differences(ours: Plan, theirs: dict[str, Any]) -> list[str]:

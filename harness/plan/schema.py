@@ -3,6 +3,7 @@
 A field carries marks. `frozen=True`: the lane fixes it, a recipe may not set it, the command line may only with
 `unranked=true`. `hashed=False`: it cannot change the bits of a run and stays outside `plan_hash`. `later=True`: it joined
 after records were made; at its default it means what its absence meant then, and only another value is hashed.
+`least`, `most`, `among`: the values it may have (`marks.py`).
 `bounded=True`: its default is also the most that ranking allows (`bounds.py`); what is stricter is free.
 Sections are read by the room of the same name; `tests/test_plan_schema.py` fails on a key that nothing reads.
 """
@@ -13,46 +14,53 @@ from dataclasses import MISSING as UNSET
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from harness.plan.marks import added, bounded, frozen, later, unhashed
+from harness.plan import parts
+from harness.plan.marks import bounded, free, frozen, unhashed
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
+
+SWITCH = ("auto", "on", "off")
 
 
 @dataclass
 class Lane:
     name: str = frozen()
-    gpu: bool = later(False)  # made for a GPU: elsewhere only shortened and unranked
+    gpu: bool = frozen(False, later=True)  # made for a GPU: elsewhere only shortened and unranked
     # the lane it is fair to compare with
     twin: str | None = field(default=None, metadata={"frozen": True, "hashed": False})
 
 
 @dataclass
 class Data:
-    shards: str = later("")  # .bin files (path, folder or glob) in place of the track's own; "val" in a name marks val
-    document_mask: bool = added(False)  # in training a token looks at its own document only; scoring stays the track's
+    shards: str = frozen("", later=True)
+    document_mask: bool = free(
+        False, later=True
+    )  # in training a token looks at its own document only; scoring stays the track's
 
 
 @dataclass
 class Model:
-    width: int = frozen()  # D
-    layers: int = frozen()
-    heads: int = frozen()  # H
-    sequence_length: int = frozen()  # S
-    vocab_size: int = frozen()  # V
-    activation: str = frozen("relu2")  # relu2 | swiglu
+    width: int = frozen(least=1)  # D
+    layers: int = frozen(least=1)
+    heads: int = frozen(least=1)  # H
+    sequence_length: int = frozen(least=1)  # S
+    vocab_size: int = frozen(least=1)  # V
+    activation: str = frozen("relu2", among=("relu2", "swiglu"))
     ffn_width: int = frozen()  # of dense layers; 0 where every layer is MoE
     num_experts: int = frozen(0)  # E; 0 builds a dense model
     expert_width: int = frozen(0)  # F
     top_k: int = frozen(0)  # K
-    shared_experts: int = frozen(0)
+    shared_experts: int = frozen(0, least=0)
     leading_dense_layers: int = frozen(0)
-    moe_every: int = later(1)  # after the leading dense layers every n-th layer is MoE, the first of them included
-    router: str = frozen("sigmoid_topk")  # sigmoid_topk | softmax_topk | hash
-    router_renormalize: bool = later(True)  # the chosen scores divided by their sum; off: the scores themselves
+    moe_every: int = frozen(1, later=True)  # after the leading dense layers every n-th layer is MoE, the first of them included
+    router: str = frozen("sigmoid_topk", among=parts.names("router"))
+    router_renormalize: bool = frozen(True, later=True)  # the chosen scores divided by their sum; off: the scores themselves
+    attention: str = frozen("full", among=parts.names("attention"), later=True)
+    residual: str = frozen("plain", among=parts.names("residual"), later=True)
     qk_norm: bool = frozen(True)
     norm_weight: bool = frozen(False)
-    rope_base: float = frozen(10000.0)
+    rope_base: float = frozen(10000.0, least=1)
 
     @property
     def moe_layers(self) -> list[int]:
@@ -72,7 +80,7 @@ class Budget:
 
 @dataclass
 class Validation:
-    steps: list[int] = frozen([])  # the curve's steps; the last step is always scored
+    steps: list[int] = frozen([], least=1)  # the curve's steps; the last step is always scored
     batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
 
 
@@ -84,16 +92,16 @@ class Precision:
     of a layer, where others have one of each (`kernels/precision.py` says of which tensors). An operand that is to
     stay bf16, weight gradients too, is named in high_precision_operands and nowhere else."""
 
-    format: str = frozen("bf16")  # bf16 | fp32 | fp8 | nvfp4
-    scope: str = later("ffn")  # ffn | routed: every FFN, or routed experts only
-    high_precision_layers: list[int] = later([])  # whose FFN stays bf16, counted from 0
-    stochastic_rounding: str = added("auto")  # auto | on | off: of gradients
-    hadamard: str = added("auto")  # auto | on | off: before the factors of weight gradients are quantized
-    weight_gradients: str = added("auto")  # auto | quantized: their factors, in fp8 too, along the tokens
-    weight_blocks: str = added("auto")  # auto | 2d | 1d
-    tensor_scale: str = added("auto")  # auto | layer | expert: what shares nvfp4's fp32 scale
-    clip: float = added(1.0)  # share of a block's largest magnitude that its scale is made for
-    high_precision_operands: list[str] = added([])  # of input, weight, hidden, gradient, weight_gradient: stay bf16
+    format: str = frozen("bf16", among=("bf16", "fp32", "fp8", "nvfp4"))
+    scope: str = frozen("ffn", among=("ffn", "routed"), later=True)  # every FFN, or routed experts only
+    high_precision_layers: list[int] = frozen([], later=True)  # whose FFN stays bf16, counted from 0
+    stochastic_rounding: str = free("auto", among=SWITCH, later=True)  # of gradients
+    hadamard: str = free("auto", among=SWITCH, later=True)  # before the factors of weight gradients are quantized
+    weight_gradients: str = free("auto", among=("auto", "quantized"), later=True)  # their factors, in fp8 too, along the tokens
+    weight_blocks: str = free("auto", among=("auto", "2d", "1d"), later=True)
+    tensor_scale: str = free("auto", among=("auto", "layer", "expert"), later=True)  # what shares nvfp4's fp32 scale
+    clip: float = free(1.0, least=0.01, most=1, later=True)  # share of a block's largest magnitude that its scale is made for
+    high_precision_operands: list[str] = free([], later=True)  # of input, weight, hidden, gradient, weight_gradient: stay bf16
     require_native: bool = unhashed(False)  # refuses a machine that emulates the format
 
 
@@ -101,63 +109,51 @@ class Precision:
 class Gains:
     """Constant factors that move a signal to where a format resolves it."""
 
-    embedding: float = added(1.0)  # on the embedding's output
-    logits: float = added(1.0)  # on the head's
-    expert_output: float = added(1.0)  # on the routed experts' sum
-
-
-@dataclass
-class Muon:
-    lr: float = 0.02
-    momentum: float = 0.95
-    weight_decay: float = 0.0
-    newton_schulz_steps: int = 5
-
-
-@dataclass
-class AdamW:
-    lr: float = 0.003
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    embedding: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the embedding's output
+    logits: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the head's
+    expert_output: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the routed experts' sum
 
 
 @dataclass
 class Multipliers:
     """Learning-rate multipliers per parameter group."""
 
-    dense: float = 1.0
-    expert: float = 1.0
-    router: float = 1.0
-    embedding: float = 1.0
-    head: float = 1.0
-    norm: float = 1.0
+    dense: float = free(1.0, least=0)
+    expert: float = free(1.0, least=0)
+    router: float = free(1.0, least=0)
+    embedding: float = free(1.0, least=0)
+    head: float = free(1.0, least=0)
+    norm: float = free(1.0, least=0)
 
 
 @dataclass
-class Optim:
-    matrices: str = "muon"  # muon | adamw: what updates dense matrices and stacks of expert matrices
-    muon: Muon = field(default_factory=Muon)
-    adamw: AdamW = field(default_factory=AdamW)
+class _Optim:
+    matrices: str = free("muon", among=parts.names("optim"))  # what updates dense matrices and stacks of expert matrices
+    others: str = free("adamw", among=parts.names("optim"), later=True)  # what updates the rest
     multipliers: Multipliers = field(default_factory=Multipliers)
-    clip_norm: float = 0.0  # 0 is off
-    expert_gradient_scale: str = added("none")  # none | constant (E/K) | load (tokens / rows of the expert)
+    clip_norm: float = free(0.0, least=0)  # 0 is off
+    # constant is E/K, load is tokens / rows of the expert
+    expert_gradient_scale: str = free("none", among=("none", "constant", "load"), later=True)
+
+
+# With a section for each optimizer, of its own keys: harness/plan/parts/optim.
+Optim = parts.section("optim", _Optim)
+Attention, Residual, Router, Transport = map(parts.section, ("attention", "residual", "router", "transport"))
 
 
 @dataclass
 class Schedule:
     """Warmup-stable-decay; shares of the token budget."""
 
-    warmup_share: float = 0.02
-    decay_share: float = 0.4
-    final_fraction: float = 0.0
+    warmup_share: float = free(0.02, least=0, most=1)
+    decay_share: float = free(0.4, least=0, most=1)
+    final_fraction: float = free(0.0, least=0, most=1)
 
 
 @dataclass
 class Init:
-    embedding_std: float = 1.0
-    matrix_gain: float = 1.0  # std = gain / sqrt(fan_in)
+    embedding_std: float = free(1.0, least=0)
+    matrix_gain: float = free(1.0, least=0)  # std = gain / sqrt(fan_in)
     zero_output: bool = True  # attention and FFN output projections start at zero
 
 
@@ -165,28 +161,34 @@ class Init:
 class Balance:
     """The bias, the losses and the capacity combine; what does not is refused by `harness/plan/check_routing.py`."""
 
-    rule: str = "none"  # none | bias (auxiliary-loss-free, arXiv 2408.15664)
-    rate: float = 0.0
-    schedule: str = added("constant")  # constant | cosine (to 0 at the end) | warmup (over schedule.warmup_share): of the rate
+    rule: str = free("none", among=("none", "bias"))  # bias: auxiliary-loss-free, arXiv 2408.15664
+    rate: float = free(0.0, least=0)
+    # of the rate: cosine falls to 0 at the end, warmup rises over schedule.warmup_share
+    schedule: str = free("constant", among=("constant", "cosine", "warmup"), later=True)
     # Losses beside the cross-entropy, each a sum over MoE layers (optim/auxiliary.py); 0 is off.
-    aux_loss_coef: float = added(0.0)  # Switch, over all tokens of the step; micro-batches cost a second forward pass
-    sequence_loss_coef: float = added(0.0)  # the same within each sequence (DeepSeek-V3)
-    z_loss_coef: float = added(0.0)  # router z-loss (ST-MoE)
-    capacity_factor: float = added(
-        0.0
-    )  # in training an expert takes ceil(factor * T*K/E) rows of a micro-batch at most; 0: all
+    aux_loss_coef: float = free(0.0, least=0, later=True)  # Switch, over a whole step; micro-batches cost a second forward pass
+    sequence_loss_coef: float = free(0.0, least=0, later=True)  # the same within each sequence (DeepSeek-V3)
+    z_loss_coef: float = free(0.0, least=0, later=True)  # router z-loss (ST-MoE)
+    # In training an expert takes ceil(factor * T*K/E) rows of a micro-batch at most; 0: all.
+    capacity_factor: float = free(0.0, least=0, later=True)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The auxiliary losses that are on, by key."""
+        return {key: value for key, value in vars(self).items() if key.endswith("_loss_coef") and value}
 
 
 @dataclass
 class Kernels:
-    backend: str = "auto"  # auto | reference | torch | inductor | triton
-    compile: str = "auto"  # auto | on | off: torch.compile of the dense parts
+    backend: str = free("auto", among=("auto", "reference", "torch", "inductor", "triton"))
+    compile: str = free("auto", among=SWITCH)  # torch.compile of the dense parts
     debug: bool = unhashed(False)  # looks at expert ids and routing weights before every launch; waits for the device
 
 
 @dataclass
 class Parallel:
-    micro_batch_tokens: int = 0  # per rank and forward pass; 0 is the rank's whole share
+    transport: str = free("local", among=parts.names("transport"), later=True)  # where an expert's rows are computed
+    micro_batch_tokens: int = free(0, least=0)  # per rank and forward pass; 0 is the rank's whole share
     activation_checkpointing: bool = False
 
 
@@ -195,21 +197,23 @@ class Health:
     """When a run is stopped; a window is `window_steps` steps. The defaults are also what ranking judges every run by,
     whatever the run's own are."""
 
-    window_steps: int = bounded(64)
-    divergence_factor: float = bounded(1.5)  # window loss above this multiple of the best window's
-    collapse_load: float = bounded(0.95)  # an expert in more than this share of all top-k sets of a window is dominant
-    dead_share: float = bounded(0.25)  # stop when more than this share of a layer's experts is dead in a window
+    window_steps: int = bounded(64, least=1)
+    divergence_factor: float = bounded(1.5, least=1)  # window loss above this multiple of the best window's
+    collapse_load: float = bounded(0.95, least=0, most=1)  # an expert in more of a window's top-k sets is dominant
+    dead_share: float = bounded(0.25, least=0, most=1)  # more of a layer's experts dead in a window end the run
 
 
 @dataclass
 class Run:
     folder: str = unhashed("runs")
-    checkpoint_every_s: float = unhashed(60.0)
-    keep_checkpoints: int = unhashed(2)
-    checkpoint_steps: list[int] = unhashed([])  # a checkpoint after each of these steps, kept beside the newest ones
-    log_every_steps: int = bounded(16, hashed=False)  # measuring and logging are on the clock, and verify needs the windows
-    stop_after_step: int = unhashed(0)  # leave with a checkpoint after this step; 0 runs to the end
-    track: str = unhashed("end")  # end | live | off: into MLflow when it has ended, while it goes on, or never
+    checkpoint_every_s: float = unhashed(60.0, least=0)
+    keep_checkpoints: int = unhashed(2, least=1)
+    checkpoint_steps: list[int] = unhashed([], least=1)  # a checkpoint after each of these steps, kept beside the newest ones
+    log_every_steps: int = bounded(
+        16, hashed=False, least=1
+    )  # measuring and logging are on the clock, and verify needs the windows
+    stop_after_step: int = unhashed(0, least=0)  # leave with a checkpoint after this step; 0 runs to the end
+    track: str = unhashed("end", among=("end", "live", "off"))  # into MLflow when it has ended, while it goes on, or never
 
 
 @dataclass
@@ -218,6 +222,9 @@ class Plan:
     track: Track = field(default_factory=Track)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
+    attention: Attention = field(default_factory=Attention)
+    residual: Residual = field(default_factory=Residual)
+    router: Router = field(default_factory=Router)
     batch: Batch = field(default_factory=Batch)
     budget: Budget = field(default_factory=Budget)
     validation: Validation = field(default_factory=Validation)
@@ -229,9 +236,10 @@ class Plan:
     balance: Balance = field(default_factory=Balance)
     kernels: Kernels = field(default_factory=Kernels)
     parallel: Parallel = field(default_factory=Parallel)
+    transport: Transport = field(default_factory=Transport)
     health: Health = field(default_factory=Health)
     run: Run = field(default_factory=Run)
-    seed: int = unhashed(1)
+    seed: int = unhashed(1, least=0)
     unranked: bool = unhashed(False)
     fork: str | None = unhashed(None)  # RUN@STEP: start from that checkpoint, unranked
 

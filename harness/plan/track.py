@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from harness.plan.marks import frozen, later
+from harness.plan.marks import frozen
 
 
 @dataclass
@@ -40,14 +40,14 @@ class File:
 class Tokens:
     """What a track of tokens has and a track of bytes has not."""
 
-    tokenizer: str = later("")  # gpt2; "" is a track of bytes
-    format: str = later("")  # jsonl | parquet | bin: a reader in harness/data/text_files.py or shards.py
-    hub: str = later("")  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
-    files: list[File] = later([])
-    train_tokens: int = later(0)  # of the stream, end-of-text included; 0: as many files as the budget reads
-    val_tokens: int = later(0)  # the same; of a longer file, its first
-    slice_tokens: int = later(0)  # the curve is scored on this much of val
-    final: list[str] = later([])  # public test sets scored once, at the end: wikitext | core
+    tokenizer: str = frozen("", later=True)  # gpt2; "" is a track of bytes
+    format: str = frozen("", among=("", "jsonl", "parquet", "bin"), later=True)
+    hub: str = frozen("", later=True)  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
+    files: list[File] = frozen([], later=True)
+    train_tokens: int = frozen(0, later=True)  # of the stream, end-of-text included; 0: as many files as the budget reads
+    val_tokens: int = frozen(0, later=True)  # the same; of a longer file, its first
+    slice_tokens: int = frozen(0, later=True)  # the curve is scored on this much of val
+    final: list[str] = frozen([], later=True)  # public test sets scored once, at the end: wikitext | core
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Track:
     lines: dict[str, Line] = frozen({})
     target: str = frozen()  # the line or milestone to pass; "" is a fixed budget
     tokens: Tokens = field(default_factory=Tokens)
-    milestones: dict[str, Milestone] = later({})
+    milestones: dict[str, Milestone] = frozen({}, later=True)
 
     @property
     def unit(self) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from harness.plan import parts
 from harness.plan.lanes import ROOT
 from harness.record.commit import UNKNOWN, commit_of, in_repository, parsed
 
@@ -25,12 +26,16 @@ def commit() -> tuple[str, bool]:
 
 
 def source_hash() -> str:
-    """sha256 over every Python file that a run can execute and the kernels' table; finds an edited tree without git."""
+    """sha256 over every Python file that a run can execute and the kernels' table; finds an edited tree without git. Parts from
+    outside of this repository are among them."""
     digest = hashlib.sha256()
     for room in ("harness", "kernels"):
         for path in sorted([*(ROOT / room).rglob("*.py"), *(ROOT / room).rglob("configurations.json")]):
             digest.update(f"{path.relative_to(ROOT)}\n".encode())
             digest.update(path.read_bytes())
+    for path in sorted(parts.outside().rglob("*.py")) if parts.outside() else ():
+        digest.update(f"parts/{path.relative_to(parts.outside())}\n".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

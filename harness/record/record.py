@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.artifact import file_sha256
+from harness.plan import parts
 from harness.plan.bounds import RANKING, looser_words
 from harness.plan.goal import CURVE_METRICS, goal
 from harness.plan.schema import Plan
@@ -83,6 +84,7 @@ def unranked_reasons(
         reasons.append(f"resumed {resumes} time{'s' if resumes > 1 else ''}")
     if provenance["dirty"]:
         reasons.append("the source tree had uncommitted changes")
+    reasons += [f"{kind} {name} is not of this repository" for kind, name in parts.chosen(plan) if parts.is_outside(kind, name)]
     reasons += breaches
     if health is not None:
         dead, share = max(health["dead"], last_window[0]), max(health["dominance"], last_window[1])

@@ -34,7 +34,7 @@ def routing_not_renormalized() -> None:
     """The chosen scores weigh as they are, instead of summing to 1."""
     import torch
 
-    from harness.model.router import SigmoidTopK
+    from harness.model.router.sigmoid_topk import SigmoidTopK
 
     def forward(original, self, x_TD, token_T):
         routing = original(self, x_TD, token_T)

@@ -6,8 +6,10 @@ off both CPUs: it moves the estimate for tiny-moe-16e from 272 s to 302 on AVX2,
 AMX, where it took 104. After warm-up a run prints what it measured instead.
 """
 
+from harness.model.build import count_beside
 from harness.model.counts import Counts
 from harness.model.transformer import LOGITS_AT_ONCE
+from harness.plan import parts
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
 
@@ -24,7 +26,7 @@ BASE_BYTES = 0.7 * 2**30  # interpreter, torch, compiled code
 def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     """Seconds of one optimizer step on this machine."""
     m, tokens = plan.model, plan.batch.tokens_per_step / here.world_size
-    attention = tokens * 6 * m.layers * m.width * m.sequence_length
+    attention = tokens * count_beside(plan).flops
     products = tokens * counts.flops_per_token - attention
     elements = m.layers * tokens * m.width * (BLOCK_PASSES + ROW_PASSES * m.top_k) + counts.params_total * OPTIMIZER_PASSES
     layers = len(m.moe_layers) if here.device == "cpu" else 0
@@ -34,20 +36,16 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     return (
         products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops)
         + attention / (ATTENTION_EFFICIENCY * here.fp32_peak_flops)
-        + newton_schulz_flops(plan, counts) / (ITERATION_EFFICIENCY * here.fp32_peak_flops)
+        + optimizer_flops(plan, counts) / (ITERATION_EFFICIENCY * here.fp32_peak_flops)
         + 4 * elements / here.memory_bytes_per_s
         + EXPERT_CALL_S * calls
     )
 
 
-def newton_schulz_flops(plan: Plan, counts: Counts) -> float:
-    """Of Muon's iteration: two products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix, which for
-    matrices twice as wide as high is 5 x rows per parameter."""
-    if plan.optim.matrices != "muon":
-        return 0.0
-    m = plan.model
-    rows = min(m.width, m.expert_width) if m.num_experts else m.width
-    return plan.optim.muon.newton_schulz_steps * 5 * rows * counts.params_total
+def optimizer_flops(plan: Plan, counts: Counts) -> float:
+    """What the optimizers compute in a step beside elementwise work, as each says."""
+    stated = [parts.without_torch("optim", name) for name in {plan.optim.matrices, plan.optim.others}]
+    return sum(it.flops_per_step(plan, counts.params_total) for it in stated if hasattr(it, "flops_per_step"))
 
 
 def memory_bytes(plan: Plan, counts: Counts) -> int:

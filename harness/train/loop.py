@@ -184,7 +184,8 @@ class Loop:
         with self.clock.entry("validation_s"):
             s = self.session
             try:
-                found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
+                with s.optimizer.scoring():
+                    found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
             except NonFiniteOperand as operand:
                 raise self._stopped_by(step, operand) from operand
         self.add_point(step, found)

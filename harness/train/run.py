@@ -183,7 +183,7 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: dict[str, An
     """
     trained = loop.mark()
     try:
-        with stop.interrupting():
+        with stop.interrupting(), loop.session.optimizer.scoring():
             evaluations = _public_scores(composed, loop)
             content = _content(composed, loop, val_N, origin, evaluations) if loop.first_rank else None
     except KeyboardInterrupt as interrupted:

@@ -10,12 +10,11 @@ from torch import Tensor
 import kernels
 from harness.data.corpus import Splits
 from harness.errors import UserError
-from harness.model.attention import within_documents
-from harness.model.counts import Counts, count
+from harness.model.build import build_model
+from harness.model.counts import count
 from harness.model.init import initialize
-from harness.model.precision import Precisions
-from harness.model.transformer import Transformer
-from harness.optim.auxiliary import AuxiliaryLosses, wanted
+from harness.model.where import Where
+from harness.optim.auxiliary import AuxiliaryLosses
 from harness.optim.balance import bias_rate, update_biases
 from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
@@ -63,19 +62,6 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
         why = "nothing is compiled here" if not machine.compiled else "bf16 is emulated here, whose rounding Inductor drops"
         raise UserError(f"kernels.backend=inductor, but {why}", "kernels.backend=auto takes what runs here")
     return wanted
-
-
-def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
-    """The planned model, uninitialized, on the current default device (`with torch.device("meta")` for counting)."""
-    return Transformer(
-        plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
-        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance),
-    )  # fmt: skip
-
-
-def count_plan(plan: Plan) -> Counts:
-    with torch.device("meta"):
-        return count(build_model(plan, "full"))
 
 
 class Session:
@@ -176,7 +162,7 @@ class Session:
         for at, (x, y, document_BS) in enumerate(zip(inputs, targets, documents)):
             self.model.at(self.plan.seed, index, (first + at * self.micro_sequences) * length)
             with self.telemetry.measure(measured and at == 0):
-                output = self.model(x, y, visible_BSS=within_documents(document_BS), capacity=self.capacity)
+                output = self.model(Where(x, document_BS=document_BS, capacity=self.capacity), y)
                 part = output.nats_BS.sum() / self.plan.batch.tokens_per_step
                 objective = part
                 if output.terms:
@@ -201,7 +187,7 @@ class Session:
 
     def _count(self, x: Tensor, document_BS: Tensor | None) -> Tensor:
         """int64 (L, E). What autograd keeps of the pass is let go on return, before the next one begins."""
-        routed = self.model.trunk(x, visible_BSS=within_documents(document_BS), capacity=self.capacity)[1]
+        routed = self.model.trunk(Where(x, document_BS=document_BS, capacity=self.capacity))[1]
         return torch.stack([layer.count_E for layer in routed])
 
     def _over_ranks(self, count_LE: Tensor) -> Tensor:

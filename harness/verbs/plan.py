@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
             print(f"{key:<36}{mark:<14}{value}")
         return 0
     from harness.launch.starting_plan import starting_plan
+    from harness.model.build import count_plan
     from harness.train.machine import detect
-    from harness.train.session import count_plan
 
     print(to_yaml(composed.plan))
     print(starting_plan(composed, detect(composed.plan), count_plan(composed.plan)))

@@ -40,12 +40,12 @@ def train(composed) -> int:
     from harness.evaluate.public import fetch_all
     from harness.launch.sinks import finish
     from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
+    from harness.model.build import count_plan
     from harness.train import machine, parallel
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
     from harness.train.progress import Progress
     from harness.train.run import Stopped, run
-    from harness.train.session import count_plan
 
     set_torch()
     ranks = parallel.join()

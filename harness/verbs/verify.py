@@ -151,8 +151,8 @@ def _check_data(run, report: dict[str, Any]) -> None:
 
 def _check_counts(run, report: dict[str, Any]) -> None:
     """Parameters and FLOPs of the model that plan.yaml describes, built on the meta device."""
+    from harness.model.build import count_plan
     from harness.plan.stored import read_plan
-    from harness.train.session import count_plan
 
     counts = asdict(count_plan(read_plan(run.folder / "plan.yaml")))
     for key, built in counts.items():

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.plan import parts
 from harness.plan.schema import LATER
 from harness.report.board.claims import trials
 from harness.report.groups import Group
 
 COMPONENTS = {
+    **{name: (*parts.KINDS[name].chosen_by, f"{name}.") for name in ("attention", "residual")},
     "FFN": ("model.ffn_width", "model.num_experts", "model.expert_width", "model.top_k", "model.shared_experts",
-            "model.leading_dense_layers", "model.moe_every", "model.router", "balance."),
+            "model.leading_dense_layers", "model.moe_every", "model.router", "router.", "balance."),
     "precision": ("precision.",),
     "gains": ("gains.",),
     "optimizer": ("optim.",),
@@ -22,7 +24,7 @@ COMPONENTS = {
     "initialization": ("init.",),
     "activation": ("model.activation",),
     "trunk": ("model.", "data.document_mask"),
-    "kernels": ("kernels.", "parallel."),
+    "kernels": ("kernels.", "parallel.", "transport."),
 }  # fmt: skip
 PROTOCOL = ("track.", "data.shards", "batch.", "budget.", "validation.", "health.")
 LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork", "precision.require_native")  # names and places, which change nothing

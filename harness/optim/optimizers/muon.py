@@ -9,10 +9,12 @@ a stack of 64 matrices of 128 x 256 took 7.7 ms in bf16 and 24.8 in fp32 (with a
 slower of the two: 88 against 300 GFLOP/s).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from harness.plan.schema import Muon as MuonPlan
+from harness.optim.optimizers import Update
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -30,17 +32,13 @@ def orthogonalize(g_NIO: Tensor, steps: int, dtype: torch.dtype = torch.float32)
     return (x.mT if tall else x).to(g_NIO.dtype)
 
 
-class Muon:
-    """`parameters`: {name: matrix (I, O) or stack (N, I, O)}, a learning-rate multiplier each; `dtype`: the iteration's."""
+class Muon(Update):
+    """`parameters`: {name: matrix (I, O) or stack (N, I, O)}."""
 
     def __init__(
-        self,
-        parameters: dict[str, nn.Parameter],
-        multipliers: dict[str, float],
-        plan: MuonPlan,
-        dtype: torch.dtype = torch.float32,
+        self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], keys: Any, dtype: torch.dtype = torch.float32
     ):
-        self.parameters, self.multipliers, self.plan, self.dtype = parameters, multipliers, plan, dtype
+        super().__init__(parameters, multipliers, keys, dtype)
         self.momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.stacks: dict[tuple[int, ...], list[str]] = {}
         for name, p in parameters.items():
@@ -48,21 +46,23 @@ class Muon:
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
-        """One update at `scale` times the planned learning rate; reads and keeps `p.grad`."""
-        lr, mu = self.plan.lr * scale, self.plan.momentum
+        lr, mu = self.keys.lr * scale, self.keys.momentum
         for (rows, columns), names in self.stacks.items():
             nesterov = []
             for name in names:
                 gradient = self.parameters[name].grad
                 momentum = self.momentum[name].lerp_(gradient, 1 - mu)
                 nesterov.append(gradient.lerp(momentum, mu).view(-1, rows, columns))
-            update = orthogonalize(torch.cat(nesterov), self.plan.newton_schulz_steps, self.dtype)
+            update = orthogonalize(torch.cat(nesterov), self.keys.newton_schulz_steps, self.dtype)
             shape_gain = max(1.0, columns / rows) ** 0.5
             for name, part in zip(names, update.split([n.shape[0] for n in nesterov])):
                 parameter, rate = self.parameters[name], lr * self.multipliers[name]
-                if self.plan.weight_decay:
-                    parameter.mul_(1 - rate * self.plan.weight_decay)
+                if self.keys.weight_decay:
+                    parameter.mul_(1 - rate * self.keys.weight_decay)
                 parameter.add_(part.reshape(parameter.shape), alpha=-rate * shape_gain)
 
     def state(self) -> dict[str, Tensor]:
         return {f"muon.momentum.{name}": tensor for name, tensor in self.momentum.items()}
+
+
+PART = Muon

@@ -1,18 +1,22 @@
 """AdamW (arXiv 1711.05101) from torch, with its state as named tensors so that checkpoints hold no pickles."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from harness.plan.schema import AdamW as AdamWPlan
+from harness.optim.optimizers import Update
 
 
-class AdamW:
-    def __init__(self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], plan: AdamWPlan):
-        self.plan, self.names = plan, list(parameters)
+class AdamW(Update):
+    def __init__(
+        self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], keys: Any, dtype: torch.dtype = torch.float32
+    ):
+        super().__init__(parameters, multipliers, keys, dtype)
         groups = [{"params": [p], "multiplier": multipliers[name]} for name, p in parameters.items()]
         self.torch = torch.optim.AdamW(
-            groups, lr=plan.lr, betas=(plan.beta1, plan.beta2), eps=plan.eps,
-            weight_decay=plan.weight_decay, fused=True,
+            groups, lr=keys.lr, betas=(keys.beta1, keys.beta2), eps=keys.eps,
+            weight_decay=keys.weight_decay, fused=True,
         )  # fmt: skip
         for p in parameters.values():
             self.torch.state[p] = {
@@ -22,15 +26,17 @@ class AdamW:
             }
 
     def step(self, scale: float) -> None:
-        """One update at `scale` times the planned learning rate; reads and keeps `p.grad`."""
         for group in self.torch.param_groups:
-            group["lr"] = self.plan.lr * group["multiplier"] * scale
+            group["lr"] = self.keys.lr * group["multiplier"] * scale
         self.torch.step()
 
     def state(self) -> dict[str, Tensor]:
         parameters = (group["params"][0] for group in self.torch.param_groups)
         return {
             f"adamw.{key}.{name}": tensor
-            for name, p in zip(self.names, parameters)
+            for name, p in zip(self.parameters, parameters)
             for key, tensor in self.torch.state[p].items()
         }
+
+
+PART = AdamW

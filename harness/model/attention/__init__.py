@@ -1,0 +1,36 @@
+"""The attentions, one a file, and what the model asks of each.
+
+Letters: B batch, S sequence, D width.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from harness.model.part import Part
+from harness.model.where import Where
+from kernels import Arithmetic
+
+if TYPE_CHECKING:
+    from harness.plan.schema import Model
+
+
+class Attention(Part):
+    """`keys`: the part's own, None of a part without."""
+
+    def __init__(self, model: "Model", keys: Any, arithmetic: Arithmetic):
+        super().__init__()
+
+    @staticmethod
+    def shared(model: "Model", keys: Any) -> nn.Module:
+        """Called once a forward pass with `Where`: what all layers share, as tables of angles and masks."""
+        return _Nothing()
+
+    def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
+        """The contribution to the residual stream, in the arithmetic's dtype, of the normed stream in fp32."""
+        raise NotImplementedError
+
+
+class _Nothing(nn.Module):
+    def forward(self, where: Where) -> None:
+        return None

@@ -1,0 +1,40 @@
+"""The planned model, built and counted."""
+
+import torch
+
+from harness.errors import UserError
+from harness.model.auxiliary import wanted
+from harness.model.counts import Beside, Counts, beside, count
+from harness.model.precision import Precisions
+from harness.model.transformer import Transformer
+from harness.plan import parts
+from harness.plan.schema import Plan
+from kernels import Arithmetic
+
+
+def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
+    """Uninitialized, on the current default device (`with torch.device("meta")` for counting).
+
+    Raises:
+        UserError: the plan asks a part for what it cannot.
+    """
+    attention = parts.part("attention", plan.model.attention)
+    if plan.data.document_mask and "document masks" in attention.CANNOT:
+        raise UserError(
+            f"data.document_mask=true with model.attention={plan.model.attention}, which sees no documents",
+            "leave data.document_mask=false, or use another attention",
+        )
+    return Transformer(
+        plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan,
+    )  # fmt: skip
+
+
+def count_plan(plan: Plan) -> Counts:
+    with torch.device("meta"):
+        return count(build_model(plan, "full"))
+
+
+def count_beside(plan: Plan) -> Beside:
+    with torch.device("meta"):
+        return beside(build_model(plan, "full"))

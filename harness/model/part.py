@@ -1,0 +1,43 @@
+"""What every part of a model declares of itself: whoever counts, starts, groups or updates parameters asks the part.
+
+A new attention, residual scheme or router is a subclass of `Part` in a file of its kind's folder (`harness/plan/parts`).
+"""
+
+from typing import NamedTuple
+
+from torch import nn
+
+# How a parameter starts (harness/model/init.py): a matrix normal with std = matrix_gain / sqrt(fan_in); an output as a matrix,
+# or at zero where the plan's init.zero_output is on; an embedding normal with std = embedding_std.
+STARTS = ("matrix", "output", "embedding", "zero", "one")
+
+
+class Own(NamedTuple):
+    """A parameter that a part has itself. `group`: of the learning-rate multipliers and, for `dense` and `expert`, of what
+    `optim.matrices` updates."""
+
+    group: str
+    start: str = "matrix"
+
+
+class Part(nn.Module):
+    """`OWN`: every parameter that the module itself holds, by attribute. `CANNOT`: what the part does not support, of
+    "document masks" (training within documents) and "packed rows" (several sequences in a row with a mask of their own)."""
+
+    OWN: dict[str, Own] = {}
+    CANNOT: frozenset[str] = frozenset()
+
+    def idle(self) -> int:
+        """How many of its own parameters one token does not touch."""
+        return 0
+
+    def flops(self) -> int:
+        """A token's forward and backward beside 6 per matrix parameter that it touches."""
+        return 0
+
+    def cache_values(self) -> int:
+        """Numbers that decoding keeps of a token."""
+        return 0
+
+    def draw(self, seed: int, layer: int) -> None:
+        """Fills what is drawn and no parameter. `layer`: the place among the modules of its class."""

@@ -1,0 +1,51 @@
+"""Rotary positions, and the mask that goes with them: what attentions share, and all layers of a model.
+
+Letters: B batch, S sequence, H heads, A head width.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness.model.where import Where, within_documents
+
+if TYPE_CHECKING:
+    from harness.plan.schema import Model
+
+
+class Angles(NamedTuple):
+    """What all layers share. `visible_BSS` (bool: query, key) replaces the causal mask; of positions of their own `cos_SA`
+    and `sin_SA` are BSA."""
+
+    cos_SA: Tensor
+    sin_SA: Tensor
+    visible_BSS: Tensor | None
+
+
+class Rotary(nn.Module):
+    def __init__(self, model: "Model"):
+        super().__init__()
+        cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
+        self.register_buffer("cos_SA", cos, persistent=False)
+        self.register_buffer("sin_SA", sin, persistent=False)
+
+    def forward(self, where: Where) -> Angles:
+        visible_BSS = within_documents(where.document_BS) if where.visible_BSS is None else where.visible_BSS
+        if where.position_BS is None:
+            return Angles(self.cos_SA, self.sin_SA, visible_BSS)
+        return Angles(self.cos_SA[where.position_BS], self.sin_SA[where.position_BS], visible_BSS)
+
+
+def rotary(sequence_length: int, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin, each fp32 (S, A/2), of the angles position x base^(-2i/A) (arXiv 2104.09864)."""
+    frequency = base ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+    angle = torch.arange(sequence_length, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
+    """`cos_SA`, `sin_SA` may have a batch dimension before S."""
+    first, second = x_BSHA.chunk(2, dim=-1)
+    cos, sin = cos_SA.unsqueeze(-2), sin_SA.unsqueeze(-2)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

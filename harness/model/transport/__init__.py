@@ -1,0 +1,27 @@
+"""Where the rows of an expert are computed: between the router and the expert MLPs.
+
+Letters: T tokens, D width, F expert width, G pre-activation width, E experts, N experts that this process holds, K top-k.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.plan.schema import Model
+
+
+class Transport:
+    """`keys`: the part's own, None of a part without."""
+
+    def __init__(self, model: "Model", keys: Any):
+        self.num_experts = model.num_experts
+
+    @property
+    def held(self) -> range:
+        """The experts whose weights this process holds."""
+        return range(self.num_experts)
+
+    def experts(self, x_TD: Tensor, up_NDG: Tensor, down_NFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, **how) -> Tensor:
+        """fp32 (T, D): what `kernels.moe_mlp` says of the experts of all processes. `how`: its other arguments."""
+        raise NotImplementedError

@@ -1,0 +1,35 @@
+"""Where the tokens of a forward pass are, and what they may see: one argument for trunk, block, attention and experts.
+
+Letters: B batch, S sequence, T = B*S tokens.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Where(NamedTuple):
+    token_BS: Tensor  # int64 ids
+    position_BS: Tensor | None = None  # int64 below the model's sequence length; None: 0 .. S-1 in every row
+    document_BS: Tensor | None = None  # int64: a token looks at its own document only; None: at all before it
+    # bool (query, key), of rows that pack several sequences: it replaces causality and documents
+    visible_BSS: Tensor | None = None
+    shuffle_T: Tensor | None = None  # a permutation: every token gets another token's routing, a control of evaluation
+    capacity: int = 0  # rows that an expert takes at most, in training alone; 0 is no limit
+    shared: Any = None  # what the attention computes once for all layers (`Attention.shared`)
+
+
+def within_documents(document_BS: Tensor | None) -> Tensor | None:
+    """visible_BSS: each input looks at itself and at those before it that have its number in `document_BS` (int64).
+
+    Positions need no restart with it: rotary scores depend only on how far two inputs are apart, so where in the row a
+    document begins changes nothing but rounding. The mask takes S*S bytes a sequence (4 MB at 2,048). With a mask torch's
+    attention cannot be its flash kernel: on CUDA it is the memory-efficient one, which keeps the mask in the operands'
+    dtype for the backward.
+    """
+    if document_BS is None:
+        return None
+    length = document_BS.shape[1]
+    causal_SS = torch.ones(length, length, dtype=torch.bool, device=document_BS.device).tril()
+    return (document_BS[:, :, None] == document_BS[:, None, :]) & causal_SS

@@ -1,0 +1,32 @@
+"""The optimizers, one a file, and what a run asks of each: the update of some parameters."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Update:
+    """`parameters` by name, a learning-rate multiplier each, the part's own keys, and the dtype of the matrix products inside
+    an update; state and weights stay fp32.
+
+    What is known without torch (`harness/plan/parts/optim/NAME.py`) may also have `flops_per_step(plan, parameters)`, beside
+    elementwise work.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], keys: Any, dtype: torch.dtype):
+        self.parameters, self.multipliers, self.keys, self.dtype = parameters, multipliers, keys, dtype
+
+    def step(self, scale: float) -> None:
+        """One update at `scale` times the planned learning rate; reads and keeps `p.grad`."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """The live state tensors by name; copying into them restores the optimizer."""
+        raise NotImplementedError
+
+    def for_scoring(self) -> None:
+        """Called before the weights are scored or saved as a run's own; of those that train other weights than they score."""
+
+    def for_training(self) -> None:
+        """Called after it."""

@@ -1,0 +1,25 @@
+"""Muon's keys and what its iteration costs; the mathematics: `harness/optim/optimizers/muon.py`."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.plan.marks import free
+
+if TYPE_CHECKING:
+    from harness.plan.schema import Plan
+
+
+@dataclass
+class Keys:
+    lr: float = free(0.02, least=0)
+    momentum: float = free(0.95, least=0, most=0.9999)
+    weight_decay: float = free(0.0, least=0)
+    newton_schulz_steps: int = free(5, least=1)
+
+
+def flops_per_step(plan: "Plan", parameters: int) -> float:
+    """Of the iteration: two products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix, which for
+    matrices twice as wide as high is 5 x rows per parameter."""
+    m = plan.model
+    rows = min(m.width, m.expert_width) if m.num_experts else m.width
+    return plan.optim.muon.newton_schulz_steps * 5 * rows * parameters

@@ -1,0 +1,32 @@
+"""A toy residual scheme: two streams, of which each sublayer reads one and writes both."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.model.part import Own
+from harness.model.residual import Residual
+
+
+class Halves(Residual):
+    OWN = {"share": Own("norm", "one")}
+
+    def __init__(self, model, keys):
+        super().__init__(model, keys)
+        self.share = nn.Parameter(torch.empty(1))
+
+    @staticmethod
+    def enter(x_BSD: Tensor) -> Tensor:
+        return torch.stack((x_BSD, x_BSD))
+
+    @staticmethod
+    def leave(stream: Tensor) -> Tensor:
+        return stream.mean(0)
+
+    def read(self, stream: Tensor) -> Tensor:
+        return stream[0]
+
+    def write(self, stream: Tensor, y_BSD: Tensor) -> Tensor:
+        return torch.stack((stream[1], stream[0] + self.share * y_BSD.float()))
+
+
+PART = Halves

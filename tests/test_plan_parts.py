@@ -1,0 +1,134 @@
+"""Parts declare themselves: the toys below tests/parts, each in one file, are trained, counted, checked and resumed."""
+
+import json
+from pathlib import Path
+
+import micro
+import pytest
+
+from harness.plan import parts
+from harness.plan.schema import LATER, walk
+
+TOYS = Path(__file__).parent / "parts"
+WORDS = (
+    "model.attention=decay", "model.qk_norm=false", "attention.decay.rate=0.7", "model.residual=halves", "optim.matrices=signs",
+    "optim.signs.lr=0.01",
+)  # fmt: skip
+START = """
+import json, sys
+sys.path.insert(0, "tests")
+import micro
+from pathlib import Path
+import harness.launch.sinks
+harness.launch.sinks.show_at_end = lambda run: None
+words, home = json.loads(sys.argv[1]), Path(sys.argv[2])
+"""
+
+
+def python(code: str, tmp_path: Path, *arguments: str, parts: Path = TOYS):
+    return micro.python(START + code, json.dumps(WORDS), str(tmp_path), *arguments, SPEEDRUN_PARTS=str(parts), timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_a_toy_attention_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(tmp_path, compile):
+    ran = python(
+        """
+words.append(f"kernels.compile={sys.argv[3]}")
+whole = micro.run(home / "whole", *words)
+micro.speedrun(home / "parted", *words, "run.stop_after_step=12")
+assert micro.bits(micro.run(home / "parted", *words)) == micro.bits(whole)
+print(json.dumps(micro.losses(whole)), json.dumps(micro.record(whole)), sep="\\n")
+""",
+        tmp_path,
+        compile,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    losses, record = map(json.loads, ran.stdout.splitlines()[-2:])
+    assert losses[-1] < losses[0] - 0.5
+    said = "; ".join(record["unranked_reasons"])
+    assert all(f"{part} is not of this repository" in said for part in ("attention decay", "residual halves", "optim signs"))
+    width, length, layers = 32, 32, 2
+    per_expert = 2 * width * 16
+    norms, ends = 2 * layers, width * 256
+    assert record["counts"] == {
+        "params_total": layers * (2 * width**2 + 8 * per_expert + 8 * width) + norms + 2 * ends,
+        "params_active": layers * (2 * width**2 + 2 * per_expert + 8 * width) + norms + 2 * ends,
+        "flops_per_token": 6 * (layers * (2 * width**2 + 2 * per_expert + 8 * width) + ends) + 3 * layers * width * length,
+    }
+
+
+def test_what_a_part_cannot_do_or_does_not_go_with_is_refused(tmp_path):
+    ran = python(
+        """
+from harness.errors import UserError
+from harness.model.build import build_model, count_beside
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
+from harness.train.estimate import optimizer_flops
+from harness.model.counts import Counts
+for odd in (["model.qk_norm=true"], ["attention.decay.rate=2"], ["optim.signs.lr=-1"], ["model.attention=decoy"]):
+    try:
+        compose([*micro.MOE, *words, *odd])
+    except UserError as error:
+        print(error.problem)
+plan = compose([*micro.MOE, *words]).plan
+plan.data.document_mask = True
+try:
+    build_model(plan, "full")
+except UserError as error:
+    print(error.problem)
+plan.data.document_mask = False
+print(count_beside(plan), optimizer_flops(plan, Counts(10, 10, 1)))
+print(plan_hash(compose(["lane=tiny-moe-16e"]).plan), plan_hash(compose([*micro.MOE, *words]).plan) != plan_hash(
+    compose([*micro.MOE, *words, "attention.decay.rate=0.5"]).plan))
+""",
+        tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    from harness.plan.compose import compose
+    from harness.plan.fingerprint import plan_hash
+
+    assert ran.stdout.splitlines() == [
+        "model.qk_norm=true with model.attention=decay, which has no keys",
+        "attention.decay.rate=2.0",
+        "optim.signs.lr=-1.0",
+        "model.attention='decoy'",
+        "data.document_mask=true with model.attention=decay, which sees no documents",
+        f"Beside(flops={2 * 3 * 32 * 32}, cache_values=0) 70.0",
+        f"{plan_hash(compose(['lane=tiny-moe-16e']).plan)} True",
+    ]
+
+
+BAD = {
+    "attention/full.py": ("x = 1", "has the name of a part of this repository"),
+    "optim/odd.py": (
+        "from dataclasses import dataclass\n@dataclass\nclass Keys:\n    lr: float = 1.0\nPART = Keys",
+        "optim.odd.lr has no mark",
+    ),
+    "optim/none.py": ("x = 1", "none.py has no PART"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_part_that_is_none_is_refused_by_its_file(tmp_path, name):
+    content, error = BAD[name]
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(content)
+    ran = micro.python("from harness.plan.schema import Plan", SPEEDRUN_PARTS=str(tmp_path))
+    assert error in ran.stderr
+
+
+def test_the_folder_of_parts_must_be_one(tmp_path):
+    ran = micro.python("from harness.plan.schema import Plan", SPEEDRUN_PARTS=str(tmp_path / "nowhere"))
+    assert "nowhere is no folder" in ran.stderr
+
+
+@pytest.mark.parametrize("kind", parts.KINDS)
+def test_every_part_is_a_file_that_can_be_chosen_and_whose_keys_leave_old_hashes_alone(kind):
+    assert parts.names(kind)
+    for name in parts.names(kind):
+        assert parts.part(kind, name)
+        if name not in parts.FIRST:
+            keys = {key for key, _ in walk() if key.startswith(f"{kind}.{name}.")}
+            assert keys <= LATER.keys()

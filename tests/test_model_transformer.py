@@ -7,9 +7,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.model import transformer
+from harness.model.counts import beside
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
-from harness.model.where import Where
+from harness.model.where import Cache, Where
 from harness.plan.schema import Init, Model
 from kernels import Arithmetic
 
@@ -264,3 +265,25 @@ def test_a_chunked_head_gives_the_same_losses_and_gradients_and_never_holds_all_
         torch.testing.assert_close(chunked, whole, rtol=2e-5, atol=1e-6)
     assert largest[0] == 48  # all tokens' logits
     assert not any(size[-1:] == (31,) and size != (16, 31) for size in largest[1])
+
+
+@pytest.mark.parametrize("parts", [(12,), (5, 1, 1, 5), (1,) * 12, (11, 1)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_a_cache_tokens_read_in_parts_have_the_logits_of_the_whole(shape, parts):
+    model, (token_BS, _) = build(shape), batch()
+    cache, found = Cache(), []
+    with torch.no_grad():
+        for part in token_BS.split(parts, dim=1):
+            found.append(model.logits(part, cache))
+        torch.testing.assert_close(torch.cat(found, 1), model.logits(token_BS), rtol=1e-5, atol=1e-5)
+    assert cache.length == 12
+    kept = sum(values.numel() for layer in cache.kept.values() for values in layer)
+    assert kept == 4 * 12 * beside(model).cache_values
+
+
+def test_a_cache_is_of_what_came_before_and_of_nothing_else():
+    model, (token_BS, _) = build("moe"), batch()
+    with torch.no_grad():
+        model.logits(token_BS[:, :6], cache := Cache())
+        other = model.logits(token_BS[:, 6:], cache)
+        assert not torch.allclose(other, model.logits(token_BS[:, 6:]), atol=1e-3)

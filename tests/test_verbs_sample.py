@@ -92,3 +92,11 @@ def test_sampling_writes_nothing_into_the_run(finished):
     before = micro.snapshot(finished())
     assert main(["sample", str(finished()), "--bytes", "1"]) == 0
     assert micro.snapshot(finished()) == before
+
+
+@pytest.mark.parametrize("length", [20, 60])  # within the model's 32 tokens, and beyond them
+def test_text_written_with_a_cache_is_that_of_the_window_read_anew_for_every_byte(finished, length, monkeypatch):
+    model = load_run_model(finished())
+    cached = continue_text(model, b"The ", length, 0.7, 1)
+    monkeypatch.setattr(type(model), "decodes", False)
+    assert continue_text(model, b"The ", length, 0.7, 1) == cached

@@ -22,7 +22,8 @@ class Own(NamedTuple):
 
 class Part(nn.Module):
     """`OWN`: every parameter that the module itself holds, by attribute. `CANNOT`: what the part does not support, of
-    "document masks" (training within documents) and "packed rows" (several sequences in a row with a mask of their own)."""
+    "document masks" (training within documents), "packed rows" (several sequences in a row with a mask of their own) and
+    "decoding" (with a cache of what came before)."""
 
     OWN: dict[str, Own] = {}
     CANNOT: frozenset[str] = frozenset()

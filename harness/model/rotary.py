@@ -33,7 +33,11 @@ class Rotary(nn.Module):
     def forward(self, where: Where) -> Angles:
         visible_BSS = within_documents(where.document_BS) if where.visible_BSS is None else where.visible_BSS
         if where.position_BS is None:
-            return Angles(self.cos_SA, self.sin_SA, visible_BSS)
+            first, length = where.cache.length if where.cache else 0, where.token_BS.shape[1]
+            if first and length > 1:  # causal from the token that the cache ends with
+                causal_SS = torch.ones(length, first + length, dtype=torch.bool, device=where.token_BS.device)
+                visible_BSS = causal_SS.tril(first).expand(len(where.token_BS), -1, -1)
+            return Angles(self.cos_SA[first:], self.sin_SA[first:], visible_BSS)
         return Angles(self.cos_SA[where.position_BS], self.sin_SA[where.position_BS], visible_BSS)
 
 

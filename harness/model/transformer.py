@@ -19,7 +19,7 @@ from harness.model.part import Own, Part
 from harness.model.precision import Precisions
 from harness.model.product import product
 from harness.model.residual import Residual
-from harness.model.where import Where
+from harness.model.where import Cache, Where
 from harness.plan import parts
 from harness.plan.schema import Gains, Model, Parallel, Plan
 from kernels import Arithmetic
@@ -153,8 +153,17 @@ class Transformer(Part):
         counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
         return Output(nats_BS, counts, margins.detach(), dropped_LE, terms)
 
-    def logits(self, token_BS: Tensor) -> Tensor:
-        return self.head.logits(self.trunk(Where(token_BS))[0])
+    def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
+        """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has."""
+        logits = self.head.logits(self.trunk(Where(token_BS, cache=cache))[0])
+        if cache is not None:
+            cache.length += token_BS.shape[1]
+        return logits
+
+    @property
+    def decodes(self) -> bool:
+        """Whether `logits` takes a cache."""
+        return "decoding" not in self.blocks[0].attention.CANNOT
 
 
 class _Chosen:

@@ -9,6 +9,21 @@ import torch
 from torch import Tensor
 
 
+class Cache:
+    """What the attentions of a model keep of the tokens that it has read, `length` of each row."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.kept: dict[int, tuple[Tensor, ...]] = {}
+
+    def extend(self, layer: object, *new: Tensor) -> tuple[Tensor, ...]:
+        """All that `layer` has kept, `new` included; each has its tokens in the last axis but one."""
+        before = self.kept.get(id(layer))
+        whole = new if before is None else tuple(torch.cat(pair, dim=-2) for pair in zip(before, new))
+        self.kept[id(layer)] = whole
+        return whole
+
+
 class Where(NamedTuple):
     token_BS: Tensor  # int64 ids
     position_BS: Tensor | None = None  # int64 below the model's sequence length; None: 0 .. S-1 in every row
@@ -16,6 +31,7 @@ class Where(NamedTuple):
     # bool (query, key), of rows that pack several sequences: it replaces causality and documents
     visible_BSS: Tensor | None = None
     shuffle_T: Tensor | None = None  # a permutation: every token gets another token's routing, a control of evaluation
+    cache: Cache | None = None  # of decoding: what the tokens before these left behind; positions go on from there
     capacity: int = 0  # rows that an expert takes at most, in training alone; 0 is no limit
     shared: Any = None  # what the attention computes once for all layers (`Attention.shared`)
 

@@ -51,8 +51,11 @@ class Full(Attention):
             q, k = rms_norm(q), rms_norm(k)
         q, k = rotate(q, length_cos, length_sin), rotate(k, length_cos, length_sin)
         q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
+        if where.cache is not None:
+            k, v = where.cache.extend(self, k, v)
         mask_BHSS = None if visible_BSS is None else visible_BSS[:, None]
-        mixed_BHSA = scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=mask_BHSS is None)
+        causal = mask_BHSS is None and q.shape[2] == k.shape[2]  # a token alone sees all that the cache has
+        mixed_BHSA = scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=causal)
         return product(mixed_BHSA.transpose(1, 2).reshape(batch, length, width), self.output, self.arithmetic)
 
 

@@ -28,7 +28,7 @@ def check(plan) -> None:
 
 class Decay(Attention):
     OWN = {"value": Own("dense"), "output": Own("dense", "output")}
-    CANNOT = frozenset({"document masks", "packed rows"})
+    CANNOT = frozenset({"document masks", "packed rows", "decoding"})
 
     def __init__(self, model, keys, arithmetic):
         super().__init__(model, keys, arithmetic)

@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 .PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor study test check referee lint lock
+.PHONY: gate gate-update verify matrix mlflow sabotage probe evaluate doctor study test check referee lint lock
 .PHONY: container container-smoke container-chroot
 
 help: $(STAMP)
@@ -98,8 +98,8 @@ prune: $(STAMP)
 verify: $(STAMP)
 	@$(HARNESS) verify $(RECORD) $(SET)
 
-track: $(STAMP)
-	@$(HARNESS) track $(RUN) $(SET)
+mlflow: $(STAMP)
+	@$(HARNESS) mlflow $(RUN) $(SET)
 
 matrix: $(STAMP)
 	@$(HARNESS) matrix $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
@@ -120,7 +120,7 @@ study: $(STAMP)
 	@$(HARNESS) study $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
 
 sabotage: $(STAMP)
-	@$(HARNESS) sabotage $(SET)
+	@$(VENV)/bin/python -m tests.sabotage $(SET)
 
 # A file's tests share what one of them made; tests/conftest.py has the long files first.
 BY_FILE := --dist loadfile --no-loadscope-reorder

@@ -17,7 +17,7 @@ from harness.train.session import Session
 
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
-    "batch.tokens_per_step=128 budget.tokens=512 validation.steps=[2] run.track=off run.log_every_steps=1 "
+    "batch.tokens_per_step=128 budget.tokens=512 validation.steps=[2] run.mlflow=off run.log_every_steps=1 "
     "precision.format=fp32 model.num_experts=4 model.expert_width=8 model.top_k=2 model.shared_experts=1"
 ).split()
 MASK = "data.document_mask=true"

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
-    "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.track=off "
+    "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.mlflow=off "
     "run.log_every_steps=4"
 ).split()
 MOE = "lane=wiki-s-moe-64e model.num_experts=4 model.expert_width=8 model.top_k=2 model.shared_experts=1".split()

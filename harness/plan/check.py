@@ -26,7 +26,7 @@ CHOICES = {
     "precision.weight_gradients": ("auto", "quantized"),
     "precision.weight_blocks": ("auto", "2d", "1d"),
     "precision.tensor_scale": ("auto", "layer", "expert"),
-    "run.track": ("end", "live", "off"),
+    "run.mlflow": ("end", "live", "off"),
     "track.tokens.format": ("", "jsonl", "parquet", "bin"),
 }
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py

@@ -17,21 +17,22 @@ folder. The last line is `record: PATH`.
 from functools import partial
 
 from harness.errors import UserError
+from harness.options import SWITCH, Word, Words
 from harness.terminal import warn
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
-MULTIRUN = ("--multirun", "-m")
+WORDS = Words("speedrun", Word("multirun", SWITCH, False, other="-m"), plan=True)
 
 
 def main(arguments: list[str]) -> int:
-    if any(word in MULTIRUN for word in arguments):
+    own = WORDS.read(arguments)
+    if own.multirun:
         from harness.launch.multirun import multirun
 
-        return multirun([word for word in arguments if word not in MULTIRUN])
+        return multirun(own.plan)
     from harness.plan.compose import compose
 
-    composed = compose(arguments)
-    return train(composed)
+    return train(compose(own.plan))
 
 
 def train(composed) -> int:
@@ -79,7 +80,7 @@ def train(composed) -> int:
     finally:
         parallel.leave(ranks)
     if path is not None:
-        finish(path, plan.run.track, plan.run.folder)
+        finish(path, plan.run.mlflow, plan.run.folder)
     return 0
 
 
@@ -87,6 +88,6 @@ def _follow(plan, progress, folder) -> None:
     """Starts the follower of a run that is tracked live."""
     from harness.launch.sinks import start_follower
 
-    if plan.run.track == "live":
+    if plan.run.mlflow == "live":
         start_follower(folder, plan.run.folder)
         progress.say("tracking live: the follower runs at the lowest priority, but it shares this machine with the timed run")

@@ -29,8 +29,8 @@ from harness.data.corpus import load
 from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track
+from harness.ranks import Ranks
 from harness.train import machine
-from harness.train.parallel import Ranks
 from harness.train.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]

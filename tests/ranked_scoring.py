@@ -21,8 +21,8 @@ from harness.evaluate.core import bundle, tasks
 from harness.evaluate.own_model import OwnModel
 from harness.launch.run_model import load_run_model
 from harness.plan.compose import Composed
+from harness.ranks import Ranks
 from harness.train.determinism import set_torch
-from harness.train.parallel import Ranks
 
 PAGE = " = First = \n \n " + " ".join(f"A page , of {i} words and more . \n" for i in range(130))
 

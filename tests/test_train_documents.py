@@ -11,8 +11,8 @@ from harness.data.shards import write_shards
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
+from harness.ranks import Ranks
 from harness.train import machine
-from harness.train.parallel import Ranks
 from harness.train.session import Session
 
 COMMON = (

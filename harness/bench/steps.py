@@ -44,7 +44,7 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
 
 def session(plan, here: Machine):
     from harness.data.corpus import load_for
-    from harness.train.parallel import Ranks
+    from harness.ranks import Ranks
     from harness.train.session import Session
 
     built = Session(plan, here, Ranks(0, 1), load_for(plan))

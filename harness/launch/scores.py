@@ -40,7 +40,7 @@ def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """Val of the run's own track, or of the one that `words.val` names."""
     from harness.data.corpus import load_val
     from harness.evaluate.val import val_result
-    from harness.train.progress import Progress
+    from harness.progress import Progress
 
     track, data = _track(subject, words.val)
     line = Progress()
@@ -97,8 +97,8 @@ def _of_bytes(subject: Subject) -> UserError:
 
 def wikitext_score(subject: Subject, words: SimpleNamespace) -> Scored:
     from harness.evaluate.public import wikitext_result
-    from harness.train.parallel import Ranks
-    from harness.train.progress import Progress
+    from harness.progress import Progress
+    from harness.ranks import Ranks
 
     found = wikitext_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1))
     figures = {name: found.pop(name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
@@ -109,8 +109,8 @@ def wikitext_score(subject: Subject, words: SimpleNamespace) -> Scored:
 def core_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """CORE with baselines v1 (as published figures have it), v2 beside it; `words.max_per_task` makes it partial."""
     from harness.evaluate.public import core_result
-    from harness.train.parallel import Ranks
-    from harness.train.progress import Progress
+    from harness.progress import Progress
+    from harness.ranks import Ranks
 
     found = core_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1), words.max_per_task)
     low, high = found["interval_v1"]

@@ -21,8 +21,8 @@ from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
 from harness.optim.schedule import lr_scale
 from harness.plan.schema import Plan
+from harness.ranks import Ranks
 from harness.train.machine import Machine
-from harness.train.parallel import Ranks
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
 

@@ -38,9 +38,9 @@ def probe(plan) -> dict[str, Any]:
     from harness.data.corpus import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
+    from harness.ranks import Ranks
     from harness.train import machine
     from harness.train.determinism import set_torch
-    from harness.train.parallel import Ranks
     from harness.train.reference import against_reference, reference
     from harness.train.session import Session
 

@@ -41,15 +41,16 @@ def train(composed) -> int:
     from harness.evaluate.public import fetch_all
     from harness.launch.sinks import finish
     from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
-    from harness.train import machine, parallel
+    from harness.progress import Progress
+    from harness.ranks import join, leave
+    from harness.train import machine
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
-    from harness.train.progress import Progress
     from harness.train.run import Stopped, run
     from harness.train.session import count_plan
 
     set_torch()
-    ranks = parallel.join()
+    ranks = join()
     progress = Progress(quiet=not ranks.is_first)
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
     plan, counts = composed.plan, count_plan(composed.plan)
@@ -78,7 +79,7 @@ def train(composed) -> int:
             "the same command then starts a new run, the last checkpoint of this one stays",
         ) from error
     finally:
-        parallel.leave(ranks)
+        leave(ranks)
     if path is not None:
         finish(path, plan.run.mlflow, plan.run.folder)
     return 0

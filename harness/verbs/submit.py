@@ -191,6 +191,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
 
 def _copy(group, lane_folder: Path) -> dict[str, str]:
     """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
+    from harness.files import whole
     from harness.record.folder import writing
     from harness.report.board.claims import record_sha256
 
@@ -199,19 +200,16 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
         stem = f"{run.record['seed']}-{group.plan_hash[:8]}"
         names = (stem if n == 1 else f"{stem}.{n}" for n in range(1, 10_000))
         target = next(lane_folder / name for name in names if not (lane_folder / name).exists())
-        part = lane_folder / f".{target.name}.part"
-        with writing(target):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
+        with writing(target), whole(target) as part:
+            part.mkdir()
             for name in (*KEPT, PUBLIC) if (run.folder / PUBLIC).exists() else KEPT:
                 shutil.copyfile(run.folder / name, part / name)
-            part.rename(target)
         copied[target.name] = record_sha256(target)
     return copied
 
 
 def _write(path: Path, claim: dict[str, Any]) -> None:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.record.folder import writing
 
     with writing(path):

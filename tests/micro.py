@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 import harness.launch.sinks
 from harness.__main__ import main
 from harness.data.cache import cache_folder
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_tokens import END, documents, own_cache_fixture, small_track  # noqa: F401
 
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.uniform import uniform_scores
 from harness.plan.compose import compose

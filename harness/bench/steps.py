@@ -43,7 +43,7 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
 
 
 def session(plan, here: Machine):
-    from harness.data.corpus import load_for
+    from harness.data.corpora import load_for
     from harness.ranks import Ranks
     from harness.train.session import Session
 

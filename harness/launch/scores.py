@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
 def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """Val of the run's own track, or of the one that `words.val` names."""
-    from harness.data.corpus import load_val
+    from harness.data.corpora import load_val
     from harness.evaluate.val import val_result
     from harness.progress import Progress
 

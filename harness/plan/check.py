@@ -3,12 +3,20 @@
 import math
 from dataclasses import fields
 from operator import attrgetter
+from pathlib import Path
 
 from harness.errors import UserError, nearest
 from harness.plan.check_precision import check_precision
 from harness.plan.check_routing import LOSSES, check_routing
 from harness.plan.goal import levels, slice_length
+from harness.plan.lanes import ROOT
 from harness.plan.schema import Gains, Multipliers, Plan
+
+
+def corpora(folder: Path = ROOT / "harness" / "data" / "corpora") -> list[str]:
+    """The kinds of corpora that no published format chooses."""
+    return sorted({path.stem for path in folder.glob("[a-z]*.py")} - {"bytes", "documents", "stream"})
+
 
 CHOICES = {
     "model.activation": ("relu2", "swiglu"),
@@ -27,7 +35,7 @@ CHOICES = {
     "precision.weight_blocks": ("auto", "2d", "1d"),
     "precision.tensor_scale": ("auto", "layer", "expert"),
     "run.mlflow": ("end", "live", "off"),
-    "track.tokens.format": ("", "jsonl", "parquet", "bin"),
+    "track.tokens.format": ("", "jsonl", "parquet", "bin", *corpora()),
 }
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
 VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes

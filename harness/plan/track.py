@@ -55,7 +55,7 @@ class Track:
     """Data, split, scoring and target. Never changes: a change is a new track."""
 
     name: str = frozen()
-    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpus.py
+    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpora/bytes.py
     release: str = frozen()  # which published release of the corpus
     train_bytes: int = frozen()  # of text; 0 where the files state none
     train_sha256: str = frozen()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from harness.data.corpus import Splits
+from harness.data.corpora import Splits
 from harness.data.tokenizer import gpt2
 from harness.errors import UserError
 from harness.evaluate import public

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from harness.data.corpus import Splits
+from harness.data.corpora import Splits
 from harness.errors import UserError
 from harness.model.attention import within_documents
 from harness.model.counts import Counts, count

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _rebuild(track, source: str) -> None:
-    from harness.data.token_corpus import REBUILDERS
+    from harness.data.corpora.documents import REBUILDERS
 
     if track.corpus not in REBUILDERS:
         raise UserError(f"track {track.name} is not rebuilt from a source", f"--from is for {', '.join(REBUILDERS)}")
@@ -55,7 +55,7 @@ def _largest_budget(track: str) -> int:
 
 
 def _write_bin(track, folder: Path) -> None:
-    from harness.data.corpus import load
+    from harness.data.corpora import load
     from harness.data.shards import write_shards
 
     if track.tokens.format not in ("jsonl", "parquet"):

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 def probe(plan) -> dict[str, Any]:
     """{"plan_hash", "hardware_class", "timing", "uniform"}."""
-    from harness.data.corpus import load_for
+    from harness.data.corpora import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
     from harness.ranks import Ranks

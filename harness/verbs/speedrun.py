@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def train(composed) -> int:
-    from harness.data.corpus import load_for
+    from harness.data.corpora import load_for
     from harness.data.prepare import prepare
     from harness.evaluate.public import fetch_all
     from harness.launch.sinks import finish

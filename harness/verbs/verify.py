@@ -108,7 +108,7 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
 
 def _check_data(run, report: dict[str, Any]) -> None:
     """The record's data hashes against the track file here, and that one against the data here."""
-    from harness.data.corpus import load
+    from harness.data.corpora import load
     from harness.plan.lanes import TRACKS, read_track, track_names
     from harness.plan.schema import Data
     from harness.plan.stored import settings

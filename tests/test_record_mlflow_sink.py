@@ -4,7 +4,6 @@ import fcntl
 import itertools
 import json
 import math
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -169,7 +168,7 @@ def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp
 @pytest.mark.process
 def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
-    monkeypatch.setattr(sinks, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     sinks.log_at_end(folder(), str(tmp_path))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)")

@@ -13,9 +13,9 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-.PHONY: help setup speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare
-.PHONY: gate gate-update verify matrix track sabotage probe evaluate doctor study test check referee lint lock
-.PHONY: container container-smoke container-chroot
+VERBS := speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
+         matrix mlflow probe evaluate doctor study
+.PHONY: $(VERBS) help setup sabotage test check referee lint lock container container-smoke container-chroot
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -50,77 +50,29 @@ else ifneq ($(IN),)
 $(error IN=$(IN) is unknown: IN=container, or leave it out)
 endif
 
-speedrun: $(STAMP)
-	@$(HARNESS) speedrun $(PLAN)
+# What a verb is given, of the variables of the line.
+speedrun: WORDS = $(PLAN)
+plan prove probe: WORDS = lane=$(LANE) seed=$(SEED) $(SET)
+gate: WORDS = lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
+gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+matrix: WORDS = $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
+study: WORDS = $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
+bench gpu tune prune: WORDS = $(SET)
+lanes: WORDS =
+prepare: WORDS = $(TRACK) $(SET)
+show: WORDS = $(RUN)
+report: WORDS = $(RUN) $(if $(OUT),--out $(OUT))
+submit doctor mlflow: WORDS = $(RUN) $(SET)
+compare: WORDS = $(A) $(B) $(SET)
+sample: WORDS = $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
+evaluate: WORDS = $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
+verify: WORDS = $(RECORD) $(SET)
 
-plan: $(STAMP)
-	@$(HARNESS) plan lane=$(LANE) seed=$(SEED) $(SET)
-
-prove: $(STAMP)
-	@$(HARNESS) prove lane=$(LANE) seed=$(SEED) $(SET)
-
-bench: $(STAMP)
-	@$(HARNESS) bench $(SET)
-
-gpu: $(STAMP)
-	@$(HARNESS) gpu $(SET)
-
-tune: $(STAMP)
-	@$(HARNESS) tune $(SET)
-
-prepare: $(STAMP)
-	@$(HARNESS) prepare $(TRACK) $(SET)
-
-lanes: $(STAMP)
-	@$(HARNESS) lanes
-
-show: $(STAMP)
-	@$(HARNESS) show $(RUN)
-
-report: $(STAMP)
-	@$(HARNESS) report $(RUN) $(if $(OUT),--out $(OUT))
-
-submit: $(STAMP)
-	@$(HARNESS) submit $(RUN) $(SET)
-
-compare: $(STAMP)
-	@$(HARNESS) compare $(A) $(B) $(SET)
-
-sample: $(STAMP)
-	@$(HARNESS) sample $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
-
-evaluate: $(STAMP)
-	@$(HARNESS) evaluate $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
-
-prune: $(STAMP)
-	@$(HARNESS) prune $(SET)
-
-verify: $(STAMP)
-	@$(HARNESS) verify $(RECORD) $(SET)
-
-track: $(STAMP)
-	@$(HARNESS) track $(RUN) $(SET)
-
-matrix: $(STAMP)
-	@$(HARNESS) matrix $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
-
-probe: $(STAMP)
-	@$(HARNESS) probe lane=$(LANE) seed=$(SEED) $(SET)
-
-gate: $(STAMP)
-	@$(HARNESS) gate lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
-
-gate-update: $(STAMP)
-	@$(HARNESS) gate update lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
-
-doctor: $(STAMP)
-	@$(HARNESS) doctor $(RUN) $(SET)
-
-study: $(STAMP)
-	@$(HARNESS) study $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
+$(VERBS): $(STAMP)
+	@$(HARNESS) $(subst -, ,$@) $(WORDS)
 
 sabotage: $(STAMP)
-	@$(HARNESS) sabotage $(SET)
+	@$(VENV)/bin/python -m tests.sabotage $(SET)
 
 # A file's tests share what one of them made; tests/conftest.py has the long files first.
 BY_FILE := --dist loadfile --no-loadscope-reorder

@@ -4,6 +4,7 @@ import importlib
 import re
 import signal
 import sys
+from collections.abc import Callable
 
 from harness.errors import UserError, nearest
 from harness.shown import shown
@@ -13,24 +14,30 @@ from harness.train.signals import interruptible, number_of
 
 VERBS = (
     "speedrun", "plan", "prove", "bench", "tune", "prepare", "lanes", "show", "sample", "prune",
-    "submit", "report", "compare", "gate", "verify", "matrix", "track", "sabotage", "probe", "gpu",
+    "submit", "report", "compare", "gate", "verify", "matrix", "mlflow", "probe", "gpu",
     "evaluate", "doctor", "study",
 )  # fmt: skip
+RENAMED = {"track": "mlflow"}
 HELP = ("-h", "--help", "help")
 
 
 def main(words: list[str]) -> int:
+    """What `answered` returns."""
+    return answered(lambda: _answer(words), heard=words[:1] != ["speedrun"])  # what it does is in its record, whoever listens
+
+
+def answered(work: Callable[[], int], heard: bool = True) -> int:
     """Exit status: 0 done, 1 a check failed, 2 a mistake explained, 3 stopped by health, 128+n stopped by signal n. What is
-    printed on the way moves no cursor, whoever's words it has."""
+    printed on the way moves no cursor, whoever's words it has. `heard`: standard output is what the work is for."""
     hold_streams()
     with shown():
-        return _main(words)
+        return _answered(work, heard)
 
 
-def _main(words: list[str]) -> int:
+def _answered(work: Callable[[], int], heard: bool) -> int:
     try:
         with interruptible():
-            code = _answer(words)
+            code = work()
     except UserError as error:
         warn("error: " + re.sub(r"\n(?! )", "\n  ", str(error)))  # a quoted word begins no line of its own
         code = 2
@@ -42,8 +49,7 @@ def _main(words: list[str]) -> int:
             raise
         return _unheard(lost)
     lost = unwritten()
-    # what `speedrun` does is in its record, whoever listens
-    return code if lost is None or code or words[:1] == ["speedrun"] else _unheard(lost)
+    return code if lost is None or code or not heard else _unheard(lost)
 
 
 def _answer(words: list[str]) -> int:
@@ -51,6 +57,10 @@ def _answer(words: list[str]) -> int:
         print(overview())
         return 0
     verb, arguments = words[0], words[1:]
+    if verb in RENAMED:
+        raise UserError(
+            f"the verb {verb} is called {RENAMED[verb]} now", f"python -m harness {RENAMED[verb]} --help shows its words"
+        )
     if verb not in VERBS:
         raise UserError(f"unknown verb {verb!r}", f"{nearest(verb, VERBS)}\n  `python -m harness --help` lists them")
     module = importlib.import_module(f"harness.verbs.{verb}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
-LIVE = re.compile(r"(?:\r(?:\x1b\[K)?)?")  # how a line that rewrites itself begins: harness/train/progress.py, tqdm
+LIVE = re.compile(r"(?:\r(?:\x1b\[K)?)?")  # how a line that rewrites itself begins: harness/progress.py, tqdm
 
 
 def printable(value: object) -> str:

@@ -153,14 +153,14 @@ def _acts(run: str, left: str, entered: str) -> list[Act]:
     acts = [
         Act(f"{words[0]} of a finished run", "finished", (*RUN_FILES, "weights.safetensors"), words)
         for words in (
-            ("verify", run, "steps=0"), ("show", run), ("sample", run, "--bytes", "2"), ("evaluate", run), ("track", run),
+            ("verify", run, "steps=0"), ("show", run), ("sample", run, "--bytes", "2"), ("evaluate", run), ("mlflow", run),
             ("doctor", run), ("doctor", run, "--json"), ("report", "finished", "--out", "out"),
             ("submit", run, "--to", "out"),
         )
     ]  # fmt: skip
     acts += [
         Act(f"{words[0]} of a run that health stopped", "ill", ("stopped.json", "plan.yaml", "metrics.jsonl"), words)
-        for words in (("doctor", "ill/ill/1"), ("track", "ill/ill/1"))
+        for words in (("doctor", "ill/ill/1"), ("mlflow", "ill/ill/1"))
     ]
     acts += [
         Act(f"{words[0]} of records", "results", tuple(f"*/*/{name}" for name in RUN_FILES) + ("*/claim-*.json",), words)
@@ -176,7 +176,7 @@ def _acts(run: str, left: str, entered: str) -> list[Act]:
         Act("study from a folder", "study", ("study.json",), ("study", "--from", "study")),
         Act("study from a folder", "study", tuple(f"*/1/{name}" for name in RUN_FILES), ("study", "--from", "study")),
         Act("doctor of a run that was left", "left", ("plan.yaml", "metrics.jsonl"), ("doctor", left)),
-        Act("track of a run that was left", "left", ("plan.yaml", "metrics.jsonl", "identity.json"), ("track", left)),
+        Act("track of a run that was left", "left", ("plan.yaml", "metrics.jsonl", "identity.json"), ("mlflow", left)),
         Act("resume", "left", ("plan.yaml", "metrics.jsonl", "identity.json", "step-*.json", "step-*.safetensors"),
             ("speedrun", *micro.MOE, "run.folder=left")),
     ]  # fmt: skip

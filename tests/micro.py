@@ -25,12 +25,12 @@ from safetensors.torch import load_file
 import harness.launch.sinks
 from harness.__main__ import main
 from harness.data.cache import cache_folder
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track
+from harness.ranks import Ranks
 from harness.train import machine
-from harness.train.parallel import Ranks
 from harness.train.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ ALONE = Ranks(0, 1)
 COMMON = (
     "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
     "budget.tokens=8192 validation.steps=[8,16,24] validation.batch_tokens=2048 kernels.compile=off run.log_every_steps=4 "
-    "run.track=off"
+    "run.mlflow=off"
 ).split()
 MOE = ["lane=tiny-moe-16e", "model.num_experts=8", "model.expert_width=16", "model.top_k=2", *COMMON]
 DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]

@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.sabotage.program import PRELOAD
+from tests.sabotage.program import PRELOAD
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEEDRUN = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(list(PRELOAD))  # one server serves these and the runs of `harness.sabotage`
+CONTEXT.set_forkserver_preload(list(PRELOAD))  # one server serves these and the runs of `tests.sabotage`
 
 
 def run(code: str, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

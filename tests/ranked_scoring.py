@@ -11,18 +11,20 @@ from pathlib import Path
 import core_bundle
 from small_tokens import documents, small_tokenizer, small_track
 
+import harness.data.corpora.documents
 import harness.launch.sinks
 import harness.train.run as run_module
 from harness.__main__ import main
-from harness.data import corpus, token_corpus, tokenizer
+from harness.data import tokenizer
+from harness.data.corpora.documents import Corpus
 from harness.errors import UserError
 from harness.evaluate import public, wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.evaluate.own_model import OwnModel
 from harness.launch.run_model import load_run_model
 from harness.plan.compose import Composed
+from harness.ranks import Ranks
 from harness.train.determinism import set_torch
-from harness.train.parallel import Ranks
 
 PAGE = " = First = \n \n " + " ".join(f"A page , of {i} words and more . \n" for i in range(130))
 
@@ -34,9 +36,9 @@ def small_public_sets(home: Path) -> None:
     tasks.load = lambda: load(place)
     wikitext.raw_text = lambda: PAGE + PAGE.replace("First", "Second")
     tokenizer.TOKENIZERS["gpt2"] = run_module.gpt2 = small_tokenizer
-    token_corpus.REBUILDERS = {}
-    track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), corpus.KINDS["jsonl"]
-    corpus.KINDS["jsonl"] = lambda _, *rest: real(track, *rest)
+    harness.data.corpora.documents.REBUILDERS = {}
+    track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), Corpus.load
+    Corpus.load = lambda _, *rest: real(track, *rest)
     Composed.partial = False
     harness.launch.sinks.show_at_end = lambda run: None
 

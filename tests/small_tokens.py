@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tiktoken
 
-from harness.data import token_corpus, tokenizer
+from harness.data import tokenizer
+from harness.data.corpora.documents import Corpus
 from harness.plan.lanes import read_track
 from harness.plan.schema import File, Track
 
@@ -36,8 +37,15 @@ def own_cache_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SPEEDRUN_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setitem(tokenizer.TOKENIZERS, "gpt2", small_tokenizer)
-    monkeypatch.setattr(token_corpus, "REBUILDERS", {})
+    monkeypatch.setattr("harness.data.corpora.documents.REBUILDERS", {})
     return tmp_path
+
+
+def everywhere(monkeypatch: pytest.MonkeyPatch, track: Track) -> None:
+    """Whoever asks for a track of documents gets the data of this one."""
+    for name in ("load", "load_val"):
+        real = getattr(Corpus, name)
+        monkeypatch.setattr(Corpus, name, lambda _, *rest, real=real: real(track, *rest))
 
 
 def documents(seed: int, count: int, words: int = 60) -> list[str]:

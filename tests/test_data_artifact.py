@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import harness.files
 from harness.data import artifact
 from harness.errors import UserError
 
@@ -222,9 +223,11 @@ def test_a_file_is_whole_or_untouched_when_its_writer_fails(tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_swept_when_stale(tmp_path, monkeypatch):
-    (tmp_path / ".old.tmp").write_bytes(b"half")
+    old = f".old.{'0' * 32}.tmp"
+    (tmp_path / old).write_bytes(b"half")
     artifact.write_atomically(tmp_path / "a", [b"x"])
-    assert ".old.tmp" in files(tmp_path)
-    monkeypatch.setattr(artifact, "STALE_S", -1)
+    (tmp_path / ".mine.tmp").touch()
+    assert old in files(tmp_path)
+    monkeypatch.setattr(harness.files, "STALE_S", -1)
     artifact.write_atomically(tmp_path / "a", [b"x"])
-    assert files(tmp_path) == ["a"]
+    assert files(tmp_path) == [".mine.tmp", "a"]

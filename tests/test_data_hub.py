@@ -14,7 +14,7 @@ from pyarrow.parquet import write_table
 from small_tokens import own_cache_fixture  # noqa: F401
 
 from harness.data import hub
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.data.shards import write_shards
 from harness.errors import UserError
 from harness.plan.lanes import read_track

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import corpus, ngram
+from harness.data import corpora, ngram
 from harness.plan.schema import Track
 
 few_letters = st.lists(st.sampled_from(b"ab \xff"), min_size=1, max_size=80).map(bytes)
@@ -56,7 +56,7 @@ def test_a_model_that_has_read_nothing_gives_eight_bits():
 def test_the_track_figures_of_the_7_gram_come_out_of_the_real_text():
     path = Path(__file__).parent.parent / "lanes" / "tracks" / "sotu.yaml"
     track = Track(**yaml.safe_load(path.read_text()))
-    data = corpus.load(track)
+    data = corpora.load(track)
     bits = ngram.bits(data.train, data.val[: track.slice_bytes])
     assert len(bits) == track.slice_bytes - 1
     assert bits.mean() == pytest.approx(track.lines["ngram7"]["slice"], abs=0.0005)

@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.data import overlap
-from harness.data.corpus import Corpus
+from harness.data.corpora.bytes import Corpus
 
 separators = st.sampled_from([b" ", b"\n\n", b" \t", b"\x0b\x0c\r"])
 words = st.sampled_from([b"a", b"A", b"b", b"bb", b"\xc3\x89", b"\x1c", b"\x85\xa0"])

@@ -3,8 +3,9 @@ import hashlib
 import micro
 import pytest
 
-from harness.data import corpus, lines
+from harness.data import corpora, lines
 from harness.data.cache import cache_folder
+from harness.data.corpora.bytes import READERS
 from harness.data.prepare import prepare
 from harness.errors import UserError
 from harness.plan.lanes import read_track
@@ -18,11 +19,11 @@ VAL = b" ".join(b"val%d" % i for i in range(100)) + b" " + SHARED
 @pytest.fixture
 def track(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
-    monkeypatch.setitem(corpus.READERS, "small", lambda release: (TRAIN, VAL))
+    monkeypatch.setitem(READERS, "small", lambda release: (TRAIN, VAL))
     sha = {split: hashlib.sha256(text).hexdigest() for split, text in (("train", TRAIN), ("val", VAL))}
     track = Track("small", "small", "1", len(TRAIN), sha["train"], len(VAL), sha["val"], 100, {}, "ngram7")
     track.lines = {line_id: Line(line_id, 0, 0) for line_id in ("ngram7", "xz_alone")}
-    for line_id, pair in lines.recompute(track, corpus.load(track)).items():
+    for line_id, pair in lines.recompute(track, corpora.load(track)).items():
         track.lines[line_id] = Line(line_id, *(round(figure, 4) for figure in pair))
     return track
 

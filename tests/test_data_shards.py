@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.data.shards import MAGIC, find_shards, read_shard, write_shards
 from harness.errors import UserError
 from harness.plan.lanes import read_track

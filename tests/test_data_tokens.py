@@ -9,8 +9,8 @@ import pytest
 from pyarrow.parquet import write_table
 from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track, write_jsonl  # noqa: F401
 
-from harness.data import corpus, text_files, token_corpus, token_files
-from harness.data.corpus import load
+from harness.data import corpora, text_files, token_files
+from harness.data.corpora import load
 from harness.data.overlap import clean_mask
 from harness.data.prepare import prepare
 from harness.errors import UserError
@@ -123,7 +123,7 @@ def test_missing_data_names_the_file_and_a_lane_that_needs_none(track, own_cache
     def offline(files, progress=None):
         raise UserError("cannot read the archive", "LANE=tiny-moe-16e")
 
-    monkeypatch.setattr(token_corpus, "REBUILDERS", {"enwiki2015": (lambda file: own_cache / "none", offline)})
+    monkeypatch.setattr("harness.data.corpora.documents.REBUILDERS", {"enwiki2015": (lambda file: own_cache / "none", offline)})
     with pytest.raises(UserError) as error:
         load(track)
     assert all(part in str(error.value) for part in ("text/val.jsonl.xz", "cannot read the archive", "LANE=tiny-moe-16e"))
@@ -148,7 +148,7 @@ def test_parquet_rows_are_lines_and_a_top_level_heading_begins_an_article(tmp_pa
 
 
 def test_hashes_of_small_files_are_those_of_the_track(track):
-    assert corpus.load(track).hashes == {"train": track.train_sha256, "val": track.val_sha256}
+    assert corpora.load(track).hashes == {"train": track.train_sha256, "val": track.val_sha256}
     assert (
         track.tokens.files[0].text_sha256
         == hashlib.sha256(

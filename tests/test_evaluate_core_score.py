@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.evaluate.core import bundle, plain, score, tasks
-from harness.evaluate.core.check import TOLERANCE, compare, small_model
-from harness.evaluate.core.exact import ExactModel
+from harness.evaluate.core import bundle, score, tasks
 from harness.evaluate.core.packing import batches, rows
 from harness.evaluate.core.prompts import Item, item
 from harness.evaluate.core.tasks import Example, Task
+from tests.core_oracles import plain
+from tests.core_oracles.check import TOLERANCE, compare, small_model
+from tests.core_oracles.exact import ExactModel
 
 TOKENS = core_bundle.tokenizer()
 LONG, SHORT = 400, 40  # tokens: everything fits, most options are cropped

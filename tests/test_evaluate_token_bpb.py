@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_tokens import END, documents, own_cache_fixture, small_track  # noqa: F401
 
-from harness.data.corpus import load
+from harness.data.corpora import load
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.uniform import uniform_scores
 from harness.model.build import build_model
@@ -17,7 +17,7 @@ NOTHING = torch.zeros(0, 0), torch.zeros(0)
 TINY = (
     "lane=wiki-s-dense unranked=true model.width=16 model.layers=1 model.heads=1 model.ffn_width=16 model.sequence_length=16 "
     "batch.tokens_per_step=64 budget.tokens=512 validation.steps=[2,4] parallel.micro_batch_tokens=32 kernels.compile=off "
-    "run.track=off run.log_every_steps=2"
+    "run.mlflow=off run.log_every_steps=2"
 ).split()
 
 

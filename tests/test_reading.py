@@ -11,9 +11,9 @@ from report_factory import edit_record, write_run
 
 from harness.errors import UserError
 from harness.plan.compose import compose
-from harness.plan.fingerprint import to_yaml
+from harness.plan.fingerprint import differences, plan_hash, stored_plan_hash, to_yaml
 from harness.plan.lanes import ROOT
-from harness.plan.stored import read_plan, read_stored_plan, settings
+from harness.plan.stored import read_plan, read_stored_plan, settings, words_of
 from harness.reading import read_bytes, read_json, read_yaml
 from harness.record.documents import BASELINE_VERSION, BaselineFile, Identity
 from harness.record.read import read_claim, read_identity, read_record, read_rows, read_stop
@@ -189,6 +189,15 @@ def test_a_plan_comes_back_as_it_was_composed(tmp_path):
         plan = compose([f"lane={lane}", "optim.muon.lr=1", "unranked=true", "validation.steps=[1,2]"]).plan
         (tmp_path / "plan.yaml").write_text(to_yaml(plan))
         assert read_plan(tmp_path / "plan.yaml") == plan
+
+
+def test_a_plan_of_before_a_key_had_its_name_is_read_with_that_key_and_has_the_hash_it_had(tmp_path):
+    plan = compose(["lane=tiny-dense", "run.mlflow=off"]).plan
+    (tmp_path / "plan.yaml").write_text(to_yaml(plan).replace("  mlflow: 'off'\n", "  track: 'off'\n"))
+    stored = read_stored_plan(tmp_path / "plan.yaml")
+    assert stored["run"]["track"] == "off" and stored_plan_hash(stored) == plan_hash(plan) and not differences(plan, stored)
+    assert read_plan(tmp_path / "plan.yaml") == plan and settings(stored)["run.mlflow"] == "off"
+    assert not any(word.startswith("run.") for word in words_of(stored, "plan.yaml"))
 
 
 def test_words_in_a_plan_are_words(tmp_path):

@@ -4,7 +4,6 @@ import fcntl
 import itertools
 import json
 import math
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -147,7 +146,7 @@ def test_a_real_run_is_tracked_whole(sink, finished):
     run_id, _ = sink.track(finished())
     assert history(sink, run_id, "loss") == logged(finished(), "step", "loss")
     assert history(sink, run_id, "val_bpb") == [(32, micro.record(finished())["metrics"]["val_bpb"])]
-    assert sink.client.get_run(run_id).data.params["run.track"] == "off"
+    assert sink.client.get_run(run_id).data.params["run.mlflow"] == "off"
 
 
 def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
@@ -157,20 +156,20 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
     assert default_store("runs") == "sqlite:///runs/mlflow.db"
 
 
-@pytest.mark.parametrize("track", ["end", "off"])
-def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, track):
-    monkeypatch.setattr("harness.launch.sinks.track_at_end", lambda run, runs: print("in MLflow", run, runs))
-    path = micro.run(tmp_path, f"run.track={track}", lane=micro.DENSE)
+@pytest.mark.parametrize("when", ["end", "off"])
+def test_a_speedrun_is_tracked_at_its_end_and_its_last_line_stays_the_record(tmp_path, monkeypatch, capsys, no_figures, when):
+    monkeypatch.setattr("harness.launch.sinks.log_at_end", lambda run, runs: print("in MLflow", run, runs))
+    path = micro.run(tmp_path, f"run.mlflow={when}", lane=micro.DENSE)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"record: {path / 'record.json'}"
-    assert (lines[-2] == f"in MLflow {path} {tmp_path}") == (track == "end")
+    assert (lines[-2] == f"in MLflow {path} {tmp_path}") == (when == "end")
 
 
 @pytest.mark.process
 def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
-    monkeypatch.setattr(sinks, "_environment", lambda: dict(os.environ) | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
-    sinks.track_at_end(folder(), str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sinks.log_at_end(folder(), str(tmp_path))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: not in MLflow: MLflow is not installed (none here)")
 
@@ -178,7 +177,7 @@ def test_a_missing_mlflow_is_one_line_of_warning(folder, tmp_path, monkeypatch, 
 def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(folder, tmp_path, sink, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sink.store)
     path = folder()
-    sinks.track_at_end(path, str(tmp_path))
+    sinks.log_at_end(path, str(tmp_path))
     assert capsys.readouterr() == (f"MLflow: mlflow ui --backend-store-uri {sink.store}\n", "")
     assert sink.track(path)[1] == 0 and not (tmp_path / "mlflow.db").exists()
 
@@ -186,8 +185,8 @@ def test_the_process_of_the_end_tracks_quietly_and_a_second_time_adds_nothing(fo
 def test_a_live_run_starts_a_follower_and_says_what_it_costs(tmp_path, monkeypatch, capsys, no_figures):
     started = []
     monkeypatch.setattr("harness.launch.sinks.start_follower", lambda *words: started.append(words))
-    monkeypatch.setattr("harness.launch.sinks.track_at_end", lambda run, runs: None)
-    path = micro.run(tmp_path, "run.track=live", lane=micro.DENSE)
+    monkeypatch.setattr("harness.launch.sinks.log_at_end", lambda run, runs: None)
+    path = micro.run(tmp_path, "run.mlflow=live", lane=micro.DENSE)
     assert started == [(path, str(tmp_path))]
     assert "shares this machine with the timed run" in capsys.readouterr().out
 
@@ -207,9 +206,9 @@ def test_the_follower_tails_a_run_at_the_lowest_priority_until_it_ends(sink, fol
             (path / "record.json").write_bytes(record)
             lock.close()
 
-    monkeypatch.setattr("harness.verbs.track.time.sleep", nap)
-    monkeypatch.setattr("harness.verbs.track.os.nice", niceness.append)
-    assert main(["track", str(path), "--follow", "--store", sink.store]) == 0
+    monkeypatch.setattr("harness.verbs.mlflow.time.sleep", nap)
+    monkeypatch.setattr("harness.verbs.mlflow.os.nice", niceness.append)
+    assert main(["mlflow", str(path), "--follow", "--store", sink.store]) == 0
     said = capsys.readouterr().out
     run_id = sink.track(path)[0]
     assert len(naps) == 2 and niceness == [19] and run_id in said
@@ -218,8 +217,8 @@ def test_the_follower_tails_a_run_at_the_lowest_priority_until_it_ends(sink, fol
 
 
 def test_a_key_that_names_no_way_of_tracking_is_refused(tmp_path, capsys):
-    assert micro.speedrun(tmp_path / "runs", "run.track=later") == 2
-    assert "run.track='later'" in capsys.readouterr().err
+    assert micro.speedrun(tmp_path / "runs", "run.mlflow=later") == 2
+    assert "run.mlflow='later'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -230,7 +229,7 @@ def database(sink, tmp_path):
 
 def test_two_runs_that_end_at_once_on_a_store_that_is_not_there_yet_are_both_in_it(folder, tmp_path):
     store, paths = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}", [folder("1-aaaa"), folder("2-aaaa")]
-    command = [sys.executable, "-m", "harness", "track", "--store", store]
+    command = [sys.executable, "-m", "harness", "mlflow", "--store", store]
     started = [subprocess.Popen([*command, path], cwd=micro.ROOT, stderr=subprocess.PIPE, text=True) for path in paths]
     assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0)] * 2
     both = Sink(store)
@@ -270,7 +269,7 @@ def test_a_store_that_is_not_let_go_of_is_an_error(folder, database, monkeypatch
         held.execute("BEGIN EXCLUSIVE")
     else:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    assert main(["track", str(folder()), "--store", f"sqlite:///{database}"]) == 2
+    assert main(["mlflow", str(folder()), "--store", f"sqlite:///{database}"]) == 2
     held.close(), lock.close()
     assert ("database is locked" if what == "the database" else "another process has held") in capsys.readouterr().err
 
@@ -295,7 +294,7 @@ def test_a_store_that_is_damaged_or_cannot_be_written_is_an_error_that_is_explai
         monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifact", denied)
     else:
         path = path / "below a file" / "mlflow.db"
-    assert main(["track", str(folder()), "--store", f"sqlite:///{path}"]) == 2
+    assert main(["mlflow", str(folder()), "--store", f"sqlite:///{path}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: the MLflow store sqlite:///{path} cannot be used: ") and "MLFLOW_TRACKING_URI" in said
 
@@ -310,6 +309,6 @@ def test_a_store_that_is_none_or_does_not_answer_is_an_error_that_is_explained(f
     monkeypatch.chdir(tmp_path)
     path = folder()
     before = sorted(tmp_path.iterdir())
-    assert main(["track", str(path)]) == 2
+    assert main(["mlflow", str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: the MLflow store {store} cannot be used: ")
     assert sorted(tmp_path.iterdir()) == before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from micro import finished_fixture, no_figures_fixture  # noqa: F401
 
 import harness.data.prepare
-from harness.data.artifact import file_sha256
+from harness.files import file_sha256
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.record.record import EVIDENCE, to_target, unranked_reasons, write

@@ -2,11 +2,10 @@
 
 import pytest
 
-from harness.__main__ import main
 from harness.report.gate.verdict import FAIL, PASS, Outcome
-from harness.sabotage.bench import Case
-from harness.sabotage.faults import FAULTS, NONE
-from harness.verbs.sabotage import BEGIN, END, disturbed, markdown, missed
+from tests.sabotage.__main__ import BEGIN, END, disturbed, main, markdown, missed
+from tests.sabotage.bench import Case
+from tests.sabotage.faults import FAULTS, NONE
 
 
 def a_case(fault, *failing, seed=1):
@@ -18,7 +17,7 @@ def a_case(fault, *failing, seed=1):
 def test_three_faults_are_caught_and_two_clean_reruns_pass(capsys):
     """Shortened: 32 steps, nothing timed. Whole: make sabotage."""
     words = ["faults=balancing,bytes,memory", "seeds=3", "clean=2", "jobs=2", "timing=off"]
-    status = main(["sabotage", *words, "budget.tokens=8192", "validation.steps=[16]"])
+    status = main([*words, "budget.tokens=8192", "validation.steps=[16]"])
     said = capsys.readouterr().out
     assert status == 0, said
     assert "| validation bytes miscounted by 1% | exact bits, record | yes |" in said
@@ -53,5 +52,5 @@ def test_there_are_eight_faults_with_names_of_their_own():
     ],
 )
 def test_a_wrong_word_is_explained_before_anything_runs(word, said, capsys):
-    assert main(["sabotage", word]) == 2
+    assert main([word]) == 2
     assert said in capsys.readouterr().err

@@ -10,7 +10,6 @@ import pytest
 from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 from safetensors import SafetensorError
 
-import harness.data.artifact
 import harness.errors
 import harness.train.run
 from harness.record.folder import MetricsLog
@@ -77,8 +76,7 @@ def test_a_disk_that_fills_up_before_the_first_checkpoint_says_that_the_run_star
 
 
 def test_a_full_disk_under_the_note_of_a_checkpoint_is_named_as_the_checkpoint_not_as_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(harness.data.artifact.os, "fsync", raising(FULL))
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: None)
+    monkeypatch.setattr(checkpoint, "replace_atomically", raising(FULL))
     with pytest.raises(harness.errors.UserError) as caught:
         checkpoint.save(tmp_path / "checkpoints", 2, {"a": micro.torch.arange(4.0)}, {}, keep=1)
     assert "SPEEDRUN_CACHE" not in str(caught.value) and "checkpoint of step 2" in caught.value.problem

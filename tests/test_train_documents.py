@@ -4,20 +4,20 @@ import micro
 import pytest
 import torch
 from micro import no_figures_fixture  # noqa: F401
-from small_tokens import documents, own_cache_fixture, small_track  # noqa: F401
+from small_tokens import documents, everywhere, own_cache_fixture, small_track  # noqa: F401
 
-from harness.data import corpus
+from harness.data import corpora
 from harness.data.shards import write_shards
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
+from harness.ranks import Ranks
 from harness.train import machine
-from harness.train.parallel import Ranks
 from harness.train.session import Session
 
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
-    "batch.tokens_per_step=128 budget.tokens=512 validation.steps=[2] run.track=off run.log_every_steps=1 "
+    "batch.tokens_per_step=128 budget.tokens=512 validation.steps=[2] run.mlflow=off run.log_every_steps=1 "
     "precision.format=fp32 model.num_experts=4 model.expert_width=8 model.top_k=2 model.shared_experts=1"
 ).split()
 MASK = "data.document_mask=true"
@@ -27,9 +27,8 @@ MASK = "data.document_mask=true"
 def lanes_fixture(own_cache, monkeypatch):
     """Words of a lane of documents and of one of a stream, over the same texts, some of them shorter than a sequence."""
     track = small_track(own_cache / "mirror", [documents(1, 90, 9)], documents(3, 30, 9))
-    real = corpus.KINDS["jsonl"]
-    monkeypatch.setitem(corpus.KINDS, "jsonl", lambda _, *rest: real(track, *rest))
-    found = corpus.load(track)
+    everywhere(monkeypatch, track)
+    found = corpora.load(track)
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(own_cache / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     return {"documents": ["lane=wiki-s-moe-64e"], "stream": ["lane=moe-64e", f"data.shards={own_cache / 'bin'}"]}
@@ -37,7 +36,7 @@ def lanes_fixture(own_cache, monkeypatch):
 
 def session(*words, ranks=micro.ALONE):
     plan = compose([*words, *COMMON, "init.zero_output=false"]).plan
-    built = Session(plan, machine.detect(plan), ranks, corpus.load_for(plan))
+    built = Session(plan, machine.detect(plan), ranks, corpora.load_for(plan))
     with torch.no_grad():  # a head that is not zero, so that losses say what was seen
         built.model.head.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
     return built

@@ -11,7 +11,7 @@ from micro import finished_fixture  # noqa: F401
 
 from harness.errors import UserError
 from harness.evaluate.router_health import bias_ranges
-from harness.train.parallel import Ranks
+from harness.ranks import Ranks
 
 
 def torchrun(folder, *words, lane, processes=2):

@@ -7,12 +7,12 @@ import core_bundle
 import micro
 import pytest
 from micro import no_figures_fixture  # noqa: F401
-from small_tokens import documents, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
+from small_tokens import documents, everywhere, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
 import harness.report
 import harness.train.run as run_module
 from harness.__main__ import main
-from harness.data import corpus
+from harness.data import corpora
 from harness.data.shards import write_shards
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, tasks
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
-    "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.track=off "
+    "batch.tokens_per_step=64 budget.tokens=1024 validation.steps=[4,8] parallel.micro_batch_tokens=32 run.mlflow=off "
     "run.log_every_steps=4"
 ).split()
 MOE = "lane=wiki-s-moe-64e model.num_experts=4 model.expert_width=8 model.top_k=2 model.shared_experts=1".split()
@@ -41,8 +41,7 @@ MOE = "lane=wiki-s-moe-64e model.num_experts=4 model.expert_width=8 model.top_k=
 def wiki_fixture(own_cache, monkeypatch, no_figures):
     """Every load of a track of documents gets a small one."""
     track = small_track(own_cache / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6))
-    real = corpus.KINDS["jsonl"]
-    monkeypatch.setitem(corpus.KINDS, "jsonl", lambda _, *rest: real(track, *rest))
+    everywhere(monkeypatch, track)
     return own_cache, track
 
 
@@ -52,7 +51,7 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     record, metrics = micro.record(run), micro.record(run)["metrics"]
     assert metrics["target"] is None and metrics["time_to_target_s"] is None and not metrics["target_reached"]
     assert metrics["partial"] and metrics["val_loss"] > 0 and 0 < metrics["val_bpb"]
-    found = corpus.load(track)
+    found = corpora.load(track)
     assert record["data"]["train_tokens"] == found.train_length and record["data"]["val_sha256"] == track.val_sha256
     epochs = [point["epoch"] for point in metrics["curve"]]
     assert epochs == pytest.approx([step * 64 / found.train_length for step in (4, 8, 16)])
@@ -118,7 +117,7 @@ def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):
 
 def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_per_token(wiki, monkeypatch):
     home, track = wiki
-    found = corpus.load(track)
+    found = corpora.load(track)
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     words = [*COMMON, f"data.shards={home / 'bin'}", "track.milestones.gpt2_124m.value=10.7"]
@@ -133,7 +132,7 @@ def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_pe
 
 def test_an_edited_loss_target_is_found(wiki):
     home, track = wiki
-    found = corpus.load(track)
+    found = corpora.load(track)
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     run = load_run(micro.run(home / "runs", *COMMON, f"data.shards={home / 'bin'}", lane=["lane=dense"]))

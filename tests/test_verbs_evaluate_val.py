@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from micro import finished_fixture, no_figures_fixture  # noqa: F401
-from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
+from small_tokens import END, documents, everywhere, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 from test_model_transformer import build
 from test_train_tokens import COMMON, MOE
 
 import harness.verbs.evaluate as evaluate
 from harness.__main__ import main
-from harness.data import corpus
-from harness.data.corpus import Val
+from harness.data import corpora
+from harness.data.corpora import Val
 from harness.data.shards import write_shards
 from harness.evaluate import bpb, val
 from harness.evaluate.own_model import OwnModel
@@ -36,8 +36,7 @@ def scores(path):
 def small_fixture(own_cache, monkeypatch):
     """Every track of documents, for training and for `evaluate`, is a small one; short runs count as whole."""
     track = small_track(own_cache / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6))
-    for kinds in (corpus.KINDS, corpus.VALS):
-        monkeypatch.setitem(kinds, "jsonl", lambda _, *rest, real=kinds["jsonl"]: real(track, *rest))
+    everywhere(monkeypatch, track)
     monkeypatch.setattr("harness.data.tokenizer.gpt2", small_tokenizer)
     return SimpleNamespace(home=own_cache, track=track)
 
@@ -80,9 +79,9 @@ def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, n
 
 
 def test_a_run_of_bytes_has_val_alone_and_is_told_what_is_left_out(finished, monkeypatch, tmp_path, capsys):
-    whole, before, out = corpus.load_val(read_track("tiny")), micro.snapshot(finished()), tmp_path / "out.json"
+    whole, before, out = corpora.load_val(read_track("tiny")), micro.snapshot(finished()), tmp_path / "out.json"
     short = Val(whole.tokens[:3000], None, whole.sha256)
-    monkeypatch.setattr(corpus, "load_val", lambda *_: short)
+    monkeypatch.setattr(corpora, "load_val", lambda *_: short)
     assert main(["evaluate", str(finished()), "--out", str(out)]) == 0
     said, (name,) = capsys.readouterr().out, scores(out)
     assert "left out: wikitext, for" in said and "left out: core, for" in said and "vocabulary of 256 (track tiny)" in said
@@ -98,7 +97,7 @@ def test_a_run_of_bytes_has_val_alone_and_is_told_what_is_left_out(finished, mon
 def test_a_hub_model_reads_the_windows_of_training_with_its_own_context(hub, small, tmp_path, capsys):
     out = tmp_path / "out.json"
     assert main(["evaluate", "hf:x/y", "--val", "wiki", "--out", str(out)]) == 0
-    stream = corpus.load(small.track).val.tolist()
+    stream = corpora.load(small.track).val.tolist()
     starts = range(0, len(stream) - 1, 8)
     assert hub.asked == [(stream[i : min(i + 8, len(stream) - 1)], stream[i + 1 : i + 9]) for i in starts]
     found, tokens = scores(out)["val"], sum(token != END for token in stream[1:])
@@ -144,11 +143,11 @@ def test_weights_that_give_no_number_are_an_error(hub, capsys):
 
 
 def test_val_alone_is_the_val_of_the_whole_and_asks_for_no_file_of_train(small):
-    found = corpus.load(small.track)
+    found = corpora.load(small.track)
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(small.home / "bin", f"wiki_{split}", part.pieces(END))
     stream, data = read_track("fineweb"), Data(shards=str(small.home / "bin"))
-    wholes = [(found, corpus.load_val), (corpus.load(stream, data), corpus.load_val)]
+    wholes = [(found, corpora.load_val), (corpora.load(stream, data), corpora.load_val)]
     for path in small.home.glob("mirror/text/train*"):
         path.unlink()
     for (whole, load_val), words in zip(wholes, ((small.track,), (stream, data))):

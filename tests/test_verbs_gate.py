@@ -11,14 +11,13 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
-from harness.launch import worktree
+from harness.launch import gate, gate_update, worktree
 from harness.launch.checkout import Checkout, JobFailed
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.lanes import ROOT
 from harness.report.gate import baseline as gate_baseline
 from harness.report.run_data import load_run
-from harness.verbs import gate, gate_update
 
 TIMING = {"version": 1, "step_s": 0.03, "reference_s": 1e-4, "ratio": 300.0, "quartiles": [290, 310], "rounds": 25}
 UNIFORM = {"all": 8.0, "slice": 8.0, "masked": 8.0, "targets": 9.0, "expected": 8.0, "expected_targets": 9.0}
@@ -161,17 +160,17 @@ def test_an_update_trains_the_seeds_that_are_missing_and_keeps_earlier_reasons(t
 
 
 @pytest.mark.parametrize(
-    "text, given, expected",
+    "named, given, expected",
     [
         (None, [], [1, 2, 3]),
         (None, [2], [1, 2, 3]),
         (None, [4, 7, 9, 11], [4, 7, 9, 11]),
-        ("5,6,7", [], [5, 6, 7]),
-        ("1,2", [9], [1, 2, 9]),
+        ([5, 6, 7], [], [5, 6, 7]),
+        ([1, 2], [9], [1, 2, 9]),
     ],
 )
-def test_seeds_are_those_named_else_those_given_filled_up_to_three(text, given, expected):
-    assert gate_update._seeds(text, given) == expected
+def test_seeds_are_those_named_else_those_given_filled_up_to_three(named, given, expected):
+    assert gate_update._seeds(named, given) == expected
 
 
 def test_a_record_that_contradicts_itself_becomes_no_baseline(tmp_path, finished):

@@ -12,7 +12,7 @@ from report_factory import edit_record, write_run
 from test_report_figures import assert_nothing_is_cut_off_or_overlaps
 
 from harness.__main__ import main
-from harness.launch import multirun
+from harness.launch import child
 from harness.report import style
 from harness.report.compare.matrix_figure import draw_matrix
 from harness.report.compare.paired import paired, paired_table
@@ -46,7 +46,7 @@ def matrix(tmp_path, monkeypatch, no_figures, capsys):
         return status, list(ran), capsys.readouterr()
 
     ran = []
-    monkeypatch.setattr(multirun, "run_one", run_one)
+    monkeypatch.setattr(child, "speedrun", run_one)
     return go
 
 

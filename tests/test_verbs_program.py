@@ -43,6 +43,13 @@ def test_an_unknown_verb_names_the_nearest_one(word, meant, capsys):
     assert f"did you mean {meant}?" in capsys.readouterr().err
 
 
+def test_a_verb_or_key_with_a_new_name_is_told_by_its_old_one(capsys):
+    assert main(["track", "runs"]) == 2
+    assert "python -m harness mlflow --help" in capsys.readouterr().err
+    assert main(["plan", "lane=tiny-dense", "run.track=off"]) == 2
+    assert "write run.mlflow=off" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "word, said",
     [

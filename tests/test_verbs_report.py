@@ -119,7 +119,7 @@ def test_bad_input_is_explained(tmp_path, capsys):
     for words in (["nowhere"], [tmp_path, "--out"], [tmp_path, "--colour"], [tmp_path], [tmp_path, "--out", __file__]):
         assert report(*words) == 2
     said = capsys.readouterr().err
-    assert "nowhere is no folder" in said and "unrecognized arguments: --colour" in said and "no record below" in said
+    assert "nowhere is no folder" in said and "unknown word '--colour'" in said and "no record below" in said
     assert not list(tmp_path.iterdir())
 
 

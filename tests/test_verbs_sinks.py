@@ -11,7 +11,7 @@ import pytest
 from report_factory import write_run
 
 from harness.__main__ import main
-from harness.launch import sinks
+from harness.launch import child, sinks
 from harness.terminal import hold_streams
 
 CLOSED = """
@@ -53,7 +53,7 @@ def test_figures_that_cannot_be_drawn_are_one_warning_with_the_command_that_draw
         (folder / "updates.png").mkdir()
     elif how == "no matplotlib":
         (tmp_path / "matplotlib.py").write_text("raise ImportError('none here')")
-        monkeypatch.setattr(sinks, "_environment", lambda: os.environ | {"PYTHONPATH": f"{tmp_path}:{micro.ROOT}"})
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     elif how == "a damaged log":
         (folder / "metrics.jsonl").write_text('{"kind": "step"')
     try:
@@ -86,24 +86,22 @@ def test_show_itself_is_an_error_that_is_explained(folder, capsys):
 
 @pytest.mark.parametrize("why", ["dies", "hangs", "cannot start", "is interrupted"])
 def test_a_sink_that_ends_badly_is_one_warning_and_the_record_the_last_line(folder, capfd, monkeypatch, why):
-    def bad(command, **words):
-        if why == "dies":
-            return subprocess.CompletedProcess(command, -signal.SIGKILL, "", "")
-        if why == "hangs":
-            raise subprocess.TimeoutExpired(command, 1)
+    def bad(words, **settings):
+        if why in ("dies", "hangs"):
+            return child.Ended(-signal.SIGKILL, "", late=why == "hangs")
         raise OSError("no memory") if why == "cannot start" else KeyboardInterrupt(signal.SIGTERM)
 
-    monkeypatch.setattr(sinks.subprocess, "run", bad)
+    monkeypatch.setattr(child, "run", bad)
     out, err = finish(folder, capfd, track="end")
     assert out == [f"record: {folder / 'record.json'}"] and len(err) == 2
-    assert f"make show RUN={folder}" in err[0] and f"python -m harness track {folder}" in err[1]
+    assert f"make show RUN={folder}" in err[0] and f"python -m harness mlflow {folder}" in err[1]
 
 
 def test_a_follower_that_cannot_start_is_a_warning(folder, capsys, monkeypatch):
     def bad(*_, **__):
         raise OSError("no memory")
 
-    monkeypatch.setattr(sinks.subprocess, "Popen", bad)
+    monkeypatch.setattr(child.subprocess, "Popen", bad)
     sinks.start_follower(folder, "runs")
     assert capsys.readouterr().err.startswith("warning: no follower: no memory")
 

@@ -11,7 +11,7 @@ from micro import no_figures_fixture  # noqa: F401
 
 import harness.plan.study
 from harness.__main__ import main
-from harness.launch import multirun
+from harness.launch import child
 
 FILE = f"""
 title: an example
@@ -49,7 +49,7 @@ def study(tmp_path, monkeypatch, no_figures, capsys):
         return status, len(ran), capsys.readouterr()
 
     ran = []
-    monkeypatch.setattr(multirun, "run_one", run_one)
+    monkeypatch.setattr(child, "speedrun", run_one)
     return go
 
 

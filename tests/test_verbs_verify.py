@@ -18,7 +18,7 @@ from micro import finished_fixture  # noqa: F401
 from report_factory import edit_record
 
 from harness.__main__ import main
-from harness.data.artifact import file_sha256
+from harness.files import file_sha256
 from harness.launch import reexecute, worktree
 from harness.plan.compose import compose
 from harness.plan.fingerprint import stored_plan_hash
@@ -48,7 +48,7 @@ def quick(monkeypatch, no_figures, made, tmp_path_factory):
     def here(command, tree, environment):
         commands.append(command)
         (home,) = [OverridesParser.create().parse_override(w).value() for w in command if w.startswith("run.folder=")]
-        words = [word for word in command[3:] if not word.startswith("run.folder=")]
+        words = [word for word in command if not word.startswith("run.folder=")]
         if tuple(words) not in made:
             made[tuple(words)] = kept = tmp_path_factory.mktemp("re-executed") / "runs"
             with contextlib.redirect_stdout(io.StringIO()):
@@ -276,7 +276,7 @@ def test_the_fork_of_another_run_is_not_re_executed(copy, capsys):
 
 @pytest.mark.parametrize(
     "words, said",
-    [([], "nothing is no folder"), (["nowhere"], "nowhere is no folder"), ([".", "step=4"], "did you mean steps?"),
+    [([], "no folder is named"), (["nowhere"], "nowhere is no folder"), ([".", "step=4"], "did you mean steps?"),
      ([".", "steps=-1"], "steps=-1"), ([".", "commit=HEAD"], "commit=HEAD")],
 )  # fmt: skip
 def test_bad_arguments_are_explained(words, said, capsys):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.bench.measure import calc_diff, reference, rms_error
 from harness.bench.shapes import Inputs, Shape, inputs
+from harness.bench.table import Table
 from kernels import Arithmetic, moe_mlp
 
 # tokens, width, expert width, experts, top-k, routing
@@ -27,13 +28,14 @@ EDGES = {
     "an expert listed twice": (9, 16, 16, 4, 2, "duplicates"),
     "more experts than rows": (3, 16, 16, 64, 2, "distinct"),
 }
+TABLE = Table(48, ((12, ".1e", "worst error"), (11, ".1e", "calc_diff"), (0, "", "  same bits  batch-invariant"), (0, "", "")))
 BOUNDS = {"full": (1e-5, 1e-9), "native": (5e-3, 1e-5)}
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 
 
 def correctness(device: str, backend: str, precisions: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
     """One row an edge case, activation and precision, and one over all cases; `passed` is whether all of them hold."""
-    say(f"{'backend ' + backend + ' on ' + device:<48}{'worst error':>12}{'calc_diff':>11}  same bits  batch-invariant")
+    say(TABLE.head(f"backend {backend} on {device}"))
     rows = []
     for precision in precisions:
         for activation in ("relu2", "swiglu"):
@@ -52,8 +54,8 @@ def correctness(device: str, backend: str, precisions: tuple[str, ...], say: Cal
 
 
 def _line(row: dict[str, Any]) -> str:
-    bits = f"{row['same_bits']!s:<9}  {row['invariant']!s:<5}" if "same_bits" in row else f"{'':<16}"
-    return f"{row['case']:<48}{row['error']:>12.1e}{row['calc_diff']:>11.1e}  {bits}{'' if row['passed'] else '  FAILED'}"
+    bits = f"{row['same_bits']!s:<9}  {row['invariant']!s:<5}" if "same_bits" in row else ""
+    return TABLE.row(row["case"], row["error"], row["calc_diff"], f"  {bits:<16}", "" if row["passed"] else "  FAILED")
 
 
 def _case(

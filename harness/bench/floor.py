@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bench.shapes import FORMAT_SHAPES, SETS, Shape
+from harness.bench.table import Table
 from harness.train.machine import Machine
 
 # H100 SXM5 data sheet: dense bf16 tensor cores, HBM3; fp8 products have twice the peak (1,979e12)
@@ -74,19 +75,17 @@ def _table(
     bandwidth: float, say: Callable[[str], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     names = list(work_of(shapes[0]))
-    wide = {name: max(12, len(name) + 2) for name in names}
-    heads = "".join(f"{name:>{wide[name]}}" for name in names)
-    say(f"{title:<46}{heads}{'forward':>10}{'of peak':>9}{'backward':>10}{'of peak':>9}")
+    ends = (10, ",.3f", "forward"), (9, ".0%", "of peak"), (10, ",.3f", "backward"), (9, ".0%", "of peak")
+    text = Table(46, (*((max(12, len(name) + 2), "", name) for name in names), *ends))
+    say(text.head(title))
     tables = []
     for shape in shapes:
         found = {name: (flops / peak, size / bandwidth) for name, (flops, size) in work_of(shape).items()}
         ways = {way: sum(max(times) for name, times in found.items() if (name in FORWARD) == (way == "forward"))
                 for way in ("forward", "backward")}  # fmt: skip
         shares = (shape.forward_flops / peak / ways["forward"], 2 * shape.forward_flops / peak / ways["backward"])
-        cells = "".join(
-            f"{1e3 * max(times):>{wide[name] - 1},.3f}{'f' if times[0] >= times[1] else 'b'}" for name, times in found.items()
-        )
-        totals = "".join(f"{1e3 * ways[way]:>10,.3f}{share:>9.0%}" for way, share in zip(ways, shares))
-        say(f"{str(shape):<46}{cells}{totals}")
+        cells = [f"{1e3 * max(times):,.3f}{'f' if times[0] >= times[1] else 'b'}" for times in found.values()]
+        totals = [total for way, share in zip(ways, shares) for total in (1e3 * ways[way], share)]
+        say(text.row(str(shape), *cells, *totals))
         tables.append({"shape": vars(shape), "seconds": found, "total_s": ways})
     return tables

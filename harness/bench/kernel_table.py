@@ -6,15 +6,17 @@ from typing import Any
 from harness.bench.contestants import Contestant, contestants, in_formats
 from harness.bench.measure import measure
 from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
+from harness.bench.table import Table
 from harness.train.machine import Machine
 from kernels import Arithmetic
 
-HEADER = (
-    f"{'':<24}{'ms':>8}{'ms':>9}{'TFLOP/s':>9}{'TFLOP/s':>9}{'of peak':>9}{'of peak':>9}{'x ours':>8}{'x ours':>8}"
-    f"{'saved':>10}{'error y':>9}{'gradients':>11}  same bits\n"
-    f"{'':<24}{'forward':>8}{'backward':>9}{'forward':>9}{'backward':>9}{'forward':>9}{'backward':>9}{'forward':>8}{'back':>8}"
-    f"{'MiB':>10}"
-)
+TABLE = Table(24, (
+    (8, ",.2f", "ms", "forward"), (9, ",.2f", "ms", "backward"), (9, ".3g", "TFLOP/s", "forward"),
+    (9, ".3g", "TFLOP/s", "backward"), (9, ".0%", "of peak", "forward"), (9, ".0%", "of peak", "backward"),
+    (8, ".2f", "x ours", "forward"), (8, ".2f", "x ours", "back"), (10, ",.1f", "saved", "MiB"), (9, ".1e", "error y"),
+    (11, ".1e", "gradients"), (0, "", "  same bits"),
+))  # fmt: skip
+FIGURES = ("ms", "tflops", "share", "ratio")
 
 
 def precision_of(here: Machine) -> str:
@@ -52,7 +54,7 @@ def _table(
     dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
     say(f"{here.model}, {here.isa}, {number}, matmul peak {peak / 1e12:,.2f} TFLOP/s, medians of {rounds} rounds in turns")
-    say(HEADER)
+    say(TABLE.head())
     tables = []
     for shape in shapes:
         rows = measure(shape, everyone(shape), dtype, here.device, rounds, peak)
@@ -68,13 +70,9 @@ def _table(
 def line(row: dict[str, Any]) -> str:
     if "failed" in row:
         return f"  {row['name']:<22}failed: {row['failed']}"
-    cells = (
-        f"{row['forward_ms']:>8,.2f}{row['backward_ms']:>9,.2f}{row['forward_tflops']:>9,.3g}{row['backward_tflops']:>9,.3g}"
-    )
-    cells += f"{row['forward_share']:>9.0%}{row['backward_share']:>9.0%}"
-    cells += f"{row['forward_ratio']:>8.2f}{row['backward_ratio']:>8.2f}" if "forward_ratio" in row else f"{'':>16}"
-    if row["is_bound"]:
-        return f"  {row['name']:<22}{cells}"
-    worst = max(error for name, error in row["errors"].items() if name != "y")
-    same = "yes" if row["bit_equal"] else "NO"
-    return f"  {row['name']:<22}{cells}{row['saved_bytes'] / 2**20:>10,.1f}{row['errors']['y']:>9.1e}{worst:>11.1e}  {same}"
+    cells = [row.get(f"{way}_{figure}") for figure in FIGURES for way in ("forward", "backward")]
+    if not row["is_bound"]:
+        worst = max(error for name, error in row["errors"].items() if name != "y")
+        same = "yes" if row["bit_equal"] else "NO"
+        cells += [row["saved_bytes"] / 2**20, row["errors"]["y"], worst, f"  {same}"]
+    return TABLE.row(f"  {row['name']}", *cells)

@@ -11,6 +11,7 @@ import torch
 from harness.bench.kernel_table import precision_of
 from harness.bench.measure import WARMUP
 from harness.bench.shapes import SETS, inputs
+from harness.bench.table import Table
 from harness.train.machine import Machine, synchronize
 from kernels import Arithmetic, moe_mlp
 from kernels.stages import STAGES, timed
@@ -19,7 +20,8 @@ from kernels.stages import STAGES, timed
 def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Milliseconds of each stage at the shapes of set `which`: medians over rounds, forward and backward."""
     precision, tables = precision_of(here), []
-    say(f"{'stages of a layer, ms':<46}{'':>10}" + "".join(f"{name:>11}" for name in STAGES) + f"{'other':>9}")
+    table = Table(46, ((10, "", ""), *((11, ",.2f", name) for name in STAGES), (9, ",.2f", "other")))
+    say(table.head("stages of a layer, ms"))
     for shape in SETS[which]:
         given = inputs(shape, Arithmetic.of(precision).dtype, here.device)
         leaves = [t.detach().requires_grad_() for t in (given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)]
@@ -36,8 +38,7 @@ def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callabl
             seen["backward"].append(backward)
         parts = {way: _medians(rounds_seen[WARMUP:]) for way, rounds_seen in seen.items()}
         for way, stages in parts.items():
-            cells = "".join(f"{stages[name]:>11,.2f}" if name in stages else f"{'':>11}" for name in STAGES)
-            say(f"{str(shape):<46}{way:>10}{cells}{stages['other']:>9,.2f}")
+            say(table.row(str(shape), way, *map(stages.get, STAGES), stages["other"]))
         tables.append({"shape": vars(shape) | {"activation": shape.activation}, "stages_ms": parts})
     return {"precision": precision, "backend": backend, "rounds": rounds, "tables": tables}
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
 from kernels.activation import ACTIVATIONS
 
 
@@ -69,12 +68,6 @@ FORMAT_SHAPES = {
 
 
 ROUTINGS = ("distinct", "one expert", "duplicates", "two experts")
-
-
-def known(name: str) -> str:
-    if name not in SETS:
-        raise UserError(f"set={name}", f"known are {', '.join(SETS)}")
-    return name
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench import random_tokens
+from harness.bench.table import Table
 from harness.plan.compose import compose
 from harness.train.machine import Machine, synchronize
 
@@ -15,6 +16,7 @@ from harness.train.machine import Machine, synchronize
 EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "moe_every", "router")
 EXPERTS_ONLY = (*(f"model.{name}" for name in EXPERTS_ONLY), "model.router_renormalize", "optim.expert_gradient_scale", "lane")
 WARMUP = 2
+SPREAD = "   spread (quartiles, ms)"
 
 
 def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -34,17 +36,19 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
     rows = _rows(plans, seconds, here)
     peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
     say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution('bf16')}, {peak}")
-    say(f"{'':<22}{'ms/step':>9}{'tokens/s':>11}{'MFU':>6}{'speed-up of ' + ours.lane.name:>38}   spread (quartiles, ms)")
+    ratio = f"speed-up of {ours.lane.name}"
+    table = Table(22, ((9, ",.0f", "ms/step"), (11, ",.0f", "tokens/s"), (6, ".0%", "MFU"), (38, "", ratio), (0, "", SPREAD)))
+    say(table.head())
     for row in rows:
         low, high = (1e3 * q for q in row["quartiles_s"])
-        say(f"{row['name']:<22}{1e3 * row['step_s']:>9,.0f}{row['tokens_per_second']:>11,.0f}{row['mfu']:>6.0%}"
-            f"{row['ratio']:>37.2f}x   {low:,.0f} to {high:,.0f}")  # fmt: skip
+        cells = 1e3 * row["step_s"], row["tokens_per_second"], row["mfu"], f"{row['ratio']:.2f}x"
+        say(table.row(row["name"], *cells, f"   {low:,.0f} to {high:,.0f}"))
     return {"rounds": rounds, "rows": rows}
 
 
 def session(plan, here: Machine):
-    from harness.data.corpus import load_for
-    from harness.train.parallel import Ranks
+    from harness.data.corpora import load_for
+    from harness.ranks import Ranks
     from harness.train.session import Session
 
     built = Session(plan, here, Ranks(0, 1), load_for(plan))

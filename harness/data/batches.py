@@ -24,13 +24,8 @@ class Batches:
 
         Raises UserError when a step is not a whole number of sequences or train is shorter than one step.
         """
-        if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
-            raise UserError(
-                f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
-                f"set batch.tokens_per_step to a multiple of model.sequence_length={sequence_length}",
-            )
         self.train, self.seed, self.sequence_length = train, seed, sequence_length
-        self.sequences_per_step = tokens_per_step // sequence_length
+        self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
         self.windows_per_epoch = max(len(train) - sequence_length, 0) // sequence_length
         if self.windows_per_epoch < self.sequences_per_step:
             raise UserError(
@@ -57,6 +52,16 @@ class Batches:
             following = epoch_starts(self.seed, epoch + 1, self.windows_per_epoch, self.sequence_length)
             starts = np.concatenate([starts, following[: count - len(starts)]])
         return starts
+
+
+def sequences_of(tokens_per_step: int, sequence_length: int) -> int:
+    """Of a step. Raises UserError where that is no whole number."""
+    if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
+        raise UserError(
+            f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
+            f"set batch.tokens_per_step to a multiple of model.sequence_length={sequence_length}",
+        )
+    return tokens_per_step // sequence_length
 
 
 def rank_slice(step: int, sequences_per_step: int, rank: int, world: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.data import ngram
 from harness.data.artifact import Progress, derived
-from harness.data.corpus import Corpus
+from harness.data.corpora.bytes import Corpus
 from harness.errors import UserError, nearest
 from harness.plan.schema import Track
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from harness.data.batches import rank_slice
+from harness.data.batches import rank_slice, sequences_of
 from harness.data.joined import Joined
 from harness.errors import UserError
 from harness.keyed import generator
@@ -29,18 +29,13 @@ class WindowBatches:
 
     def __init__(self, epoch_tokens: int, tokens_per_step: int, sequence_length: int):
         """Raises UserError when a step is not a whole number of sequences or longer than an epoch."""
-        if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
-            raise UserError(
-                f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
-                f"set batch.tokens_per_step to a multiple of model.sequence_length={sequence_length}",
-            )
+        self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
         if epoch_tokens < tokens_per_step + 1:
             raise UserError(
                 f"train has {epoch_tokens:,} tokens, a step takes {tokens_per_step:,} and one more",
                 "take more data, or set batch.tokens_per_step to less",
             )
         self.epoch_tokens, self.sequence_length = epoch_tokens, sequence_length
-        self.sequences_per_step = tokens_per_step // sequence_length
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from harness.data import corpus, lines
+from harness.data import corpora, lines
 from harness.data.artifact import Progress
+from harness.data.corpora.bytes import Corpus
 from harness.plan.goal import slice_length
 from harness.plan.schema import Data, Line, Track
 
@@ -38,12 +39,12 @@ def prepare(track: Track, progress: Progress | None = None, data: Data | None = 
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
     The first time takes about a minute for a track of bytes and for `wiki`, later ones under a second. `progress` is
-    called with a sentence before and during each long computation. Raises UserError as `corpus.load`, `lines.check` and
+    called with a sentence before and during each long computation. Raises UserError as `corpora.load`, `lines.check` and
     `artifact.derived` do.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        found = corpus.load(track, data, budget_tokens, progress)
+        found = corpora.load(track, data, budget_tokens, progress)
     with _timed(seconds, "lines"):
         known = prepared_lines(track, found, progress) if track.lines else []
     with _timed(seconds, "overlap"):
@@ -63,7 +64,7 @@ def prepare(track: Track, progress: Progress | None = None, data: Data | None = 
     )
 
 
-def prepared_lines(track: Track, data: corpus.Corpus, progress: Progress | None = None) -> list[PreparedLine]:
+def prepared_lines(track: Track, data: Corpus, progress: Progress | None = None) -> list[PreparedLine]:
     """The lines of a track in the order it states them, recomputed and checked."""
     recomputed = lines.recompute(track, data, progress)
     lines.check(track, recomputed)

@@ -1,9 +1,10 @@
 """Every number that a diagnosis compares with, and why it is that number. Nothing here is a setting of a run.
 
-"Committed runs" are the ranked MoE records in results/; `python -m harness doctor --measure results` prints what they measure.
+"Committed runs" are the ranked MoE records in results/; `python -m tests.doctor_measure results` prints what they measure.
 """
 
 from dataclasses import dataclass
+from textwrap import fill
 
 from harness.plan.bounds import RANKING
 
@@ -61,7 +62,7 @@ def _measured(low: float, high: float) -> Band:
     )
 
 
-# Lowest and highest median of a committed run, matrices by Muon and the rest by AdamW: `doctor --measure results`.
+# Lowest and highest median of a committed run, matrices by Muon, the rest by AdamW: `python -m tests.doctor_measure results`.
 MEASURED = {
     "embedding": _measured(3.5e-4, 3.6e-4),
     "dense": _measured(5.6e-3, 1.3e-2),
@@ -78,3 +79,15 @@ def band_of(group: str, matrices: str) -> Band:
     if group in ("dense", "expert") and matrices != "muon":
         return RULE_OF_THUMB
     return MEASURED.get(group, RULE_OF_THUMB)
+
+
+def thresholds_text() -> str:
+    """Every number, and where it comes from."""
+    bounds = {name.lower(): bound for name, bound in globals().items() if isinstance(bound, Threshold)}
+    lines = [row(name, f"{bound.value:g} {bound.unit}: {bound.reason}") for name, bound in bounds.items()]
+    bands = {f"update {group}": band for group, band in MEASURED.items()} | {"update else": RULE_OF_THUMB}
+    return "\n".join(lines + [row(name, f"{band.low:.1e} to {band.high:.1e}: {band.source}") for name, band in bands.items()])
+
+
+def row(name: str, text: str) -> str:
+    return fill(text, 118, initial_indent=f"{name:<18}", subsequent_indent=" " * 18)

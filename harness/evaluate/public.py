@@ -1,40 +1,30 @@
 """Public test sets as JSON results with their evidence: what `evaluate` prints, and what a run scores once, at its end."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, result, score, tasks
 from harness.evaluate.language_model import LanguageModel
+from harness.ranks import Ranks
 
 Count = Callable[[str, int, int], None]  # (what, done, total)
 
 
-class Sharing(Protocol):
-    """The processes that score together (`harness.train.parallel.Ranks`)."""
-
-    rank: int
-    world: int
-
-    def gather(self, value: object) -> list[Any]:
-        """On the first rank everybody's value, in the order of ranks; an empty list on the others."""
-        ...
-
-
 def fetch_all(names: list[str]) -> None:
-    """Has the files of these sets here and checked, so that none is missing at a run's end. Errors: UserError."""
+    """Has the files of these sets here and checked, so that none is missing at a run's end. Raises UserError."""
     if "wikitext" in names:
         wikitext.raw_text()
     if "core" in names:
         tasks.load()
 
 
-def together(ranks: Sharing, work: Callable[[], Any]) -> list[Any]:
+def together(ranks: Ranks, work: Callable[[], Any]) -> list[Any]:
     """What `work` returns on each rank, on the first one; an empty list on the others.
 
-    Errors: on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
+    Raises on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
     """
     try:
         mine = work()
@@ -47,7 +37,7 @@ def together(ranks: Sharing, work: Callable[[], Any]) -> list[Any]:
     return parts
 
 
-def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing) -> dict[str, Any]:
+def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks) -> dict[str, Any]:
     """Figures of protocol `wikitext-lmeval`, their sums, and every page's; {} on other ranks than the first."""
 
     def share() -> wikitext.Share:
@@ -71,7 +61,7 @@ def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ra
 
 
 def core_result(
-    model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing, max_per_task: int | None = None
+    model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks, max_per_task: int | None = None
 ) -> dict[str, Any]:
     """`harness.evaluate.core.result.result`, with protocol, data hash and context; {} on other ranks than the first."""
     everything: list[tasks.Task] = []
@@ -90,7 +80,7 @@ def core_result(
 
 
 def _answers(
-    model: LanguageModel, tokenizer: Tokenizer, everything: list[tasks.Task], count: Count, ranks: Sharing,
+    model: LanguageModel, tokenizer: Tokenizer, everything: list[tasks.Task], count: Count, ranks: Ranks,
     max_per_task: int | None,
 ) -> dict[str, list[score.Answer]]:  # fmt: skip
     """This rank's, counted among them as they are found."""
@@ -108,7 +98,7 @@ def _answers(
 
 
 def score_all(
-    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Sharing
+    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks
 ) -> dict[str, dict[str, Any]]:
     """{name: result} of the named sets, wikitext first; {"failed": why} for one that a rank cannot score, so that a run which
     has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has the results, each

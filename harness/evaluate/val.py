@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.data.corpus import Val
+from harness.data.corpora import Val
 from harness.errors import UserError
 from harness.evaluate import bpb
 from harness.evaluate.language_model import LanguageModel

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.launch import child
 
 GIB = 1 << 30
 
@@ -49,7 +50,7 @@ class State:
 
 
 def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
-    """Errors: UserError where this machine cannot run the plan."""
+    """Raises UserError where this machine cannot run the plan."""
     from harness.model.build import count_plan
     from harness.plan.fingerprint import plan_hash
     from harness.train.estimate import memory_bytes
@@ -62,18 +63,9 @@ def make_job(name: str, words: list[str], plan: Any, start: Start | None = None)
     return Job(name, words, plan, plan_hash(plan), here.hardware_class, start)
 
 
-def read_seeds(text: str) -> list[int]:
-    """ "1,2,3" -> [1, 2, 3]. Errors: UserError."""
-    seeds = text.split(",")
-    if not all(seed.isdecimal() for seed in seeds) or len(set(map(int, seeds))) < len(seeds):
-        raise UserError(f"seeds={text}", "whole numbers, each once: seeds=1,2,3")
-    return [int(seed) for seed in seeds]
-
-
 def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: list[Path] | None = None) -> None:
     """Takes a finished run from `known` (RunData), or makes it. `stopped`: where to look for runs that health stopped, which
     are then taken too; None: such a run has failed."""
-    from harness.launch.multirun import run_one
     from harness.plan.words import word
     from harness.report.integrity import check
     from harness.report.run_data import load_run
@@ -101,7 +93,7 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
             return
         words.append(word("fork", f"{source}@{job.start.step}"))
     print(f"\n== {job.name} seed {seed}", flush=True)
-    code, record = run_one(words)
+    code, record = child.speedrun(words)
     if record is not None:
         state.done[job.name, seed] = load_run(record.parent)
     elif stopped is not None and (folder := _find_stopped(job, seed, stopped)):

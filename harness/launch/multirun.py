@@ -8,7 +8,6 @@ learns of them is what they leave in the sweep's folder, which lies with the run
 import json
 import os
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from harness.errors import UserError
+from harness.launch import child
 from harness.plan import lanes
 from harness.plan.schema import Run
 from harness.plan.words import known_words, word
@@ -34,7 +34,6 @@ QUIET = (
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
 )
-RECORD_LINE = "record: "
 OUTCOMES = "job-*.json"  # the star is the job's number
 
 
@@ -78,7 +77,7 @@ def job(_: DictConfig) -> float:
     here = HydraConfig.get()
     overrides = list(here.overrides.task)
     print(f"\n== {' '.join(overrides)}", flush=True)
-    status, record = run_one(overrides)
+    status, record = child.speedrun(overrides)
     outcome = Outcome(overrides, status, str(record.resolve()) if record else None)
     path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,19 +96,6 @@ def _home(words: list[str]) -> Path:
         return Path(str(said["hydra.sweep.dir"].value())).resolve()
     runs = Path(str(said["run.folder"].value()) if "run.folder" in said else Run().folder)
     return (runs / f"sweep-{datetime.now():%Y%m%d-%H%M%S-%f}").resolve()
-
-
-def run_one(overrides: list[str]) -> tuple[int, Path | None]:
-    """One `speedrun` in its own process, its output passed on. Returns exit status and record path."""
-    command = [sys.executable, "-m", "harness", "speedrun", *overrides]
-    record = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            if line.startswith(RECORD_LINE):
-                record = Path(line.removeprefix(RECORD_LINE).strip())
-        code = process.wait()
-    return code, record
 
 
 def _summary(outcomes: list[Outcome]) -> None:

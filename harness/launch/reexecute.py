@@ -5,8 +5,6 @@ the words that the record states; the code that runs is this checkout's, or that
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.launch import child
 from harness.launch.worktree import worktree
 from harness.plan.lanes import ROOT
 from harness.plan.stored import words_of
@@ -78,19 +77,20 @@ def checkout(run: RunData, commit: str) -> Iterator[Path]:
 def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) -> Execution:
     """The first `steps` steps (all of them: with scores) of `words` in `home`, on as many threads as the record had.
 
-    Errors: UserError with the end of its output when it fails.
+    Raises UserError with the end of its output when it fails.
     """
     last = run.steps[-1]["step"]
-    knows_tracking = tree == ROOT or "track" in run.plan["run"]  # older commits have no such key
+    names = (
+        ["mlflow"] if tree == ROOT else [key for key in ("mlflow", "track") if key in run.plan["run"]]
+    )  # as its commit has it
     command = [
-        sys.executable, "-m", "harness", "speedrun", *words, word("run.folder", str(home)), "run.checkpoint_every_s=3600",
-        f"run.log_every_steps={run.windows[0]['step']}", *(["run.track=off"] if knows_tracking else []),
+        "speedrun", *words, word("run.folder", str(home)), "run.checkpoint_every_s=3600",
+        f"run.log_every_steps={run.windows[0]['step']}", *(f"run.{name}=off" for name in names),
         *([f"run.stop_after_step={steps}"] if steps < last else []),
     ]  # fmt: skip
     threads = run.record["hardware"].get("threads")
-    environment = dict(os.environ)
-    if threads is not None and threads <= (os.cpu_count() or 1):
-        environment["OMP_NUM_THREADS"] = str(threads)
+    as_many = threads is not None and threads <= (os.cpu_count() or 1)
+    environment = {"OMP_NUM_THREADS": str(threads)} if as_many else {}
     said = _watched(command, tree, environment)
     folders = [path.parent for path in home.glob("*/*/metrics.jsonl")]
     if len(folders) != 1:
@@ -102,17 +102,14 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
     )
 
 
-def _watched(command: list[str], tree: Path, environment: dict[str, str]) -> str:
+def _watched(words: list[str], tree: Path, environment: dict[str, str]) -> str:
     """Runs it, passing on only its live line. Returns all it said."""
-    said = []
-    with subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith(("step ", "warm: ")):
-                print(f"          {line}", end="", flush=True)
-        code = process.wait()
-    if code:
-        raise UserError(f"the re-execution ended with status {code}:\n{''.join(said)[-1500:]}", "mend that first")
-    return "".join(said)
+
+    def heard(line: str) -> None:
+        if line.startswith(("step ", "warm: ")):
+            print(f"          {line}", end="", flush=True)
+
+    ended = child.run(words, folder=tree, environment=environment, heard=heard)
+    if ended.status:
+        raise UserError(f"the re-execution ended with status {ended.status}:\n{ended.said[-1500:]}", "mend that first")
+    return ended.said

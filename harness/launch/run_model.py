@@ -6,8 +6,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from harness.data.artifact import file_sha256
 from harness.errors import UserError
+from harness.files import file_sha256
 from harness.model.build import build_model
 from harness.model.transformer import Transformer
 from harness.plan.check import check

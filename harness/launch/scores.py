@@ -1,8 +1,8 @@
 """The scores that `evaluate` knows, as figures to print: each a function from what is scored."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
@@ -36,11 +36,11 @@ class Scored(NamedTuple):
     evidence: dict[str, Any]
 
 
-def val_score(subject: Subject, words: Namespace) -> Scored:
+def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """Val of the run's own track, or of the one that `words.val` names."""
-    from harness.data.corpus import load_val
+    from harness.data.corpora import load_val
     from harness.evaluate.val import val_result
-    from harness.train.progress import Progress
+    from harness.progress import Progress
 
     track, data = _track(subject, words.val)
     line = Progress()
@@ -55,7 +55,7 @@ def val_score(subject: Subject, words: Namespace) -> Scored:
 
 
 def _track(subject: Subject, named: str | None) -> tuple[Track, Data]:
-    """The named track, else the subject's own with the files that its plan names. Errors: UserError where it cannot be read."""
+    """The named track, else the subject's own with the files that its plan names. Raises UserError where it cannot be read."""
     plan = subject.plan
     if plan and named in (None, "", plan.track.name):
         return plan.track, plan.data
@@ -74,7 +74,7 @@ def _kind(tokenizer: str) -> str:
     return f"tokens of {tokenizer}" if tokenizer else "bytes"
 
 
-def refusal(name: str, subject: Subject, words: Namespace) -> UserError | None:
+def refusal(name: str, subject: Subject, words: SimpleNamespace) -> UserError | None:
     """Why this score cannot be had of this subject, whatever data are here; None where it can."""
     if name != "val":
         return None if subject.tokenizer else _of_bytes(subject)
@@ -95,10 +95,10 @@ def _of_bytes(subject: Subject) -> UserError:
     )
 
 
-def wikitext_score(subject: Subject, words: Namespace) -> Scored:
+def wikitext_score(subject: Subject, words: SimpleNamespace) -> Scored:
     from harness.evaluate.public import wikitext_result
-    from harness.train.parallel import Ranks
-    from harness.train.progress import Progress
+    from harness.progress import Progress
+    from harness.ranks import Ranks
 
     found = wikitext_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1))
     figures = {name: found.pop(name) for name in ("bits_per_byte", "word_perplexity", "byte_perplexity")}
@@ -106,11 +106,11 @@ def wikitext_score(subject: Subject, words: Namespace) -> Scored:
     return Scored(found.pop("protocol"), figures, remark, found)
 
 
-def core_score(subject: Subject, words: Namespace) -> Scored:
+def core_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """CORE with baselines v1 (as published figures have it), v2 beside it; `words.max_per_task` makes it partial."""
     from harness.evaluate.public import core_result
-    from harness.train.parallel import Ranks
-    from harness.train.progress import Progress
+    from harness.progress import Progress
+    from harness.ranks import Ranks
 
     found = core_result(subject.model, subject.tokenizer, Progress().count, Ranks(0, 1), words.max_per_task)
     low, high = found["interval_v1"]
@@ -120,6 +120,6 @@ def core_score(subject: Subject, words: Namespace) -> Scored:
     return Scored(found.pop("protocol"), {"core": found["core_v1"], "core, baselines v2": found["core_v2"]}, remark, found)
 
 
-SCORES: dict[str, Callable[[Subject, Namespace], Scored]] = {
+SCORES: dict[str, Callable[[Subject, SimpleNamespace], Scored]] = {
     "val": val_score, "wikitext": wikitext_score, "core": core_score,
 }  # fmt: skip

@@ -2,23 +2,21 @@
 neither imports it nor waits for it, and whatever becomes of that process is one line of warning, never the end of a run."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-from harness.plan.lanes import ROOT
+from harness.launch import child
+from harness.launch.child import RECORD
 from harness.terminal import tell, warn
 
 SHOW_TIMEOUT_S = 600
-TRACK_TIMEOUT_S = 120  # of a store that does not answer
-RECORD = "record: "  # begins the last line of a run
+MLFLOW_TIMEOUT_S = 120  # of a store that does not answer
 
 
-def finish(path: Path, track: str, runs: str) -> None:
+def finish(path: Path, mlflow: str, runs: str) -> None:
     """Table, figures, MLflow, and the last line. `path`: of the record, which is safe whatever happens here."""
     show_at_end(path.parent)
-    if track != "off":
-        track_at_end(path.parent, runs)
+    if mlflow != "off":
+        log_at_end(path.parent, runs)
     if lost := tell(f"{RECORD}{path}"):
         warn(f"warning: standard output cannot be written ({lost})\n{RECORD}{path}")
 
@@ -30,10 +28,10 @@ def show_at_end(run: Path) -> None:
         tell("\n".join(line for line in said.splitlines() if not line.startswith(RECORD)))
 
 
-def track_at_end(run: Path, runs: str) -> None:
+def log_at_end(run: Path, runs: str) -> None:
     """Logs a finished run, and prints where it is."""
-    later = f"`python -m harness track {run}` tries again, run.track=off leaves it out"
-    said = _sink("not in MLflow", _track(run, runs), later, TRACK_TIMEOUT_S).splitlines()
+    later = f"`python -m harness mlflow {run}` tries again, run.mlflow=off leaves it out"
+    said = _sink("not in MLflow", _mlflow(run, runs), later, MLFLOW_TIMEOUT_S).splitlines()
     if said:
         tell(said[-1])
 
@@ -41,10 +39,7 @@ def track_at_end(run: Path, runs: str) -> None:
 def start_follower(run: Path, runs: str) -> None:
     """Logs a run while it goes on; ends with it. Detached, at the lowest priority."""
     try:
-        subprocess.Popen(
-            [*_command(_track(run, runs)), "--follow"], env=_environment(), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        child.detach([*_mlflow(run, runs), "--follow"])
     except OSError as error:
         warn(f"warning: no follower: {error}; the run is logged to MLflow at its end")
 
@@ -53,14 +48,9 @@ def _sink(problem: str, words: list[str], later: str, timeout_s: float) -> str:
     """Runs a verb and passes its warnings on. Returns what it said; where it did not end well a warning says why."""
     why, said, warned = None, "", ""
     try:
-        done = subprocess.run(
-            _command(words), env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=timeout_s,
-        )  # fmt: skip
-        said, warned = done.stdout, done.stderr
-        why = _why(done) if done.returncode else None
-    except subprocess.TimeoutExpired:
-        why = f"no answer in {timeout_s:.0f} s"
+        ended = child.run(words, errors="apart", limit_s=timeout_s)
+        said, warned = ended.said, ended.warned
+        why = f"no answer in {timeout_s:.0f} s" if ended.late else _why(ended) if ended.status else None
     except OSError as error:
         why = str(error)
     except KeyboardInterrupt:
@@ -73,23 +63,13 @@ def _sink(problem: str, words: list[str], later: str, timeout_s: float) -> str:
     return said
 
 
-def _why(done: subprocess.CompletedProcess[str]) -> str:
+def _why(ended: child.Ended) -> str:
     """In one line: the error that was explained, else the last line of a traceback, else the status."""
-    lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    lines = ended.warned.strip().splitlines() or [f"status {ended.status}"]
     return next((line for line in lines if line.startswith("error: ")), lines[-1]).removeprefix("error: ")
 
 
-def _track(run: Path, runs: str) -> list[str]:
+def _mlflow(run: Path, runs: str) -> list[str]:
     """The store lies in the folder of runs, unless MLFLOW_TRACKING_URI names one."""
     store = [] if os.environ.get("MLFLOW_TRACKING_URI") else ["--store", f"sqlite:///{Path(runs) / 'mlflow.db'}"]
-    return ["track", str(run), *store]
-
-
-def _command(words: list[str]) -> list[str]:
-    return [sys.executable, "-m", "harness", *words]
-
-
-def _environment() -> dict[str, str]:
-    """This checkout's harness, wherever the run was started from."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path}
+    return ["mlflow", str(run), *store]

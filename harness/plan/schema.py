@@ -209,11 +209,10 @@ class Run:
     checkpoint_every_s: float = unhashed(60.0, least=0)
     keep_checkpoints: int = unhashed(2, least=1)
     checkpoint_steps: list[int] = unhashed([], least=1)  # a checkpoint after each of these steps, kept beside the newest ones
-    log_every_steps: int = bounded(
-        16, hashed=False, least=1
-    )  # measuring and logging are on the clock, and verify needs the windows
+    # measuring and logging are on the clock, and verify needs the windows
+    log_every_steps: int = bounded(16, hashed=False, least=1)
     stop_after_step: int = unhashed(0, least=0)  # leave with a checkpoint after this step; 0 runs to the end
-    track: str = unhashed("end", among=("end", "live", "off"))  # into MLflow when it has ended, while it goes on, or never
+    mlflow: str = unhashed("end", among=("end", "live", "off"))  # into MLflow when it has ended, while it goes on, or never
 
 
 @dataclass
@@ -263,6 +262,7 @@ def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 FROZEN = {key for key, f in walk() if f.metadata.get("frozen")}
-UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)}
+RENAMED = {"run.track": "run.mlflow"}  # keys as older plans have them, none with a bit in it
+UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)} | RENAMED.keys()
 BOUNDS = {key: f.default for key, f in walk() if f.metadata.get("bounded")}
 LATER = {key: f.default if f.default is not UNSET else f.default_factory() for key, f in walk() if f.metadata.get("later")}

@@ -21,7 +21,7 @@ from harness import values
 from harness.errors import UserError
 from harness.plan.fingerprint import flat, flattened
 from harness.plan.lanes import refuse_computed
-from harness.plan.schema import Model, Plan, walk
+from harness.plan.schema import RENAMED, Model, Plan, walk
 from harness.plan.words import word
 from harness.reading import read_yaml
 from harness.values import Count, Filled, Finite, Flag, Int, Name, Text, Whole, broken
@@ -110,7 +110,7 @@ def read_stored_plan(path: Path, remedy: str | None = None) -> dict[str, Any]:
 
 def settings(stored: dict[str, Any]) -> dict[str, Any]:
     """{dotted key: value} of a stored plan, the schema's default where it is older than a key."""
-    return _defaults() | flattened(stored)
+    return _defaults() | flattened(_as_named_now(stored))
 
 
 @cache
@@ -148,9 +148,17 @@ def words_of(stored: dict[str, Any], where: str, seed: int | None = None) -> lis
     return [word("lane", plan.lane.name), *track, *(word(key, value) for key, value in said.items())]
 
 
+def _as_named_now(stored: dict[str, Any]) -> dict[str, Any]:
+    for old, new in RENAMED.items():
+        (section, was), (_, name) = old.split("."), new.split(".")
+        if was in (held := stored.get(section) or {}):
+            stored = stored | {section: {name if key == was else key: value for key, value in held.items()}}
+    return stored
+
+
 def _typed(stored: dict[str, Any], where: str) -> Plan:
     try:
-        return _built(Plan, stored, "")
+        return _built(Plan, _as_named_now(stored), "")
     except ValueError as error:
         raise UserError(
             f"cannot read the plan {where}: {error}", "it may be of another version: check out the record's commit"

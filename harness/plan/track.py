@@ -1,10 +1,16 @@
 """The part of the schema that a track file fills: data, split, scoring, target."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
 from harness.plan.marks import frozen
+
+
+def corpora(folder: Path = Path(__file__).parents[1] / "data" / "corpora") -> list[str]:
+    """The kinds of corpora that no published format chooses."""
+    return sorted({path.stem for path in folder.glob("[a-z]*.py")} - {"bytes", "documents", "stream"})
 
 
 @dataclass
@@ -41,7 +47,7 @@ class Tokens:
     """What a track of tokens has and a track of bytes has not."""
 
     tokenizer: str = frozen("", later=True)  # gpt2; "" is a track of bytes
-    format: str = frozen("", among=("", "jsonl", "parquet", "bin"), later=True)
+    format: str = frozen("", among=("", "jsonl", "parquet", "bin", *corpora()), later=True)
     hub: str = frozen("", later=True)  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
     files: list[File] = frozen([], later=True)
     train_tokens: int = frozen(0, later=True)  # of the stream, end-of-text included; 0: as many files as the budget reads
@@ -55,7 +61,7 @@ class Track:
     """Data, split, scoring and target. Never changes: a change is a new track."""
 
     name: str = frozen()
-    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpus.py
+    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpora/bytes.py
     release: str = frozen()  # which published release of the corpus
     train_bytes: int = frozen()  # of text; 0 where the files state none
     train_sha256: str = frozen()

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from harness.errors import UserError, nearest
 from harness.plan import lanes
-from harness.plan.schema import walk
+from harness.plan.schema import RENAMED, walk
 
 GROUPS = ("track", "optim", "schedule", "balance")  # whose files a word chooses, beside the lane
 OPEN_KEYS = ("track.lines.", "track.milestones.")  # whose names the schema does not know
@@ -50,6 +50,8 @@ def _known(word: str, sweeps: bool) -> str:
         lanes.lane_file(str(parsed.value()))
     elif key in GROUPS and not parsed.is_delete():
         _known_choice(key, parsed.value())
+    elif key in RENAMED:
+        raise UserError(f"{key} is called {RENAMED[key]} now", f"write {word.replace(key, RENAMED[key])}")
     elif key not in KEYS and key not in GROUPS and key not in SECTIONS and not key.startswith(OPEN_KEYS):
         raise UserError(f"unknown key {key!r}", nearest(key, KEYS | {"lane"}))
     return word

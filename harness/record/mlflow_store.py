@@ -26,7 +26,7 @@ def import_mlflow() -> None:
     try:
         import mlflow.tracking  # noqa: F401
     except ImportError as error:
-        raise UserError(f"MLflow is not installed ({error})", "pip install mlflow, or run.track=off") from error
+        raise UserError(f"MLflow is not installed ({error})", "pip install mlflow, or run.mlflow=off") from error
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Figures are 8 inches wide at 200 dpi, 1,600 px: a README shows them at about 800
 here touches matplotlib's global state or a display: figures are `Figure` objects on the Agg canvas, drawn within `styled()`.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from harness.files import whole
 from harness.report.run_data import RunData
 from harness.shown import one_line
 
@@ -121,12 +121,8 @@ def caption(run: RunData, *notes: str) -> str:
 
 def save(fig: Figure, path: Path) -> Path:
     """Writes a PNG that depends on its content alone (no date, no version), whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as part:
         fig.savefig(part, format="png", metadata={"Software": None})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -7,7 +7,6 @@ whole wins; a damaged one is named and passed over.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.data.artifact import file_sha256, replace_atomically
 from harness.errors import UserError
+from harness.files import file_sha256, replace_atomically, whole
 from harness.reading import read_json
 from harness.record.documents import CheckpointNote
 
@@ -40,16 +39,13 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.safetensors"
-    temporary = path.with_suffix(".tmp")
     try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
-        _sync(temporary)
-        digest = file_sha256(temporary)
-        os.replace(temporary, path)
+        with whole(path) as part:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
+            digest = file_sha256(part)
         note = {"step": step, "sha256": digest, "meta": meta}
         replace_atomically(path.with_suffix(".json"), [json.dumps(note | {"note_sha256": _note_sha256(note)}).encode()])
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"cannot write the checkpoint of step {step} to {folder}: {error}",
             f"free some space and run the same command again; {_newest(folder)}",
@@ -123,8 +119,3 @@ def load_newest(
 def _newest(folder: Path) -> str:
     done = steps(folder)
     return f"it goes on from step {done[-1]}" if done else "it starts from the beginning"
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -17,11 +17,11 @@ import torch
 from harness.evaluate.bpb import NATS_PER_BIT, Score, score
 from harness.evaluate.router_health import bias_ranges, layer_health
 from harness.plan.goal import levels
+from harness.progress import Glance, Progress
 from harness.record.folder import MetricsLog, RunFolder
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
 from harness.train.health import HealthStop, Monitor, RankingWatch, collapse_remedy, not_finite
-from harness.train.progress import Glance, Progress
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
 from kernels import NonFiniteOperand

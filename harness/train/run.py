@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from harness.data.corpus import Splits
+from harness.data.corpora import Splits
 from harness.data.tokenizer import gpt2
 from harness.errors import UserError
 from harness.evaluate import public
@@ -21,6 +21,8 @@ from harness.evaluate.router_health import bias_ranges, router_health
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.plan.goal import slice_length
+from harness.progress import Progress
+from harness.ranks import Ranks
 from harness.record import record
 from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256, writing
 from harness.record.provenance import now, provenance
@@ -29,8 +31,6 @@ from harness.train.chain import hash_weights
 from harness.train.clock import Clock
 from harness.train.health import HealthStop, not_finite
 from harness.train.loop import Loop, State
-from harness.train.parallel import Ranks
-from harness.train.progress import Progress
 from harness.train.session import Session
 from harness.train.signals import RECORD, Stop, number_of
 from harness.train.warmup import warm_up

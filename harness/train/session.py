@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from harness.data.corpus import Splits
+from harness.data.corpora import Splits
 from harness.errors import UserError
 from harness.model.build import build_model
 from harness.model.counts import count
@@ -20,8 +20,8 @@ from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
 from harness.optim.schedule import lr_scale
 from harness.plan.schema import Plan
+from harness.ranks import Ranks
 from harness.train.machine import Machine
-from harness.train.parallel import Ranks
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
 

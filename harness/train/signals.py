@@ -7,16 +7,20 @@ status 128 + number. A SIGHUP that is ignored when the program starts, as under 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_ON = "SPEEDRUN_PASSED_ON"  # in the environment of a child to which `harness/launch/child.py` passes signals on
+ECHO_S = 0.5  # a scheduler that tells every process of a job reaches such a child twice: once itself, once by its parent
 STEP = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
 RECORD = b"\nthe record is being written, which ends by itself (again: at once) ...\n"
 
 
 def interrupt(number: int, frame: FrameType | None = None) -> None:
-    """Errors: KeyboardInterrupt, that very class: `subprocess` does not wait for a child whose parent is left by it."""
+    """Raises KeyboardInterrupt, that very class: `subprocess` does not wait for a child whose parent is left by it."""
     raise KeyboardInterrupt(number)
 
 
@@ -50,12 +54,12 @@ class Stop:
     """`requested` turns true at the first signal of a training loop; `number` is which one."""
 
     def __init__(self) -> None:
-        self.requested, self.number = False, 0
+        self.requested, self.number, self.since = False, 0, 0.0
         self.at_once, self.notice = False, STEP
 
     @contextmanager
     def heard(self) -> Iterator["Stop"]:
-        with handled(self._handle, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+        with handled(self._handle, SIGNALS):
             yield self
 
     @contextmanager
@@ -70,9 +74,11 @@ class Stop:
             self.at_once = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and PASSED_ON in os.environ and time.monotonic() - self.since < ECHO_S:
+            return
         if self.requested or self.at_once:
             interrupt(number)
-        self.requested, self.number = True, number
+        self.requested, self.number, self.since = True, number, time.monotonic()
         try:
             os.write(1, self.notice)  # print() is not safe inside a signal handler
         except OSError:

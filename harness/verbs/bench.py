@@ -25,28 +25,33 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, nearest
+from harness.bench import SETS
+from harness.errors import UserError
+from harness.options import PATH, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
+WORDS = Words(
+    "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH),
+    names=Names("part", choice(*PARTS)), plan=True,
+)  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
 
 def main(arguments: list[str]) -> int:
-    from harness.bench.shapes import known
+    own = WORDS.read(arguments)
     from harness.plan.compose import compose
     from harness.record.provenance import provenance
     from harness.train import machine
     from harness.train.determinism import set_torch
     from harness.train.session import expert_backend
 
-    parts, options, words = _sorted(arguments)
-    plan, rounds = compose(words).plan, _rounds(options)
+    parts, words, rounds, plan = own.names or list(PARTS), own.plan, own.rounds, compose(own.plan).plan
     if "steps" in parts and not plan.model.num_experts:
         raise UserError(f"{plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     set_torch()
     here = machine.detect(plan).measured_again()
-    which = known(options.get("set") or ("gpu" if here.device == "cuda" else "cpu"))
-    out = Path(options.get("out") or Path(plan.run.folder) / "bench")
+    which = own.set or ("gpu" if here.device == "cuda" else "cpu")
+    out = own.out or Path(plan.run.folder) / "bench"
     out.mkdir(parents=True, exist_ok=True)
     origin = {"hardware_class": here.hardware_class, "hardware": here.as_record(), "provenance": provenance(tuple(arguments))}
     failed = False
@@ -57,29 +62,6 @@ def main(arguments: list[str]) -> int:
         print(f"written to {path}{_drawn(part, path)}\n", flush=True)
         failed = failed or not found.get("passed", True)
     return int(failed)
-
-
-def _sorted(arguments: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
-    """Parts, our own options, and the plan's overrides."""
-    parts, options, words = [], {}, []
-    for word in arguments:
-        name, has_value, value = word.partition("=")
-        if not has_value:
-            if word not in PARTS:
-                raise UserError(f"bench: unknown word {word!r}", nearest(word, PARTS))
-            parts.append(word)
-        elif name in ("set", "rounds", "out"):
-            options[name] = value
-        else:
-            words.append(word)
-    return parts or list(PARTS), options, words
-
-
-def _rounds(options: dict[str, str]) -> int:
-    rounds = options.get("rounds", "9")
-    if not rounds.isdigit() or int(rounds) < 1:
-        raise UserError(f"rounds={rounds}", "rounds must be a whole number of at least 1")
-    return int(rounds)
 
 
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:

@@ -13,12 +13,13 @@ Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOL
 
 import json
 import re
-from argparse import Namespace
 from pathlib import Path
 
 from harness.errors import UserError, nearest
-from harness.options import Words
+from harness.options import PATH, SWITCH, TEXT, Names, Word, Words
 
+SIDES = Names("lane or folder", TEXT, 2, 2, "python -m harness compare A B: two lanes, records or run folders")
+WORDS = Words("compare", Word("all", SWITCH, False), Word("hardware", TEXT, ""), Word("out", PATH), names=SIDES)
 SUMMARY = "two lanes or runs: the swap contract, and who is ahead under each fairness contract"
 PLACES = ("results", "runs")
 
@@ -30,14 +31,14 @@ def main(arguments: list[str]) -> int:
     from harness.report.compare.ranking import rank, sentences
     from harness.report.compare.text import as_json, as_markdown, as_text
 
-    words = _parse(arguments)
-    a, b = pair(words.a, words.b, words.hardware)
+    words = WORDS.read(arguments)
+    a, b = pair(*words.names, words.hardware)
     deal = contract(a, b, find_claim(a), find_claim(b))
     rankings = rank(a, b)
     said = sentences(a, b, rankings, deal.why_not_fair)
     names = (a.lane, b.lane) if a.lane != b.lane else (f"{a.lane} {a.plan_hash[:8]}", f"{b.lane} {b.plan_hash[:8]}")
     print(as_text(a, b, deal, rankings, said, everything=words.all))
-    out = Path(words.out or f"runs/compare/{re.sub('[^A-Za-z0-9._-]+', '-', '-vs-'.join(names))}")
+    out = words.out or Path(f"runs/compare/{re.sub('[^A-Za-z0-9._-]+', '-', '-vs-'.join(names))}")
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.md").write_text(as_markdown(a, b, deal, rankings, said))
     (out / "compare.json").write_text(json.dumps(as_json(a, b, deal, rankings, said), indent=1) + "\n")
@@ -46,19 +47,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Namespace:
-    parser = Words("compare")
-    parser.add_argument("a", metavar="A")
-    parser.add_argument("b", metavar="B")
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--hardware", default="", metavar="TEXT")
-    parser.add_argument("--out")
-    return parser.parse_args(arguments)
-
-
 def pair(first: str, second: str, hardware: str = ""):
     """The two groups, of hardware classes with `hardware` in them. Where a side has several, a shared hardware class wins, then
-    the most seeds, then the newest. Errors: UserError."""
+    the most seeds, then the newest. Raises UserError."""
     sides = [_groups(first, hardware), _groups(second, hardware)]
     pairs = [(a, b) for a in sides[0] for b in sides[1] if a.runs[0].folder != b.runs[0].folder]
     if not pairs:

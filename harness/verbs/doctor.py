@@ -2,7 +2,6 @@
 
 usage: python -m harness doctor RUN [--control RUN] [--json]
        python -m harness doctor --thresholds              every number that is compared with, and where it comes from
-       python -m harness doctor --measure FOLDER          what the ranked MoE records below measure, for those numbers
        make doctor RUN=runs/tiny-moe-16e/1-0123abcd
 
 RUN is a run folder: finished, stopped by health, or still going. It is only read. --control names a hash-router twin (the
@@ -13,47 +12,34 @@ first health window.
 """
 
 import json
-from argparse import Namespace
-from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import SWITCH, TEXT, Names, Word, Words
 
 NOT_KNOWN_YET = 3
+RUN = "python -m harness doctor runs/LANE/SEED-PLAN"
+WORDS = Words(
+    "doctor", Word("control", TEXT), Word("json", SWITCH, False), Word("thresholds", SWITCH, False),
+    names=Names("run", TEXT, most=1, remedy=RUN),
+)  # fmt: skip
 SUMMARY = "what is wrong with a run's router, and what to type next"
 
 
 def main(arguments: list[str]) -> int:
-    words = _parse(arguments)
+    words = WORDS.read(arguments)
     if words.thresholds:
-        from harness.doctor.measure import thresholds_text
+        from harness.doctor.thresholds import thresholds_text
 
         print(thresholds_text())
         return 0
-    if words.measure:
-        from harness.doctor.measure import measure_text
-
-        print(measure_text(Path(words.measure)))
-        return 0
+    if not words.names:
+        raise UserError("doctor: no run named", RUN)
     from harness.doctor.diagnose import diagnose, folder_of
     from harness.doctor.patient import read_patient
     from harness.doctor.telling import as_json, as_text
 
-    run = read_patient(folder_of(words.run))
+    run = read_patient(folder_of(words.names[0]))
     control = read_patient(folder_of(words.control)) if words.control else None
     found = diagnose(run, control)
     print(json.dumps(as_json(found), indent=1) if words.json else as_text(found))
     return 1 if not found.healthy else 0 if found.judged else NOT_KNOWN_YET
-
-
-def _parse(arguments: list[str]) -> Namespace:
-    parser = Words("doctor")
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.add_argument("--control", metavar="RUN")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--thresholds", action="store_true")
-    parser.add_argument("--measure", metavar="FOLDER")
-    words = parser.parse_args(arguments)
-    if not (words.run or words.thresholds or words.measure):
-        raise UserError("doctor: no run named", "python -m harness doctor runs/LANE/SEED-PLAN")
-    return words

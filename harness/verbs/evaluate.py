@@ -20,23 +20,28 @@ page, every example right or wrong, data hashes, versions), and CORE's figure be
 
 import json
 import math
-from argparse import Namespace
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 from harness.errors import UserError
 from harness.launch.scores import SCORES, Scored, Subject, refusal
-from harness.options import Words
+from harness.options import PATH, SWITCH, TEXT, Names, Word, Words, whole
 
+WORDS = Words(
+    "evaluate", Word("val", TEXT, alone=""), Word("wikitext", SWITCH, False), Word("core", SWITCH, False), Word("out", PATH),
+    Word("max-per-task", whole(1), says="1 example of each task or more"), names=Names("run or hf: model", TEXT, 1, 1),
+)  # fmt: skip
 SUMMARY = "scores of a run's or a hub model's on val and public test sets, beside published ones"
 
 
 def main(arguments: list[str]) -> int:
-    words = _parse(arguments)
+    words = WORDS.read(arguments)
+    (name,) = words.names
     from harness.train.determinism import set_torch
 
     set_torch()
-    subject = _hub_subject(words.subject) if words.subject.startswith("hf:") else _run_subject(Path(words.subject))
+    subject = _hub_subject(name) if name.startswith("hf:") else _run_subject(Path(name))
     size = f"{subject.facts['parameters'] / 1e6:,.2f} M parameters, context {subject.model.context:,}"
     print(f"{subject.name}   {size}, {subject.facts['dtype']} on {subject.facts['device']}")
     found = {}
@@ -46,14 +51,14 @@ def main(arguments: list[str]) -> int:
         if name == "core":
             print("\n".join(["", *_tasks(found[name])]))
     if words.out:
-        _write(Path(words.out), subject, found)
+        _write(words.out, subject, found)
         if "core" in found:
-            print(f"figure: {_drawn(subject, found['core'], Path(words.out).with_suffix('.png'))}")
+            print(f"figure: {_drawn(subject, found['core'], words.out.with_suffix('.png'))}")
     return 0
 
 
-def _wanted(subject: Subject, words: Namespace) -> list[str]:
-    """The scores asked for, else those that can be had; what is left out is said. Errors: UserError for one that cannot."""
+def _wanted(subject: Subject, words: SimpleNamespace) -> list[str]:
+    """The scores asked for, else those that can be had; what is left out is said. Raises UserError for one that cannot."""
     asked = [name for name in SCORES if getattr(words, name) not in (None, False)]
     refused = {name: error for name in asked or SCORES if (error := refusal(name, subject, words))}
     for name, error in refused.items():
@@ -61,20 +66,6 @@ def _wanted(subject: Subject, words: Namespace) -> list[str]:
             raise error
         print(f"  left out: {name}, for {error.problem}")
     return [name for name in asked or SCORES if name not in refused]
-
-
-def _parse(arguments: list[str]) -> Namespace:
-    parser = Words("evaluate")
-    parser.add_argument("subject", metavar="RUN")
-    parser.add_argument("--val", nargs="?", const="", metavar="TRACK")
-    parser.add_argument("--wikitext", action="store_true")
-    parser.add_argument("--core", action="store_true")
-    parser.add_argument("--max-per-task", type=int)
-    parser.add_argument("--out")
-    words = parser.parse_args(arguments)
-    if words.max_per_task is not None and words.max_per_task < 1:
-        raise UserError(f"--max-per-task {words.max_per_task}", "1 example of each task or more")
-    return words
 
 
 def _hub_subject(word: str) -> Subject:
@@ -153,7 +144,7 @@ def _number(value: float) -> str:
 
 
 def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.record.provenance import provenance
 
     scores = {}

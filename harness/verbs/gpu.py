@@ -20,14 +20,12 @@ a GPU the same stages run at toy sizes, the kernels in Triton's interpreter, so 
 """
 
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError, nearest
+from harness.launch import child
+from harness.options import PATH, SWITCH, Names, Word, Words, choice, whole
 from harness.plan.lanes import ROOT
 from harness.reading import is_there, read_json
 from harness.values import Model
@@ -37,7 +35,7 @@ TAIL_LINES = 45  # of a stage's output, shown when it ends
 INTERPRETED = "kernels.backend=triton precision.format=fp32 unranked=true"  # bf16 arithmetic is wrong in the interpreter
 TOY_LANE = (
     "unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 batch.tokens_per_step=256 "
-    "budget.tokens=2048 kernels.compile=off run.track=off validation.steps=[4] "
+    "budget.tokens=2048 kernels.compile=off run.mlflow=off validation.steps=[4] "
 )
 TOY_BIG = (
     "lane=moe-64e model.ffn_width=32 model.num_experts=8 model.expert_width=16 model.top_k=2 parallel.micro_batch_tokens=128 "
@@ -74,79 +72,41 @@ WIKI_S = {
     for architecture in ("dense", "moe-64e")
 }
 LANES = ("tiny-dense", "tiny-moe-16e", "sotu-dense", "sotu-moe-16e")
+BENCH, RUN = "harness bench", "harness speedrun run.folder={out}"
 STAGES = (
-    Stage(
-        "correctness",
-        ("harness bench correctness out={out}", "pytest -q -m gpu tests"),
-        (f"harness bench correctness out={{out}} {INTERPRETED}",),
-        interpreted=True,
-    ),
+    Stage("correctness", (f"{BENCH} correctness out={{out}}", "pytest -q -m gpu tests"),
+          (f"{BENCH} correctness out={{out}} {INTERPRETED}",), interpreted=True),
     Stage("tune", ("harness tune",), ("harness tune set=toy table={out}/configurations.json",), interpreted=True),
-    Stage(
-        "kernels",
-        ("harness bench floor kernels rows layer out={out}",),
-        (f"harness bench floor kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",),
-        interpreted=True,
-    ),
-    Stage(
-        "formats",
-        ("harness bench formats out={out}",),
-        (f"harness bench formats set=toy rounds=1 out={{out}} {INTERPRETED}",),
-        interpreted=True,
-    ),
-    Stage(
-        "steps",
-        ("harness bench steps lane=tiny-moe-16e out={out}",),
-        (f"harness bench steps rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",),
-    ),
-    Stage(
-        "big-steps",
-        tuple(f"harness bench steps lane={lane} rounds=5 out={{out}}/{lane}" for lane in ("moe-64e", "moe-256e")),
-        (f"harness bench steps rounds=1 out={{out}} {TOY_BIG}",),
-    ),
-    Stage(
-        "prove",
-        ("harness prove lane=tiny-moe-16e run.folder={out}",),
-        (f"harness prove kills=1 run.folder={{out}} {TOY_MOE}",),
-    ),
-    Stage(
-        "lanes",
-        tuple(f"harness speedrun lane={lane} run.folder={{out}} run.track=off" for lane in LANES),
-        tuple(f"harness speedrun run.folder={{out}} {words}" for words in (TOY_DENSE, TOY_MOE)),
-    ),
-    *(
-        Stage(
-            lane,
-            (f"harness speedrun lane={lane} run.folder={{out}} run.track=off",),
-            (
-                "harness.bench.random_tokens {out}/shards 65536",
-                f"harness speedrun run.folder={{out}} data.shards={{out}}/shards {TOY_BIG}{toy}",
-            ),
-        )
-        for lane, toy in WIKI_S.items()
-    ),
+    Stage("kernels", (f"{BENCH} floor kernels rows layer out={{out}}",),
+          (f"{BENCH} floor kernels rows layer set=toy rounds=1 out={{out}} {INTERPRETED}",), interpreted=True),
+    Stage("formats", (f"{BENCH} formats out={{out}}",),
+          (f"{BENCH} formats set=toy rounds=1 out={{out}} {INTERPRETED}",), interpreted=True),
+    Stage("steps", (f"{BENCH} steps lane=tiny-moe-16e out={{out}}",),
+          (f"{BENCH} steps rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",)),
+    Stage("big-steps", tuple(f"{BENCH} steps lane={lane} rounds=5 out={{out}}/{lane}" for lane in ("moe-64e", "moe-256e")),
+          (f"{BENCH} steps rounds=1 out={{out}} {TOY_BIG}",)),
+    Stage("prove", ("harness prove lane=tiny-moe-16e run.folder={out}",),
+          (f"harness prove kills=1 run.folder={{out}} {TOY_MOE}",)),
+    Stage("lanes", tuple(f"{RUN} lane={lane} run.mlflow=off" for lane in LANES), (f"{RUN} {TOY_DENSE}", f"{RUN} {TOY_MOE}")),
+    *(Stage(lane, (f"{RUN} lane={lane} run.mlflow=off",),
+            ("harness.bench.random_tokens {out}/shards 65536", f"{RUN} data.shards={{out}}/shards {TOY_BIG}{toy}"))
+      for lane, toy in WIKI_S.items()),
 )  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
+    known = {stage.name: stage for stage in STAGES}
+    stages = Names("stage", choice(*known))
+    own = Words(
+        "gpu", Word("out", PATH, Path("runs/gpu")), Word("again", SWITCH, False, other="again"),
+        Word("limit", whole(1), 480, says="limit is the seconds a stage may take, a whole number"), names=stages,
+    ).read(arguments)  # fmt: skip
     import torch
 
-    options = dict(word.partition("=")[::2] for word in arguments if "=" in word)
-    names = [word for word in arguments if "=" not in word and word != "again"]
-    known = {stage.name: stage for stage in STAGES}
-    for word in [*names, *(options.keys() - {"out", "limit"})]:
-        if word not in known:
-            raise UserError(f"gpu: unknown word {word!r}", nearest(word, [*known, "again", "out", "limit"]))
-    limit = options.get("limit", "480")
-    if not limit.isdigit() or not int(limit):
-        raise UserError(f"limit={limit}", "seconds a stage may take, a whole number")
-    on_gpu, out = torch.cuda.is_available(), Path(options.get("out") or "runs/gpu")
-    print(
-        torch.cuda.get_device_name()
-        if on_gpu
-        else "no CUDA device here: rehearsing at toy sizes; no figure below means anything"
-    )
-    results = {name: _run(known[name], on_gpu, out / name, int(limit), "again" in arguments) for name in names or known}
+    on_gpu = torch.cuda.is_available()
+    rehearsal = "no CUDA device here: rehearsing at toy sizes; no figure below means anything"
+    print(torch.cuda.get_device_name() if on_gpu else rehearsal)
+    results = {name: _run(known[name], on_gpu, own.out / name, own.limit, own.again) for name in own.names or known}
     print("\n" + "\n".join(f"{name:<13}{result}" for name, result in results.items()))
     return int(any(not result.startswith(("passed", "done")) for result in results.values()))
 
@@ -156,30 +116,24 @@ def _run(stage: Stage, on_gpu: bool, out: Path, limit_s: int, again: bool) -> st
     from harness.record.provenance import source_hash
 
     identity = {"source_sha256": source_hash(), "on_gpu": on_gpu}
-    marker = out / "done.json"
+    marker, log = out / "done.json", out / "log.txt"
     if not again and is_there(marker) and read_json(marker, Marker, f"remove {out}")["identity"] == identity:
         return f"done before, in {marker.parent}"
     out.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    environment = os.environ | ({"TRITON_INTERPRET": "1"} if stage.interpreted and not on_gpu else {})
+    log.write_text("")
+    environment = {"TRITON_INTERPRET": "1"} if stage.interpreted and not on_gpu else {}
     print(f"\n== {stage.name}", flush=True)
-    start, log = time.monotonic(), out / "log.txt"
-    with log.open("w") as file:
-        for line in stage.real if on_gpu else stage.toy:
-            words = [sys.executable, "-m", *line.format(out=out).split()]
-            left_s = limit_s - (time.monotonic() - start)
-            try:
-                code = subprocess.run(
-                    words, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=max(1.0, left_s)
-                ).returncode
-            except subprocess.TimeoutExpired:
-                code = None
-            if code != 0:
-                break
-    print("\n".join(log.read_text().splitlines()[-TAIL_LINES:]), flush=True)
-    if code != 0:
-        why = f"ran past {limit_s} s" if code is None else f"exit {code}"
-        return f"FAILED ({why}): {log}"
+    start = time.monotonic()
+    for line in stage.real if on_gpu else stage.toy:
+        left_s = max(1.0, limit_s - (time.monotonic() - start))
+        words, program = line.format(out=out).split(), child.PROGRAM[:2]
+        ended = child.run(words, folder=ROOT, program=program, environment=environment, log=log, limit_s=left_s)
+        if ended.status:
+            break
+    print("\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:]), flush=True)
+    if ended.status:
+        return f"FAILED ({f'ran past {limit_s} s' if ended.late else f'exit {ended.status}'}): {log}"
     if stage.name != "tune":  # which changes the table, and so the source: its marker would never match
         marker.write_text(json.dumps({"identity": identity, "seconds": time.monotonic() - start}))
     return f"passed in {time.monotonic() - start:,.0f} s: {log}"

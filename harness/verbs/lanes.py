@@ -4,14 +4,13 @@ usage: python -m harness lanes
        make lanes
 """
 
-from harness.errors import UserError
+from harness.options import Words
 
 SUMMARY = "what exists: lanes, their tracks, budgets and targets"
 
 
 def main(arguments: list[str]) -> int:
-    if arguments:
-        raise UserError(f"`lanes` takes no arguments, found {' '.join(arguments)}", "python -m harness lanes")
+    Words("lanes").read(arguments)
     from harness.plan.compose import compose
     from harness.plan.goal import goal
     from harness.plan.lanes import lane_names

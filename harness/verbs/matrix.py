@@ -16,15 +16,16 @@ of all lanes and of each format against bf16 at equal seeds, and figure: RUNS/ma
 import sys
 from pathlib import Path
 
-from harness.errors import UserError, nearest
-from harness.launch.job import Job, State, make_job, read_seeds, take_or_run
+from harness.errors import UserError
+from harness.launch.job import Job, State, make_job, take_or_run
+from harness.options import SEEDS, Word, Words, choice
 from harness.shown import one_line
 
 SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"
 
 
 def main(arguments: list[str]) -> int:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.report.compare.matrix_figure import draw_matrix
     from harness.report.compare.paired import paired_table
     from harness.report.compare.summary import summary_table
@@ -55,26 +56,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _read(arguments: list[str]) -> tuple[str, list[int], list[str]]:
-    from harness.plan.lanes import TRACKS
+    from harness.plan.lanes import track_names
 
-    own = {"track": "tiny", "seeds": "1"} | dict(
-        w.split("=", 1) for w in arguments if w.split("=")[0] in ("track", "seeds") and "=" in w
-    )
-    words = [word for word in arguments if word.split("=")[0] not in own]
-    for word in words:
+    own = Words("matrix", Word("track", choice(*track_names()), "tiny"), Word("seeds", SEEDS, [1]), plan=True).read(arguments)
+    for word in own.plan:
         if word.split("=")[0] in ("lane", "seed", "fork") or "=" not in word:
             raise UserError(
                 f"{word!r} in a matrix", "it runs every lane of a track: track=tiny seeds=1,2,3, and overrides key=value"
             )
-    tracks = sorted(path.stem for path in TRACKS.glob("*.yaml"))
-    if own["track"] not in tracks:
-        raise UserError(f"unknown track {own['track']!r}", nearest(own["track"], tracks))
-    return own["track"], read_seeds(own["seeds"]), words
+    return own.track, own.seeds, own.plan
 
 
 def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list[str]]:
     """The lanes to run, why others of the track cannot run on this machine, and complaints about those whose plan does not
-    compose with these overrides. Errors: UserError when no lane is left."""
+    compose with these overrides. Raises UserError when no lane is left."""
     from harness.plan.compose import compose
     from harness.plan.words import known_words
 

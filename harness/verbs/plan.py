@@ -13,6 +13,9 @@ key with its mark: frozen (the lane's), free, at most N (free up to the bound of
 (free, and no bit of a run depends on it).
 """
 
+from harness.options import SWITCH, Word, Words
+
+WORDS = Words("plan", Word("keys", SWITCH, False), plan=True)
 SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
 
 
@@ -21,9 +24,9 @@ def main(arguments: list[str]) -> int:
     from harness.plan.fingerprint import flat, to_yaml
     from harness.plan.schema import BOUNDS, FROZEN, UNHASHED
 
-    keys = "--keys" in arguments
-    composed = compose([word for word in arguments if word != "--keys"])
-    if keys:
+    own = WORDS.read(arguments)
+    composed = compose(own.plan)
+    if own.keys:
         for key, value in flat(composed.plan).items():
             bound = f"at most {BOUNDS[key]:g}" if key in BOUNDS else None
             mark = bound or ("frozen" if key in FROZEN else "no bits" if key in UNHASHED else "free")

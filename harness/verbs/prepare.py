@@ -16,33 +16,29 @@ one that was cut off goes on after the last finished file. `speedrun` does the s
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import PATH, TEXT, Names, Word, Words, whole
 
+WORDS = Words("prepare", Word("from", PATH), Word("as-bin", PATH), Word("tokens", whole()), names=Names("track", TEXT, most=1))
 SUMMARY = "data fetched, checked and tokenized, classical lines recomputed"
 
 
 def main(arguments: list[str]) -> int:
+    own = WORDS.read(arguments)
     from harness.data.prepare import prepare
     from harness.plan.lanes import read_track
 
-    parser = Words("prepare")
-    parser.add_argument("track", nargs="?", default="tiny")
-    parser.add_argument("--from", dest="source")
-    parser.add_argument("--as-bin", type=Path, metavar="FOLDER")
-    parser.add_argument("--tokens", type=int)
-    a = parser.parse_args(arguments)
-    track = read_track(a.track)
-    if a.source:
-        _rebuild(track, a.source)
-    budget = _largest_budget(a.track) if a.tokens is None else a.tokens
+    track = read_track(own.names[0] if own.names else "tiny")
+    if source := vars(own)["from"]:
+        _rebuild(track, str(source))
+    budget = _largest_budget(track.name) if own.tokens is None else own.tokens
     print(_text(prepare(track, print, budget_tokens=budget)))
-    if a.as_bin:
-        _write_bin(track, a.as_bin)
+    if own.as_bin:
+        _write_bin(track, own.as_bin)
     return 0
 
 
 def _rebuild(track, source: str) -> None:
-    from harness.data.token_corpus import REBUILDERS
+    from harness.data.corpora.documents import REBUILDERS
 
     if track.corpus not in REBUILDERS:
         raise UserError(f"track {track.name} is not rebuilt from a source", f"--from is for {', '.join(REBUILDERS)}")
@@ -59,7 +55,7 @@ def _largest_budget(track: str) -> int:
 
 
 def _write_bin(track, folder: Path) -> None:
-    from harness.data.corpus import load
+    from harness.data.corpora import load
     from harness.data.shards import write_shards
 
     if track.tokens.format not in ("jsonl", "parquet"):

@@ -8,17 +8,19 @@ throttled is so for both. The scorer must give a model that knows nothing exactl
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
+from harness.options import PATH, Word, Words
+
+WORDS = Words("probe", Word("out", PATH), plan=True)
 SUMMARY = "a lane's step against a fixed workload, and the scorer's own check"
 
 
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
 
-    out = next((Path(word.removeprefix("out=")) for word in arguments if word.startswith("out=")), None)
-    plan = compose([word for word in arguments if not word.startswith("out=")]).plan
+    own = WORDS.read(arguments)
+    plan, out = compose(own.plan).plan, own.out
     found = probe(plan)
     timing, scores = found["timing"], found["uniform"]
     low, high = timing["quartiles"]
@@ -33,12 +35,12 @@ def main(arguments: list[str]) -> int:
 
 def probe(plan) -> dict[str, Any]:
     """{"plan_hash", "hardware_class", "timing", "uniform"}."""
-    from harness.data.corpus import load_for
+    from harness.data.corpora import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
+    from harness.ranks import Ranks
     from harness.train import machine
     from harness.train.determinism import set_torch
-    from harness.train.parallel import Ranks
     from harness.train.reference import against_reference, reference
     from harness.train.session import Session
 

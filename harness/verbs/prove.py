@@ -10,30 +10,29 @@ weights differ, with the first step that does.
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.launch import child
+from harness.options import Word, Words, whole
 from harness.record.read import read_record, read_rows
 
 SUMMARY = "same bits: two runs and one killed three times must have equal hash chains"
 STEPS = 48
+WORDS = Words("prove", Word("kills", whole(), 3), Word("tokens", whole()), plan=True)
 KILL_SEED = 7  # which steps are killed at; the proof itself is repeatable
 
 
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
 
-    own = dict(word.split("=", 1) for word in arguments if word.split("=")[0] in ("kills", "tokens"))
-    words = [word for word in arguments if word.split("=")[0] not in own]
-    plan = compose(words).plan
-    kills = _whole("kills", own.get("kills", "3"))
-    tokens = _whole("tokens", own.get("tokens", str(min(STEPS * plan.batch.tokens_per_step, plan.budget.tokens))))
+    own = WORDS.read(arguments)
+    words, kills, plan = own.plan, own.kills, compose(own.plan).plan
+    tokens = min(STEPS * plan.batch.tokens_per_step, plan.budget.tokens) if own.tokens is None else own.tokens
     if tokens:
-        words += ["unranked=true", f"budget.tokens={tokens}"]
+        words = [*words, "unranked=true", f"budget.tokens={tokens}"]
     plan = compose(words).plan
     Path(plan.run.folder).mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="prove-", dir=plan.run.folder))
@@ -52,39 +51,32 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _whole(name: str, text: str) -> int:
-    if not text.isdigit():
-        raise UserError(f"{name}={text}", f"{name} must be a whole number of 0 or more")
-    return int(text)
-
-
-def _command(words: list[str], folder: Path) -> list[str]:
+def _run(words: list[str], folder: Path) -> list[str]:
     from harness.plan.words import word
 
-    own = [word("run.folder", str(folder)), "run.checkpoint_every_s=0", "run.log_every_steps=1", "run.track=off"]
-    return [sys.executable, "-m", "harness", "speedrun", *words, *own]
+    own = [word("run.folder", str(folder)), "run.checkpoint_every_s=0", "run.log_every_steps=1", "run.mlflow=off"]
+    return ["speedrun", *words, *own]
 
 
 def _untouched(words: list[str], folder: Path) -> Path:
-    done = subprocess.run(_command(words, folder), capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(
-            f"the run ended with status {done.returncode}:\n{done.stdout[-800:]}{done.stderr[-800:]}", "mend that first"
-        )
-    record = Path(done.stdout.strip().splitlines()[-1].removeprefix("record: "))
-    print(f"  {folder.name}: {record.parent}", flush=True)
-    return record
+    ended = child.run(_run(words, folder), errors="apart")
+    if ended.status or ended.record is None:
+        said = f"{ended.said[-800:]}{ended.warned[-800:]}"
+        raise UserError(f"the run ended with status {ended.status}:\n{said}", "mend that first")
+    print(f"  {folder.name}: {ended.record.parent}", flush=True)
+    return ended.record
 
 
 def _killed(words: list[str], folder: Path, steps: int, kills: int) -> Path:
     """Kills the run at `kills` random steps with SIGKILL, starting it again each time; then lets it finish."""
     points = sorted(random.Random(KILL_SEED).sample(range(2, steps), min(kills, steps - 2)))
     for point in points:
-        with subprocess.Popen(_command(words, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        with tempfile.TemporaryFile("w+") as errors, child.started(_run(words, folder), stderr=errors) as process:
             while process.poll() is None and _last_step(folder) < point:
                 time.sleep(0.02)
             if process.poll() is not None:
-                raise UserError(f"the run ended before step {point}: {process.stderr.read()[-800:]}", "mend that first")
+                errors.seek(0)
+                raise UserError(f"the run ended before step {point}: {errors.read()[-800:]}", "mend that first")
             process.send_signal(signal.SIGKILL)
         print(f"  {folder.name}: killed at step {_last_step(folder)}", flush=True)
     return _untouched(words, folder)

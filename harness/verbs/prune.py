@@ -9,19 +9,17 @@ Records, metrics, plans, figures and final weights of finished runs stay. A run 
 import shutil
 from pathlib import Path
 
-from harness.options import Words
+from harness.options import PATH, SWITCH, Word, Words
 from harness.record.folder import is_running
 
+WORDS = Words("prune", Word("all", SWITCH, False), Word("folder", PATH, Path("runs")))
 SUMMARY = "delete checkpoints of finished runs (--all: unfinished runs too)"
 
 
 def main(arguments: list[str]) -> int:
-    parser = Words("prune")
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--folder", default="runs")
-    a = parser.parse_args(arguments)
+    a = WORDS.read(arguments)
     freed = 0
-    for identity in sorted(Path(a.folder).rglob("identity.json")):
+    for identity in sorted(a.folder.rglob("identity.json")):
         run = identity.parent
         finished = (run / "record.json").exists()
         if is_running(run):
@@ -30,7 +28,7 @@ def main(arguments: list[str]) -> int:
             freed += _delete(run)
         elif finished and (run / "checkpoints").is_dir():
             freed += _delete(run / "checkpoints")
-    for proof in sorted(Path(a.folder).glob("prove-*")) if a.all else []:
+    for proof in sorted(a.folder.glob("prove-*")) if a.all else []:
         if not any(is_running(path.parent) for path in proof.rglob("identity.json")):
             freed += _delete(proof)
     print(f"freed {freed / 1e6:,.1f} MB in {a.folder}")

@@ -14,13 +14,18 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import FOLDER, PATH, Names, Word, Words
 
+FOLDERS = Names("folder", FOLDER, remedy="name a folder of records, such as results or runs")
+WORDS = Words("report", Word("out", PATH, Path("results")), names=FOLDERS)
 SUMMARY = "records into LEADERBOARD.md, figures and results/index.html"
 
 
 def main(arguments: list[str]) -> int:
-    folders, out = _parse(arguments)
+    own = WORDS.read(arguments)
+    folders, out = own.names or WORDS.read(["results"]).names, own.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder", "name a folder to write into after --out")
     from harness.report.board.gather import gather
     from harness.report.board.publish import publish
 
@@ -31,19 +36,6 @@ def main(arguments: list[str]) -> int:
         print(f"wrote {path}")
     _say(leaderboard)
     return 0 if leaderboard.holds else 1
-
-
-def _parse(arguments: list[str]) -> tuple[list[Path], Path]:
-    parser = Words("report")
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("results")])
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    words = parser.parse_args(arguments)
-    for folder in words.folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is no folder", "name a folder of records, such as results or runs")
-    if words.out.exists() and not words.out.is_dir():
-        raise UserError(f"{words.out} is no folder", "name a folder to write into after --out")
-    return words.folders, words.out
 
 
 def _say(leaderboard) -> None:

@@ -5,33 +5,31 @@ usage: python -m harness sample RUN [--prompt TEXT] [--bytes N] [--temperature X
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import TEXT, Names, Word, Words, number, whole
 
+WORDS = Words(
+    "sample", Word("prompt", TEXT, "Fellow-Citizens of the Senate and House of Representatives:\n"),
+    Word("bytes", whole(1), 400), Word("temperature", number(0), 0.7), Word("seed", whole(), 1),
+    names=Names("run", least=1, most=1),
+)  # fmt: skip
 SUMMARY = "text from a run's model"
 
 
 def main(arguments: list[str]) -> int:
-    parser = Words("sample")
-    parser.add_argument("run")
-    parser.add_argument("--prompt", default="Fellow-Citizens of the Senate and House of Representatives:\n")
-    parser.add_argument("--bytes", type=int, default=400)
-    parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--seed", type=int, default=1)
-    a = parser.parse_args(arguments)
-    if not a.prompt or a.bytes < 1 or a.temperature < 0:
-        raise UserError(
-            f"prompt {a.prompt!r}, bytes {a.bytes}, temperature {a.temperature}", "a prompt, 1 byte or more, 0 or more"
-        )
+    own = WORDS.read(arguments)
+    if not own.prompt:
+        raise UserError("sample: --prompt has no value", "the model goes on from a text: name one, or leave --prompt out")
     from harness.launch.run_model import load_run_model
 
-    model = load_run_model(Path(a.run))
-    print(_written(Path(a.run), model, a))
+    (run,) = own.names
+    print(_written(run, load_run_model(run), own))
     return 0
 
 
-def _written(run: Path, model, a) -> str:
+def _written(run: Path, model, a: SimpleNamespace) -> str:
     """The prompt and what the model writes after it: `--bytes` bytes, or at least as many as tokens."""
     from harness.plan.stored import read_plan
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.options import FOLDER, Names, Words
 from harness.terminal import warn
 
+WORDS = Words("show", names=Names("folder", FOLDER, remedy="name a run folder, or a folder of runs"))
 SUMMARY = "finished runs again: one with its figures, or a table over seeds"
 
 
@@ -21,10 +23,7 @@ def main(arguments: list[str]) -> int:
     from harness.report.groups import find_groups
     from harness.shown import one_line
 
-    paths = [Path(word) for word in arguments or ["runs"]]
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{path} is no folder", "name a run folder, or a folder of runs")
+    paths = WORDS.read(arguments or ["runs"]).names
     if len(paths) == 1 and is_there(paths[0] / "record.json"):
         _show(paths[0])
         return 0
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _show(folder: Path) -> None:
-    """Errors: UserError where its files cannot be read, or the figures not be written; the table is printed before."""
+    """Raises UserError where its files cannot be read, or the figures not be written; the table is printed before."""
     from harness.report.run.draw import draw_all
     from harness.report.run.table import end_table
     from harness.report.run_data import load_run

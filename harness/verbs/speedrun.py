@@ -17,38 +17,40 @@ folder. The last line is `record: PATH`.
 from functools import partial
 
 from harness.errors import UserError
+from harness.options import SWITCH, Word, Words
 from harness.terminal import warn
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"
-MULTIRUN = ("--multirun", "-m")
+WORDS = Words("speedrun", Word("multirun", SWITCH, False, other="-m"), plan=True)
 
 
 def main(arguments: list[str]) -> int:
-    if any(word in MULTIRUN for word in arguments):
+    own = WORDS.read(arguments)
+    if own.multirun:
         from harness.launch.multirun import multirun
 
-        return multirun([word for word in arguments if word not in MULTIRUN])
+        return multirun(own.plan)
     from harness.plan.compose import compose
 
-    composed = compose(arguments)
-    return train(composed)
+    return train(compose(own.plan))
 
 
 def train(composed) -> int:
-    from harness.data.corpus import load_for
+    from harness.data.corpora import load_for
     from harness.data.prepare import prepare
     from harness.evaluate.public import fetch_all
     from harness.launch.sinks import finish
     from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
     from harness.model.build import count_plan
-    from harness.train import machine, parallel
+    from harness.progress import Progress
+    from harness.ranks import join, leave
+    from harness.train import machine
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
-    from harness.train.progress import Progress
     from harness.train.run import Stopped, run
 
     set_torch()
-    ranks = parallel.join()
+    ranks = join()
     progress = Progress(quiet=not ranks.is_first)
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
     plan, counts = composed.plan, count_plan(composed.plan)
@@ -77,9 +79,9 @@ def train(composed) -> int:
             "the same command then starts a new run, the last checkpoint of this one stays",
         ) from error
     finally:
-        parallel.leave(ranks)
+        leave(ranks)
     if path is not None:
-        finish(path, plan.run.track, plan.run.folder)
+        finish(path, plan.run.mlflow, plan.run.folder)
     return 0
 
 
@@ -87,6 +89,6 @@ def _follow(plan, progress, folder) -> None:
     """Starts the follower of a run that is tracked live."""
     from harness.launch.sinks import start_follower
 
-    if plan.run.track == "live":
+    if plan.run.mlflow == "live":
         start_follower(folder, plan.run.folder)
         progress.say("tracking live: the follower runs at the lowest priority, but it shares this machine with the timed run")

@@ -23,15 +23,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.launch.job import Job, Start, State, make_job, read_seeds, take_or_run
-from harness.options import Words
+from harness.launch.job import Job, Start, State, make_job, take_or_run
+from harness.options import PATH, SEEDS, TEXT, Names, Word, Words
 from harness.shown import one_line
 
+WORDS = Words("study", Word("seeds", SEEDS), Word("out", PATH), Word("from", PATH), names=Names("study", TEXT), plan=True)
 SUMMARY = "one question, several plans: cases side by side, table and figure"
 
 
 def main(arguments: list[str]) -> int:
-    words = _parse(arguments)
+    words = _read(arguments)
     if words.source:
         from harness.report.study.check import missing_cases, study_problems
         from harness.report.study.folder import read_folder, write_study
@@ -55,25 +56,16 @@ def main(arguments: list[str]) -> int:
     return _run(read_study(words.name), words)
 
 
-def _parse(arguments: list[str]):
-    parser = Words("study")
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--from", type=Path, dest="source")
-    words = parser.parse_intermixed_args(arguments)
-    names = [word for word in words.words if "=" not in word]
-    seeds = [word.partition("=")[2] for word in words.words if word.startswith("seeds=")]
-    if len(seeds) > 1:
-        raise UserError(f"seeds={' seeds='.join(seeds)}", "one list: seeds=1,2,3")
-    words.seeds = read_seeds(seeds[0] if seeds else "1")
-    words.overrides = [word for word in words.words if "=" in word and not word.startswith("seeds=")]
-    words.name = names[0] if names else None
-    for word in [*names[1:], *(w for w in words.overrides if w.lstrip("+~").split("=")[0] in ("lane", "seed", "fork"))]:
+def _read(arguments: list[str]):
+    words = WORDS.read(arguments)
+    words.source, words.name, anything = vars(words)["from"], (words.names or [None])[0], words.names + words.plan
+    for word in [*words.names[1:], *(w for w in words.plan if w.lstrip("+~").split("=")[0] in ("lane", "seed", "fork"))]:
         raise UserError(f"{word!r} in a study", "a study has one name and its own lane: NAME seeds=1,2,3 key=value")
-    if words.source and (words.words or words.out):
+    if words.source and (anything or words.seeds or words.out):
         raise UserError("--from draws what its folder holds", "leave out everything else")
-    if words.name is None and (words.words or words.out):
+    if words.name is None and (anything or words.seeds or words.out):
         raise UserError("no study is named", "`python -m harness study` lists them")
+    words.seeds = words.seeds or [1]
     return words
 
 
@@ -84,7 +76,7 @@ def _run(study, words) -> int:
 
     _refuse_out(study, words)
     state = State()
-    jobs = _jobs(study, words.overrides, state.complaints)
+    jobs = _jobs(study, words.plan, state.complaints)
     places = [Path(jobs[0].plan.run.folder), Path("results")]
     problems: list[str] = []
     known = list(read_runs(places, problems, studies=True))
@@ -102,7 +94,7 @@ def _run(study, words) -> int:
         if (job.name, seed) in folders
     ]
     if trials:
-        said = replace(study, common=_common(study, words.overrides))
+        said = replace(study, common=_common(study, words.plan))
         verdicts = _verdicts(trials)
         _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
         if words.out and (lost := sorted(trials_in(words.out) - {(trial.case, trial.seed) for trial in trials})):
@@ -122,7 +114,7 @@ def _common(study, overrides: list[str]) -> str:
 
 
 def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
-    """The cases that can be run here, why the others cannot among `complaints`. Errors: UserError when none is left, or two
+    """The cases that can be run here, why the others cannot among `complaints`. Raises UserError when none is left, or two
     cases are one plan."""
     from harness.plan.compose import compose
     from harness.plan.study import OF_ANY_MODEL
@@ -153,7 +145,7 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
 
 
 def _start(study, case: str, jobs: list[Job]) -> Start | None:
-    """Errors: UserError where the case that this one starts from cannot be run here."""
+    """Raises UserError where the case that this one starts from cannot be run here."""
     fork = study.fork(case)
     if fork is None:
         return None

@@ -18,17 +18,20 @@ import json
 import re
 import shutil
 import sys
-from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import PATH, TEXT, Names, Word, Words, whole
 from harness.record.record import PUBLIC
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a folder below results/, whoever states it
+WORDS = Words(
+    "submit", Word("trials", whole(), says="it counts plans: 0 or more"), Word("replace", TEXT),
+    Word("to", PATH, Path("results")), names=Names("run folder", least=1, remedy="python -m harness submit runs/LANE"),
+)  # fmt: skip
 SUMMARY = "run folders into results/ as one claim, with its statistics"
 RESTORE = "restore it (git checkout), or delete the claim and its records and submit again"
 KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights stay behind: the record has their hash
@@ -43,11 +46,13 @@ def main(arguments: list[str]) -> int:
     from harness.report.board.sentences import about_claim
     from harness.shown import one_line
 
-    words = _parse(arguments)
-    group = _one_group([Path(run) for run in words.runs])
+    words = WORDS.read(arguments)
+    if words.replace is not None and not words.replace.strip():
+        raise UserError("--replace without a reason", '--replace "why the earlier records do not stand"')
+    group = _one_group(words.names)
     if not NAME.fullmatch(group.lane):
         raise UserError(f"lane {group.lane!r} cannot name a folder of records", "`make lanes` lists the lanes")
-    root = Path(words.to)
+    root = words.to
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
     old: dict[str, Any] | None = None
     if is_there(claim_path):
@@ -80,22 +85,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Namespace:
-    parser = Words("submit")
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--trials", type=int)
-    parser.add_argument("--replace")
-    parser.add_argument("--to", default="results")
-    words = parser.parse_args(arguments)
-    if words.trials is not None and words.trials < 0:
-        raise UserError(f"--trials {words.trials}", "it counts plans: 0 or more")
-    if words.replace is not None and not words.replace.strip():
-        raise UserError("--replace without a reason", '--replace "why the earlier records do not stand"')
-    return words
-
-
 def _one_group(paths: list[Path]):
-    """The runs as one group. Errors: UserError naming every run that may not be submitted, or the groups where there are
+    """The runs as one group. Raises UserError naming every run that may not be submitted, or the groups where there are
     several."""
     from harness.reading import is_there
     from harness.report.groups import Group, protocol
@@ -146,7 +137,7 @@ class Beside:
 
 
 def _beside(group, claimed: set[int]) -> Beside:
-    """`claimed`: seeds that the claim has already, which new ones join. Errors: UserError when any other ranked seed of the
+    """`claimed`: seeds that the claim has already, which new ones join. Raises UserError when any other ranked seed of the
     plan is left out."""
     from harness.reading import is_there
     from harness.record.read import read_identity, read_record, read_stop
@@ -200,6 +191,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
 
 def _copy(group, lane_folder: Path) -> dict[str, str]:
     """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
+    from harness.files import whole
     from harness.record.folder import writing
     from harness.report.board.claims import record_sha256
 
@@ -208,19 +200,16 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
         stem = f"{run.record['seed']}-{group.plan_hash[:8]}"
         names = (stem if n == 1 else f"{stem}.{n}" for n in range(1, 10_000))
         target = next(lane_folder / name for name in names if not (lane_folder / name).exists())
-        part = lane_folder / f".{target.name}.part"
-        with writing(target):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
+        with writing(target), whole(target) as part:
+            part.mkdir()
             for name in (*KEPT, PUBLIC) if (run.folder / PUBLIC).exists() else KEPT:
                 shutil.copyfile(run.folder / name, part / name)
-            part.rename(target)
         copied[target.name] = record_sha256(target)
     return copied
 
 
 def _write(path: Path, claim: dict[str, Any]) -> None:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.record.folder import writing
 
     with writing(path):

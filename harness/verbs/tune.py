@@ -14,38 +14,38 @@ writes to runs/tune-rehearsal.json.
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-from harness.errors import UserError
+from harness.bench import SETS
+from harness.options import PATH, Kind, Word, Words, choice
 
 SUMMARY = "tile sizes of the GPU kernels, measured into the committed table"
 
 
 def main(arguments: list[str]) -> int:
-    options = dict(word.partition("=")[::2] for word in arguments if not word.startswith("shape="))
-    if odd := sorted(options.keys() - {"set", "table"}):
-        raise UserError(f"tune: unknown word {odd[0]!r}", "python -m harness tune --help shows the words")
-    shapes = [word.removeprefix("shape=") for word in arguments if word.startswith("shape=")]
+    shape = Kind(_shape, "T,D,F,E,K,swiglu (or relu2), whole numbers")
+    own = Words("tune", Word("set", choice(*SETS)), Word("shape", shape, every=True), Word("table", PATH)).read(arguments)
     import torch
 
     if not torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ:
         print("no CUDA device here: rehearsing in Triton's interpreter, whose milliseconds mean nothing", flush=True)
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: needs a fresh process
         os.execv(sys.executable, [sys.executable, "-m", "harness", "tune", *arguments])
-    return _tune(options, shapes)
+    return _tune(own)
 
 
-def _tune(options: dict[str, str], shapes: list[str]) -> int:
+def _tune(own: SimpleNamespace) -> int:
     import torch
 
-    from harness.bench.shapes import SETS, inputs, known
+    from harness.bench import shapes
     from kernels.activation import ACTIVATIONS
     from kernels.triton import configuration
     from kernels.triton.expert_mlp import key as key_of
     from kernels.triton.tuning import Problem, Space, tune
 
     on_gpu = torch.cuda.is_available()
-    wanted = [_shape(text) for text in shapes] or SETS[known(options.get("set") or ("gpu" if on_gpu else "toy"))]
-    table = Path(options.get("table") or (configuration.TABLE if on_gpu else "runs/tune-rehearsal.json"))
+    wanted = own.shape or shapes.SETS[own.set or ("gpu" if on_gpu else "toy")]
+    table = own.table or Path(configuration.TABLE if on_gpu else "runs/tune-rehearsal.json")
     device = torch.cuda.get_device_name() if on_gpu else "interpreter"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     space = Space() if on_gpu else Space((16,), (configuration.Tile(16, 16, 4, 2),), ((8, 128),), repeats=1)
@@ -56,7 +56,7 @@ def _tune(options: dict[str, str], shapes: list[str]) -> int:
             print(f"{shape}: in the table already", flush=True)
             continue
         print(f"{shape}", flush=True)
-        given = inputs(shape, dtype, "cuda" if on_gpu else "cpu")
+        given = shapes.inputs(shape, dtype, "cuda" if on_gpu else "cpu")
         best, milliseconds = tune(Problem(**vars(given), activation=shape.activation), space, print)
         configuration.store([(key, best, milliseconds)], table)
     print(f"written to {table}")
@@ -64,10 +64,11 @@ def _tune(options: dict[str, str], shapes: list[str]) -> int:
 
 
 def _shape(text: str):
+    """Raises ValueError."""
     from harness.bench.shapes import Shape
     from kernels.activation import ACTIVATIONS
 
     *numbers, activation = text.split(",")
-    if len(numbers) != 5 or not all(n.isdigit() and int(n) for n in numbers) or activation not in ACTIVATIONS:
-        raise UserError(f"shape={text}", "write shape=T,D,F,E,K,swiglu (or relu2), whole numbers")
+    if len(numbers) != 5 or not all(n.isdecimal() and int(n) for n in numbers) or activation not in ACTIVATIONS:
+        raise ValueError(text)
     return Shape(*map(int, numbers), activation)

@@ -28,8 +28,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError
+from harness.options import FOLDER, Kind, Names, Word, Words, choice, whole
 
+STEPS = Kind(lambda text: text if text == "all" else whole().read(text), "a whole number, 0 for the evidence alone, or all")
+COMMIT = Word("commit", choice("here", "record"), "here", "here (this checkout) or record (the record's own commit)")
+RECORD = Names("folder", FOLDER, 1, 1, "name one: python -m harness verify results/LANE/SEED-PLAN")
+WORDS = Words("verify", Word("steps", STEPS, 16), COMMIT, names=RECORD)
 SUMMARY = "check a record: evidence, then re-execution of its first steps or all"
 EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
     "evidence whole", "equal bits", "equal within tolerance", "fresh seeds inside the recorded interval", "not verified",
@@ -37,11 +42,12 @@ EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
 
 
 def main(arguments: list[str]) -> int:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.reading import is_there
     from harness.report.verify.text import line, summary
 
-    path, steps, commit = _read(arguments)
+    own = WORDS.read(arguments)
+    (path,), steps, commit = own.names, None if own.steps == "all" else own.steps, own.commit
     folders = [path] if is_there(path / "record.json") else sorted(p.parent for p in path.rglob("record.json"))
     if not folders:
         raise UserError(f"no record.json below {path}", "name a run folder, or a folder of runs")
@@ -62,27 +68,6 @@ def main(arguments: list[str]) -> int:
     if len(folders) > 1:
         print(f"{sum(passed)} of {len(passed)} records pass; each verdict is in its verify.json")
     return int(not all(passed))
-
-
-def _read(arguments: list[str]) -> tuple[Path, int | None, str]:
-    """(folder, steps with None for all, here or record)"""
-    own = {"steps": "16", "commit": "here"}
-    paths = [word for word in arguments if "=" not in word]
-    for word in arguments:
-        key, equals, value = word.partition("=")
-        if equals and key not in own:
-            raise UserError(f"unknown key {key!r}", nearest(key, own))
-        if equals:
-            own[key] = value
-    if len(paths) != 1 or not Path(paths[0]).is_dir():
-        raise UserError(
-            f"{' '.join(paths) or 'nothing'} is no folder", "name one: python -m harness verify results/LANE/SEED-PLAN"
-        )
-    if own["steps"] != "all" and not own["steps"].isdecimal():
-        raise UserError(f"steps={own['steps']}", "a whole number, 0 for the evidence alone, or all")
-    if own["commit"] not in ("here", "record"):
-        raise UserError(f"commit={own['commit']}", "here (this checkout) or record (the record's own commit)")
-    return Path(paths[0]), None if own["steps"] == "all" else int(own["steps"]), own["commit"]
 
 
 def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
@@ -123,7 +108,7 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
 
 def _check_data(run, report: dict[str, Any]) -> None:
     """The record's data hashes against the track file here, and that one against the data here."""
-    from harness.data.corpus import load
+    from harness.data.corpora import load
     from harness.plan.lanes import TRACKS, read_track, track_names
     from harness.plan.schema import Data
     from harness.plan.stored import settings

@@ -7,16 +7,13 @@ out, the manifest's own among them.
 """
 
 import json
-import os
-import shutil
 import tarfile
-import time
 from pathlib import Path
-from uuid import uuid4
 
-from harness.data.artifact import STALE_S, fetch, file_sha256, using
+from harness.data.artifact import fetch, using
 from harness.data.cache import cache_folder
 from harness.errors import UserError
+from harness.files import file_sha256, whole
 
 ARCHIVE = "core/core.tar.xz"
 SHA256 = "797732bf13ae715e215e58cf8e71b9dad895e1d0ea35450add3ea958b95112b9"
@@ -71,41 +68,23 @@ def _contents(place: Path) -> dict[str, dict]:
 
 
 def _unpack(archive: Path, place: Path) -> None:
-    """Unpacks into a folder beside `place` and renames it; of two processes, the first to finish keeps its copy."""
-    with using(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place.parent)
-        temporary = place.with_name(f".{place.name}.{uuid4().hex}.tmp")
-        try:
+    """Unpacks into a folder that is whole or absent; of two processes, the first to finish keeps its copy."""
+    try:
+        with using(place.parent), whole(place) as part:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")  # refuses links and paths that lead outside
-            root = temporary / ROOT
+                tar.extractall(part, filter="data")  # refuses links and paths that lead outside
+            root = part / ROOT
             if not (root / MANIFEST).is_file():
                 raise UserError(f"{archive} has no {ROOT}/{MANIFEST}", f"it is not {ARCHIVE} as published: fetch it again")
-            loose = [path for path in root.iterdir() if path.is_file()]
+            for path in root.iterdir():
+                path.rename(part / path.name)
+            root.rmdir()
+            loose = [path for path in part.iterdir() if path.is_file()]
             contents = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in loose}
-            (root / CONTENTS).write_text(json.dumps(contents, indent=1))
-            verify(root)
-            _sync(root)
-            os.rename(root, place)
-        except (tarfile.TarError, EOFError) as error:
-            raise UserError(f"{archive} cannot be unpacked: {error}", "delete it: it is fetched again") from error
-        except OSError:
-            if not place.exists():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(root: Path) -> None:
-    for path in root.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def _sweep(parent: Path) -> None:
-    """Removes what a killed process left half unpacked."""
-    for temporary in parent.glob(".*.tmp"):
-        if time.time() - temporary.stat().st_mtime > STALE_S:
-            shutil.rmtree(temporary, ignore_errors=True)
+            (part / CONTENTS).write_text(json.dumps(contents, indent=1))
+            verify(part)
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}", "delete it: it is fetched again") from error
+    except UserError as error:
+        if not (isinstance(error.__cause__, OSError) and place.exists()):  # else another process was faster
+            raise

@@ -1,9 +1,9 @@
 """Writes a leaderboard's files, each whole or not at all."""
 
-import os
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.report import style
 from harness.report.board.figure import draw_board
 from harness.report.board.gather import Leaderboard, slug
@@ -41,7 +41,5 @@ def publish(leaderboard: Leaderboard, out: Path) -> list[Path]:
 
 
 def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    replace_atomically(path, [text.encode()])
     return path

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.data.artifact import replace_atomically
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.plan.schema import UNHASHED
 from harness.reading import is_there, read_json
 from harness.record.documents import BASELINE_VERSION, BaselineFile

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import whole
 from harness.plan.study import Study, StudyFile, study_of
 from harness.reading import is_there, read_json
 from harness.report.record_folders import STUDY_FILE
@@ -65,17 +66,15 @@ def trials_in(folder: Path) -> set[tuple[str, int]]:
 def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Puts the evidence of the trials (light files only) and what is drawn from these copies in place of what `folder` held,
     whole or not at all; returns the paths of `write_study`."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for trial in trials:
-        place = part / trial.case / str(trial.seed)
-        place.mkdir(parents=True)
-        for name in EVIDENCE:
-            if (trial.folder / name).exists():
-                shutil.copyfile(trial.folder / name, place / name)
-    written = write_study(study, _trials(study, part), part, verdicts)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with whole(folder) as part:
+        for trial in trials:
+            place = part / trial.case / str(trial.seed)
+            place.mkdir(parents=True)
+            for name in EVIDENCE:
+                if (trial.folder / name).exists():
+                    shutil.copyfile(trial.folder / name, place / name)
+        written = write_study(study, _trials(study, part), part, verdicts)
+        shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]
 
 

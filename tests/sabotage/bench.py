@@ -6,14 +6,14 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.checkout import JobFailed
+from harness.launch.gate import probed
 from harness.record.provenance import now
 from harness.report.gate import baseline as gate_baseline
 from harness.report.gate.baseline import PlanBaseline
 from harness.report.gate.verdict import FAIL, Evidence, Outcome, judge
 from harness.report.run_data import RunData
-from harness.sabotage.faults import NONE
-from harness.sabotage.program import FaultyCheckout
-from harness.verbs.gate import probed
+from tests.sabotage.faults import NONE
+from tests.sabotage.program import FaultyCheckout
 
 BITS = "exact bits"
 
@@ -53,7 +53,7 @@ class Bench:
             return failed
 
     def baseline(self, runs: list[RunData | JobFailed]) -> PlanBaseline:
-        """Of clean runs, written and read back as a committed one is. Errors: UserError where one did not finish."""
+        """Of clean runs, written and read back as a committed one is. Raises UserError where one did not finish."""
         try:
             if broken := [run for run in runs if isinstance(run, JobFailed)]:
                 raise broken[0]

@@ -1,5 +1,7 @@
 """The program with one fault in it, in this process or in a fork of one that has torch loaded already.
 
+usage: python -m tests.sabotage.program FAULT verb ...        `none` is the program as it is
+
 Importing torch's compiler takes longer than a micro run: a server imports it once (`multiprocessing`'s forkserver) and every
 run is a fork of it, with memory, clock and patches of its own.
 """
@@ -13,10 +15,11 @@ from pathlib import Path
 import harness.launch.sinks
 from harness.__main__ import main
 from harness.launch.checkout import Checkout, JobFailed
-from harness.sabotage.faults import FAULTS, NONE
+from harness.launch.child import Ended
 from harness.train.determinism import keep_freed_memory, set_environment
+from tests.sabotage.faults import FAULTS, NONE
 
-PRELOAD = ("harness.sabotage.preload",)
+PRELOAD = ("tests.sabotage.preload",)
 
 
 def program(fault: str, words: list[str]) -> int:
@@ -35,7 +38,7 @@ class FaultyCheckout(Checkout):
 
     fault: str = NONE
 
-    def run(self, what: str, words: list[str], log: Path) -> str:
+    def run(self, what: str, words: list[str], log: Path) -> Ended:
         log.parent.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOAD))
@@ -45,7 +48,7 @@ class FaultyCheckout(Checkout):
         said = log.read_text(errors="replace") if log.exists() else ""
         if process.exitcode:
             raise JobFailed(what, process.exitcode, said)
-        return said
+        return Ended(0, said)
 
 
 def _logged(fault: str, words: list[str], log: str) -> None:
@@ -56,3 +59,10 @@ def _logged(fault: str, words: list[str], log: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in (NONE, *FAULTS):
+        sys.exit(f"error: unknown fault {name!r}\n  known: {', '.join([NONE, *FAULTS])}")
+    sys.exit(program(name, sys.argv[2:]))

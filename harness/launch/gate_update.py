@@ -1,25 +1,29 @@
 """`gate update`: accepts how a plan behaves now as its baseline, for a stated reason."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from harness.errors import UserError
+from harness.launch.checkout import Checkout, JobFailed, new_folder
+from harness.launch.gate import baselines_of
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
 from harness.plan.stored import words_of
+from harness.record.provenance import now
+from harness.report.gate import baseline as gate_baseline
+from harness.report.integrity import check
+from harness.report.run_data import load_run
 
-OWN = ("reason", "seeds", "out", "baselines")
 SEEDS = (1, 2, 3)
 PROBES = 5  # processes timed; their spread decides which slowdown is noise
 
 
-def update(arguments: list[str]) -> int:
-    from harness.plan.compose import compose
-    from harness.report.run_data import load_run
-    from harness.verbs.gate import baselines_of, split
-
-    own, words, folders = split(arguments, OWN)
-    if not own.get("reason", "").strip():
+def update(own: SimpleNamespace) -> int:
+    if not own.reason.strip():
         raise UserError("a baseline is not changed without a reason", 'add reason="what changed, and why that is meant"')
-    given = [load_run(folder) for folder in folders]
+    words = own.plan
+    given = [load_run(folder) for folder in own.names]
     if all(word.startswith("run.") for word in words):  # nothing said about the plan: the runs' own
         words = [*_words_of(given), *words]
     words = [word for word in words if not word.startswith("seed=")]
@@ -27,17 +31,13 @@ def update(arguments: list[str]) -> int:
     runs = {run.record["seed"]: run for run in given}
     for run in given:
         _refuse(run, plan)
-    wanted = _seeds(own.get("seeds"), list(runs))
+    wanted = _seeds(own.seeds, list(runs))
     return _write(own, words, plan, runs, wanted, baselines_of(own))
 
 
-def _write(own: dict[str, str], words: list[str], plan, runs: dict[int, Any], wanted: list[int], place: Path) -> int:
-    from harness.launch.checkout import Checkout, JobFailed, new_folder
-    from harness.record.provenance import now
-    from harness.report.gate import baseline as gate_baseline
-
+def _write(own: SimpleNamespace, words: list[str], plan, runs: dict[int, Any], wanted: list[int], place: Path) -> int:
     before = gate_baseline.read(place, plan.lane.name)
-    folder = new_folder(own.get("out"), plan.run.folder, "gate-update-")
+    folder = new_folder(own.out, plan.run.folder, "gate-update-")
     checkout = Checkout()
     try:
         for seed in (seed for seed in wanted if seed not in runs):
@@ -52,7 +52,7 @@ def _write(own: dict[str, str], words: list[str], plan, runs: dict[int, Any], wa
         raise UserError(str(failed), "a baseline is made of runs that finish: mend that first") from failed
     chosen = [runs[seed] for seed in wanted]
     _refuse_other_class(chosen, probes)
-    path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own["reason"], now()))
+    path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own.reason, now()))
     print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record['hardware_class']}")
     print(f"written to {path}; commit it together with the change that it accepts")
     return 0
@@ -67,9 +67,6 @@ def _words_of(runs: list[Any]) -> list[str]:
 
 def _refuse(run, plan) -> None:
     """Only whole evidence of the very plan becomes a baseline."""
-    from harness.plan.fingerprint import plan_hash
-    from harness.report.integrity import check
-
     if run.record["plan_hash"] != plan_hash(plan):
         raise UserError(
             f"{run.folder} ran plan {run.record['plan_hash'][:8]}, these words make {plan_hash(plan)[:8]}",
@@ -89,16 +86,15 @@ def _refuse_other_class(runs: list[Any], probes: list[dict[str, Any]]) -> None:
         )
 
 
-def _seeds(text: str | None, given: list[int]) -> list[int]:
+def _seeds(named: list[int] | None, given: list[int]) -> list[int]:
     """Those named, else those given, filled up with the lowest others to as many as a claim takes."""
-    if text is None:
+    if named is None:
         others = [seed for seed in range(1, 1 + len(SEEDS) + len(given)) if seed not in given]
         return sorted([*given, *others[: max(0, len(SEEDS) - len(given))]])
-    if not all(part.strip().isdigit() for part in text.split(",")):
-        raise UserError(f"seeds={text}", "write whole numbers: seeds=1,2,3")
-    wanted = sorted({int(part) for part in text.split(",")} | set(given))
+    wanted = sorted({*named, *given})
     if len(wanted) < len(SEEDS):
         raise UserError(
-            f"seeds={text}: {len(wanted)} seeds", f"name at least {len(SEEDS)}: fewer show no spread worth the name"
+            f"seeds={','.join(map(str, named))}: {len(wanted)} seeds",
+            f"name at least {len(SEEDS)}: fewer show no spread worth the name",
         )
     return wanted

@@ -1,6 +1,6 @@
 """Shows that the gate finds faults and passes clean runs: eight faults put in one at a time, ten clean reruns.
 
-usage: python -m harness sabotage [faults=NAME,NAME] [seeds=10] [clean=10] [jobs=N] [timing=off] [key=value ...]
+usage: python -m tests.sabotage [faults=NAME,NAME] [seeds=10] [clean=10] [jobs=N] [timing=off] [key=value ...]
        make sabotage [SET="clean=2 faults=slow,memory"]
 
 On a micro lane (a shrunken tiny-moe-16e, seconds a run, one thread a process) it makes a baseline of ten seeds in a temporary
@@ -11,14 +11,28 @@ timing=off leaves out the probes, and so what only they find.
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
-from harness.errors import UserError, nearest
+from harness.__main__ import HELP, answered
+from harness.options import Word, Words, choice, several, whole
+from harness.plan.compose import compose
+from harness.report.markup import head, row, text
+from harness.report.statistics import ALPHA
+from tests.sabotage.bench import BITS, Bench, Case
+from tests.sabotage.faults import FAULTS, NONE
 
-SUMMARY = "put eight faults in, one at a time: the gate must find each and pass ten clean runs"
-OWN = ("faults", "seeds", "clean", "jobs", "timing")
+WORDS = Words(
+    "sabotage",
+    Word("faults", several(choice(*FAULTS), f"some of {', '.join(FAULTS)}"), list(FAULTS)),
+    Word("seeds", whole(3), 10),
+    Word("clean", whole(0), 10),
+    Word("jobs", whole(1), min(4, os.cpu_count() or 1)),
+    Word("timing", choice("on", "off"), "on", says="write timing=on or timing=off"),
+    plan=True,
+)
 MICRO = (
     "lane=tiny-moe-16e unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 "
     "model.num_experts=8 model.expert_width=16 model.top_k=2 batch.tokens_per_step=256 budget.tokens=16384 "
@@ -28,43 +42,30 @@ BEGIN, END = "<!-- sabotage -->", "<!-- /sabotage -->"
 
 
 def main(arguments: list[str]) -> int:
-    from harness.plan.compose import compose
-    from harness.sabotage.faults import FAULTS
+    if any(word in HELP for word in arguments):
+        print(__doc__)
+        return 0
+    return answered(lambda: _sabotage(arguments))
 
-    own = dict(word.split("=", 1) for word in arguments if word.split("=", 1)[0] in OWN and "=" in word)
-    words = [*MICRO, *(word for word in arguments if word.split("=", 1)[0] not in OWN)]
-    compose(words)  # a wrong word is told before anything runs
-    faults = own["faults"].split(",") if "faults" in own else list(FAULTS)
-    for name in faults:
-        if name not in FAULTS:
-            raise UserError(f"unknown fault {name!r}", nearest(name, FAULTS))
-    if own.get("timing", "on") not in ("on", "off"):
-        raise UserError(f"timing={own['timing']}", "write timing=on or timing=off")
-    seeds, clean = _whole(own, "seeds", 10, 3), _whole(own, "clean", 10, 0)
-    jobs = _whole(own, "jobs", min(4, os.cpu_count() or 1), 1)
+
+def _sabotage(arguments: list[str]) -> int:
+    own = WORDS.read(arguments)
+    own.plan = [*MICRO, *own.plan]
+    compose(own.plan)  # a wrong word is told before anything runs
     # a second thread gains nothing at this size, and on a busy machine the two wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
-        return run_all(Path(folder), words, faults, seeds, clean, jobs, own.get("timing") != "off")
+        return run_all(Path(folder), own)
 
 
-def _whole(own: dict[str, str], key: str, default: int, least: int) -> int:
-    text = own.get(key, str(default))
-    if not text.isdigit() or int(text) < least:
-        raise UserError(f"{key}={text}", f"{key} must be a whole number of at least {least}")
-    return int(text)
-
-
-def run_all(folder: Path, words: list[str], faults: list[str], seeds: int, clean: int, jobs: int, timed: bool) -> int:
+def run_all(folder: Path, own: SimpleNamespace) -> int:
     """A baseline of seeds 1 to `seeds`, then every fault with seed 1 and `clean` later seeds without one."""
-    from harness.sabotage.bench import Bench
-    from harness.sabotage.faults import NONE
-
-    bench = Bench(folder, words, timed)
+    seeds, timed = own.seeds, own.timing == "on"
+    bench = Bench(folder, own.plan, timed)
     known = [(NONE, seed) for seed in range(1, seeds + 1)]
-    judged = [(fault, 1) for fault in faults] + [(NONE, seed) for seed in range(seeds + 1, seeds + clean + 1)]
-    print(f"training {len(known) + len(judged)} runs, {jobs} at a time ...", flush=True)
-    runs = bench.train([*known, *judged], jobs)
+    judged = [(fault, 1) for fault in own.faults] + [(NONE, seed) for seed in range(seeds + 1, seeds + own.clean + 1)]
+    print(f"training {len(known) + len(judged)} runs, {own.jobs} at a time ...", flush=True)
+    runs = bench.train([*known, *judged], own.jobs)
     print("timing one process at a time, and judging ..." if timed else "judging ...", flush=True)
     baseline = bench.baseline(runs[: len(known)])
     cases = []
@@ -77,23 +78,15 @@ def run_all(folder: Path, words: list[str], faults: list[str], seeds: int, clean
     return 1 if missed(cases) or disturbed(cases) else 0
 
 
-def missed(cases: list[Any]) -> list[Any]:
-    from harness.sabotage.faults import NONE
-
+def missed(cases: list[Case]) -> list[Case]:
     return [case for case in cases if case.fault != NONE and not case.caught_by]
 
 
-def disturbed(cases: list[Any]) -> list[Any]:
-    from harness.sabotage.faults import NONE
-
+def disturbed(cases: list[Case]) -> list[Case]:
     return [case for case in cases if case.fault == NONE and case.caught_by]
 
 
-def markdown(cases: list[Any], hardware_class: str, seeds: int) -> str:
-    from harness.report.markup import head, row, text
-    from harness.report.statistics import ALPHA
-    from harness.sabotage.faults import FAULTS, NONE
-
+def markdown(cases: list[Case], hardware_class: str, seeds: int) -> str:
     said = f"baseline of n = {seeds} seeds; seed noise alone fails a clean run with a probability of at most {ALPHA:.0%}"
     lines = [BEGIN, f"Printed by `make sabotage` ({text(hardware_class)}; {said}):", ""]
     lines += head(("fault", "caught by", "also without exact bits?"))
@@ -105,9 +98,11 @@ def markdown(cases: list[Any], hardware_class: str, seeds: int) -> str:
     return "\n".join([*lines, "", passed + (f" ({names})." if bad else "."), END])
 
 
-def _without_bits(case: Any) -> str:
-    from harness.sabotage.bench import BITS
-
+def _without_bits(case: Case) -> str:
     if not case.caught_by:
         return "-"
     return "no: only equal bits show it" if case.caught_by == [BITS] else "yes"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

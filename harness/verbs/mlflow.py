@@ -1,16 +1,16 @@
 """Logs run folders to MLflow: finished ones, one that goes on, or one that was made on another machine.
 
-usage: python -m harness track RUN [RUN ...] [--follow] [--store URI]
-       make track RUN=runs/tiny-moe-16e/1-0123abcd
+usage: python -m harness mlflow RUN [RUN ...] [--follow] [--store URI]
+       make mlflow RUN=runs/tiny-moe-16e/1-0123abcd
 
 examples
-  python -m harness track runs/tiny-moe-16e/1-0123abcd                 plan, curves, router metrics, figures, record
-  python -m harness track runs/tiny-moe-16e/1-0123abcd --follow        the same until the run ends, at the lowest priority
-  python -m harness track results                                      every run folder below it
+  python -m harness mlflow runs/tiny-moe-16e/1-0123abcd                 plan, curves, router metrics, figures, record
+  python -m harness mlflow runs/tiny-moe-16e/1-0123abcd --follow        the same until the run ends, at the lowest priority
+  python -m harness mlflow results                                      every run folder below it
   mlflow ui --backend-store-uri sqlite:///runs/mlflow.db               looks at them
 
 The store is MLFLOW_TRACKING_URI, else the SQLite file runs/mlflow.db with its artifacts beside it. A run folder is one MLflow
-run: tracking it again adds what is new. `speedrun` tracks each run at its end; run.track=live while it goes on, run.track=off
+run: logging it again adds what is new. `speedrun` logs each run at its end; run.mlflow=live while it goes on, run.mlflow=off
 never.
 """
 
@@ -19,20 +19,18 @@ import time
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import Words
+from harness.options import SWITCH, TEXT, Names, Word, Words
 from harness.reading import is_there
 
+RUNS = Names("run folder", least=1, remedy="python -m harness mlflow runs/LANE/SEED-PLAN")
+WORDS = Words("mlflow", Word("follow", SWITCH, False), Word("store", TEXT), names=RUNS)
 SUMMARY = "log run folders to MLflow, finished or live"
 POLL_S = 5.0
 
 
 def main(arguments: list[str]) -> int:
-    parser = Words("track")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--follow", action="store_true")
-    parser.add_argument("--store")
-    a = parser.parse_args(arguments)
-    folders = [folder for path in a.runs for folder in _folders(path)]
+    a = WORDS.read(arguments)
+    folders = [folder for path in a.names for folder in _folders(path)]
     if a.follow and len(folders) > 1:
         raise UserError(f"--follow with {len(folders)} run folders", "follow one")
     if a.follow:
@@ -41,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
     sink = Sink(a.store or default_store())
     for folder in folders:
-        _track(sink, folder, a.follow)
+        _log(sink, folder, a.follow)
     print(f"MLflow: mlflow ui --backend-store-uri {sink.store}")
     return 0
 
@@ -53,7 +51,7 @@ def _folders(path: Path) -> list[Path]:
     return found
 
 
-def _track(sink, folder: Path, follow: bool) -> None:
+def _log(sink, folder: Path, follow: bool) -> None:
     from harness.record.folder import is_running
 
     goes_on = True

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.data.tokenizer import Tokenizer
-from harness.evaluate.core import plain, score
-from harness.evaluate.core.exact import ExactModel
+from harness.evaluate.core import score
 from harness.evaluate.core.prompts import item
 from harness.evaluate.core.score import CHUNK, Answer
 from harness.evaluate.core.tasks import Task
@@ -18,6 +17,8 @@ from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.plan.schema import Init, Model
 from kernels import Arithmetic
+from tests.core_oracles import plain
+from tests.core_oracles.exact import ExactModel
 
 # Mean nats of fp32 models: about 11, whose spacing is 1e-6; attention and products sum in another order when packed.
 TOLERANCE = 2e-5

@@ -2,24 +2,41 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from harness.data import hub
-from harness.data.artifact import Progress, file_sha256
+from harness.data.artifact import Progress
+from harness.data.corpora import Val
 from harness.data.joined import Joined
 from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
+from harness.files import file_sha256
 from harness.plan.schema import Data, Track
 
 
 @dataclass(frozen=True)
-class StreamCorpus:
+class Corpus:
     tokenizer: Tokenizer
     train: Joined
     val: np.ndarray  # uint16
     hashes: dict[str, str]  # of the splits: over the sha256 of their files, one a line
+
+    @classmethod
+    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+        """As many files of train are fetched as a budget of so many tokens reads, all of them for 0."""
+        val = cls.load_val(track, data, progress)
+        found = _own(data, "train") if data.shards else _fetch(track, "train", budget_tokens, progress)
+        train = Joined([read_shard(file.path) for file in found])
+        return cls(TOKENIZERS[track.tokens.tokenizer](), train, val.tokens, {"train": _hash(found), "val": val.sha256})
+
+    @classmethod
+    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val:
+        found = _own(data, "val") if data.shards else _fetch(track, "val", 1, progress)
+        val = Joined([read_shard(file.path) for file in found])
+        length = min(len(val), track.tokens.val_tokens or len(val))
+        return Val(val.read(0, length), TOKENIZERS[track.tokens.tokenizer]().token_bytes, _hash(found))
 
     @property
     def token_bytes(self) -> np.ndarray:
@@ -27,7 +44,7 @@ class StreamCorpus:
 
     def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
         """`seed` keys nothing here: the order is that of the files."""
-        from harness.data.packing import StreamBatches  # torch, as in corpus.py
+        from harness.data.packing import StreamBatches
 
         tokenizer = self.tokenizer
         return StreamBatches(self.train, tokenizer.vocab_size, tokenizer.end_of_text, tokens_per_step, sequence_length)
@@ -47,25 +64,6 @@ class StreamCorpus:
     def examine(self, progress: Progress | None = None) -> tuple[None, dict[str, str]]:
         """Without its text, what val shares with train is not known."""
         return None, {"files": f"{len(self.train.parts)} of train", "overlap": "not known: the files hold tokens, not text"}
-
-
-def load_stream(track: Track, data: Data, budget_tokens: int, progress: Progress | None = None) -> StreamCorpus:
-    """`budget_tokens`: as many files of train are fetched as a budget of so many tokens reads, all of them for 0.
-
-    Raises UserError when a file is nowhere, of another format, truncated, or has another hash than the track or hub states.
-    """
-    val, _, val_sha256 = load_val(track, data, progress)
-    found = _own(data, "train") if data.shards else _fetch(track, "train", budget_tokens, progress)
-    train = Joined([read_shard(file.path) for file in found])
-    return StreamCorpus(TOKENIZERS[track.tokens.tokenizer](), train, val, {"train": _hash(found), "val": val_sha256})
-
-
-def load_val(track: Track, data: Data, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, str]:
-    """(tokens, bytes of each token of the vocabulary, sha256) of val alone. Errors as `load_stream`."""
-    found = _own(data, "val") if data.shards else _fetch(track, "val", 1, progress)
-    val = Joined([read_shard(file.path) for file in found])
-    length = min(len(val), track.tokens.val_tokens or len(val))
-    return val.read(0, length), TOKENIZERS[track.tokens.tokenizer]().token_bytes, _hash(found)
 
 
 def _own(data: Data, split: str) -> list[hub.Checked]:

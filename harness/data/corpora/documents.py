@@ -1,4 +1,4 @@
-"""A corpus of documents, tokenized here: what training and scoring ask of it, as `corpus.Corpus` answers for bytes.
+"""A corpus of documents, tokenized here.
 
 `val` is the stream that is scored: end-of-text before each document. `token_bytes` tells the bytes of each token, 0 for
 end-of-text, which is never scored in bits per byte.
@@ -8,17 +8,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from harness.data import document_overlap, enwiki, hub, text_files, token_files
 from harness.data.artifact import Progress, fetch
+from harness.data.corpora import Val
 from harness.data.joined import Joined
 from harness.data.token_files import TokenFile
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.errors import UserError
-from harness.plan.schema import File, Track
+from harness.plan.schema import Data, File, Track
 
 TEST = File("test", "text/wiki.test.raw", "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08")
 REBUILDERS = {"enwiki2015": (enwiki.rebuilt, enwiki.rebuild)}  # corpora that can be made from a public source
@@ -47,13 +48,27 @@ class Documents:
 
 
 @dataclass(frozen=True)
-class DocumentCorpus:
+class Corpus:
     track: Track
     tokenizer: Tokenizer
     train_documents: Documents
     val_documents: Documents
     val: np.ndarray
     hashes: dict[str, str]  # of the text of each split as the track states it, else of its tokens
+
+    @classmethod
+    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+        """Tokenizes what has not been tokenized."""
+        tokenizer = TOKENIZERS[track.tokens.tokenizer]()
+        train, val = (_documents(track, split, tokenizer, progress) for split in ("train", "val"))
+        hashes = {"train": track.train_sha256 or train.sha256, "val": track.val_sha256 or val.sha256}
+        return cls(track, tokenizer, train, val, val.stream(tokenizer.end_of_text), hashes)
+
+    @classmethod
+    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val:
+        tokenizer = TOKENIZERS[track.tokens.tokenizer]()
+        found = _documents(track, "val", tokenizer, progress)
+        return Val(found.stream(tokenizer.end_of_text), tokenizer.token_bytes, track.val_sha256 or found.sha256)
 
     @property
     def train(self) -> Joined:
@@ -64,7 +79,7 @@ class DocumentCorpus:
         return self.tokenizer.token_bytes
 
     def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
-        from harness.data.packing import DocumentBatches  # torch, as in corpus.py
+        from harness.data.packing import DocumentBatches
 
         train = self.train_documents
         return DocumentBatches(train.tokens, train.offsets, self.tokenizer.end_of_text, seed, tokens_per_step, sequence_length)
@@ -103,24 +118,6 @@ class DocumentCorpus:
                 else ""
             ),
         }
-
-
-def load_documents(track: Track, progress: Progress | None = None) -> DocumentCorpus:
-    """Tokenizes what has not been tokenized. Raises UserError when a file is nowhere, or not what the track states."""
-    tokenizer = TOKENIZERS[track.tokens.tokenizer]()
-    splits = {split: _documents(track, split, tokenizer, progress) for split in ("train", "val")}
-    val = splits["val"].stream(tokenizer.end_of_text)
-    hashes = {
-        "train": track.train_sha256 or splits["train"].sha256, "val": track.val_sha256 or splits["val"].sha256,
-    }  # fmt: skip
-    return DocumentCorpus(track, tokenizer, splits["train"], splits["val"], val, hashes)
-
-
-def load_val(track: Track, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, str]:
-    """(tokens, bytes of each token of the vocabulary, sha256) of val alone. Errors as `load_documents`."""
-    tokenizer = TOKENIZERS[track.tokens.tokenizer]()
-    found = _documents(track, "val", tokenizer, progress)
-    return found.stream(tokenizer.end_of_text), tokenizer.token_bytes, track.val_sha256 or found.sha256
 
 
 def _as_stated(track: Track, split: str, what: str, stated: int, found: int) -> None:

@@ -1,31 +1,37 @@
 """Shows that the fast way of scoring CORE agrees with the plain one.
 
-usage: python -m harness.evaluate.core --check [--model exact|dense|moe] [--context N] [--max-per-task N]
+usage: python -m tests.core_oracles [--model exact|dense|moe] [--context N] [--max-per-task N]
 
-`--check` scores every task with a small model twice, packed and one option at a time, and prints one line a task: examples,
-how many were cropped, how many right, the largest difference of a mean, and examples whose answer differs. Exit status 1 if
-one differs or a mean does by more than the tolerance. `--model exact` (see exact.py) must agree to the bit.
+Every task is scored with a small model twice, packed and one option at a time; one line a task: examples, how many were
+cropped, how many right, the largest difference of a mean, and examples whose answer differs. Exit status 1 if one differs or a
+mean does by more than the tolerance. `--model exact` (see exact.py) must agree to the bit. A short context crops more;
+--max-per-task takes the first examples, with shots as in the whole.
 """
 
-import argparse
 import sys
 
-from harness.errors import UserError
+from harness.__main__ import HELP, answered
+from harness.options import Word, Words, choice, whole
+
+WORDS = Words(
+    "core_oracles", Word("model", choice("exact", "dense", "moe"), "dense"), Word("context", whole(2), 1024),
+    Word("max-per-task", whole(1)),
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness.evaluate.core", description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", required=True, help="compare the fast way with the plain one")
-    parser.add_argument("--model", choices=("exact", "dense", "moe"), default="dense")
-    parser.add_argument("--context", type=int, default=1024, help="tokens; a short one crops more")
-    parser.add_argument(
-        "--max-per-task", type=int, default=None, help="the first examples, all by default; shots as in the whole"
-    )
-    a = parser.parse_args(arguments)
+    if any(word in HELP for word in arguments):
+        print(__doc__)
+        return 0
+    return answered(lambda: _check(arguments))
+
+
+def _check(arguments: list[str]) -> int:
+    a = WORDS.read(arguments)
 
     from harness.data.tokenizer import gpt2
-    from harness.evaluate.core.check import TOLERANCE, compare, small_model
     from harness.evaluate.core.tasks import load
+    from tests.core_oracles.check import TOLERANCE, compare, small_model
 
     tolerance = 0.0 if a.model == "exact" else TOLERANCE
     model, tokenizer, found = small_model(a.model, a.context), gpt2(), []
@@ -48,8 +54,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(sys.argv[1:]))

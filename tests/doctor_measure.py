@@ -1,59 +1,50 @@
-"""The numbers behind the thresholds: the table itself, and what healthy records measure."""
+"""The numbers behind the doctor's thresholds: what the ranked records of routers that learn measure.
 
+usage: python -m tests.doctor_measure FOLDER
+"""
+
+import sys
 from pathlib import Path
 from statistics import median
-from textwrap import fill
 
 import numpy as np
 
 from harness.doctor import thresholds
 from harness.doctor.learning import settled_ratios
 from harness.doctor.patient import Patient, Span, read_patient
+from harness.doctor.thresholds import row
 from harness.errors import UserError
 from harness.report.record_folders import record_folders
 
 
-def thresholds_text() -> str:
-    lines = []
-    for name, bound in vars(thresholds).items():
-        if isinstance(bound, thresholds.Threshold):
-            lines.append(_row(name.lower(), f"{bound.value:g} {bound.unit}: {bound.reason}"))
-    bands = {f"update {group}": band for group, band in thresholds.MEASURED.items()} | {"update else": thresholds.RULE_OF_THUMB}
-    return "\n".join(lines + [_row(n, f"{band.low:.1e} to {band.high:.1e}: {band.source}") for n, band in bands.items()])
-
-
-def _row(name: str, text: str) -> str:
-    return fill(text, 118, initial_indent=f"{name:<18}", subsequent_indent=" " * 18)
-
-
 def measure_text(folder: Path) -> str:
-    """Extremes over the ranked MoE records below `folder`. Errors: UserError where there is none, or one cannot be read."""
+    """Extremes over the ranked MoE records below `folder`. Raises UserError where there is none, or one cannot be read."""
     runs = [read_patient(path) for path in record_folders([folder])]
     runs = [run for run in runs if run.learns_routing and run.record["ranked"]]
     if not runs:
-        raise UserError(f"no ranked record of a learned router below {folder}", "python -m harness doctor --measure results")
+        raise UserError(f"no ranked record of a learned router below {folder}", "python -m tests.doctor_measure results")
     windows = [_rolling(run) for run in runs]
     lows = [min(span.effective_L.min() for span in spans) for spans in windows]
     lines = [
         f"{len(runs)} records in {folder}; load over a health window, wherever it begins",
-        _row("hot", f"at most (E/K)^{max(map(_standing, runs, windows)):.2f} times its share, two in a row"),
-        _row("spread", f"at least {min(lows):.3f} of the experts"),
-        _row("falling", f"at most {max(map(_fall, runs)):.3f} of the experts over three health windows"),
-        _row("uneven", f"cv at most {max(s.cv_L.max() for spans in windows for s in spans):.0f}%, at the end "
+        row("hot", f"at most (E/K)^{max(map(_standing, runs, windows)):.2f} times its share, two in a row"),
+        row("spread", f"at least {min(lows):.3f} of the experts"),
+        row("falling", f"at most {max(map(_fall, runs)):.3f} of the experts over three health windows"),
+        row("uneven", f"cv at most {max(s.cv_L.max() for spans in windows for s in spans):.0f}%, at the end "
                        f"{max(spans[-1].cv_L.max() for spans in windows):.0f}%"),
-        _row("bias_rules", f"bias range at most {max(max(r) for run in runs for r in _ranges(run)):.2f}"),
-        _row("bias_grows", f"at most {max(map(_growth, runs)):.2f} times over the last half, from any point on"),
+        row("bias_rules", f"bias range at most {max(max(r) for run in runs for r in _ranges(run)):.2f}"),
+        row("bias_grows", f"at most {max(map(_growth, runs)):.2f} times over the last half, from any point on"),
     ]  # fmt: skip
     for group in sorted({group for run in runs for group in settled_ratios(run)}):
         medians = [median(r for _, r in settled_ratios(run)[group]) for run in runs if group in settled_ratios(run)]
-        lines.append(_row(f"update {group}", f"medians {min(medians):.1e} to {max(medians):.1e}"))
+        lines.append(row(f"update {group}", f"medians {min(medians):.1e} to {max(medians):.1e}"))
     seeds: dict[str, list[float]] = {}
     for run in runs:
         seeds.setdefault(f"{run.record['plan_hash']} {run.record['hardware_class']}", []).append(
             run.record["metrics"]["slice_bpb"]
         )
     spreads = [float(np.std(values, ddof=1)) for values in seeds.values() if len(values) > 1]
-    lines.append(_row("meaning", f"sd of slice_bpb among seeds at most {max(spreads, default=float('nan')):.4f}"))
+    lines.append(row("meaning", f"sd of slice_bpb among seeds at most {max(spreads, default=float('nan')):.4f}"))
     return "\n".join(lines)
 
 
@@ -100,3 +91,7 @@ def _growth(run: Patient) -> float:
         counted = ranges[now] >= thresholds.BIAS_COUNTS.value
         most = max(most, float((ranges[now] / np.maximum(ranges[half], 1e-9))[counted].max(initial=1.0)))
     return most
+
+
+if __name__ == "__main__":
+    print(measure_text(Path(sys.argv[1])))

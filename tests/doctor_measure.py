@@ -18,7 +18,7 @@ from harness.report.record_folders import record_folders
 
 
 def measure_text(folder: Path) -> str:
-    """Extremes over the ranked MoE records below `folder`. Raises UserError where there is none, or one cannot be read."""
+    """Extremes over the ranked MoE records below `folder`. Raises: UserError where there is none, or one cannot be read."""
     runs = [read_patient(path) for path in record_folders([folder])]
     runs = [run for run in runs if run.learns_routing and run.record["ranked"]]
     if not runs:

@@ -3,13 +3,15 @@
 import os
 import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from fake_engines import COMMIT, ID, Fakes, after, as_user
 
 from harness.container import inside
-from harness.container.engine import ENGINES, Engine
+from harness.container.engine import ENGINES, Engine, waited
 from harness.data.cache import cache_folder
 from harness.errors import UserError
 
@@ -193,3 +195,17 @@ def test_make_runs_a_verb_inside_and_sets_nothing_up_for_it():
     outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a `make test`
     done = subprocess.run(words, cwd=ROOT, env=outer, capture_output=True, text=True, check=True)
     assert done.stdout.split() == "python3 -m harness.container run speedrun lane=tiny-dense seed=1 a=1".split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_this_process_alone_reaches_the_engine_and_its_status_is_waited_for(tmp_path, number):
+    begun = tmp_path / "begun"
+
+    def send():
+        while not begun.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+    script = f"trap 'exit 7' TERM HUP; : > {begun}; while :; do sleep 0.05; done"
+    assert waited(["/bin/sh", "-c", script]) == 7 and signal.getsignal(number) == signal.SIG_DFL

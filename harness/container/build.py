@@ -19,7 +19,7 @@ def build(engine: Engine, base: str | None) -> Image:
     PIP_CONF (a pip.conf of the caller's) is mounted as a secret for the set-up step, so that a package index of one's own
     needs no mention in the Containerfile and leaves no trace in the image. BUILD_WITH holds further words for the engine.
 
-    Errors: UserError when the build fails or PIP_CONF is no file.
+    Raises: UserError when the build fails or PIP_CONF is no file.
     """
     words = ["--tag", TAG, "--build-arg", f"SPEEDRUN_COMMIT={this_tree()}"]
     words += ["--build-arg", f"BASE={base}"] if base else []
@@ -35,7 +35,7 @@ def build(engine: Engine, base: str | None) -> Image:
 
 
 def built(engine: Engine) -> Image:
-    """Errors: UserError where the engine does not have the image yet."""
+    """Raises: UserError where the engine does not have the image yet."""
     image = engine.image()
     if image is None:
         raise UserError(f"{engine.name} has no image {TAG}", f"make container ENGINE={engine.name}")

@@ -24,7 +24,7 @@ PYTHON = "python3-venv,python3-dev"
 def chroot() -> int:
     """Base, image, smoke run. Storage driver vfs needs no mounts: it copies, so an image takes its size for every layer.
 
-    Errors: UserError where a program or the right to use it is missing, or a step fails.
+    Raises: UserError where a program or the right to use it is missing, or a step fails.
     """
     refuse_what_cannot_work()
     os.environ["BUILDAH_ISOLATION"] = "chroot"
@@ -60,7 +60,7 @@ def make_base() -> None:
 
 
 def told(*words: str, answer: bool = False) -> str:
-    """What a program printed, where it is to be read. Errors: UserError when it fails."""
+    """What a program printed, where it is to be read. Raises: UserError when it fails."""
     print(f"$ {' '.join(words)}", flush=True)
     done = subprocess.run(words, stdout=subprocess.PIPE if answer else None, text=True)
     if done.returncode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Engine:
     build_verb = "build"
 
     def build(self, words: list[str]) -> None:
-        """Builds the image in the working folder. Errors: UserError when the build fails; the engine has said why."""
+        """Builds the image in the working folder. Raises: UserError when the build fails; the engine has said why."""
         if subprocess.run([self.name, self.build_verb, "--file", "Containerfile", *words, "."]).returncode:
             raise UserError(f"{self.name} could not build the Containerfile", "the engine's own message is above")
 
@@ -59,7 +60,7 @@ class Engine:
         words += _shared(job) + self._user(job.user) + self._gpu()
         words += [] if job.network else ["--network", "none"]
         words += ["--interactive", "--tty"] if job.terminal else []
-        return subprocess.run([*words, *job.extra, job.image.id, *job.command]).returncode
+        return waited([*words, *job.extra, job.image.id, *job.command])
 
     def missing(self) -> str:
         """Why it cannot be used here, or ""."""
@@ -125,7 +126,7 @@ class Buildah(Engine):
         words = [*self._isolated(job.network), *_shared(job), "--user", f"{job.user[0]}:{job.user[1]}"]
         words += ["--cap-drop", "all"] + (["--tty"] if job.terminal else [])
         try:
-            return subprocess.run([*words, *job.extra, container, "--", *job.command]).returncode
+            return waited([*words, *job.extra, container, "--", *job.command])
         finally:
             subprocess.run([self.name, "rm", container], stdout=subprocess.DEVNULL)
 
@@ -143,11 +144,24 @@ class Buildah(Engine):
         return run
 
 
+def waited(words: list[str]) -> int:
+    """The exit status of an engine that runs a command. Ctrl-C on a terminal reaches it by itself; SIGTERM and SIGHUP, which
+    this process alone hears, are passed on to it."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    with subprocess.Popen(words) as process:
+        before = {n: signal.signal(n, lambda number, frame: process.send_signal(number)) for n in numbers}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Podman(), Docker(), Buildah())}
 
 
 def choose(wanted: str | None) -> Engine:
-    """The engine of this name, else the first that is usable. Errors: UserError that says what is wrong with each."""
+    """The engine of this name, else the first that is usable. Raises: UserError that says what is wrong with each."""
     if wanted and wanted not in ENGINES:
         raise UserError(f"unknown engine {wanted!r}", f"known: {', '.join(ENGINES)}")
     reasons = {}

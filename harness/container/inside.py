@@ -28,7 +28,7 @@ RECORD = "/record"  # what `verify` looks at
 def run(engine: Engine, words: list[str]) -> int:
     """`words`: a verb and its arguments. The verb's exit status.
 
-    RUN_WITH holds further words for the engine. Errors: UserError for a verb that needs more of the host than it would see.
+    RUN_WITH holds further words for the engine. Raises: UserError for a verb that needs more of the host than it would see.
     """
     if not words or words[0] not in VERBS:
         verb = words[0] if words else "no verb"

@@ -15,7 +15,7 @@ WORDS = ["speedrun", f"lane={LANE}", "seed=1", "unranked=true", "budget.tokens=8
 
 
 def smoke(engine: Engine) -> int:
-    """Errors: UserError when the run wrote no record, or one that names another image or commit than this one."""
+    """Raises: UserError when the run wrote no record, or one that names another image or commit than this one."""
     before = records()
     status = run(engine, WORDS)
     if status:

@@ -43,7 +43,7 @@ def fetch(name: str, sha256: str, sources: Sequence[Source] = ()) -> Path:
     `name` is the file's path below the mirror, and gives the cached file its suffix. A source that lacks the file, breaks
     off or has other bytes is logged and the next one is asked.
 
-    Raises UserError when no source has the right bytes: it lists each with the reason, and the hash found against the one
+    Raises: UserError when no source has the right bytes: it lists each with the reason, and the hash found against the one
     expected.
     """
     path = cache_folder() / "artifacts" / (sha256 + Path(name).suffix)
@@ -85,7 +85,7 @@ def derived(name: str, key: Any, build: Callable[[], Any]) -> Any:
     ones will read, so a tuple is a list from the start. Two processes that miss at the same time both compute, and each
     writes the whole file: the last one stays. A file that is corrupt is set aside as `*.bad` and computed again.
 
-    Raises UserError when the cache cannot be written, and whatever `build` raises.
+    Raises: UserError when the cache cannot be written, and whatever `build` raises.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / "derived" / f"{name}-{digest[:32]}"
@@ -182,7 +182,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _decode(content: bytes) -> Any:
-    """Raises ValueError on anything that `_encode` did not write."""
+    """Raises: ValueError on anything that `_encode` did not write."""
     first_line, _, payload = content.partition(b"\n")
     header = json.loads(first_line)
     found = hashlib.sha256(payload).hexdigest()

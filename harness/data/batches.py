@@ -22,7 +22,7 @@ class Batches:
     def __init__(self, train: np.ndarray, seed: int, tokens_per_step: int, sequence_length: int):
         """`train`: uint8 (or any other whole-number tokens), 1-D, length N; never copied or written.
 
-        Raises UserError when a step is not a whole number of sequences or train is shorter than one step.
+        Raises: UserError when a step is not a whole number of sequences or train is shorter than one step.
         """
         self.train, self.seed, self.sequence_length = train, seed, sequence_length
         self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
@@ -37,7 +37,7 @@ class Batches:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.
 
-        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises UserError when w does not divide n.
+        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises: UserError when w does not divide n.
         """
         starts_B = self._starts(*rank_slice(step, self.sequences_per_step, rank, world))
         tokens = self.train[starts_B[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
@@ -55,7 +55,7 @@ class Batches:
 
 
 def sequences_of(tokens_per_step: int, sequence_length: int) -> int:
-    """Of a step. Raises UserError where that is no whole number."""
+    """Of a step. Raises: UserError where that is no whole number."""
     if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
         raise UserError(
             f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
@@ -67,7 +67,7 @@ def sequences_of(tokens_per_step: int, sequence_length: int) -> int:
 def rank_slice(step: int, sequences_per_step: int, rank: int, world: int) -> tuple[int, int]:
     """(number of the rank's first sequence, counted from the start of training; how many it takes) of a step.
 
-    Raises UserError when the ranks cannot share the step equally.
+    Raises: UserError when the ranks cannot share the step equally.
     """
     if sequences_per_step % world:
         raise UserError(

@@ -40,7 +40,7 @@ def rebuild(files: list[File], source: str = ARCHIVE, progress: Progress | None 
     """Writes the text of each file of the track (four of train, then val) into the cache. `source`: a folder (a checkout of
     COMMIT, or its `text`), a .tar.gz of it, or the URL of one.
 
-    Raises UserError when the source cannot be read or gives other text; it is set aside then, and nothing stays half written.
+    Raises: UserError when the source cannot be read or gives other text; it is set aside then, and nothing stays half written.
     """
     excluded = excluded_ids()
     train = sorted((f for f in files if f.split == "train"), key=lambda f: f.name)

@@ -41,7 +41,7 @@ def expand(name: str) -> list[str]:
 def fetch(hub: str, name: str, sha256: str = "", progress: Progress | None = None) -> Checked:
     """A file of `hub` ("REPOSITORY@REVISION"), checked. Hashes the file on every call: under a second for 200 MB.
 
-    Raises UserError naming what is missing when neither cache, mirror nor hub has the file with the right bytes.
+    Raises: UserError naming what is missing when neither cache, mirror nor hub has the file with the right bytes.
     """
     repository, _, revision = hub.partition("@")
     folder = cache_folder() / "hub" / repository / revision

@@ -30,7 +30,7 @@ def recompute(track: Track, corpus: Corpus, progress: Progress | None = None) ->
     """Line id -> bits per byte (slice, val) of every line the track states, from the cache where it is there.
 
     The first time takes about 50 s of one core for 12 MB, 30 of them xz. A line whose package is not installed (PPMd needs
-    pyppmd) is left out: it stays as stated. Raises UserError for a line id that has no method here.
+    pyppmd) is left out: it stays as stated. Raises: UserError for a line id that has no method here.
     """
     recomputed = {}
     for line_id in track.lines:
@@ -58,7 +58,7 @@ def _line(line_id: str, track: Track, corpus: Corpus, progress: Progress | None)
 
 
 def check(track: Track, recomputed: dict[str, Pair]) -> None:
-    """Raises UserError when a recomputed line is further than TOLERANCE from what the track states."""
+    """Raises: UserError when a recomputed line is further than TOLERANCE from what the track states."""
     for line_id, pair in recomputed.items():
         line = track.lines[line_id]
         for where, stated, found in (("slice", line.slice, pair[0]), ("val", line.val, pair[1])):
@@ -80,7 +80,7 @@ def xz_given_train(train: np.ndarray, val: np.ndarray, slice_bytes: int) -> Pair
 
 
 def ppmd_given_train(train: np.ndarray, val: np.ndarray, slice_bytes: int) -> Pair:
-    """PPMd variant H (PPMd7, as in 7-Zip). Raises ModuleNotFoundError where the optional package pyppmd is missing."""
+    """PPMd variant H (PPMd7, as in 7-Zip). Raises: ModuleNotFoundError where the optional package pyppmd is missing."""
     return _given_train(ppmd_bytes, train, val, slice_bytes)
 
 

@@ -28,7 +28,7 @@ class WindowBatches:
     """Windows of a stream. Shapes: B sequences of this rank, S sequence length. A subclass says what the stream is."""
 
     def __init__(self, epoch_tokens: int, tokens_per_step: int, sequence_length: int):
-        """Raises UserError when a step is not a whole number of sequences or longer than an epoch."""
+        """Raises: UserError when a step is not a whole number of sequences or longer than an epoch."""
         self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
         if epoch_tokens < tokens_per_step + 1:
             raise UserError(
@@ -40,7 +40,7 @@ class WindowBatches:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.
 
-        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises UserError when w does not divide n.
+        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises: UserError when w does not divide n.
         """
         start, stop = self._span(step, rank, world)
         tokens = self._over_epochs(self._tokens, start, stop + 1).astype(np.int64)
@@ -85,7 +85,7 @@ class StreamBatches(WindowBatches):
         self.train, self.vocab_size, self.end_of_text = train, vocab_size, end_of_text
 
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Raises UserError for a token that the tokenizer does not know: then the files are of another one."""
+        """Raises: UserError for a token that the tokenizer does not know: then the files are of another one."""
         tokens = self.train.read(start, stop)
         if (largest := int(tokens.max())) >= self.vocab_size:
             raise UserError(

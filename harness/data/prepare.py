@@ -39,7 +39,7 @@ def prepare(track: Track, progress: Progress | None = None, data: Data | None = 
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
     The first time takes about a minute for a track of bytes and for `wiki`, later ones under a second. `progress` is
-    called with a sentence before and during each long computation. Raises UserError as `corpora.load`, `lines.check` and
+    called with a sentence before and during each long computation. Raises: UserError as `corpora.load`, `lines.check` and
     `artifact.derived` do.
     """
     seconds: dict[str, float] = {}

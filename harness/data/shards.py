@@ -18,7 +18,7 @@ SHARD_TOKENS = 100_000_000  # of a written file, as in the published ones
 
 
 def read_shard(path: Path) -> np.ndarray:
-    """Its tokens, uint16, 1-D, memory-mapped. Raises UserError for a file of another format, another version or length."""
+    """Its tokens, uint16, 1-D, memory-mapped. Raises: UserError for a file of another format, another version or length."""
     try:
         size = path.stat().st_size
         header = np.fromfile(path, "<i4", min(HEADER_INTS, size // 4))
@@ -41,7 +41,7 @@ def read_shard(path: Path) -> np.ndarray:
 def write_shards(folder: Path, name: str, pieces: Iterable[np.ndarray], shard_tokens: int = SHARD_TOKENS) -> list[Path]:
     """Writes a stream (uint16, given in pieces) as NAME_000000.bin, NAME_000001.bin, ...; each is whole or absent.
 
-    Raises UserError when the folder cannot be written.
+    Raises: UserError when the folder cannot be written.
     """
     paths = []
     try:
@@ -74,7 +74,7 @@ def _cut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 def find_shards(where: str) -> tuple[list[Path], list[Path]]:
     """(train, val) of a file, a folder's *.bin files or a glob, each sorted by name: "val" in a file's name marks val.
 
-    Raises UserError when one of the two is missing.
+    Raises: UserError when one of the two is missing.
     """
     pattern = Path(where).expanduser()
     found = sorted(pattern.glob("*.bin")) if pattern.is_dir() else [Path(p) for p in sorted(glob.glob(str(pattern)))]

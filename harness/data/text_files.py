@@ -19,7 +19,7 @@ TITLE = re.compile(r" = [^=].* = \n")  # of an article, as WikiText writes it; i
 def jsonl(path: Path, text_sha256: str = "") -> Iterator[str]:
     """The `text` of each line of a JSON Lines file, compressed (.xz) or not.
 
-    Raises UserError for a line that is no such object, and at the end where the uncompressed bytes have another hash than
+    Raises: UserError for a line that is no such object, and at the end where the uncompressed bytes have another hash than
     `text_sha256` (if given).
     """
     digest = hashlib.sha256()

@@ -44,7 +44,7 @@ def tokenize(
 ) -> TokenFile:  # fmt: skip
     """The token file of a text with this hash, read by `reader` (a name); `documents` is called only where it is not there.
 
-    A damaged file is set aside and made again. 10 MB of text a second on two cores. Raises whatever `documents` does.
+    A damaged file is set aside and made again. 10 MB of text a second on two cores. Raises: whatever `documents` does.
     """
     path = path_of(text_hash, reader, tokenizer)
     found = _open(path)

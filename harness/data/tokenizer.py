@@ -54,7 +54,7 @@ class Tokenizer:
 
 @cache
 def gpt2() -> Tokenizer:
-    """50,257 tokens, end-of-text 50,256. Errors: UserError as `artifact.fetch`, when a file is missing or has another hash."""
+    """50,257 tokens, end-of-text 50,256. Raises: UserError as `artifact.fetch`, when a file is missing or has another hash."""
     vocab, encoder = (fetch(name, sha, [_PUBLIC + public]) for name, public, sha in (_VOCAB, _ENCODER))
     ranks = data_gym_to_mergeable_bpe_ranks(str(vocab), str(encoder), _VOCAB[2], _ENCODER[2])
     end = len(ranks)

@@ -69,7 +69,7 @@ class HubModel:
 def load_hub_model(name: str, tokenizer: Tokenizer, device: str = "cpu") -> HubModel:
     """`name` without its prefix: a folder (with a separator at its start, or existing), else a repository of the hub.
 
-    Errors: UserError when transformers is not installed, the folder or the repository cannot be had, the files are not a
+    Raises: UserError when transformers is not installed, the folder or the repository cannot be had, the files are not a
     causal language model in safetensors, or its vocabulary is not GPT-2's.
     """
     if find_spec("transformers") is None:

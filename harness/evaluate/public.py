@@ -14,7 +14,7 @@ Count = Callable[[str, int, int], None]  # (what, done, total)
 
 
 def fetch_all(names: list[str]) -> None:
-    """Has the files of these sets here and checked, so that none is missing at a run's end. Raises UserError."""
+    """Has the files of these sets here and checked, so that none is missing at a run's end. Raises: UserError."""
     if "wikitext" in names:
         wikitext.raw_text()
     if "core" in names:
@@ -24,7 +24,7 @@ def fetch_all(names: list[str]) -> None:
 def together(ranks: Ranks, work: Callable[[], Any]) -> list[Any]:
     """What `work` returns on each rank, on the first one; an empty list on the others.
 
-    Raises on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
+    Raises: on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
     """
     try:
         mine = work()

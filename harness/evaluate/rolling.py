@@ -60,7 +60,7 @@ def share(
 
 
 def total(shares: Sequence[Scored], texts: int) -> np.ndarray:
-    """fp64 (N,) from all ranks' shares. Errors: UserError when a sum is not finite (the fault of the model, not the text)."""
+    """fp64 (N,) from all ranks' shares. Raises: UserError when a sum is not finite (the fault of the model, not the text)."""
     scored = sorted(batch for found in shares for batch in found.items())
     assert [number for number, _ in scored] == list(range(len(scored))), "a batch is missing, or there twice"
     nats_N = np.zeros(texts)

@@ -34,7 +34,7 @@ def val_result(
     """JSON data: the protocol, `val_bpb` and `val_loss` (nats per token), the one that its anchors state first, and their sums.
     `progress(done, total)` counts targets.
 
-    Errors: UserError when the model's nats are not finite.
+    Raises: UserError when the model's nats are not finite.
     """
     found = score_val(model, val, progress)
     nats, size = found.sums()

@@ -88,7 +88,7 @@ class Share:
 
 
 def raw_text() -> str:
-    """Errors: UserError, naming SPEEDRUN_MIRROR, when the file is nowhere or has another hash."""
+    """Raises: UserError, naming SPEEDRUN_MIRROR, when the file is nowhere or has another hash."""
     try:
         return fetch(NAME, SHA256).read_bytes().decode()
     except UserError as error:
@@ -146,7 +146,7 @@ def share(
 
 
 def merge(shares: Sequence[Share], context: int) -> WikiText:
-    """Errors: UserError when the model's nats are not finite."""
+    """Raises: UserError when the model's nats are not finite."""
     one = shares[0]
     nats_P = rolling.total([part.scored for part in shares], len(one.tokens_P))
     return WikiText(nats_P, one.tokens_P, one.bytes_P, one.words_P, context)

@@ -32,7 +32,7 @@ class Checkout:
     root: Path = ROOT
 
     def train(self, words: list[str], folder: Path, name: str = "train") -> RunData:
-        """`speedrun` below `folder`; what it says goes to `<name>.log` there. Raises JobFailed."""
+        """`speedrun` below `folder`; what it says goes to `<name>.log` there. Raises: JobFailed."""
         place = word("run.folder", str(folder / "runs"))
         ended = self.run(f"training ({name})", ["speedrun", *words, place], folder / f"{name}.log")
         if ended.record is None:  # left early with a checkpoint: run.stop_after_step
@@ -40,7 +40,7 @@ class Checkout:
         return load_run(ended.record.parent)
 
     def probe(self, words: list[str], folder: Path, name: str = "probe") -> dict[str, Any]:
-        """The step against the reference workload, and the scorer's check. Raises JobFailed."""
+        """The step against the reference workload, and the scorer's check. Raises: JobFailed."""
         out = folder / f"{name}.json"
         self.run(f"probing ({name})", ["probe", *words, f"out={out}"], folder / f"{name}.log")
         return read_json(out, Probe, "mend `probe` at that commit")

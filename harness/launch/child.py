@@ -72,7 +72,7 @@ def run(
 
 
 def speedrun(words: Sequence[str]) -> tuple[int, Path | None]:
-    """A run here whose output is passed on: (exit status, path of its record). Raises as `run` does."""
+    """A run here whose output is passed on: (exit status, path of its record). Raises: as `run` does."""
     ended = run(["speedrun", *words], heard=lambda line: print(line, end="", flush=True), errors="passed")
     return ended.status, ended.record
 
@@ -82,7 +82,7 @@ def started(
     words: Sequence[str], *, folder: Path | None = None, program: Sequence[str] = PROGRAM,
     environment: dict[str, str] | None = None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[str]]:  # fmt: skip
-    """It goes on while the block does, and is waited for at its end. Raises as `run` does."""
+    """It goes on while the block does, and is waited for at its end. Raises: as `run` does."""
     got: list[int] = []
     to_pass: list[int] = []
     hears = threading.current_thread() is threading.main_thread()  # else it stays where a terminal's signals reach it
@@ -111,7 +111,7 @@ def started(
 
 
 def detach(words: Sequence[str]) -> None:
-    """Starts a verb that is not waited for and ends by itself. Raises OSError where it cannot be started."""
+    """Starts a verb that is not waited for and ends by itself. Raises: OSError where it cannot be started."""
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
         [*PROGRAM, *words], env=_environment(None), start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere

@@ -61,7 +61,7 @@ def train_and_judge(own: SimpleNamespace) -> int:
 
 
 def probed(checkout, words: list[str], folder: Path, run, baseline) -> Evidence:
-    """The evidence of a finished run with a probe beside it; one that looks slow is repeated. Raises JobFailed."""
+    """The evidence of a finished run with a probe beside it; one that looks slow is repeated. Raises: JobFailed."""
     evidence = Evidence(run, baseline, probes=[checkout.probe(words, folder)])
     if speed(evidence).status == FAIL:
         more = [checkout.probe(words, folder, f"probe-{i + 2}") for i in range(MORE_PROBES)]

@@ -50,7 +50,7 @@ class State:
 
 
 def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
-    """Raises UserError where this machine cannot run the plan."""
+    """Raises: UserError where this machine cannot run the plan."""
     from harness.model.build import count_plan
     from harness.plan.fingerprint import plan_hash
     from harness.train.estimate import memory_bytes

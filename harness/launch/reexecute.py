@@ -48,7 +48,7 @@ def command_line(run: RunData, seed: int | None = None) -> list[str]:
 
 def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
     """What this checkout makes of the record's plan: (hashed keys that differ from its plan.yaml, keys that the schema has
-    gained since), each as "key: recorded -> here". Raises UserError when it does not compose here at all."""
+    gained since), each as "key: recorded -> here". Raises: UserError when it does not compose here at all."""
     from harness.plan.compose import compose
     from harness.plan.fingerprint import differences
 
@@ -77,7 +77,7 @@ def checkout(run: RunData, commit: str) -> Iterator[Path]:
 def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) -> Execution:
     """The first `steps` steps (all of them: with scores) of `words` in `home`, on as many threads as the record had.
 
-    Raises UserError with the end of its output when it fails.
+    Raises: UserError with the end of its output when it fails.
     """
     last = run.steps[-1]["step"]
     names = (

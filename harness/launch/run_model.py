@@ -17,7 +17,7 @@ from harness.record.read import read_record
 
 
 def load_run_model(run: Path) -> Transformer:
-    """In fp32, on the CPU, in evaluation mode. Errors: UserError when there is none or its weights are damaged."""
+    """In fp32, on the CPU, in evaluation mode. Raises: UserError when there is none or its weights are damaged."""
     record, weights = read_record(run), run / "weights.safetensors"
     if not is_there(weights):
         raise UserError(f"{run} has no weights.safetensors", "it was pruned; train it again")
@@ -34,7 +34,7 @@ def load_run_model(run: Path) -> Transformer:
 
 
 def _check_hash(path: Path, record: dict[str, Any]) -> None:
-    """Errors: UserError unless the file is, byte for byte, the one that the record was made of."""
+    """Raises: UserError unless the file is, byte for byte, the one that the record was made of."""
     if path.name not in record["artifacts"]:
         raise UserError(f"{path.parent / 'record.json'} states no hash of {path.name}", "train it again")
     try:

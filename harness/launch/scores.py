@@ -55,7 +55,7 @@ def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
 
 
 def _track(subject: Subject, named: str | None) -> tuple[Track, Data]:
-    """The named track, else the subject's own with the files that its plan names. Raises UserError where it cannot be read."""
+    """The named track, else the subject's own with the files that its plan names. Raises: UserError where it cannot be read."""
     plan = subject.plan
     if plan and named in (None, "", plan.track.name):
         return plan.track, plan.data

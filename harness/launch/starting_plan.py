@@ -27,7 +27,7 @@ RUNS_ANYWHERE = "tiny-moe-16e"
 
 
 def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) -> None:
-    """Errors: UserError when a lane for GPUs is not shortened on a machine without one, the format is emulated where the plan
+    """Raises: UserError when a lane for GPUs is not shortened on a machine without one, the format is emulated where the plan
     requires it natively, or the memory estimate does not fit."""
     plan = composed.plan
     if plan.precision.require_native and here.execution(plan.precision.format) == "emulated":

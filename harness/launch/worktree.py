@@ -21,7 +21,7 @@ class Worktree:
 def worktree(ref: str) -> Iterator[Worktree]:
     """Yields the commit that `ref` names, in a temporary folder that is removed afterwards. Nothing here is touched.
 
-    Errors: UserError where there is no git repository, or the ref is unknown.
+    Raises: UserError where there is no git repository, or the ref is unknown.
     """
     commit = resolve(ref)
     with tempfile.TemporaryDirectory(prefix="speedrun-base-") as folder:

@@ -20,7 +20,7 @@ RECORD = b"\nthe record is being written, which ends by itself (again: at once) 
 
 
 def interrupt(number: int, frame: FrameType | None = None) -> None:
-    """Raises KeyboardInterrupt, that very class: `subprocess` does not wait for a child whose parent is left by it."""
+    """Raises: KeyboardInterrupt, that very class: `subprocess` does not wait for a child whose parent is left by it."""
     raise KeyboardInterrupt(number)
 
 

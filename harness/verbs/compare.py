@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 def pair(first: str, second: str, hardware: str = ""):
     """The two groups, of hardware classes with `hardware` in them. Where a side has several, a shared hardware class wins, then
-    the most seeds, then the newest. Raises UserError."""
+    the most seeds, then the newest. Raises: UserError."""
     sides = [_groups(first, hardware), _groups(second, hardware)]
     pairs = [(a, b) for a in sides[0] for b in sides[1] if a.runs[0].folder != b.runs[0].folder]
     if not pairs:

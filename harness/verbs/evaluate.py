@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _wanted(subject: Subject, words: SimpleNamespace) -> list[str]:
-    """The scores asked for, else those that can be had; what is left out is said. Raises UserError for one that cannot."""
+    """The scores asked for, else those that can be had; what is left out is said. Raises: UserError for one that cannot."""
     asked = [name for name in SCORES if getattr(words, name) not in (None, False)]
     refused = {name: error for name in asked or SCORES if (error := refusal(name, subject, words))}
     for name, error in refused.items():

@@ -69,7 +69,7 @@ def _read(arguments: list[str]) -> tuple[str, list[int], list[str]]:
 
 def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list[str]]:
     """The lanes to run, why others of the track cannot run on this machine, and complaints about those whose plan does not
-    compose with these overrides. Raises UserError when no lane is left."""
+    compose with these overrides. Raises: UserError when no lane is left."""
     from harness.plan.compose import compose
     from harness.plan.words import known_words
 

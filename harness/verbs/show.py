@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _show(folder: Path) -> None:
-    """Raises UserError where its files cannot be read, or the figures not be written; the table is printed before."""
+    """Raises: UserError where its files cannot be read, or the figures not be written; the table is printed before."""
     from harness.report.run.draw import draw_all
     from harness.report.run.table import end_table
     from harness.report.run_data import load_run

@@ -114,7 +114,7 @@ def _common(study, overrides: list[str]) -> str:
 
 
 def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
-    """The cases that can be run here, why the others cannot among `complaints`. Raises UserError when none is left, or two
+    """The cases that can be run here, why the others cannot among `complaints`. Raises: UserError when none is left, or two
     cases are one plan."""
     from harness.plan.compose import compose
     from harness.plan.study import OF_ANY_MODEL
@@ -145,7 +145,7 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
 
 
 def _start(study, case: str, jobs: list[Job]) -> Start | None:
-    """Raises UserError where the case that this one starts from cannot be run here."""
+    """Raises: UserError where the case that this one starts from cannot be run here."""
     fork = study.fork(case)
     if fork is None:
         return None

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _one_group(paths: list[Path]):
-    """The runs as one group. Raises UserError naming every run that may not be submitted, or the groups where there are
+    """The runs as one group. Raises: UserError naming every run that may not be submitted, or the groups where there are
     several."""
     from harness.reading import is_there
     from harness.report.groups import Group, protocol
@@ -137,7 +137,7 @@ class Beside:
 
 
 def _beside(group, claimed: set[int]) -> Beside:
-    """`claimed`: seeds that the claim has already, which new ones join. Raises UserError when any other ranked seed of the
+    """`claimed`: seeds that the claim has already, which new ones join. Raises: UserError when any other ranked seed of the
     plan is left out."""
     from harness.reading import is_there
     from harness.record.read import read_identity, read_record, read_stop

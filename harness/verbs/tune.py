@@ -64,7 +64,7 @@ def _tune(own: SimpleNamespace) -> int:
 
 
 def _shape(text: str):
-    """Raises ValueError."""
+    """Raises: ValueError."""
     from harness.bench.shapes import Shape
     from kernels.activation import ACTIVATIONS
 

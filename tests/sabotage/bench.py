@@ -53,7 +53,7 @@ class Bench:
             return failed
 
     def baseline(self, runs: list[RunData | JobFailed]) -> PlanBaseline:
-        """Of clean runs, written and read back as a committed one is. Raises UserError where one did not finish."""
+        """Of clean runs, written and read back as a committed one is. Raises: UserError where one did not finish."""
         try:
             if broken := [run for run in runs if isinstance(run, JobFailed)]:
                 raise broken[0]

@@ -81,5 +81,5 @@ def load(track: Track, data: Data | None = None, budget_tokens: int = 0, progres
 
 
 def load_val(track: Track, data: Data | None = None, progress: Progress | None = None) -> Val:
-    """`load`'s val alone: of a track of tokens no file of train is fetched or tokenized. Raises as `load`."""
+    """`load`'s val alone: of a track of tokens no file of train is fetched or tokenized. Raises: as `load`."""
     return kind(track.tokens.format).load_val(track, data or Data(), progress)

@@ -22,7 +22,7 @@ MANIFEST, CONTENTS, DATA = "MANIFEST.json", "CONTENTS.json", "eval_data"
 
 
 def folder(sha256: str = SHA256) -> Path:
-    """The unpacked, verified bundle. Errors: UserError as `artifact.fetch`, or naming files that are missing or edited."""
+    """The unpacked, verified bundle. Raises: UserError as `artifact.fetch`, or naming files that are missing or edited."""
     place = cache_folder() / "core" / sha256
     if not place.exists():
         _unpack(fetch(ARCHIVE, sha256), place)
@@ -31,7 +31,7 @@ def folder(sha256: str = SHA256) -> Path:
 
 
 def verify(place: Path) -> None:
-    """Checks every file of an unpacked bundle. Errors: UserError that names each file that is missing, edited or unlisted."""
+    """Checks every file of an unpacked bundle. Raises: UserError that names each file that is missing, edited or unlisted."""
     problems = _problems(place, _contents(place))
     if not problems:
         listed = {f"{DATA}/{entry['file']}": entry for entry in json.loads((place / MANIFEST).read_text())}

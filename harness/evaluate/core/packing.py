@@ -46,7 +46,7 @@ class Batch:
 
 
 def rows(example: int, item: Item, context: int) -> list[Row]:
-    """The rows of one example. Options with the same tokens are read once, so they always tie. Errors as `cropped`."""
+    """The rows of one example. Options with the same tokens are read once, so they always tie. Raises: as `cropped`."""
     if max(map(len, item.options)) <= context:
         return [_row(example, item, range(len(item.options)))]
     short = cropped(item, context)

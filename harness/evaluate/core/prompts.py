@@ -44,7 +44,7 @@ def texts(task: Task, index: int) -> list[str]:
 
 
 def item(task: Task, index: int, tokenizer: Tokenizer) -> Item:
-    """Errors: UserError when a language_modeling prompt does not begin with the tokens of its own start."""
+    """Raises: UserError when a language_modeling prompt does not begin with the tokens of its own start."""
     prompts = texts(task, index)
     options = tuple((tokenizer.end_of_text, *tokenizer.encode(prompt)) for prompt in prompts)
     if task.type == "schema":
@@ -64,7 +64,7 @@ def item(task: Task, index: int, tokenizer: Tokenizer) -> Item:
 
 
 def cropped(item: Item, context: int) -> Item:
-    """Options longer than `context` keep their last `context` tokens. Errors: UserError when no token is left before a span."""
+    """Options longer than `context` keep their last `context` tokens. Raises: UserError when no token is left before a span."""
     cuts = [max(0, len(option) - context) for option in item.options]
     starts = tuple(start - cut for start, cut in zip(item.starts, cuts))
     if min(starts) < 1:

@@ -27,7 +27,7 @@ def result(tasks: Sequence[Task], answers: dict[str, list[Answer]], max_per_task
     correct, accuracy, baseline_v1, baseline_v2, centered_v1, centered_v2, and `interval` of centered_v1; `right`, for each
     label "0" or "1" per example in published order, which `paired` reads.
 
-    Errors: UserError when a task has no answers, or not one for each example.
+    Raises: UserError when a task has no answers, or not one for each example.
     """
     rows, drawn = [], {"v1": [], "v2": []}
     for task in tasks:
@@ -57,7 +57,7 @@ def paired(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """CORE (v1) of `a` minus that of `b`, two results of `result` on the same examples: {"difference", "interval",
     "excludes_zero"}. Only where the interval excludes zero may the two be ranked.
 
-    Errors: UserError when they did not score the same examples.
+    Raises: UserError when they did not score the same examples.
     """
     counted = [[(row["label"], row["n"], row["baseline_v1"]) for row in one["tasks"]] for one in (a, b)]
     if counted[0] != counted[1]:

@@ -63,7 +63,7 @@ def evaluate(
 ) -> dict[str, list[Answer]]:
     """This rank's answers by task label; `merge` puts those of all ranks together. `progress` is told each finished chunk.
 
-    Errors: UserError when the model does not read these tokens, or an example cannot be scored.
+    Raises: UserError when the model does not read these tokens, or an example cannot be scored.
     """
     if model.vocab_size < tokenizer.vocab_size:
         raise UserError(
@@ -81,7 +81,7 @@ def evaluate(
 def merge(
     parts: Iterable[dict[str, list[Answer]]], tasks: Sequence[Task], max_per_task: int | None = None
 ) -> dict[str, list[Answer]]:
-    """All ranks' answers, each task's by index. Errors: UserError when an example is missing or there twice."""
+    """All ranks' answers, each task's by index. Raises: UserError when an example is missing or there twice."""
     parts, merged = list(parts), {}
     for task in tasks:
         answers = sorted((a for part in parts for a in part[task.label]), key=lambda answer: answer.index)
@@ -116,7 +116,7 @@ def _spans(model: LanguageModel, batch: Batch) -> Iterable[tuple[int, int, tuple
 
 
 def answer(task: Task, index: int, options: Sequence[tuple[float, int, bool]]) -> Answer:
-    """From each option's (sum of nats, tokens, every one a hit). Errors: UserError for nats that are not finite."""
+    """From each option's (sum of nats, tokens, every one a hit). Raises: UserError for nats that are not finite."""
     means = tuple(nats / tokens if tokens else None for nats, tokens, _ in options)
     if any(mean is not None and not abs(mean) < float("inf") for mean in means):
         raise UserError(f"{task.label}, example {index}: the model's nats are {means}", "a failed example is no zero: no CORE")

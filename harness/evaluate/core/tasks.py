@@ -51,7 +51,7 @@ class Task:
 def load(place: Path | None = None) -> list[Task]:
     """All tasks in the order of `core.yaml`, from a verified bundle (the published one by default).
 
-    Errors: UserError when a file, a baseline or a field is missing or has a value that it cannot have.
+    Raises: UserError when a file, a baseline or a field is missing or has a value that it cannot have.
     """
     place = place or bundle.folder()
     baselines = {version: _baselines(place / name) for version, name in BASELINES.items()}

@@ -29,6 +29,8 @@ from harness.data.corpus import load
 from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track
+from harness.record.read import read_record
+from harness.record.schema import Record
 from harness.train import machine
 from harness.train.parallel import Ranks
 from harness.train.session import Session
@@ -87,7 +89,11 @@ def the_folder(folder: Path) -> Path:
     return found
 
 
-def record(run_folder: Path) -> dict[str, Any]:
+def record(run_folder: Path) -> Record:
+    return read_record(run_folder)
+
+
+def record_json(run_folder: Path) -> dict[str, Any]:
     return json.loads((run_folder / "record.json").read_text())
 
 

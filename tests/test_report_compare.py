@@ -45,7 +45,7 @@ def test_the_ranking_may_flip_between_contracts(dense, moe):
 def test_equal_wall_clock_reads_the_slower_side_off_between_its_validations(dense, moe):
     ranking = by_basis(dense, moe)["equal wall-clock"]
     assert ranking.amount == pytest.approx(384 * 0.2)
-    before, after = moe.first["metrics"]["curve"][1:3]  # 66.56 s and 83.2 s
+    before, after = moe.first.metrics.curve[1:3]  # 66.56 s and 83.2 s
     share = (ranking.amount - before["train_s"]) / (after["train_s"] - before["train_s"])
     expected = before["slice_bpb"] + share * (after["slice_bpb"] - before["slice_bpb"])
     assert ranking.b.values[0] == pytest.approx(expected)
@@ -85,7 +85,7 @@ def test_another_protocol_is_not_ranked_at_all(dense, moe, tmp_path):
 
 def test_unequal_memory_names_the_side_that_fits(dense, moe, tmp_path):
     for run in moe.runs:
-        edit_record(run.folder, metrics__peak_memory_bytes=2 * run.record["metrics"]["peak_memory_bytes"])
+        edit_record(run.folder, metrics__peak_memory_bytes=2 * run.record.metrics.peak_memory_bytes)
     (large,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
     assert "only A runs" in by_basis(dense, large)["equal memory"].refused
 

@@ -109,7 +109,7 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
     even, uneven = (line.split(" | ") for line in table.splitlines() if line.startswith(("| even", "| uneven")))
     assert even[2] == "2" and "±" in even[3] and even[5] == "-" and even[9:] == ["1.00x", "healthy", "whole |"]
     assert uneven[1:3] == ["`balance=none`", "1 of 2"] and uneven[8:10] == ["3 of 64", "1.50x"]
-    bits = [one.record["metrics"]["val_bpb"] for one in (trials[2], trials[0])]
+    bits = [one.record.metrics.val_bpb for one in (trials[2], trials[0])]
     assert uneven[5] == f"{100 * (bits[0] / bits[1] - 1):+.2f}%"  # seed 1 finished on both sides
     assert uneven[10] == "hot expert (2 of 2), collapse (1 of 2)" and "optim.clip_norm=1" in table
     assert "seed 2 stopped by health (collapse) at step 64" in uneven[11]
@@ -140,7 +140,7 @@ def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):
     trials = [read_trial(folder.parent.name, 1, folder) for folder in folders]
     table, figure, numbers = write_study(replace(study("cost"), lane="tiny-dense"), trials, tmp_path / "out", VERDICTS)
     row = next(line.split(" | ") for line in table.read_text().splitlines() if line.startswith("| uneven"))
-    bits = [one.record["metrics"]["val_bpb"] for one in trials]
+    bits = [one.record.metrics.val_bpb for one in trials]
     assert row[5] == f"{100 * (bits[1] / bits[0] - 1):+.2f}%" != "+0.00%" and row[6:9] == ["-", "-", "-"]
     assert json.loads(numbers.read_text())["trials"][0]["health"] is None and figure.stat().st_size > 10_000
 

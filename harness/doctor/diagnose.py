@@ -44,7 +44,7 @@ def diagnose(run: Patient, control: Patient | None = None) -> Diagnosis:
     findings: list[Finding] = []
     if run.learns_routing and run.health_windows:
         findings = [finding for look in OF_THE_LOAD for finding in look(run)]
-    if run.stop and (run.stop["reason"] != "collapse" or not findings):
+    if run.stop and (run.stop.reason != "collapse" or not findings):
         findings = learning.stopped_early(run) + findings
     if run.learns_routing and run.health_windows:
         findings += [finding for look in (*OF_THE_LEARNING, load.hot_expert) for finding in look(run)]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.plan.lanes import ROOT
 from harness.plan.words import word
@@ -43,7 +42,7 @@ class Checkout:
             raise JobFailed(f"training ({name}) without a record", 0, said)
         return load_run(Path(last.removeprefix(RECORD_LINE).strip()).parent)
 
-    def probe(self, words: list[str], folder: Path, name: str = "probe") -> dict[str, Any]:
+    def probe(self, words: list[str], folder: Path, name: str = "probe") -> Probe:
         """The step against the reference workload, and the scorer's check. Errors: JobFailed."""
         out = folder / f"{name}.json"
         self.run(f"probing ({name})", ["probe", *words, f"out={out}"], folder / f"{name}.log")

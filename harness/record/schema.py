@@ -1,12 +1,12 @@
-"""What is in a record: the fields of record.json that the harness reads, with their types. `rows.py` has metrics.jsonl.
+"""What is in a record: every field of record.json, with its type, in the order it is written. `rows.py` has metrics.jsonl.
 
-A file without one of these fields, or with another type in it, is damaged, not merely old; fields that may be absent from
-older records say so (`absent`). Fields that a newer harness writes besides are allowed everywhere.
+A run writes a `Record`, and everything else reads one. A file without one of these fields, or with another type in it, is
+damaged, not merely old; fields that some records do not have say so (`absent`). Fields of a newer harness stay in it.
 """
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from harness.plan.goal import CURVE_METRICS
 from harness.record.rows import Point
@@ -40,23 +40,27 @@ class Target(Model):
     slice_loss: Positive = absent()
 
     @property
-    def metrics(self) -> list[str]:
+    def metric(self) -> str:
+        """The figure of the curve that it is about, one of CURVE_METRICS."""
+        return self._stated()[0]
+
+    @property
+    def level(self) -> float:
+        return getattr(self, self.metric)
+
+    def _stated(self) -> list[str]:
         return [name for name in CURVE_METRICS if name in self.model_fields_set]
 
     @model_validator(mode="after")
     def _has_one_level(self) -> Self:
-        if len(self.metrics) != 1:
-            raise broken(f"it states {len(self.metrics)} of {', '.join(CURVE_METRICS)}, expected one")
+        if len(stated := self._stated()) != 1:
+            raise broken(f"it states {len(stated)} of {', '.join(CURVE_METRICS)}, expected one")
         return self
 
 
 class Metrics(Model):
-    val_bpb: Positive
     slice_bpb: Positive
-    val_bpb_clean: Positive | None
-    slice_bpb_shuffled_routing: Positive | None
-    slice_loss: Positive = absent()
-    val_loss: Positive = absent()
+    slice_loss: Positive = absent()  # this and val_loss of a track of tokens
     target: Target | None
     target_reached: Flag
     time_to_target_s: Least0 | None
@@ -66,13 +70,17 @@ class Metrics(Model):
     tokens_per_second: Positive
     step_s: Positive
     mfu: Positive
-    peak_memory_bytes: Count
-    partial: Flag
+    val_bpb: Positive
+    val_bpb_clean: Positive | None
+    slice_bpb_shuffled_routing: Positive | None
     scored_bytes: Count
+    val_loss: Positive = absent()
+    partial: Flag
+    peak_memory_bytes: Count
 
     @model_validator(mode="after")
     def _has_what_its_target_is_about(self) -> Self:
-        metric = self.target.metrics[0] if self.target else "slice_bpb"
+        metric = self.target.metric if self.target else "slice_bpb"
         last = self.curve[-1]
         if "val_loss" in self.model_fields_set and "epoch" not in last:
             raise broken(f"curve[{len(self.curve) - 1}].epoch is missing, of a track of tokens")
@@ -84,44 +92,45 @@ class Metrics(Model):
 
 
 class LayerHealth(Model):
+    """One MoE layer over all that was scored of val (`harness/record/load.py` says what each figure is)."""
+
     layer: Whole
     entropy: Least0
     entropy_ratio: Least0
-    max_load_percent: Least0
-    dead: Whole
     effective_experts: Least0 = absent()
     cv_percent: Least0 = absent()
+    max_load_percent: Least0
     dominance: Least0 = absent()
     active: Whole = absent()
+    dead: Whole
     balance: Share = absent()
-    margin: Measured = absent()
+    margin: Measured = absent()  # between the k-th and the next score
     bias_range: Measured = absent()
-    dropped: Share = absent()
+    dropped: Share = absent()  # rows beyond a capacity, in training
 
 
 class RouterHealth(Model):
+    layers: Annotated[list[LayerHealth], Field(min_length=1)]
     worst_entropy_ratio: Least0
     dead: Whole
     max_load_percent: Least0
-    layers: Annotated[list[LayerHealth], Field(min_length=1)]
     dominance: Least0 = absent()
 
 
 class Clock(Model):
     """Seconds by entry of the ledger, those of a newer one among them."""
 
-    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Number] = Field(init=False)
 
-    train_s: Positive
+    setup_s: Least0 = absent()
     compile_s: Least0
     warmup_s: Least0
+    train_s: Positive
     validation_s: Least0
     checkpoint_s: Least0
     final_evaluation_s: Least0
     other_s: Number
     wall_s: Positive
-    setup_s: Least0 = absent()
 
 
 class Parameters(Model):
@@ -129,7 +138,7 @@ class Parameters(Model):
 
     params_total: Count
     params_active: Count
-    flops_per_token: Positive
+    flops_per_token: Count
 
 
 class Line(Model):
@@ -139,20 +148,44 @@ class Line(Model):
 
 
 class Data(Model):
+    corpus: Text = absent()
+    release: Text = absent()
     train_sha256: Text
     val_sha256: Text
     train_bytes: Whole | None
     val_bytes: Whole
+    tokenizer: Text = absent()  # this and the counts below of a track of tokens
+    train_tokens: Whole = absent()
+    val_tokens: Whole = absent()
+    train_documents: Whole = absent()
+    val_documents: Whole = absent()
 
 
 class Hardware(Model):
-    matmul_peak_flops: Positive
+    """What the machine is, and the peaks that it was measured to have."""
+
+    device: Text = absent()
+    model: Text = absent()
+    isa: Text = absent()
     threads: Count = absent()
+    arithmetic: Text = absent()
+    compiled: Flag = absent()
+    matmul_peak_flops: Positive
+    fp32_peak_flops: Positive = absent()
+    memory_bytes_per_s: Positive = absent()
+    driver: Text = absent()
+    world_size: Count = absent()
 
 
 class Precision(Model):
     format: Name
     execution: Name
+
+    @property
+    def timed(self) -> bool:
+        """Whether seconds are those of the format: not of an emulated one. bf16 is emulated for everybody on a machine without
+        bf16 arithmetic, which its hardware class says."""
+        return self.execution != "emulated" or self.format == "bf16"
 
 
 class Determinism(Model):
@@ -161,12 +194,16 @@ class Determinism(Model):
 
 
 class Provenance(Model):
+    """Where a run came from; the two times are ISO 8601, and who needs a date says what is done without one."""
+
     commit: Filled
     dirty: Flag
     source_sha256: Hex = absent()
     versions: dict[str, Text] = absent()
+    container_image: Text | None = None
+    platform: Text = absent()
     overrides: list[Text] = absent()
-    started_at: Text = absent()  # both in ISO 8601; who needs a date says what is done without one
+    started_at: Text = absent()
     finished_at: Text = absent()
 
 
@@ -179,10 +216,15 @@ class CoreTask(Model):
     """A row of CORE's `tasks`; the interval is that of `centered_v1`."""
 
     label: Filled
+    type: Text = absent()
     shots: Whole
     n: Count
+    correct: Whole = absent()
+    accuracy: Number = absent()
     baseline_v1: Number
+    baseline_v2: Number = absent()
     centered_v1: Number
+    centered_v2: Number = absent()
     interval: tuple[Number, Number]
 
 
@@ -192,10 +234,21 @@ class Evaluation(Model):
 
     failed: Filled = absent()
     protocol: Filled = absent()
+    context: Count = absent()
+    sha256: Hex = absent()
+    file: Text = absent()  # from here WikiText, with the sums that its figures are ratios of
     bits_per_byte: Positive = absent()
+    word_perplexity: Positive = absent()
+    byte_perplexity: Positive = absent()
+    nats: Positive = absent()
+    tokens: Count = absent()
+    bytes: Count = absent()
+    words: Count = absent()
+    examples: Count = absent()  # from here CORE
     core_v1: Number = absent()
-    core_v2: Number = absent()
     interval_v1: tuple[Number, Number] = absent()
+    core_v2: Number = absent()
+    interval_v2: tuple[Number, Number] = absent()
     partial: Text | None = None
     tasks: Annotated[list[CoreTask], Field(min_length=1)] = absent()
 
@@ -226,11 +279,14 @@ class Record(Model):
     resumes: Whole
     fork: Text | None
     plan_hash: Hex
+    lane_hash: Hex = absent()
+    recipe_hash: Hex = absent()
     hardware_class: Filled
     hardware: Hardware
     precision: Precision
     data: Data
     metrics: Metrics
+    evaluations: Annotated[dict[Name, Evaluation], AfterValidator(_whole_or_failed)] = Field(default_factory=dict)
     router_health: RouterHealth | None
     counts: Parameters
     determinism: Determinism
@@ -238,5 +294,4 @@ class Record(Model):
     provenance: Provenance
     clock: Clock
     artifacts: dict[Name, Artifact]
-    evaluations: Annotated[dict[Name, Evaluation], AfterValidator(_whole_or_failed)] = absent()
     content_sha256: Text = absent()

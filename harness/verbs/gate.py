@@ -72,7 +72,7 @@ def judge_finished(folder: Path, own: dict[str, str]) -> int:
     from harness.report.run_data import load_run
 
     run = load_run(folder)
-    lane, plan_hash = run.record["lane"], run.record["plan_hash"]
+    lane, plan_hash = run.record.lane, run.record.plan_hash
     baseline = gate_baseline.read(baselines_of(own), lane).plans.get(plan_hash)
     if baseline is None:
         lane = one_line(lane)
@@ -156,16 +156,16 @@ def _with_base(ref: str, words: list[str], plan, folder: Path, known) -> int:
         except JobFailed as failed:
             return stopped(str(failed), folder)
         stated = _stated(there.root, known, plan_hash(plan))
-    timings = [probe["timing"] for probe in base_probes]
+    timings = [probe.timing for probe in base_probes]
     side = Side(
-        label, figures(theirs), theirs.record["counts"], [theirs.record["metrics"]["peak_memory_bytes"]],
-        [timing["ratio"] for timing in timings], timings[0]["version"] if timings else None,
+        label, figures(theirs), theirs.record.counts, [theirs.record.metrics.peak_memory_bytes],
+        [timing.ratio for timing in timings], timings[0].version if timings else None,
         tuple(differences(plan, theirs.plan)), stated,
     )  # fmt: skip
     return conclude(Evidence(ours, known.plans.get(plan_hash(plan)), side, probes), folder)
 
 
-def _probe_if_known(base, words: list[str], folder: Path, name: str) -> list[dict[str, Any]]:
+def _probe_if_known(base, words: list[str], folder: Path, name: str) -> list[Any]:
     """A base from before there was a probe is not timed: the verdict on speed is then skipped and says so."""
     if not (base.root / "harness" / "verbs" / "probe.py").exists():
         return []
@@ -177,15 +177,15 @@ def _stated(root: Path, known, plan_hash: str) -> str | None:
     from harness.report.gate import baseline as gate_baseline
 
     before = gate_baseline.read(root / gate_baseline.FOLDER, known.lane).history
-    new = [note for note in known.history if note not in before and note["plan_hash"] == plan_hash]
-    return new[-1]["reason"] if new else None
+    new = [note for note in known.history if note not in before and note.plan_hash == plan_hash]
+    return new[-1].reason if new else None
 
 
 def conclude(evidence, folder: Path | None) -> int:
     from harness.report.gate.verdict import judge
 
     record = evidence.run.record
-    title = f"gate: {record['lane']}, plan {record['plan_hash'][:8]}, seed {record['seed']}, {record['hardware_class']}"
+    title = f"gate: {record.lane}, plan {record.plan_hash[:8]}, seed {record.seed}, {record.hardware_class}"
     return show(title, judge(evidence), folder)
 
 

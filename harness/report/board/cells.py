@@ -59,13 +59,13 @@ def twin_row(twin: Twin) -> list[Cell]:
 
 
 def _figures(group: Group, timed: bool) -> list[Cell]:
-    health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
+    health = [run.record.router_health for run in group.runs if run.record.router_health]
     rate, mfu = group.sample("tokens_per_second"), group.sample("mfu").mean
     memory = max(group.sample("peak_memory_bytes").values) / 2**30
     worst = {
-        "entropy": (f"{(low := min(h['worst_entropy_ratio'] for h in health)):.3f}", low) if health else (NONE, None),
-        "dead": (str(dead := max(h["dead"] for h in health)), dead) if health else (NONE, None),
-        "max_load": (f"{(most := max(h['max_load_percent'] for h in health)):.1f}%", most) if health else (NONE, None),
+        "entropy": (f"{(low := min(h.worst_entropy_ratio for h in health)):.3f}", low) if health else (NONE, None),
+        "dead": (str(dead := max(h.dead for h in health)), dead) if health else (NONE, None),
+        "max_load": (f"{(most := max(h.max_load_percent for h in health)):.1f}%", most) if health else (NONE, None),
     }
     return [
         Cell("lane", group.lane, group.lane),
@@ -85,7 +85,7 @@ def _figures(group: Group, timed: bool) -> list[Cell]:
 def _to_target(group: Group, timed: bool) -> Cell:
     if group.runs[0].target is None:
         return Cell("to_target", NONE, None)
-    reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
+    reached = sum(run.record.metrics.target_reached for run in group.runs)
     if reached < group.n:
         return Cell("to_target", f"{reached} of {group.n} reached it", None)
     seconds = group.to_target()
@@ -96,8 +96,7 @@ def _to_target(group: Group, timed: bool) -> Cell:
 
 def recipe(group: Group) -> str:
     """What the command line turned beyond lane and seed, then the plan's hash: two plans of one lane differ in these."""
-    words = group.first.get("provenance", {}).get("overrides", [])
-    turned = [str(word) for word in words if not str(word).startswith(LAUNCH_WORDS)] if isinstance(words, list) else []
+    turned = [word for word in group.first.provenance.overrides or [] if not word.startswith(LAUNCH_WORDS)]
     return " ".join([*turned, f"plan {group.plan_hash[:8]}"])
 
 

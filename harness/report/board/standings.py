@@ -6,12 +6,12 @@ are on a board of their own, without seconds. On a CPU whose bf16 is emulated ev
 class says so.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.schema import Line, Record
 from harness.report.board.holder import (
     Against,
     Tenure,
@@ -24,8 +24,8 @@ from harness.report.board.holder import (
     why_no_claim,
 )
 from harness.report.groups import Group, protocol
+from harness.report.run_data import Target
 from harness.report.statistics import MIN_SEEDS, Test
-from harness.report.target import Target
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Board:
     history: tuple[Tenure, ...]
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """Any record of the board, for what all of them share: lines, target, data."""
         return self.standings[0].group.first
 
     @property
-    def lines(self) -> dict[str, Any]:
+    def lines(self) -> dict[str, Line]:
         """The classical lines of this protocol; a run scored on part of val has none beside it."""
-        return {} if self.record["metrics"]["partial"] else self.record["lines"]
+        return {} if self.record.metrics.partial else self.record.lines
 
     @property
     def target(self) -> Target | None:
@@ -132,7 +132,7 @@ def _terms(group: Group) -> tuple[Any, ...]:
     """What two groups of one board share besides the hardware class."""
     record = group.first
     target = group.runs[0].target
-    return (*protocol(group.runs[0]), target.id if target else "", json.dumps(record["lines"], sort_keys=True))
+    return (*protocol(group.runs[0]), target.id if target else "", repr(sorted(record.lines.items())))
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:

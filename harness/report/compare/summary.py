@@ -31,9 +31,9 @@ def summary_table(groups: list[Group]) -> str:
 
 def _row(group: Group, here: list[Group]) -> list[str]:
     several = sum(other.lane == group.lane for other in here) > 1
-    reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
+    reached = sum(run.record.metrics.target_reached for run in group.runs)
     seconds = group.to_target()
-    health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
+    health = [run.record.router_health for run in group.runs if run.record.router_health]
     to_target = seconds.text("{:,.1f}") if seconds else f"{reached} of {group.n} reached it" if group.runs[0].target else "-"
     rate, mfu = group.sample("tokens_per_second").text("{:,.0f}"), f"{group.sample('mfu').mean:.0%}"
     return [
@@ -41,9 +41,9 @@ def _row(group: Group, here: list[Group]) -> list[str]:
         to_target if group.timed or not seconds else f"({to_target})",
         *(group.sample(key).text("{:.4f}") for key in ("slice_bpb", "val_bpb")),
         *(cell if group.timed else f"({cell})" for cell in (rate, mfu)), _step_ratio(group, here),
-        f"{min(h['worst_entropy_ratio'] for h in health):.3f}" if health else "-",
-        str(max(h["dead"] for h in health)) if health else "-",
-        f"{max(h['max_load_percent'] for h in health):.1f}%" if health else "-",
+        f"{min(h.worst_entropy_ratio for h in health):.3f}" if health else "-",
+        str(max(h.dead for h in health)) if health else "-",
+        f"{max(h.max_load_percent for h in health):.1f}%" if health else "-",
     ]  # fmt: skip
 
 

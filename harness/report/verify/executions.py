@@ -5,13 +5,12 @@ Elsewhere sums are taken in another order, so each step differs by rounding, and
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.rows import Rows
 from harness.report.statistics import ALPHA, MIN_SEEDS, Sample
-
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # the rows of a metrics.jsonl by kind
 
 # Bounds of relative differences, about twice what other arithmetic was seen to do to one seed. Largest difference of a loss
 # against two threads, compiled, bf16 emulated, on two AVX2 cores with 1,024 bytes a step:

@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from micro import python
 from report_factory import edit_record, sign, write_run
 
 from harness.__main__ import main
+from harness.record.results import Trials
 from harness.report.compare.contract import contract
 from harness.report.compare.ranking import rank, sentences
 from harness.report.groups import Group, find_groups
 
-STATED = {"tuning_trials": {"found": 0, "declared": 0}}
+STATED = SimpleNamespace(tuning_trials=Trials(found=0, declared=0))
 
 
 def group(folder: Path, seeds: int = 3, offset: float = 0.0, **words) -> Group:
@@ -108,7 +110,7 @@ def test_the_word_fair_is_refused_where_more_differs(dense, moe, tmp_path):
         return " ".join(contract(a, b, *claims).why_not_fair)
 
     assert "tuning trials are stated for neither side" in why(dense, moe, None, None)
-    tried = {"tuning_trials": {"found": 9, "declared": 0}}
+    tried = SimpleNamespace(tuning_trials=Trials(found=9, declared=0))
     assert "tuning trials before the plan differs: 0 against 9" in why(dense, moe, STATED, tried)
     for run in moe.runs:
         plan = run.folder / "plan.yaml"

@@ -74,8 +74,10 @@ def test_relative_load_entropy_and_dead_experts_are_those_of_the_final_scores(tm
     final["counts"] = [[2, 1, 1, 0]] + [[5, 5, 5, 5]] * 3
     (one.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_trial("even", 1, one.folder)
-    assert found.load_LE[0].tolist() == [2, 1, 1, 0] and found.load_LE[1].tolist() == [1, 1, 1, 1]
-    assert found.health == {"worst_entropy_ratio": pytest.approx(0.75), "busiest": 2.0, "dead": 1, "experts": 16}
+    assert found.load.relative[0].tolist() == [2, 1, 1, 0] and found.load.relative[1].tolist() == [1, 1, 1, 1]
+    assert found.health.content() == {
+        "worst_entropy_ratio": pytest.approx(0.75), "busiest": 2.0, "dead": 1, "experts": 16
+    }  # fmt: skip
 
 
 def test_update_ratios_are_medians_over_the_second_quarter_of_the_budget(tmp_path):
@@ -93,7 +95,7 @@ def test_a_stopped_run_is_read_from_what_health_saw_and_has_no_bits_per_byte(tmp
     assert one.bpb is None and one.stopped == "stopped by health (collapse) at step 130" and one.curve[-1][0] == 128 * 4096
     path = one.folder / "stopped.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": [[16] + [0] * 15] * 4}))
-    assert read_trial("uneven", 1, one.folder).health["dead"] == 60
+    assert read_trial("uneven", 1, one.folder).health.dead == 60
     (one.folder / "stopped.json").unlink()
     with pytest.raises(UserError, match="has not ended"):
         read_trial("uneven", 1, one.folder)

@@ -117,11 +117,11 @@ class Timing(Model):
 
 
 class UniformScores(Model):
-    """What a uniform model scores, which is known beforehand."""
+    """What a uniform model scores, which is known beforehand: the gate says so where it is something else."""
 
-    all: Positive
-    slice: Positive
-    masked: Positive
+    all: Measured
+    slice: Measured
+    masked: Measured
     targets: Positive
     expected: Positive
     expected_targets: Positive

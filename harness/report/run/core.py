@@ -106,7 +106,7 @@ def _caption(results: Sequence[tuple[str, Evaluation]], references: Sequence[dic
     """The protocol, whose baselines, what the intervals are, v2 beside v1, and what the references are."""
     second = ", ".join(f"{name} {result.core_v2:.4f}" for name, result in results)
     said = [
-        f"DCLM CORE, {len(results[0][1]['tasks'])} tasks, random baselines v1 (with v2: {second})",
+        f"DCLM CORE, {len(results[0][1].tasks)} tasks, random baselines v1 (with v2: {second})",
         "bars: 95% bootstrap over examples within tasks, tasks fixed; models are ranked only where a paired bootstrap excludes "
         "zero",
     ]

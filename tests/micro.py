@@ -99,7 +99,7 @@ def record_json(run_folder: Path) -> dict[str, Any]:
 
 def bits(run_folder: Path) -> dict[str, str]:
     """Hash chain and weights hash of a finished run."""
-    return record(run_folder)["determinism"]
+    return record(run_folder).determinism.content()
 
 
 def rows(run_folder: Path, kind: str) -> list[dict[str, Any]]:

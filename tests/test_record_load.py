@@ -12,7 +12,7 @@ from micro import finished_fixture  # noqa: F401
 
 from harness.evaluate.router_health import bias_ranges
 from harness.record.load import Load, router_health
-from harness.report.record_folders import record_folders
+from harness.record.record_folders import record_folders
 from harness.report.run_data import load_run
 
 

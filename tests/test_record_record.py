@@ -12,7 +12,7 @@ from micro import finished_fixture, no_figures_fixture  # noqa: F401
 from pydantic import BaseModel
 
 import harness.data.prepare
-from harness.data.artifact import file_sha256
+from harness.files import file_sha256
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.record.record import EVIDENCE, artifacts, content_hash, to_target, unranked_reasons, write

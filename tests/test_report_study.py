@@ -18,8 +18,8 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names
 from harness.reading import validate
+from harness.record.record_folders import record_folders
 from harness.report.groups import find_groups
-from harness.report.record_folders import record_folders
 from harness.report.run_data import best_record
 from harness.report.study.check import missing_cases, study_problems
 from harness.report.study.folder import publish, read_folder, trials_in, write_study

@@ -18,7 +18,7 @@ from micro import finished_fixture  # noqa: F401
 from report_factory import edit_record
 
 from harness.__main__ import main
-from harness.data.artifact import file_sha256
+from harness.files import file_sha256
 from harness.launch import reexecute, worktree
 from harness.plan.compose import compose
 from harness.plan.fingerprint import stored_plan_hash

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from harness.data.artifact import replace_atomically
 from harness.data.cache import cache_folder
+from harness.files import replace_atomically
 from harness.train.machine import cpu_model
 
 ROOT = Path(__file__).resolve().parents[1]

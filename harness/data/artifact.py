@@ -6,14 +6,12 @@ as `*.bad` rather than deleted: it is evidence. Nothing in the cache is ever hal
 `os.replace`, after `fsync`.
 """
 
-import errno
 import hashlib
 import http.client
 import io
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +24,11 @@ import numpy as np
 
 from harness.data.cache import cache_folder
 from harness.errors import UserError
+from harness.files import CHUNK_BYTES, file_sha256, replace_atomically
 
 Progress = Callable[[str], None]  # told a sentence before and during a long computation
 Source = str | Callable[[], Iterable[bytes]]  # a URL or a path, or a function that yields the file's bytes
-CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30  # without a byte from a server
-STALE_S = 24 * 3600  # a partial file untouched for this long belongs to a process that was killed
 
 log = logging.getLogger(__name__)
 
@@ -116,30 +113,6 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         replace_atomically(path, chunks)
 
 
-def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file that is whole or absent, whatever happens meanwhile. OSError when its folder cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
-    temporary = path.with_name(f".{path.name[:80]}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """Errors: OSError, also for what is no regular file: a pipe would be waited for."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def using(folder: Path) -> Iterator[None]:
     """Turns a full disk or an unwritable folder into the sentence that a user can act on."""
@@ -194,16 +167,6 @@ def set_aside(path: Path, meant_for: Path | None = None) -> Path:
         except FileNotFoundError:
             pass  # another process has set it aside
     return bad
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what processes that were killed left half written."""
-    for temporary in folder.glob(".*.tmp"):
-        try:
-            if time.time() - temporary.stat().st_mtime > STALE_S:
-                temporary.unlink()
-        except FileNotFoundError:
-            pass  # another process was faster
 
 
 def _encode(value: Any) -> bytes:

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sized
 from pathlib import Path
 from urllib.request import urlopen
 
-from harness.data.artifact import TIMEOUT_S, Progress, file_sha256, set_aside, using, write_atomically
+from harness.data.artifact import TIMEOUT_S, Progress, set_aside, using, write_atomically
 from harness.data.cache import cache_folder
 from harness.errors import NO_DOWNLOAD, UserError
+from harness.files import file_sha256
 from harness.plan.schema import File
 
 COMMIT = "1c0fac92f29f17c1603bfffbe864e0dfdff66897"

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.artifact import Progress, file_sha256, replace_atomically, set_aside, using
+from harness.data.artifact import Progress, set_aside, using
 from harness.data.cache import cache_folder
 from harness.errors import NO_DOWNLOAD, UserError
+from harness.files import file_sha256, replace_atomically
 
 TIMEOUT_S = 10.0  # without an answer from the hub
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.artifact import replace_atomically
 from harness.errors import UserError
+from harness.files import replace_atomically
 
 MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
 HEADER_BYTES = 4 * HEADER_INTS

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from harness.data import hub
-from harness.data.artifact import Progress, file_sha256
+from harness.data.artifact import Progress
 from harness.data.joined import Joined
 from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
+from harness.files import file_sha256
 from harness.plan.schema import Data, Track
 
 

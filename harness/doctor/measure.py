@@ -10,7 +10,7 @@ from harness.doctor import thresholds
 from harness.doctor.learning import settled_ratios
 from harness.doctor.patient import Patient, Span, joined, read_patient
 from harness.errors import UserError
-from harness.report.record_folders import record_folders
+from harness.record.record_folders import record_folders
 
 
 def thresholds_text() -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.data.artifact import file_sha256
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
 from harness.evaluate.language_model import nats_and_hits
+from harness.files import file_sha256
 
 PREFIX = "hf:"  # hf:openai-community/gpt2, hf:/a/folder
 FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from harness.data.artifact import file_sha256
 from harness.errors import UserError
+from harness.files import file_sha256
 from harness.model.transformer import Transformer
 from harness.plan.check import check
 from harness.plan.stored import read_plan

@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 from safetensors import SafetensorError
 
-from harness.data.artifact import CHUNK_BYTES, replace_atomically
 from harness.errors import UserError
+from harness.files import CHUNK_BYTES, replace_atomically
 from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
 from harness.plan.stored import read_stored_plan

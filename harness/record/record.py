@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.data.artifact import file_sha256
+from harness.files import file_sha256
 from harness.plan.bounds import RANKING, looser_words
 from harness.plan.goal import CURVE_METRICS, goal
 from harness.plan.schema import Plan

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.record.record_folders import record_folders
 from harness.record.schema import Record
-from harness.report.record_folders import record_folders
 from harness.report.run_data import RunData, load_run
 from harness.report.statistics import Sample
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from harness.data.artifact import file_sha256
 from harness.errors import UserError
+from harness.files import file_sha256
 from harness.plan.fingerprint import stored_plan_hash
 from harness.reading import is_there, parse_json, read_bytes
 from harness.record.load import Load

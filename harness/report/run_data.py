@@ -7,9 +7,9 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.reading import is_there, remedy_of
 from harness.record.read import read_record
+from harness.record.record_folders import record_folders
 from harness.record.run import Run, read_run
 from harness.record.schema import Record
-from harness.report.record_folders import record_folders
 
 UNITS = {"slice_bpb": "bits per byte of the slice", "slice_loss": "nats per token of the slice"}
 

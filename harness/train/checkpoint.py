@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.data.artifact import file_sha256, replace_atomically
 from harness.errors import UserError
+from harness.files import file_sha256, replace_atomically
 from harness.reading import parse_json, read_bytes, validate
 from harness.record.documents import CheckpointNote, RunState
 

@@ -154,7 +154,7 @@ def _number(value: float) -> str:
 
 
 def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.record.provenance import provenance
 
     scores = {}

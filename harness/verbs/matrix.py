@@ -24,7 +24,7 @@ SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"
 
 
 def main(arguments: list[str]) -> int:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.report.compare.matrix_figure import draw_matrix
     from harness.report.compare.paired import paired_table
     from harness.report.compare.summary import summary_table

@@ -222,7 +222,7 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
 
 
 def _write(path: Path, claim) -> None:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.record.folder import writing
 
     with writing(path):

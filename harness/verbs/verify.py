@@ -37,7 +37,7 @@ EVIDENCE_WHOLE, EQUAL, CLOSE, SEEDS, NOT = (
 
 
 def main(arguments: list[str]) -> int:
-    from harness.data.artifact import replace_atomically
+    from harness.files import replace_atomically
     from harness.reading import is_there
     from harness.report.verify.text import line, summary
 

@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from harness.data.artifact import STALE_S, fetch, file_sha256, using
+from harness.data.artifact import fetch, using
 from harness.data.cache import cache_folder
 from harness.errors import UserError
+from harness.files import STALE_S, file_sha256
 
 ARCHIVE = "core/core.tar.xz"
 SHA256 = "797732bf13ae715e215e58cf8e71b9dad895e1d0ea35450add3ea958b95112b9"

@@ -10,8 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.data.artifact import replace_atomically
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.plan.schema import UNHASHED
 from harness.reading import is_there, read_json
 from harness.record.documents import Probe

@@ -12,8 +12,8 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
+from harness.record.record_folders import STUDY_FILE
 from harness.record.results import NamedStudy, StudyDocument, StudyHead
-from harness.report.record_folders import STUDY_FILE
 from harness.report.study.draw import draw_study
 from harness.report.study.table import Verdicts, study_table
 from harness.report.study.trials import Trial, read_trial

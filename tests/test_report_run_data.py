@@ -9,7 +9,8 @@ from report_factory import TOKENS_PER_STEP, edit_record, write_run
 
 from harness.errors import UserError
 from harness.record.read import read_record
-from harness.report.run_data import best_record, load_run
+from harness.report.run_data import load_run
+from harness.report.twin import best_record
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_name
 from harness.reading import validate
 from harness.record.record_folders import record_folders
 from harness.report.groups import find_groups
-from harness.report.run_data import best_record
 from harness.report.study.check import missing_cases, study_problems
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial
+from harness.report.twin import best_record
 
 VERDICTS = {(case, seed): [] for case in ("even", "uneven") for seed in (1, 2)} | {
     ("uneven", 1): ["hot expert"], ("uneven", 2): ["hot expert", "collapse"],

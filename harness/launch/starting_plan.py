@@ -10,7 +10,7 @@ from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
 from harness.record.read import read_record
-from harness.report.run_data import best_record
+from harness.report.twin import best_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.progress import duration

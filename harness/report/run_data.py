@@ -1,13 +1,11 @@
 """A finished run, and what it has in common with another one: everything in this room starts from `RunData`."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.reading import is_there, remedy_of
 from harness.record.read import read_record
-from harness.record.record_folders import record_folders
 from harness.record.run import Run, read_run
 from harness.record.schema import Record
 
@@ -95,16 +93,6 @@ class RunData(Run):
         return self.record.hardware_class == other.record.hardware_class
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a search for a finished record met. `folder` is None where no ranked record of the lane exists."""
-
-    folder: Path | None
-    same_class: bool
-    unranked: int  # records of the lane passed over because they are unranked
-    unreadable: list[str] = field(default_factory=list)  # one message for each record that could not be read
-
-
 def load_run(folder: str | Path) -> RunData:
     """Reads a finished run folder.
 
@@ -128,26 +116,3 @@ def load_run(folder: str | Path) -> RunData:
         wrong = f"does not belong to its plan: router_health is {there}, the plan has {run.experts} experts"
         raise UserError(f"{record} {wrong}", remedy_of(record))
     return run
-
-
-def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -> Found:
-    """The ranked record of a lane to stand beside another run: of `hardware_class` where there is one, else of any; among
-    those the newest; times of files mean nothing after a checkout, so they only break ties. `folders` are searched downwards,
-    usually `["runs", "results"]`; one that does not exist is empty.
-    """
-    ranked, unranked, unreadable = [], 0, []
-    for folder in record_folders(folders):
-        try:
-            record = read_record(folder)
-        except UserError as error:
-            unreadable.append(error.problem)
-            continue
-        if record.lane == lane and record.ranked:
-            age = (record.provenance.finished_at or "", (folder / "record.json").stat().st_mtime)
-            ranked.append((record.hardware_class == hardware_class, *age, folder))
-        elif record.lane == lane:
-            unranked += 1
-    if not ranked:
-        return Found(None, False, unranked, unreadable)
-    same_class, *_, folder = max(ranked)
-    return Found(folder, same_class, unranked, unreadable)

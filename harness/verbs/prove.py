@@ -116,8 +116,8 @@ def _report(records: dict[str, Path]) -> bool:
 
 
 def _first_difference(a: Path, b: Path) -> int | None:
-    chains = []
-    for path in (a, b):
-        rows = read_rows(path.parent / "metrics.jsonl")["window"]
-        chains.append({row["step"]: row["chain"] for row in rows})
-    return next((step for step in sorted(chains[0]) if chains[0][step] != chains[1].get(step)), None)
+    from harness.report.verify.executions import parting
+
+    return parting(
+        *([(row["step"], row["chain"]) for row in read_rows(path.parent / "metrics.jsonl")["window"]] for path in (a, b))
+    )[1]

@@ -25,7 +25,8 @@ from harness.report.board.holder import (
 )
 from harness.report.groups import Group, protocol
 from harness.report.run_data import Target
-from harness.report.statistics import MIN_SEEDS, Test
+from harness.report.statistics import Test
+from harness.report.twin import best_group
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,6 @@ def _twin(group: Group, timed: bool, same_board: list[Group], same_terms: list[G
     lane = group.plan["lane"]["twin"]
     if lane is None:
         return None
-    here = [other for other in same_board if other.lane == lane]
-    elsewhere = [other for other in same_terms if other.lane == lane]
-    if not (here or elsewhere):
-        return Twin(lane, None, False)
-    if here:
-        return Twin(lane, min(here, key=lambda other: (other.n < MIN_SEEDS, place(other, timed))), timed)
-    of_class = [other for other in elsewhere if other.hardware_class == group.hardware_class]
-    return Twin(lane, min(of_class or elsewhere, key=lambda other: (other.n < MIN_SEEDS, place(other, False))), False)
+    here, elsewhere = ([other for other in some if other.lane == lane] for some in (same_board, same_terms))
+    compares = timed and bool(here)
+    return Twin(lane, best_group(group, here or elsewhere, lambda other: place(other, compares)), compares)

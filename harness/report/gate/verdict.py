@@ -15,6 +15,7 @@ from harness.report.gate.baseline import figures
 from harness.report.integrity import check
 from harness.report.run_data import RunData
 from harness.report.statistics import ALPHA, ASSUMES
+from harness.report.verify.executions import parting
 
 MEMORY_RISE = 0.10  # two equal runs of a micro lane differed by 3.4% on a CPU, where libraries' own pages count
 LEAST_SLOWDOWN = 0.05  # never alarms about less, however steady the machine was when the baseline was made
@@ -98,16 +99,9 @@ def exact_bits(e: Evidence) -> Outcome:
 
 def _differences(mine: Figures, theirs: Figures):
     if mine.chain != theirs.chain:
-        common = dict(theirs.windows)
-        before = 0
-        for step, chain in mine.windows:
-            if step in common and common[step] != chain:
-                yield f"training leaves it in the window of steps {before + 1} to {step}"
-                return
-            before = step if step in common else before
-        yield f"training leaves it after step {before}"
-        return
-    if mine.weights != theirs.weights:
+        before, other = parting(mine.windows, theirs.windows)
+        yield f"training leaves it {f'in the window of steps {before + 1} to {other}' if other else f'after step {before}'}"
+    elif mine.weights != theirs.weights:
         yield "final weights differ although every step's loss, norm and counts are equal"
     elif mine.val_bpb != theirs.val_bpb or mine.slice_bpb != theirs.slice_bpb:
         yield (

@@ -5,10 +5,12 @@ from textwrap import wrap
 
 from harness.record.schema import Clock, Evaluation
 from harness.report.anchors import anchors_for
+from harness.report.columns import NAMES, figures
+from harness.report.groups import Group
 from harness.report.run_data import RunData
 from harness.shown import one_line
 
-COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
+COLUMNS = tuple(NAMES.values())
 INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table
 CLOCK = {
     "train_s": "training", "compile_s": "compilation", "warmup_s": "warm-up", "validation_s": "validation",
@@ -47,23 +49,11 @@ def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
 
 def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bool = True) -> list[str]:
     """One run's row; `bits` and `seconds` say whether its bpb and its times compare with those of the table's run."""
-    metrics = run.record.metrics
-    to_target = "not reached" if run.target else "-"
-    if metrics.target_reached:
-        to_target = "-" if metrics.time_to_target_s is None else f"{metrics.time_to_target_s:,.1f} s"
-    comparable_step = twin is not None and run.same_class(twin)
-    health = run.record.router_health
-    return [
-        to_target if bits and seconds else "-",
-        f"{metrics.slice_bpb:.4f}" if bits else "-",
-        f"{metrics.val_bpb:.4f}" if bits else "-",
-        f"{metrics.tokens_per_second:,.0f}" if seconds else "-",
-        f"{metrics.mfu:.1%}" if metrics.mfu < 0.01 else f"{metrics.mfu:.0%}",
-        f"{metrics.step_s / twin.record.metrics.step_s:.2f}x" if comparable_step else "-",
-        f"{health.worst_entropy_ratio:.3f}" if health else "-",
-        f"{health.dead}" if health else "-",
-        f"{health.max_load_percent:.1f}%" if health else "-",
-    ]
+    found = figures(Group((run,)), "-", Group((twin,)) if twin and run.same_class(twin) else None)
+    told = {key: figure.text for key, figure in found.items()}
+    told["to_target"] += " s" if found["to_target"].value is not None else ""
+    hidden = {"to_target": bits and seconds, "slice": bits, "val": bits, "rate": seconds}
+    return ["-" if not hidden.get(key, True) else text for key, text in told.items()]
 
 
 def _twin_rows(run: RunData, twin: RunData | None) -> list[tuple[str, list[str], str]]:

@@ -38,7 +38,11 @@ class Diagnosis:
 
 
 def diagnose(run: Patient, control: Patient | None = None) -> Diagnosis:
-    """Errors: UserError when the control is no hash-router twin of the run."""
+    """Everything that is found in a run, beside its control where there is one.
+
+    Raises:
+        UserError: the control is no hash-router twin of the run.
+    """
     if control is not None:
         _check_control(run, control)
     findings: list[Finding] = []

@@ -27,7 +27,11 @@ def _row(name: str, text: str) -> str:
 
 
 def measure_text(folder: Path) -> str:
-    """Extremes over the ranked MoE records below `folder`. Errors: UserError where there is none, or one cannot be read."""
+    """The extremes over the ranked MoE records below `folder`.
+
+    Raises:
+        UserError: there is none, or one cannot be read.
+    """
     runs = [read_patient(path) for path in record_folders([folder])]
     runs = [run for run in runs if run.learns_routing and run.record.ranked]
     if not runs:
@@ -88,7 +92,7 @@ def _ranges(run: Patient) -> list[list[float]]:
 
 
 def _growth(run: Patient) -> float:
-    """Of a bias range between the middle and the end of what was known at any window."""
+    """How many times a bias range grew between the middle and the end of what was known at any window."""
     most = 1.0
     steps = [row["step"] for row in run.windows]
     ranges = np.array(_ranges(run))

@@ -57,7 +57,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def write(self, name: str, text: str) -> None:
-        """Errors: UserError when the disk is full."""
+        """Writes a file of the folder, whole or not at all.
+
+        Raises:
+            UserError: the disk is full.
+        """
         with writing(self.path / name):
             replace_atomically(self.path / name, [text.encode()])
 
@@ -83,8 +87,9 @@ def writing(path: Path) -> Iterator[None]:
 def open_folder(plan: Plan, who: Identity, say) -> RunFolder:
     """The folder for this run, locked. `say` is told when an unfinished run is passed over and why.
 
-    Errors: UserError when the same run is still going in another process, the folder cannot be made, or an unfinished run's
-    plan.yaml is not this plan (the difference is shown).
+    Raises:
+        UserError: the same run is still going in another process, the folder cannot be made, or an unfinished run's plan.yaml is
+            not this plan (the difference is shown).
     """
     stem = f"{plan.seed}-{who.plan_hash[:8]}" + ("-fork" if plan.fork else "")
     parent = Path(plan.run.folder) / plan.lane.name
@@ -171,7 +176,11 @@ class MetricsLog:
     checkpoints; a resume cuts back to them."""
 
     def __init__(self, path: Path, position: int = 0):
-        """Errors: UserError when it cannot be written."""
+        """The log at `path`, cut to `position`.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         with writing(path):
             self.file = open(path, "ab")
             self.cut(position)
@@ -183,7 +192,11 @@ class MetricsLog:
         self.digest = _digest(Path(self.file.name), position)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Errors: UserError when the disk is full."""
+        """Writes these rows behind what is there.
+
+        Raises:
+            UserError: the disk is full.
+        """
         content = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         with writing(self.file.name):
             self.file.write(content)
@@ -198,12 +211,12 @@ class MetricsLog:
 
     @property
     def sha256(self) -> str:
-        """Of what was written: never of what a faulty disk has made of it."""
+        """The hash of what was written: never of what a faulty disk has made of it."""
         return self.digest.hexdigest()
 
 
 def prefix_sha256(path: Path, length: int) -> str | None:
-    """Of the first `length` bytes of a file; None where it has not as many."""
+    """The hash of the first `length` bytes of a file; None where it has not as many."""
     if length > (path.stat().st_size if path.exists() else 0):
         return None
     return _digest(path, length).hexdigest()

@@ -37,7 +37,11 @@ def default_store(runs: str | Path = "runs") -> str:
 
 
 class Sink:
-    """Errors: UserError when MLflow is missing, or its store cannot be used."""
+    """A store of MLflow that folders are tracked in.
+
+    Raises:
+        UserError: MLflow is missing, or its store cannot be used.
+    """
 
     def __init__(self, store: str):
         import_mlflow()
@@ -50,7 +54,11 @@ class Sink:
 
     def track(self, folder: Path) -> tuple[str, int] | None:
         """Brings MLflow up to the folder's present state: (MLflow's run id, points logged now). None while the folder has no
-        closed window yet. Errors: UserError when it is no run folder, its files are damaged, or the store fails."""
+        closed window yet.
+
+        Raises:
+            UserError: it is no run folder, its files are damaged, or the store fails.
+        """
         run = _Folder(folder)
         if run.key is None:
             return None

@@ -93,7 +93,7 @@ def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
 
 
 def _precision(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Of formats below bf16, by tensor and layer; an SNR may be NaN (a tensor of zeros) or infinite (exact)."""
+    """What formats below bf16 did, by tensor and layer; an SNR may be NaN (a tensor of zeros) or infinite (exact)."""
     for layer, shares in found.get("flips", {}).items():
         for tensor, share in shares.items():
             yield f"flips/{tensor}/layer{layer}", share

@@ -10,7 +10,7 @@ from harness.record.load import dominance
 
 
 def diverges(bounds: Health, mean: float, best: float) -> bool:
-    """Of a window's mean loss, `best` being the lowest of the windows before it (infinity for the first)."""
+    """Whether a window's mean loss left its course; `best` is the lowest of the windows before it (infinity for the first)."""
     return mean > bounds.divergence_factor * best
 
 

@@ -46,7 +46,7 @@ class Run:
 
     @property
     def experts(self) -> int:
-        """Of each MoE layer; 0 of a dense model."""
+        """The experts of each MoE layer; 0 of a dense model."""
         return self.plan["model"]["num_experts"]
 
     @property

@@ -27,7 +27,11 @@ class Published:
 
 
 def read_anchors(path: Path = ANCHORS) -> Published:
-    """Errors: UserError naming the entry and what is wrong with it."""
+    """All published figures, checked as a whole.
+
+    Raises:
+        UserError: an entry is wrong; it names that, and how.
+    """
     file = read_yaml(path, AnchorFile, _MEND)
     protocols = file.protocols
     anchors = _entries(path, "anchors", file.anchors, Anchor, lambda anchor: _check_anchor(anchor, protocols))
@@ -43,7 +47,11 @@ def read_anchors(path: Path = ANCHORS) -> Published:
 
 
 def anchors_for(protocol: str, metric: str | None = None, path: Path = ANCHORS) -> list[Anchor]:
-    """The anchors of one protocol (and metric), in the file's order. Errors: UserError for an unknown protocol."""
+    """The anchors of one protocol (and metric), in the file's order.
+
+    Raises:
+        UserError: the protocol is unknown.
+    """
     published = read_anchors(path)
     if protocol not in published.protocols:
         raise UserError(f"unknown protocol {protocol!r}", nearest(protocol, published.protocols))
@@ -53,7 +61,8 @@ def anchors_for(protocol: str, metric: str | None = None, path: Path = ANCHORS) 
 def the_protocol(anchors: Iterable[Anchor]) -> str:
     """The one protocol of figures that are to share a table, an axis or a rank.
 
-    Errors: UserError where they have several, or several metrics, or there are none.
+    Raises:
+        UserError: they have several, or several metrics, or there are none.
     """
     anchors = list(anchors)
     for what in ("protocol", "metric"):

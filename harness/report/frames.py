@@ -44,7 +44,11 @@ class Frames:
 
 
 def load_frames(folder: str | Path) -> Frames:
-    """Errors: UserError when the folder does not exist or pandas is not installed."""
+    """Every finished run below `folder` as frames.
+
+    Raises:
+        UserError: the folder does not exist, or pandas is not installed.
+    """
     pd, top = _pandas(), Path(folder)
     if not top.is_dir():
         raise UserError(f"{top} is no folder", "name a folder of records, such as results or runs")

@@ -77,7 +77,9 @@ class Loop:
     def run(self, stop: Stop) -> bool:
         """Trains to the end of the budget. Returns False when a signal or `stop_after_step` ended it early, with a checkpoint.
 
-        Errors: HealthStop; UserError when the disk is full.
+        Raises:
+            HealthStop: the run goes wrong.
+            UserError: the disk is full.
         """
         with self.clock.entry("train_s"):
             return self._train(stop)

@@ -55,7 +55,10 @@ def run(
     """Returns the path of record.json (None on ranks other than the first). `opened` is told the run folder, by the first
     rank, once it is locked.
 
-    Errors: UserError; `Stopped` after a signal; HealthStop after writing stopped.json.
+    Raises:
+        UserError: the run cannot start or go on here.
+        Stopped: it was left early, by a signal or as planned.
+        HealthStop: health stopped it, and stopped.json is written.
     """
     plan, started = composed.plan, time.perf_counter()
     origin = provenance(composed.overrides)
@@ -127,7 +130,11 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
 
 
 def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
-    """Errors: ValueError where the log is not, byte for byte, what it was when the checkpoint was written."""
+    """Whether a checkpoint is one of this folder's log.
+
+    Raises:
+        ValueError: the log is not, byte for byte, what it was when the checkpoint was written.
+    """
     try:
         state = State(**found.meta.content())
     except TypeError as error:
@@ -143,7 +150,11 @@ def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
 
 
 def _forked(fork: str) -> dict[str, torch.Tensor]:
-    """The tensors of RUN@STEP (or RUN@last). Errors: UserError naming the steps that have a checkpoint."""
+    """The tensors of RUN@STEP (or RUN@last).
+
+    Raises:
+        UserError: there is no such checkpoint; it names the steps that have one.
+    """
     where, _, wanted = fork.rpartition("@")
     folder = Path(where) / "checkpoints"
     known = checkpoint.steps(folder)
@@ -180,7 +191,9 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Prove
     """Scores and writes the record. A signal during the scores leaves a checkpoint of the last step, from which the same
     command scores anew.
 
-    Errors: `Stopped`; HealthStop; UserError.
+    Raises:
+        Stopped: a signal came during the scores.
+        HealthStop, UserError: a score is not finite, or nothing can be written.
     """
     trained = loop.mark()
     try:

@@ -25,7 +25,8 @@ def draw_core(results: Sequence[tuple[str, Evaluation]], references: Sequence[di
     """`results`: (name, CORE result) of 1 to 5 models, all on the same tasks. `references`: {"label", "core_v1"} of published
     figures, with "tasks" {task label: centered accuracy} where a record of them exists; they must be of baselines v1.
 
-    Errors: UserError when there are too many models, or they differ in tasks or in how many examples were scored.
+    Raises:
+        UserError: there are too many models, or they differ in tasks or in how many examples were scored.
     """
     tasks = results[0][1].tasks
     scored = {tuple((row.label, row.n, row.baseline_v1) for row in result.tasks) for _, result in results}

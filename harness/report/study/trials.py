@@ -106,7 +106,7 @@ class Trial(Run):
 
     @property
     def bpb(self) -> float | None:
-        """Of the slice, at the end."""
+        """Bits per byte of the slice, at the end."""
         return self.record.metrics.slice_bpb if self.record else None
 
     def at(self, key: str) -> float:
@@ -128,7 +128,7 @@ class Trial(Run):
 
 
 def val_bpb(trial: Trial) -> float | None:
-    """Of all that was scored of val at the end; None of a stopped run."""
+    """Bits per byte of all that was scored of val at the end; None of a stopped run."""
     return trial.record.metrics.val_bpb if trial.record else None
 
 

@@ -38,7 +38,7 @@ EXACT = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the first `steps` steps. `difference` is the earliest in words, None where every compared bit is equal."""
+    """How the first `steps` steps compare. `difference` is the earliest in words, None where every compared bit is equal."""
 
     steps: int
     difference: str | None

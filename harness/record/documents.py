@@ -4,133 +4,117 @@ from typing import Self
 
 from pydantic import model_validator
 
+from harness import values as v
 from harness.record.rows import Counts, Point
-from harness.values import (
-    Count,
-    Filled,
-    Hex,
-    Int,
-    Least0,
-    Measured,
-    Model,
-    Name,
-    Number,
-    Positive,
-    Share,
-    Text,
-    Whole,
-    absent,
-    broken,
-)  # fmt: skip
 
 
-class Identity(Model):
+class Identity(v.Model):
     """identity.json: bits depend on these; a run goes on only where all are as they were."""
 
-    plan_hash: Hex
-    seed: Int
-    fork: Text | None = None
-    commit: Filled = absent()
-    source_sha256: Hex = absent()
-    versions: dict[str, Text] = absent()
-    hardware_class: Filled
+    plan_hash: v.Hex
+    seed: v.Int
+    fork: v.Text | None = None
+    commit: v.Filled = v.absent()
+    source_sha256: v.Hex = v.absent()
+    versions: dict[str, v.Text] = v.absent()
+    hardware_class: v.Filled
 
 
-class Stop(Model):
+class Stop(v.Model):
     """stopped.json: what health saw when it stopped a run. `counts`: of a collapse, those of the window that was judged."""
 
-    reason: Name
-    step: Count
-    what: Text
-    remedy: Text
-    checkpoints: list[Whole] = absent()
+    reason: v.Name
+    step: v.Count
+    what: v.Text
+    remedy: v.Text
+    checkpoints: list[v.Whole] = v.absent()
     counts: Counts | None = None
 
 
-class MonitorState(Model):
+class MonitorState(v.Model):
     """What the health monitor has seen of the open window, and the best one."""
 
-    best: Measured = absent()
-    losses: list[Number] = absent()
-    counts: Counts = absent()
-    last_dead: Whole = absent()
-    last_dominance: Least0 = absent()
+    best: v.Measured = v.absent()
+    losses: list[v.Number] = v.absent()
+    counts: Counts = v.absent()
+    last_dead: v.Whole = v.absent()
+    last_dominance: v.Least0 = v.absent()
 
 
-class RankingState(Model):
+class RankingState(v.Model):
     """What the bounds of ranking say, where a plan stops by others of its own."""
 
-    monitor: MonitorState = absent()
-    breaches: dict[Name, Text] = absent()
+    monitor: MonitorState = v.absent()
+    breaches: dict[v.Name, v.Text] = v.absent()
 
 
-class RunState(Model):
+class RunState(v.Model):
     """What a run has besides its tensors (`harness/train/loop.py` has the defaults)."""
 
-    step: Count
-    chain: Hex
+    step: v.Count
+    chain: v.Hex
     curve: list[Point]
-    resumes: Whole
-    peak_memory_bytes: Whole
-    metrics_position: Whole
-    metrics_sha256: Text = absent()  # checkpoints of before it was kept have none
+    resumes: v.Whole
+    peak_memory_bytes: v.Whole
+    metrics_position: v.Whole
+    metrics_sha256: v.Text = v.absent()  # checkpoints of before it was kept have none
     monitor: MonitorState
-    ranking: RankingState = absent()
+    ranking: RankingState = v.absent()
     window_counts: Counts
-    window_dropped: list[Whole] = absent()
-    dropped: list[Share] = absent()
-    ledger: dict[Name, Least0]
+    window_dropped: list[v.Whole] = v.absent()
+    dropped: list[v.Share] = v.absent()
+    ledger: dict[v.Name, v.Least0]
 
 
-class CheckpointNote(Model):
+class CheckpointNote(v.Model):
     """checkpoints/step-*.json: commits the tensors beside it."""
 
-    step: Count
-    sha256: Hex
+    step: v.Count
+    sha256: v.Hex
     meta: RunState
-    note_sha256: Hex = absent()
+    note_sha256: v.Hex = v.absent()
 
     @model_validator(mode="after")
     def _is_of_one_step(self) -> Self:
         if self.meta.step != self.step:
-            raise broken(f"meta.step is {self.meta.step}, step is {self.step}")
+            raise v.broken(f"meta.step is {self.meta.step}, step is {self.step}")
         return self
 
 
-class SweepJob(Model):
+class SweepJob(v.Model):
     """job-*.json of a sweep's folder: what a job leaves."""
 
-    overrides: list[Text]
-    status: Int
-    record: Filled | None
+    overrides: list[v.Text]
+    status: v.Int
+    record: v.Filled | None
 
 
-class Timing(Model):
+class Timing(v.Model):
     """A step against the reference workload of that version: seconds of both, and the ratio over `rounds`."""
 
-    version: Whole
-    step_s: Positive = absent()
-    reference_s: Positive = absent()
-    ratio: Positive
-    quartiles: tuple[Positive, Positive] = absent()
-    rounds: Count = absent()
+    version: v.Whole
+    step_s: v.Positive = v.absent()
+    reference_s: v.Positive = v.absent()
+    ratio: v.Positive
+    quartiles: tuple[v.Positive, v.Positive] = v.absent()
+    rounds: v.Count = v.absent()
 
 
-class UniformScores(Model):
+class UniformScores(v.Model):
     """What a uniform model scores, which is known beforehand: the gate says so where it is something else."""
 
-    all: Measured
-    slice: Measured
-    masked: Measured
-    targets: Positive
-    expected: Positive
-    expected_targets: Positive
+    all: v.Measured
+    slice: v.Measured
+    masked: v.Measured
+    targets: v.Positive
+    expected: v.Positive
+    expected_targets: v.Positive
 
 
-class Probe(Model):
+class Probe(v.Model):
     """What `probe` writes for the gate, maybe at another commit."""
 
-    plan_hash: Hex = absent()
-    hardware_class: Filled
+    plan_hash: v.Hex = v.absent()
+    hardware_class: v.Filled
     timing: Timing
     uniform: UniformScores

@@ -88,8 +88,8 @@ def open_folder(plan: Plan, who: Identity, say) -> RunFolder:
     """The folder for this run, locked. `say` is told when an unfinished run is passed over and why.
 
     Raises:
-        UserError: the same run is still going in another process, the folder cannot be made, or an unfinished run's plan.yaml is
-            not this plan (the difference is shown).
+        UserError: the same run is still going in another process, the folder cannot be made, or an unfinished run's plan.yaml
+            is not this plan (the difference is shown).
     """
     stem = f"{plan.seed}-{who.plan_hash[:8]}" + ("-fork" if plan.fork else "")
     parent = Path(plan.run.folder) / plan.lane.name

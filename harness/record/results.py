@@ -4,36 +4,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from harness import values as v
 from harness.plan.study import StudyFile
 from harness.record.schema import Parameters
-from harness.values import (
-    Closed,
-    Count,
-    Filled,
-    Flag,
-    Hex,
-    Index,
-    Int,
-    Least0,
-    Model,
-    Name,
-    Number,
-    Positive,
-    Text,
-    Whole,
-    absent,
-    one_of,
-)  # fmt: skip
 
 CLAIM_VERSION = BASELINE_VERSION = 1
 KINDS = ("published", "recomputed", "derived")  # of anchors
 
 
-class Trials(Model):
+class Trials(v.Model):
     """Plans tried before a claim: found beside its runs, and declared (null: never stated)."""
 
-    found: Whole
-    declared: Whole | None
+    found: v.Whole
+    declared: v.Whole | None
 
     @property
     def known(self) -> int | None:
@@ -41,76 +24,76 @@ class Trials(Model):
         return None if self.declared is None else max(self.found, self.declared)
 
 
-class Submission(Model):
-    at: Text
-    seeds: list[Int]
-    repeats: dict[str, Count] = absent()  # by seed: how often it was run, where that is more than once
+class Submission(v.Model):
+    at: v.Text
+    seeds: list[v.Int]
+    repeats: dict[str, v.Count] = v.absent()  # by seed: how often it was run, where that is more than once
 
 
-class Replaced(Model):
+class Replaced(v.Model):
     """An earlier claim that gave way, and why."""
 
-    reason: Text
-    at: Text
-    records: dict[Name, Hex]
+    reason: v.Text
+    at: v.Text
+    records: dict[v.Name, v.Hex]
 
 
-class Claim(Model):
+class Claim(v.Model):
     """claim-PLAN-CLASS.json: which seeds were submitted together, with the sha256 of each record by folder name."""
 
-    schema_version: Count
-    lane: Name
-    track: Name
-    plan_hash: Hex
-    hardware_class: Filled
-    stop_step: Count
-    seeds: list[Int]
-    records: dict[Name, Hex]
+    schema_version: v.Count
+    lane: v.Name
+    track: v.Name
+    plan_hash: v.Hex
+    hardware_class: v.Filled
+    stop_step: v.Count
+    seeds: list[v.Int]
+    records: dict[v.Name, v.Hex]
     tuning_trials: Trials
-    failed_seeds: dict[str, Text]
+    failed_seeds: dict[str, v.Text]
     submissions: list[Submission]
     replaced: list[Replaced]
 
 
-class BaselineHealth(Model):
+class BaselineHealth(v.Model):
     """One seed's worst layer on val, and the selection biases at the end of training."""
 
-    dead: Whole
-    max_load_percent: Least0
-    worst_entropy_ratio: Least0
-    bias_range_low: Number
-    bias_range_high: Number
+    dead: v.Whole
+    max_load_percent: v.Least0
+    worst_entropy_ratio: v.Least0
+    bias_range_low: v.Number
+    bias_range_high: v.Number
 
 
-class Figures(Model):
+class Figures(v.Model):
     """What a baseline keeps of one run: (step, chain) by window, (step, figure) by validation, mean loss by part of the run."""
 
-    chain: Hex
-    weights: Hex
-    windows: list[tuple[Count, Hex]]
-    val_bpb: Positive
-    slice_bpb: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]
-    loss: Annotated[list[Number], Field(min_length=1)]
+    chain: v.Hex
+    weights: v.Hex
+    windows: list[tuple[v.Count, v.Hex]]
+    val_bpb: v.Positive
+    slice_bpb: Annotated[list[tuple[v.Count, v.Positive]], Field(min_length=1)]
+    loss: Annotated[list[v.Number], Field(min_length=1)]
     health: BaselineHealth | None
-    peak_memory_bytes: Count
+    peak_memory_bytes: v.Count
 
 
-class ClassBaseline(Model):
+class ClassBaseline(v.Model):
     """The seeds of one plan on one hardware class; `ratios`: step / reference workload, one a process."""
 
-    seeds: Annotated[dict[Index, Figures], Field(min_length=1)]
-    ratios: list[Positive]
-    workload_version: Whole
-    reason: Text
-    date: Text
-    commit: Text
+    seeds: Annotated[dict[v.Index, Figures], Field(min_length=1)]
+    ratios: list[v.Positive]
+    workload_version: v.Whole
+    reason: v.Text
+    date: v.Text
+    commit: v.Text
 
     @property
     def label(self) -> str:
         return f"baseline of {self.date[:10]} (commit {self.commit[:8]}, {self.reason!r})"
 
 
-class PlanBaseline(Model):
+class PlanBaseline(v.Model):
     plan: dict[str, Any]
     counts: Parameters
     classes: Annotated[dict[str, ClassBaseline], Field(min_length=1)]
@@ -124,67 +107,67 @@ class PlanBaseline(Model):
         return f"hardware class {name}", list(other.seeds.values())
 
 
-class Update(Model):
+class Update(v.Model):
     """Why the baseline of a plan is what it is."""
 
-    date: Text
-    commit: Text
-    reason: Text
-    plan_hash: Text
-    hardware_class: Text
-    seeds: list[Int]
+    date: v.Text
+    commit: v.Text
+    reason: v.Text
+    plan_hash: v.Text
+    hardware_class: v.Text
+    seeds: list[v.Int]
 
 
-class Baseline(Model):
+class Baseline(v.Model):
     """results/baselines/LANE.json: by plan hash, and every update that there was."""
 
-    schema_version: Count
-    lane: Name
+    schema_version: v.Count
+    lane: v.Name
     history: list[Update]
     plans: dict[str, PlanBaseline]
 
 
 class NamedStudy(StudyFile):
-    name: Name
+    name: v.Name
 
 
-class TrialHealth(Model):
+class TrialHealth(v.Model):
     """The worst layer at the end of a run; `busiest`: rows of its busiest expert over the even share; experts of all layers."""
 
-    worst_entropy_ratio: Number
-    busiest: Number
-    dead: Whole
-    experts: Count
+    worst_entropy_ratio: v.Number
+    busiest: v.Number
+    dead: v.Whole
+    experts: v.Count
 
 
-class LoadOverTime(Model):
+class LoadOverTime(v.Model):
     """Tokens at the end of each window of training, and the worst layer's figures over it."""
 
-    tokens: list[Count] = []
-    entropy_ratio: list[Number] = []
-    cv_percent: list[Number] = []
-    busiest: list[Number] = []
+    tokens: list[v.Count] = []
+    entropy_ratio: list[v.Number] = []
+    cv_percent: list[v.Number] = []
+    busiest: list[v.Number] = []
 
 
-class TrialNumbers(Model):
+class TrialNumbers(v.Model):
     """All that is drawn or tabled of a run of a study."""
 
-    case: Name
-    seed: Int
-    stopped: Text | None
-    unranked_reasons: list[Text]
-    slice_bpb: Positive | None
-    val_bpb: Positive | None
-    tokens_per_second: Positive | None
-    curve: list[tuple[Count, Positive]]
+    case: v.Name
+    seed: v.Int
+    stopped: v.Text | None
+    unranked_reasons: list[v.Text]
+    slice_bpb: v.Positive | None
+    val_bpb: v.Positive | None
+    tokens_per_second: v.Positive | None
+    curve: list[tuple[v.Count, v.Positive]]
     health: TrialHealth | None
     over_time: LoadOverTime
-    update_ratio: dict[Name, Number]
-    relative_load: list[list[Number]]
-    doctor: list[Text]
+    update_ratio: dict[v.Name, v.Number]
+    relative_load: list[list[v.Number]]
+    doctor: list[v.Text]
 
 
-class StudyHead(Model):
+class StudyHead(v.Model):
     """What is read of study.json: whoever draws a study again reads its records."""
 
     study: NamedStudy
@@ -196,55 +179,55 @@ class StudyDocument(StudyHead):
     trials: list[TrialNumbers]
 
 
-class Anchor(Closed):
+class Anchor(v.Closed):
     """`value` of `metric` under `protocol`; what else is known of the run or model behind it, None where it is not stated."""
 
-    id: Filled
-    protocol: Filled
-    metric: Filled
-    value: Number
-    kind: one_of(*KINDS)
-    source: Filled
-    word_perplexity: Positive = absent()
-    sd: Positive = absent()  # of `value` over `n` runs
-    n: Count = absent()
-    step: Count = absent()
-    tokens: Count = absent()  # trained on
-    time_s: Positive = absent()
-    target: dict[Filled, Number] = Field({}, min_length=1)  # what a time or a number of samples was needed for
-    target_reached: Flag = absent()
-    params_active: Count = absent()
-    params_total: Count = absent()
-    train_flops: Positive = absent()
-    hardware: Filled = absent()
-    note: Filled = absent()
+    id: v.Filled
+    protocol: v.Filled
+    metric: v.Filled
+    value: v.Number
+    kind: v.one_of(*KINDS)
+    source: v.Filled
+    word_perplexity: v.Positive = v.absent()
+    sd: v.Positive = v.absent()  # of `value` over `n` runs
+    n: v.Count = v.absent()
+    step: v.Count = v.absent()
+    tokens: v.Count = v.absent()  # trained on
+    time_s: v.Positive = v.absent()
+    target: dict[v.Filled, v.Number] = Field({}, min_length=1)  # what a time or a number of samples was needed for
+    target_reached: v.Flag = v.absent()
+    params_active: v.Count = v.absent()
+    params_total: v.Count = v.absent()
+    train_flops: v.Positive = v.absent()
+    hardware: v.Filled = v.absent()
+    note: v.Filled = v.absent()
 
 
-class Spread(Closed):
+class Spread(v.Closed):
     """How far apart identical runs came out: either min, max and mean, or one `value`."""
 
-    what: Filled
-    source: Filled
-    value: Number = absent()
-    min: Number = absent()
-    max: Number = absent()
-    mean: Number = absent()
+    what: v.Filled
+    source: v.Filled
+    value: v.Number = v.absent()
+    min: v.Number = v.absent()
+    max: v.Number = v.absent()
+    mean: v.Number = v.absent()
 
 
-class KernelFigure(Closed):
+class KernelFigure(v.Closed):
     """An expert MLP's TFLOP/s, forward and backward, at T tokens, width D, expert width F, E experts, top-K."""
 
-    library: Filled
-    shape: dict[str, Count]
-    forward: Positive
-    backward: Positive
-    source: Filled
+    library: v.Filled
+    shape: dict[str, v.Count]
+    forward: v.Positive
+    backward: v.Positive
+    source: v.Filled
 
 
-class AnchorFile(Closed):
+class AnchorFile(v.Closed):
     """lanes/anchors.yaml: what each protocol id stands for, and rows that are looked at one by one, to be named."""
 
-    protocols: dict[str, Filled]
+    protocols: dict[str, v.Filled]
     anchors: list[Any]
     spreads: list[Any]
     kernels: list[Any]

@@ -60,10 +60,17 @@ Hex = Annotated[str, _words(r"^[0-9a-f]{8,128}$", "a hash of 8 or more hexadecim
 Index = Annotated[str, _words(r"^[0-9]{1,9}$", "a whole number as text")]
 
 
-class Model(BaseModel):
-    """A JSON object or YAML mapping. Fields that it does not name are allowed: a newer harness may have written them."""
+OPEN = ConfigDict(extra="allow")  # fields that it does not name stay: a newer harness may have written them
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), defer_build=True)
+
+class Model(BaseModel):
+    """A JSON object or YAML mapping: what a file says, read by attributes and written by `content`."""
+
+    model_config = ConfigDict(OPEN, frozen=True, protected_namespaces=(), defer_build=True)
+
+    def content(self) -> dict[str, Any]:
+        """The object as JSON data: every field that it was given, those of a newer harness among them, and no default."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Closed(Model):

@@ -31,6 +31,7 @@ from harness.__main__ import main
 from harness.launch import scores
 from harness.plan.study import Study
 from harness.record import mlflow_sink
+from harness.record.documents import Probe, Timing, UniformScores
 from harness.report.board import publish as publish_report
 from harness.report.compare import figure as figure_compare
 from harness.report.gate import baseline as gate_baseline
@@ -39,6 +40,7 @@ from harness.report.run_data import load_run
 from harness.report.study import folder as study_folder
 from harness.report.study.trials import read_trial
 
+UNIFORM = UniformScores(all=8.0, slice=8.0, masked=8.0, targets=9.0, expected=8.0, expected_targets=9.0)
 HUGE, DEEP = "@1e400@", "@deep@"  # what json.dumps cannot write
 VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 3, 0.5, -0.5, 1e300, 1e49, 1e-49, 5e-324, 2**63, 10**30, 10**400, HUGE, DEEP, float("nan"),
@@ -213,8 +215,8 @@ class Stage:
                 assert main(["submit", str(self.home / "made" / lane), "--to", str(results), "--trials", "1"]) == 0
         report_factory.write_run(results / "late" / "4-plan", seed=4, steps=48, window=8, validations=(16, 32))
         runs = [load_run(folder) for folder in sorted((results / "tiny-moe-16e").glob("*-*/"))]
-        probes = [{"timing": {"ratio": 2.0 + i / 100, "version": 1}} for i in range(3)]
-        before = gate_baseline.Baseline("tiny-moe-16e")
+        probes = [Probe(hardware_class="x", timing=Timing(ratio=2.0 + i / 100, version=1), uniform=UNIFORM) for i in range(3)]
+        before = gate_baseline.empty("tiny-moe-16e")
         gate_baseline.write(self.whole / "baselines", gate_baseline.updated(before, runs, probes, "first", "2026-01-01"))
 
     def trial(self, act: Act, seed: int, signed: bool) -> str | None:

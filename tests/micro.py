@@ -30,6 +30,8 @@ from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track
 from harness.ranks import Ranks
+from harness.record.read import read_record
+from harness.record.schema import Record
 from harness.train import machine
 from harness.train.session import Session
 
@@ -87,13 +89,17 @@ def the_folder(folder: Path) -> Path:
     return found
 
 
-def record(run_folder: Path) -> dict[str, Any]:
+def record(run_folder: Path) -> Record:
+    return read_record(run_folder)
+
+
+def record_json(run_folder: Path) -> dict[str, Any]:
     return json.loads((run_folder / "record.json").read_text())
 
 
 def bits(run_folder: Path) -> dict[str, str]:
     """Hash chain and weights hash of a finished run."""
-    return record(run_folder)["determinism"]
+    return record(run_folder).determinism.content()
 
 
 def rows(run_folder: Path, kind: str) -> list[dict[str, Any]]:

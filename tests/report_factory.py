@@ -116,7 +116,7 @@ def edit_record(folder: Path, sign: bool = True, **changes: Any) -> None:
         *parents, leaf = key.split("__")
         node = record
         for parent in parents:
-            node = node[parent]
+            node = node[int(parent) if parent.isdecimal() else parent]
         node[leaf] = value
     if sign:
         record["content_sha256"] = content_hash(record)

@@ -27,9 +27,9 @@ def test_a_healthy_run_was_healthy_at_every_window_on_its_way(golden, name):
     """The first hundred steps are uneven in every run: whoever looks then must not be told to stop."""
     folder = golden(name)
     whole = read_patient(folder)
-    for end in (row["step"] for row in whole.rows["window"]):
+    for end in (row["step"] for row in whole.windows):
         rows = {kind: [row for row in of_kind if row["step"] <= end] for kind, of_kind in whole.rows.items()}
-        so_far = Patient(folder, whole.settings, rows | {"final": []}, None, None)
+        so_far = Patient(folder, whole.plan, rows | {"final": []}, None, None)
         found = diagnose(so_far).findings
         assert not found, f"step {end}: {found[0].says}"
 
@@ -258,9 +258,9 @@ def test_what_a_stop_saw_counts_as_the_present(run):
     (run / "stopped.json").write_text(json.dumps(stop))
     patient = read_patient(run)
     now = patient.health_windows[-1]
-    assert (now.first, now.last) == (337, 400) and now.counts_LE.tolist() == counts
-    assert (patient.windows[-1].first, patient.windows[-1].last) == (385, 400)
-    assert math.isclose(patient.windows[-1].counts_LE[2, 6], sum(counts[2]) / 2, rel_tol=0.1)
+    assert (now.first, now.last) == (337, 400) and now.counts.tolist() == counts
+    assert (patient.spans[-1].first, patient.spans[-1].last) == (385, 400)
+    assert math.isclose(patient.spans[-1].counts[2, 6], sum(counts[2]) / 2, rel_tol=0.1)
 
 
 def test_counts_of_another_model_are_refused(run, capsys):

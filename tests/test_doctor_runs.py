@@ -150,7 +150,7 @@ def test_a_learned_router_that_its_hash_twin_equals_is_no_better_than_hash(finis
     status, answer = doctor(capsys, finished("moe"), "--control", str(hash_twin))
     (finding,) = answer["findings"]
     assert status == 1 and finding["name"] == "no_better_than_hash"
-    assert finding["evidence"]["control_slice_bpb"] == micro.record(hash_twin)["metrics"]["slice_bpb"]
+    assert finding["evidence"]["control_slice_bpb"] == micro.record(hash_twin).metrics.slice_bpb
     assert finding["evidence"]["step"] == micro.STEPS
 
 

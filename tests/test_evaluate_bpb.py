@@ -120,10 +120,10 @@ def test_the_clean_figure_of_a_record_is_the_score_without_what_train_has_too(fi
     data = micro.session(lane=micro.DENSE).corpus
     mask = clean_mask(data.train, data.val)[:8192]
     found = score(model, data.val[:8192], 2048)
-    metrics = micro.record(finished("moe"))["metrics"]
-    assert not mask.all() and metrics["val_bpb_clean"] != metrics["val_bpb"]
-    assert found.bpb_where(mask) == pytest.approx(metrics["val_bpb_clean"], abs=0.01)
-    assert found.bpb() == pytest.approx(metrics["val_bpb"], abs=0.01)
+    metrics = micro.record(finished("moe")).metrics
+    assert not mask.all() and metrics.val_bpb_clean != metrics.val_bpb
+    assert found.bpb_where(mask) == pytest.approx(metrics.val_bpb_clean, abs=0.01)
+    assert found.bpb() == pytest.approx(metrics.val_bpb, abs=0.01)
 
 
 def test_shuffling_the_routing_changes_a_moe_and_leaves_a_dense_model_alone(model, dense, val):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import no_figures_fixture  # noqa: F401
+from report_factory import edit_record
 
 from harness.model.capacity import drop
 from harness.model.routing import count_rows
@@ -86,13 +87,13 @@ def test_scoring_drops_nothing():
 @pytest.mark.slow
 def test_a_run_reports_the_dropped_share_of_every_window(tmp_path, no_figures):
     run_folder = micro.run(tmp_path, *CAPACITY, "run.log_every_steps=8", "balance.aux_loss_coef=0.01")
-    windows, health = micro.rows(run_folder, "window"), micro.record(run_folder)["router_health"]
+    windows, health = micro.rows(run_folder, "window"), micro.record(run_folder).router_health
     assert all(0 < share < 1 for row in windows for share in row["dropped"]) and len(windows[0]["dropped"]) == 2
-    assert [layer["dropped"] for layer in health["layers"]] == windows[-1]["dropped"]
+    assert [layer.dropped for layer in health.layers] == windows[-1]["dropped"]
     run = load_run(run_folder)
     assert integrity.check(run) == []
-    run.record["router_health"]["layers"][0]["dropped"] = 0.5
-    assert any("router_health: dropped" in problem for problem in integrity.check(run))
+    edit_record(run_folder, router_health__layers__0__dropped=0.5)
+    assert any("router_health: dropped" in problem for problem in integrity.check(load_run(run_folder)))
     steps = micro.rows(run_folder, "step")
     assert all(row["auxiliary"].keys() == {"aux_loss"} and row["auxiliary"]["aux_loss"] >= 0.99 for row in steps)
 

@@ -131,5 +131,5 @@ def test_ranking_goes_on_from_a_checkpoint_with_what_it_has_seen():
 def test_a_run_records_what_the_bounds_of_ranking_would_have_stopped(tmp_path, monkeypatch, no_figures):
     """A bias that alone decides where tokens go collapses within four steps, and the plan lets it."""
     monkeypatch.setattr(harness.train.health, "RANKING", Health(window_steps=4, collapse_load=0.3, dead_share=1))
-    found = micro.record(micro.run(tmp_path, "balance.rate=1e9", "budget.tokens=2048"))["unranked_reasons"]
+    found = micro.record(micro.run(tmp_path, "balance.rate=1e9", "budget.tokens=2048")).unranked_reasons
     assert any(reason.startswith("step 4, layer ") and "of all top-2 sets" in reason for reason in found)

@@ -65,9 +65,9 @@ def test_a_finished_run_arrives_with_plan_curves_router_metrics_figures_and_reco
     assert run.info.status == "FINISHED" and run.data.params["model.num_experts"] == "16"
     record = micro.record(path)
     expected = {"lane": "tiny-moe-16e", "track": "tiny", "seed": "1", "ranked": "true", "execution": "native"}
-    expected |= {key: record[key] for key in ("plan_hash", "hardware_class")} | {"commit": record["provenance"]["commit"]}
+    expected |= {key: getattr(record, key) for key in ("plan_hash", "hardware_class")} | {"commit": record.provenance.commit}
     assert expected.items() <= run.data.tags.items()
-    assert run.data.metrics["run/tokens_per_second"] == record["metrics"]["tokens_per_second"]
+    assert run.data.metrics["run/tokens_per_second"] == record.metrics.tokens_per_second
     names = {artifact.path for artifact in sink.client.list_artifacts(run_id)}
     assert {"bpb.png", "1-aaaa.record.json", "1-aaaa.plan.yaml"} <= names
 
@@ -145,7 +145,7 @@ def test_a_damaged_line_is_named(sink, folder):
 def test_a_real_run_is_tracked_whole(sink, finished):
     run_id, _ = sink.track(finished())
     assert history(sink, run_id, "loss") == logged(finished(), "step", "loss")
-    assert history(sink, run_id, "val_bpb") == [(32, micro.record(finished())["metrics"]["val_bpb"])]
+    assert history(sink, run_id, "val_bpb") == [(32, micro.record(finished()).metrics.val_bpb)]
     assert sink.client.get_run(run_id).data.params["run.mlflow"] == "off"
 
 

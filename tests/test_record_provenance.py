@@ -151,4 +151,4 @@ def test_versions_name_what_moves_bits():
 def test_provenance_holds_the_command_line_and_the_image(tree, monkeypatch):
     monkeypatch.setenv("SPEEDRUN_IMAGE", "sha256:abc")
     found = provenance.provenance(("seed=2",))
-    assert found["overrides"] == ["seed=2"] and found["container_image"] == "sha256:abc" and found["dirty"] is False
+    assert found.overrides == ["seed=2"] and found.container_image == "sha256:abc" and found.dirty is False

@@ -5,7 +5,8 @@ import yaml
 
 from harness.errors import UserError
 from harness.plan.lanes import ANCHORS, lane_names
-from harness.report.anchors import KINDS, anchors_for, read_anchors, the_protocol
+from harness.record.results import KINDS
+from harness.report.anchors import anchors_for, read_anchors, the_protocol
 
 GOOD = {"id": "a", "protocol": "p", "metric": "bpb", "value": 1.5, "kind": "published", "source": "a paper"}
 

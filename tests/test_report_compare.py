@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from micro import python
 from report_factory import edit_record, sign, write_run
 
 from harness.__main__ import main
+from harness.record.results import Trials
 from harness.report.compare.contract import contract
 from harness.report.compare.ranking import rank, sentences
 from harness.report.groups import Group, find_groups
 
-STATED = {"tuning_trials": {"found": 0, "declared": 0}}
+STATED = SimpleNamespace(tuning_trials=Trials(found=0, declared=0))
 
 
 def group(folder: Path, seeds: int = 3, offset: float = 0.0, **words) -> Group:
@@ -45,7 +47,7 @@ def test_the_ranking_may_flip_between_contracts(dense, moe):
 def test_equal_wall_clock_reads_the_slower_side_off_between_its_validations(dense, moe):
     ranking = by_basis(dense, moe)["equal wall-clock"]
     assert ranking.amount == pytest.approx(384 * 0.2)
-    before, after = moe.first["metrics"]["curve"][1:3]  # 66.56 s and 83.2 s
+    before, after = moe.first.metrics.curve[1:3]  # 66.56 s and 83.2 s
     share = (ranking.amount - before["train_s"]) / (after["train_s"] - before["train_s"])
     expected = before["slice_bpb"] + share * (after["slice_bpb"] - before["slice_bpb"])
     assert ranking.b.values[0] == pytest.approx(expected)
@@ -85,7 +87,7 @@ def test_another_protocol_is_not_ranked_at_all(dense, moe, tmp_path):
 
 def test_unequal_memory_names_the_side_that_fits(dense, moe, tmp_path):
     for run in moe.runs:
-        edit_record(run.folder, metrics__peak_memory_bytes=2 * run.record["metrics"]["peak_memory_bytes"])
+        edit_record(run.folder, metrics__peak_memory_bytes=2 * run.record.metrics.peak_memory_bytes)
     (large,) = find_groups([tmp_path / "tiny-moe-16e"]).groups
     assert "only A runs" in by_basis(dense, large)["equal memory"].refused
 
@@ -108,7 +110,7 @@ def test_the_word_fair_is_refused_where_more_differs(dense, moe, tmp_path):
         return " ".join(contract(a, b, *claims).why_not_fair)
 
     assert "tuning trials are stated for neither side" in why(dense, moe, None, None)
-    tried = {"tuning_trials": {"found": 9, "declared": 0}}
+    tried = SimpleNamespace(tuning_trials=Trials(found=9, declared=0))
     assert "tuning trials before the plan differs: 0 against 9" in why(dense, moe, STATED, tried)
     for run in moe.runs:
         plan = run.folder / "plan.yaml"

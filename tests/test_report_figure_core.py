@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from harness.errors import UserError
+from harness.record.schema import Evaluation
 from harness.report import style
 from harness.report.run import core as figure_core
 from harness.report.run.core import draw_core
@@ -22,8 +23,8 @@ def result(shift=0.0, n=100, partial=None):
          "baseline_v2": 0.2, "centered_v1": value + shift, "centered_v2": 0.3, "interval": [value - 0.1, value + 0.1]}
         for label, value in (("pick", 0.3), ("resolve", -0.1), ("finish", 0.05))
     ]  # fmt: skip
-    return {"core_v1": 0.0833 + shift, "interval_v1": [0.02, 0.14], "core_v2": 0.0712, "interval_v2": [0.01, 0.1],
-            "partial": partial, "tasks": rows, "right": {}}  # fmt: skip
+    return Evaluation(core_v1=0.0833 + shift, interval_v1=(0.02, 0.14), core_v2=0.0712, interval_v2=(0.01, 0.1),
+                      partial=partial, tasks=rows)  # fmt: skip
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import warnings
 from itertools import combinations
 
 import matplotlib.image
-import numpy as np
 import pytest
 from matplotlib.axis import Tick
 from matplotlib.text import Text
@@ -14,7 +13,6 @@ from harness.report import style
 from harness.report.curves import spread
 from harness.report.run.bpb import draw_bpb
 from harness.report.run.draw import draw_all
-from harness.report.run.router import load_statistics
 from harness.report.run_data import load_run
 
 LOW = {"lane": "tiny-moe-16e-nvfp4", "precision": "nvfp4", "execution": "emulated"}
@@ -149,15 +147,15 @@ def test_a_twin_scored_on_other_data_is_on_no_panel(moe, dense, monkeypatch):
 
 def test_the_validations_the_loss_in_bits_and_the_crossing_are_where_they_belong(moe, monkeypatch):
     by_tokens, by_seconds = bpb_figure(monkeypatch, moe, None).axes
-    metrics = load_run(moe).record["metrics"]
+    metrics = load_run(moe).record.metrics
     assert [tuple(p) for p in curves(by_tokens)["tiny-moe-16e"].get_xydata()] == [
-        (p["tokens"], p["slice_bpb"]) for p in metrics["curve"]
+        (p["tokens"], p["slice_bpb"]) for p in metrics.curve
     ]
     crossing = next(line for label, line in curves(by_seconds).items() if label.startswith("target passed"))
-    assert crossing.get_xydata().tolist() == [[metrics["time_to_target_s"], 1.6624]]
+    assert crossing.get_xydata().tolist() == [[metrics.time_to_target_s, 1.6624]]
     loss = curves(by_seconds)["training loss"].get_xydata()
-    assert loss[-1, 0] == pytest.approx(metrics["curve"][-1]["train_s"])
-    assert loss[-1, 1] == pytest.approx(metrics["slice_bpb"], abs=0.15)
+    assert loss[-1, 0] == pytest.approx(metrics.curve[-1]["train_s"])
+    assert loss[-1, 1] == pytest.approx(metrics.slice_bpb, abs=0.15)
     low, high = by_tokens.get_ylim()
     assert low < 1.4086 and 2.2092 < high < 4  # every line is in view, the first steps are not
 
@@ -171,7 +169,7 @@ def test_a_partial_run_is_labelled_and_has_no_classical_lines(tmp_path, monkeypa
 
 def test_the_caption_names_seed_n_class_plan_and_protocol(moe, monkeypatch):
     text = words(bpb_figure(monkeypatch, moe, None))
-    plan = load_run(moe).record["plan_hash"][:8]
+    plan = load_run(moe).record.plan_hash[:8]
     for part in ("seed 1 (n = 1)", "cpu-amx_bf16-2t", f"plan {plan}", "Track tiny, bf16", "first 262,144 bytes of val"):
         assert part in text
 
@@ -182,15 +180,6 @@ def test_labels_are_spread_apart_in_order_and_stay_near(wanted):
     assert all(b - a >= 0.06 - 1e-9 for a, b in zip(placed, placed[1:]))
     assert sum(placed) == pytest.approx(sum(wanted))
     assert max(abs(a - b) for a, b in zip(placed, wanted)) <= 0.06 * len(wanted) / 2
-
-
-def test_load_statistics_at_the_two_ends():
-    uniform, dominant = np.full(8, 10.0), np.array([40.0, 40.0, 0, 0, 0, 0, 0, 0])  # top-2, one pair takes all
-    statistics = load_statistics(np.array([[uniform, dominant]]))
-    assert statistics["entropy_ratio"].tolist() == [[pytest.approx(1), pytest.approx(1 / 3)]]
-    assert statistics["max_load_percent"].tolist() == [[12.5, 50.0]]
-    assert statistics["cv_percent"].tolist() == [[pytest.approx(0), pytest.approx(100 * 3**0.5)]]
-    assert statistics["dead"].tolist() == [[0, 6]]
 
 
 def test_a_legend_takes_fewer_columns_rather_than_leave_the_figure():

@@ -10,11 +10,13 @@ import pytest
 from report_factory import edit_record, sign, write_run
 
 from harness.errors import UserError
+from harness.record.documents import Probe
+from harness.record.results import Baseline, Update
 from harness.report.gate import baseline as gate_baseline
 from harness.report.gate import noise as gate_noise
 from harness.report.gate import output as gate_output
 from harness.report.gate import verdict as gate
-from harness.report.gate.baseline import Baseline, figures
+from harness.report.gate.baseline import figures
 from harness.report.gate.verdict import FAIL, PASS, SKIP, Evidence, Side
 from harness.report.run_data import load_run
 from harness.report.statistics import Sample
@@ -27,9 +29,14 @@ SHORT = {"steps": 192, "validations": (96, 144)}
 def a_probe(ratio=300.0, version=1, **uniform):
     scores = {"all": 8.0, "slice": 8.0, "masked": 8.0, "targets": 176.0, "expected": 8.0, "expected_targets": 176.0}
     timing = {"version": version, "step_s": 0.03, "reference_s": 1e-4, "ratio": ratio, "quartiles": [290, 310], "rounds": 25}
-    return {"plan_hash": "", "hardware_class": "", "timing": timing, "uniform": scores | uniform}
+    return Probe(hardware_class="here", timing=timing, uniform=scores | uniform)
 
 
+def a_baseline(plans, history=()):
+    return Baseline(schema_version=1, lane="tiny-moe-16e", history=list(history), plans=plans)
+
+
+NONE = a_baseline({})
 PROBES = [a_probe(ratio) for ratio in (300, 303, 298, 301, 297)]
 
 
@@ -44,9 +51,7 @@ def a_run(folder, seed=1, **words):
 @pytest.fixture(name="baseline", scope="module")
 def baseline_fixture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("baseline")
-    made = gate_baseline.updated(
-        Baseline("tiny-moe-16e"), [a_run(folder, seed) for seed in SEEDS], PROBES, "first", "2026-01-02"
-    )
+    made = gate_baseline.updated(NONE, [a_run(folder, seed) for seed in SEEDS], PROBES, "first", "2026-01-02")
     (plan,) = made.plans.values()
     return plan
 
@@ -96,7 +101,7 @@ def test_other_weights_after_equal_steps_are_a_difference(tmp_path, baseline):
 
 def test_other_scores_of_equal_weights_are_a_change_of_scoring(tmp_path, baseline):
     run = a_run(tmp_path)
-    run = edited(run, metrics__val_bpb=run.record["metrics"]["val_bpb"] / 1.01)
+    run = edited(run, metrics__val_bpb=run.record.metrics.val_bpb / 1.01)
     outcome = gate.exact_bits(Evidence(run, baseline))
     assert outcome.status == FAIL and "scoring changed" in outcome.reasons[0]
 
@@ -112,13 +117,14 @@ def test_no_baseline_of_this_hardware_class_skips_bits_speed_and_memory_and_judg
 
 def test_the_base_supplies_bits_memory_and_speed_where_there_is_no_baseline(tmp_path):
     run = a_run(tmp_path, hardware_class="another")
-    peak = run.record["metrics"]["peak_memory_bytes"]
-    base = Side("base main", figures(run), run.record["counts"], [peak], [300, 301, 299], 1)
+    peak = run.record.metrics.peak_memory_bytes
+    base = Side("base main", figures(run), run.record.counts, [peak], [300, 301, 299], 1)
     good = gate.judge(Evidence(run, None, base, [a_probe(300), a_probe(302)]))
     assert [o.detector for o in good if o.status == SKIP] == ["loss and bpb", "router health"] and not gate_output.failed(good)
     other = replace(
-        base, figures=figures(run) | {"chain": "00", "windows": [[16, "00"]]}, peaks=[peak // 2], ratios=[200, 201, 199]
-    )
+        base, figures=figures(run).model_copy(update={"chain": "00", "windows": [(16, "00")]}), peaks=[peak // 2],
+        ratios=[200, 201, 199],
+    )  # fmt: skip
     bad = gate.judge(Evidence(run, None, other, [a_probe(300), a_probe(302)]))
     assert [o.detector for o in gate_output.failed(bad)] == ["exact bits", "speed", "peak memory"]
     assert all("base main" in o.reasons[0] for o in gate_output.failed(bad))
@@ -126,7 +132,7 @@ def test_the_base_supplies_bits_memory_and_speed_where_there_is_no_baseline(tmp_
 
 def test_bits_that_differ_from_the_base_pass_where_a_newer_baseline_states_why(tmp_path):
     run = a_run(tmp_path)
-    base = Side("base main", figures(run) | {"weights": "00"}, stated="Muon takes 4 iterations")
+    base = Side("base main", figures(run).model_copy(update={"weights": "00"}), stated="Muon takes 4 iterations")
     outcome = gate.exact_bits(Evidence(run, None, base))
     assert outcome.status == PASS and "Muon takes 4 iterations" in outcome.found
 
@@ -155,7 +161,8 @@ def test_a_training_loss_that_is_off_in_one_part_only_is_found(tmp_path, baselin
 
 def test_one_seed_is_no_measure_of_noise(tmp_path, baseline):
     (name,) = baseline.classes
-    only = replace(baseline, classes={name: replace(baseline.classes[name], seeds={1: baseline.classes[name].seeds[1]})})
+    one = baseline.classes[name].model_copy(update={"seeds": {"1": baseline.classes[name].seeds["1"]}})
+    only = baseline.model_copy(update={"classes": {name: one}})
     outcome = gate.loss_and_bpb(Evidence(a_run(tmp_path, 77, offset=3.0), only))
     assert outcome.status == SKIP and "n = 1" in outcome.found
 
@@ -217,7 +224,7 @@ def test_ratios_to_another_workload_are_not_compared(tmp_path, baseline):
 @pytest.mark.parametrize("share, status", [(1.0, PASS), (1.09, PASS), (1.12, FAIL), (0.5, PASS)])
 def test_a_peak_more_than_a_tenth_higher_fails(tmp_path, baseline, share, status):
     run = a_run(tmp_path)
-    run = edited(run, metrics__peak_memory_bytes=int(share * run.record["metrics"]["peak_memory_bytes"]))
+    run = edited(run, metrics__peak_memory_bytes=int(share * run.record.metrics.peak_memory_bytes))
     assert gate.peak_memory(Evidence(run, baseline)).status == status
 
 
@@ -273,21 +280,21 @@ NOTE = {
 
 
 def test_a_baseline_comes_back_as_it_was_written(tmp_path, baseline):
-    whole = Baseline("tiny-moe-16e", {"hash": baseline}, [NOTE])
+    whole = a_baseline({"hash": baseline}, [Update(**NOTE)])
     gate_baseline.write(tmp_path, whole)
     assert gate_baseline.read(tmp_path, "tiny-moe-16e") == whole
 
 
 def test_an_update_keeps_every_reason_and_other_classes(tmp_path):
-    first = gate_baseline.updated(Baseline("tiny-moe-16e"), [a_run(tmp_path, s) for s in (1, 2, 3)], PROBES, "first", "d1")
+    first = gate_baseline.updated(NONE, [a_run(tmp_path, s) for s in (1, 2, 3)], PROBES, "first", "d1")
     elsewhere = [a_run(tmp_path, s, hardware_class="another") for s in (1, 2, 3)]
     second = gate_baseline.updated(first, elsewhere, PROBES, "a second machine", "d2")
     third = gate_baseline.updated(second, [a_run(tmp_path, s) for s in (4, 5, 6)], PROBES, "  faster  ", "d3")
-    assert [note["reason"] for note in third.history] == ["first", "a second machine", "faster"]
+    assert [note.reason for note in third.history] == ["first", "a second machine", "faster"]
     (plan,) = third.plans.values()
     assert {name: sorted(found.seeds) for name, found in plan.classes.items()} == {
-        "another": [1, 2, 3],
-        "cpu-amx_bf16-2t-torch2.13.0": [4, 5, 6],
+        "another": ["1", "2", "3"],
+        "cpu-amx_bf16-2t-torch2.13.0": ["4", "5", "6"],
     }
     assert "run" not in plan.plan and "seed" not in plan.plan
 
@@ -295,13 +302,13 @@ def test_an_update_keeps_every_reason_and_other_classes(tmp_path):
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_an_update_without_a_reason_is_refused(tmp_path, reason):
     with pytest.raises(UserError, match="without a reason"):
-        gate_baseline.updated(Baseline("tiny-moe-16e"), [a_run(tmp_path)], PROBES, reason, "d")
+        gate_baseline.updated(NONE, [a_run(tmp_path)], PROBES, reason, "d")
 
 
 def test_runs_of_two_machines_or_twice_one_seed_make_no_baseline(tmp_path):
     for runs in ([a_run(tmp_path, 1), a_run(tmp_path, 2, hardware_class="x")], [a_run(tmp_path, 1), a_run(tmp_path, 1)]):
         with pytest.raises(UserError, match="hardware_class|one run a seed"):
-            gate_baseline.updated(Baseline("tiny-moe-16e"), runs, PROBES, "why", "d")
+            gate_baseline.updated(NONE, runs, PROBES, "why", "d")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +325,7 @@ def test_runs_of_two_machines_or_twice_one_seed_make_no_baseline(tmp_path):
     ],
 )
 def test_a_damaged_baseline_is_named(tmp_path, baseline, damage, said):
-    path = gate_baseline.write(tmp_path, Baseline("tiny-moe-16e", {"hash": baseline}))
+    path = gate_baseline.write(tmp_path, a_baseline({"hash": baseline}))
     path.write_text(damage(path.read_text()))
     with pytest.raises(UserError, match=said):
         gate_baseline.read(tmp_path, "tiny-moe-16e")
@@ -327,7 +334,7 @@ def test_a_damaged_baseline_is_named(tmp_path, baseline, damage, said):
 @pytest.mark.process
 def test_the_verdict_on_a_finished_run_needs_no_torch(tmp_path, baseline):
     run = a_run(tmp_path)
-    gate_baseline.write(tmp_path / "baselines", Baseline("tiny-moe-16e", {run.record["plan_hash"]: baseline}))
+    gate_baseline.write(tmp_path / "baselines", a_baseline({run.record.plan_hash: baseline}))
     code = (
         "import sys; from harness.__main__ import main; status = main(['gate', *sys.argv[1:]]); "
         "assert 'torch' not in sys.modules; sys.exit(status)"

@@ -9,7 +9,8 @@ from report_factory import TOKENS_PER_STEP, edit_record, write_run
 
 from harness.errors import UserError
 from harness.record.read import read_record
-from harness.report.run_data import best_record, load_run
+from harness.report.run_data import load_run
+from harness.report.twin import best_record
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_finished_run_is_read_by_kind(folder):
     assert [row["step"] for row in run.steps] == list(range(1, 41))
     assert [row["step"] for row in run.windows] == [16, 32, 40]
     assert [row["step"] for row in run.validations] == [20, 40]
-    assert run.is_moe and run.counts_bytes and not run.is_partial and run.why_unranked is None
+    assert run.experts == 16 and run.counts_bytes and not run.is_partial and run.why_unranked is None
 
 
 def test_rows_of_other_kinds_are_left_alone(folder):
@@ -78,7 +79,7 @@ def swap_first_lines(path):
         (lambda f: swap_first_lines(f / "metrics.jsonl"), "step rows are not in step order"),
         (lambda f: edit_record(f, schema_version=2), "schema version 2, this harness reads up to 1"),
         (lambda f: edit_record(f, metrics__slice_bpb="1.63"), "metrics.slice_bpb is '1.63'"),
-        (lambda f: edit_record(f, metrics={}), "metrics.val_bpb is missing"),
+        (lambda f: edit_record(f, metrics={}), "metrics.slice_bpb is missing"),
         (lambda f: edit_record(f, metrics__curve=[]), "metrics.curve is empty"),
         (lambda f: edit_record(f, metrics__curve=[{"step": 1}]), "metrics.curve[0].tokens is missing"),
         (lambda f: edit_record(f, lines={"xz_alone": {"label": "xz alone"}}), "lines.xz_alone.slice is missing"),
@@ -133,4 +134,4 @@ def test_best_record_counts_unranked_and_names_unreadable_records(tmp_path):
 
 
 def test_the_record_alone_can_be_read(folder):
-    assert read_record(folder)["metrics"]["tokens"] == 40 * TOKENS_PER_STEP
+    assert read_record(folder).metrics.tokens == 40 * TOKENS_PER_STEP

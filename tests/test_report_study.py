@@ -18,13 +18,13 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names
 from harness.reading import validate
+from harness.record.record_folders import record_folders
 from harness.report.groups import find_groups
-from harness.report.record_folders import record_folders
-from harness.report.run_data import best_record
 from harness.report.study.check import missing_cases, study_problems
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial
+from harness.report.twin import best_record
 
 VERDICTS = {(case, seed): [] for case in ("even", "uneven") for seed in (1, 2)} | {
     ("uneven", 1): ["hot expert"], ("uneven", 2): ["hot expert", "collapse"],
@@ -74,8 +74,10 @@ def test_relative_load_entropy_and_dead_experts_are_those_of_the_final_scores(tm
     final["counts"] = [[2, 1, 1, 0]] + [[5, 5, 5, 5]] * 3
     (one.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_trial("even", 1, one.folder)
-    assert found.load_LE[0].tolist() == [2, 1, 1, 0] and found.load_LE[1].tolist() == [1, 1, 1, 1]
-    assert found.health == {"worst_entropy_ratio": pytest.approx(0.75), "busiest": 2.0, "dead": 1, "experts": 16}
+    assert found.load.relative[0].tolist() == [2, 1, 1, 0] and found.load.relative[1].tolist() == [1, 1, 1, 1]
+    assert found.health.content() == {
+        "worst_entropy_ratio": pytest.approx(0.75), "busiest": 2.0, "dead": 1, "experts": 16
+    }  # fmt: skip
 
 
 def test_update_ratios_are_medians_over_the_second_quarter_of_the_budget(tmp_path):
@@ -93,7 +95,7 @@ def test_a_stopped_run_is_read_from_what_health_saw_and_has_no_bits_per_byte(tmp
     assert one.bpb is None and one.stopped == "stopped by health (collapse) at step 130" and one.curve[-1][0] == 128 * 4096
     path = one.folder / "stopped.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": [[16] + [0] * 15] * 4}))
-    assert read_trial("uneven", 1, one.folder).health["dead"] == 60
+    assert read_trial("uneven", 1, one.folder).health.dead == 60
     (one.folder / "stopped.json").unlink()
     with pytest.raises(UserError, match="has not ended"):
         read_trial("uneven", 1, one.folder)
@@ -109,7 +111,7 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
     even, uneven = (line.split(" | ") for line in table.splitlines() if line.startswith(("| even", "| uneven")))
     assert even[2] == "2" and "±" in even[3] and even[5] == "-" and even[9:] == ["1.00x", "healthy", "whole |"]
     assert uneven[1:3] == ["`balance=none`", "1 of 2"] and uneven[8:10] == ["3 of 64", "1.50x"]
-    bits = [one.record["metrics"]["val_bpb"] for one in (trials[2], trials[0])]
+    bits = [one.record.metrics.val_bpb for one in (trials[2], trials[0])]
     assert uneven[5] == f"{100 * (bits[0] / bits[1] - 1):+.2f}%"  # seed 1 finished on both sides
     assert uneven[10] == "hot expert (2 of 2), collapse (1 of 2)" and "optim.clip_norm=1" in table
     assert "seed 2 stopped by health (collapse) at step 64" in uneven[11]
@@ -140,7 +142,7 @@ def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):
     trials = [read_trial(folder.parent.name, 1, folder) for folder in folders]
     table, figure, numbers = write_study(replace(study("cost"), lane="tiny-dense"), trials, tmp_path / "out", VERDICTS)
     row = next(line.split(" | ") for line in table.read_text().splitlines() if line.startswith("| uneven"))
-    bits = [one.record["metrics"]["val_bpb"] for one in trials]
+    bits = [one.record.metrics.val_bpb for one in trials]
     assert row[5] == f"{100 * (bits[1] / bits[0] - 1):+.2f}%" != "+0.00%" and row[6:9] == ["-", "-", "-"]
     assert json.loads(numbers.read_text())["trials"][0]["health"] is None and figure.stat().st_size > 10_000
 

@@ -74,7 +74,7 @@ def study_of(word: str, home: Path) -> str:
     text = TEXT if word != "x" else word
     study = Study(word, word, word, word, "load", {"even": f"a={word}", "odd": ""}, common=f"b={word}")
     even, odd = trial(home, "even", hardware_class=text, reasons=(text,)), trial(home, "odd", stopped=130)
-    odd = replace(odd, stop=odd.stop | {"reason": word})
+    odd = replace(odd, stop=odd.stop.model_copy(update={"reason": word}))
     return study_table(study, [even, odd], {("even", 1): [word], ("odd", 1): []})
 
 
@@ -85,7 +85,7 @@ def made(top: Path, evil: bool, monkeypatch) -> dict[str, str]:
     groups = find_groups([where]).groups
     for group in groups:  # no reader lets such a name through; the tables do not count on it
         for run in group.runs:
-            run.record["lane"] = run.plan["lane"]["name"] = f"{word}{run.record['lane']}"
+            vars(run.record)["lane"] = run.plan["lane"]["name"] = f"{word}{run.record.lane}"
             run.plan["lane"]["twin"] = f"{word}{run.plan['lane']['twin']}"
     a, b = (next(where.glob(f"*{name}")) for name in ("native", "emulated"))
     assert main(["compare", str(a), str(b), "--out", str(top / "compare")]) == 0

@@ -2,9 +2,9 @@
 
 import micro
 
+from harness.record.record_folders import record_folders
 from harness.report.board.claims import check_claims
 from harness.report.integrity import check
-from harness.report.record_folders import record_folders
 from harness.report.run_data import load_run
 
 RESULTS = micro.ROOT / "results"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 def test_logging_and_checkpointing_more_often_change_no_bits(tmp_path, finished):
     often = micro.run(tmp_path, "run.log_every_steps=1", "run.checkpoint_every_s=0", "run.keep_checkpoints=5")
     assert bits(often) == bits(finished())
-    assert micro.record(often)["plan_hash"] == micro.record(finished())["plan_hash"]
+    assert micro.record(often).plan_hash == micro.record(finished()).plan_hash
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_logging_only_at_the_end_changes_no_bits(tmp_path, finished):
 def test_another_seed_gives_other_bits_and_the_same_plan(tmp_path, finished):
     other = micro.run(tmp_path, "seed=2")
     assert bits(other)["chain"] != bits(finished())["chain"] and bits(other)["weights"] != bits(finished())["weights"]
-    assert micro.record(other)["plan_hash"] == micro.record(finished())["plan_hash"]
+    assert micro.record(other).plan_hash == micro.record(finished()).plan_hash
     assert micro.losses(other)[-1] != micro.losses(finished())[-1]
 
 

@@ -24,9 +24,9 @@ def test_a_fork_starts_from_the_tensors_of_that_checkpoint_and_is_unranked(stopp
     expected = checkpoint.load(stopped / "checkpoints", step).tensors
     assert seen.keys() == expected.keys() and all(seen[name].equal(t) for name, t in expected.items())
     record = micro.record(run_folder)
-    assert record["fork"] == f"{stopped}@{wanted}" and not record["ranked"]
-    assert f"forked from {stopped}@{wanted}" in record["unranked_reasons"]
-    assert run_folder.name.endswith("-fork") and record["seed"] == 2
+    assert record.fork == f"{stopped}@{wanted}" and not record.ranked
+    assert f"forked from {stopped}@{wanted}" in record.unranked_reasons
+    assert run_folder.name.endswith("-fork") and record.seed == 2
 
 
 def test_a_fork_that_is_stopped_goes_on_from_its_own_checkpoint(stopped, tmp_path, capsys):

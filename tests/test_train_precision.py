@@ -54,7 +54,7 @@ def test_a_second_run_left_half_way_and_resumed_has_the_bits_of_an_untouched_one
     assert micro.speedrun(tmp_path, "run.stop_after_step=6", lane=FP8) == 0
     assert micro.checkpointed_steps(micro.the_folder(tmp_path))[-1] == 6
     resumed = micro.run(tmp_path, lane=FP8)
-    assert micro.record(resumed)["resumes"] == 1 and bits(resumed) == bits(done("fp8"))
+    assert micro.record(resumed).resumes == 1 and bits(resumed) == bits(done("fp8"))
 
 
 @pytest.mark.process
@@ -110,7 +110,7 @@ def test_two_ranks_train_to_about_the_losses_of_one(tmp_path, done):
     ours, alone = (micro.rows(folder, "step") for folder in (micro.the_folder(tmp_path), done("nvfp4")))
     assert [row["step"] for row in ours] == list(range(1, STEPS + 1))
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in alone], rel=3e-2)
-    assert "2 ranks" in micro.record(micro.the_folder(tmp_path))["hardware_class"]
+    assert "2 ranks" in micro.record(micro.the_folder(tmp_path)).hardware_class
     assert all("precision" in row for row in micro.rows(micro.the_folder(tmp_path), "window"))
 
 
@@ -188,7 +188,7 @@ def test_a_machine_that_emulates_the_format_says_so_and_is_refused_where_the_pla
     tmp_path, done, capsys, format
 ):
     record = micro.record(done(format))
-    assert record["precision"] == {"format": format, "execution": "emulated"}
+    assert record.precision.content() == {"format": format, "execution": "emulated"}
     assert micro.speedrun(tmp_path, "precision.require_native=true", lane=LANES[format]) == 2
     assert f"precision.require_native=true, but {format} is emulated on" in capsys.readouterr().err
     assert not list(tmp_path.rglob("identity.json"))

@@ -46,11 +46,11 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_
         assert [sum(layer) for layer in row["counts"]] == [4 * 256 * 2] * 2  # of the whole step, not of one rank
 
     record = micro.record(run_folder)
-    metrics, peak = record["metrics"], record["hardware"]["matmul_peak_flops"]
-    assert metrics["val_bpb"] == pytest.approx(micro.record(finished())["metrics"]["val_bpb"], abs=0.05)
-    assert "2 ranks" in record["hardware_class"] and record["resumes"] == 1
-    flops = metrics["tokens_per_second"] * record["counts"]["flops_per_token"]
-    assert metrics["mfu"] == pytest.approx(flops / (2 * peak))  # a share of what both could do
+    metrics, peak = record.metrics, record.hardware.matmul_peak_flops
+    assert metrics.val_bpb == pytest.approx(micro.record(finished()).metrics.val_bpb, abs=0.05)
+    assert "2 ranks" in record.hardware_class and record.resumes == 1
+    flops = metrics.tokens_per_second * record.counts.flops_per_token
+    assert metrics.mfu == pytest.approx(flops / (2 * peak))  # a share of what both could do
 
 
 BALANCED = (

@@ -26,7 +26,7 @@ def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
     run = micro.the_folder(tmp_path / "runs")
     written = json.loads((run / "evaluations.json").read_text())
     assert sum(map(len, written["core"]["right"].values())) == written["core"]["examples"] == 33
-    assert len(written["wikitext"]["pages"]) == 2 and micro.record(run)["metrics"]["val_bpb"] > 0
+    assert len(written["wikitext"]["pages"]) == 2 and micro.record(run).metrics.val_bpb > 0
     ended_well([processes.run(PROGRAM, str(tmp_path), "again", str(run))])
     assert json.loads((tmp_path / "again.json").read_text()) == written
 
@@ -35,9 +35,9 @@ def test_two_processes_score_every_example_once_with_the_bits_of_one(tmp_path):
 def test_a_set_that_one_rank_cannot_score_costs_the_rank_and_neither_the_record_nor_the_others_time(tmp_path):
     ended_well(processes.run_ranks(2, PROGRAM, str(tmp_path), "train", "1", *WORDS))
     record = micro.record(micro.the_folder(tmp_path / "runs"))
-    assert record["evaluations"]["core"] == {"failed": "a file of rank 1 was edited"}
-    assert record["evaluations"]["wikitext"]["nats"] > 0
-    assert any("core could not be scored" in reason for reason in record["unranked_reasons"])
+    assert record.evaluations["core"].content() == {"failed": "a file of rank 1 was edited"}
+    assert record.evaluations["wikitext"].nats > 0
+    assert any("core could not be scored" in reason for reason in record.unranked_reasons)
 
 
 class Ranks:

@@ -84,7 +84,7 @@ def test_a_run_killed_twice_once_inside_a_checkpoint_ends_with_the_bits_of_an_un
     assert micro.losses(run_folder) == micro.losses(finished())
     assert [row["step"] for row in micro.rows(run_folder, "validation")] == [8, 16, 24, 32]
     record = micro.record(run_folder)
-    assert record["resumes"] == 2 and "resumed 2 times" in record["unranked_reasons"]
+    assert record.resumes == 2 and "resumed 2 times" in record.unranked_reasons
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -135,8 +135,8 @@ def test_a_run_left_by_stop_after_step_goes_on_without_it_to_the_same_bits(tmp_p
     assert step_numbers(run_folder) == list(range(1, 13))
     micro.run(tmp_path)
     assert bits(run_folder) == bits(finished())
-    assert [point["slice_bpb"] for point in micro.record(run_folder)["metrics"]["curve"]] == [
-        point["slice_bpb"] for point in micro.record(finished())["metrics"]["curve"]
+    assert [point["slice_bpb"] for point in micro.record(run_folder).metrics.curve] == [
+        point["slice_bpb"] for point in micro.record(finished()).metrics.curve
     ]
 
 

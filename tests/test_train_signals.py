@@ -66,7 +66,7 @@ def test_a_signal_before_the_first_step_says_one_line_and_the_same_command_start
     assert [signal.getsignal(n) for n, _ in NUMBERS] == before
     run_folder = micro.run(tmp_path)
     assert micro.the_folder(tmp_path) == run_folder and bits(run_folder) == bits(finished())
-    assert micro.record(run_folder)["resumes"] == 0
+    assert micro.record(run_folder).resumes == 0
 
 
 @pytest.mark.parametrize("number, status", NUMBERS)
@@ -181,7 +181,7 @@ def test_under_nohup_a_closed_connection_changes_nothing(tmp_path, finished, mon
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert bits(run_folder) == bits(finished()) and micro.record(run_folder)["resumes"] == 0
+    assert bits(run_folder) == bits(finished()) and micro.record(run_folder).resumes == 0
 
 
 @pytest.mark.parametrize("number, status", NUMBERS)

@@ -48,14 +48,14 @@ def wiki_fixture(own_cache, monkeypatch, no_figures):
 def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     home, track = wiki
     run = micro.run(home / "runs", *COMMON, lane=MOE)
-    record, metrics = micro.record(run), micro.record(run)["metrics"]
-    assert metrics["target"] is None and metrics["time_to_target_s"] is None and not metrics["target_reached"]
-    assert metrics["partial"] and metrics["val_loss"] > 0 and 0 < metrics["val_bpb"]
+    record, metrics = micro.record(run), micro.record(run).metrics
+    assert metrics.target is None and metrics.time_to_target_s is None and not metrics.target_reached
+    assert metrics.partial and metrics.val_loss > 0 and 0 < metrics.val_bpb
     found = corpora.load(track)
-    assert record["data"]["train_tokens"] == found.train_length and record["data"]["val_sha256"] == track.val_sha256
-    epochs = [point["epoch"] for point in metrics["curve"]]
+    assert record.data.train_tokens == found.train_length and record.data.val_sha256 == track.val_sha256
+    epochs = [point["epoch"] for point in metrics.curve]
     assert epochs == pytest.approx([step * 64 / found.train_length for step in (4, 8, 16)])
-    assert metrics["slice_loss"] == metrics["curve"][-1]["slice_loss"]
+    assert metrics.slice_loss == metrics.curve[-1]["slice_loss"]
     wrong = [w for w in integrity.check(load_run(run)) if not w.startswith("data.")]  # the plan states the whole track's data
     assert wrong == []
     capsys.readouterr()
@@ -83,11 +83,11 @@ def test_a_whole_run_scores_the_public_sets_of_its_track_once_and_keeps_every_an
         public / "runs", *COMMON, "model.sequence_length=64", "parallel.micro_batch_tokens=64", "lane.gpu=false", lane=MOE
     )
     record, written = micro.record(run), json.loads((run / "evaluations.json").read_text())
-    assert record["evaluations"].keys() == written.keys() == {"wikitext", "core"}
-    assert record["artifacts"]["evaluations.json"]["bytes"] == (run / "evaluations.json").stat().st_size
-    assert record["evaluations"]["wikitext"]["bits_per_byte"] == written["wikitext"]["bits_per_byte"] > 0
+    assert record.evaluations.keys() == written.keys() == {"wikitext", "core"}
+    assert record.artifacts["evaluations.json"].bytes == (run / "evaluations.json").stat().st_size
+    assert record.evaluations["wikitext"].bits_per_byte == written["wikitext"]["bits_per_byte"] > 0
     assert sum(map(len, written["core"]["right"].values())) == written["core"]["examples"] == 33
-    assert "right" not in record["evaluations"]["core"] and "pages" not in record["evaluations"]["wikitext"]
+    assert not any(found.model_extra for found in record.evaluations.values())  # neither "right" nor "pages"
     table = end_table(load_run(run), None)
     assert "gpt2-124m-wikitext 0.9769" in table and "gpt2-124m-core 0.1139" in table and "bootstrap interval" in table
 
@@ -95,8 +95,8 @@ def test_a_whole_run_scores_the_public_sets_of_its_track_once_and_keeps_every_an
 def test_a_public_set_that_cannot_be_scored_costs_the_rank_and_not_the_record(public):
     run = micro.run(public / "runs", *COMMON, "lane.gpu=false", lane=MOE)  # a context of 16: too short for CORE's answers
     record = micro.record(run)
-    assert "are to be scored" in record["evaluations"]["core"]["failed"] and record["evaluations"]["wikitext"]["nats"] > 0
-    assert any("core could not be scored" in reason for reason in record["unranked_reasons"])
+    assert "are to be scored" in record.evaluations["core"].failed and record.evaluations["wikitext"].nats > 0
+    assert any("core could not be scored" in reason for reason in record.unranked_reasons)
     assert "not scored:" in end_table(load_run(run), None)
 
 
@@ -122,10 +122,10 @@ def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_pe
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     words = [*COMMON, f"data.shards={home / 'bin'}", "track.milestones.gpt2_124m.value=10.7"]
     run = micro.run(home / "runs", *words, lane=["lane=dense"])
-    metrics = micro.record(run)["metrics"]
-    assert metrics["target"] == {"line": "gpt2_124m", "slice_loss": 10.7}
-    assert metrics["target_reached"] and metrics["time_to_target_s"] > 0
-    assert metrics["val_bpb_clean"] is None and micro.record(run)["data"]["train_bytes"] is None
+    metrics = micro.record(run).metrics
+    assert metrics.target.content() == {"line": "gpt2_124m", "slice_loss": 10.7}
+    assert metrics.target_reached and metrics.time_to_target_s > 0
+    assert metrics.val_bpb_clean is None and micro.record(run).data.train_bytes is None
     assert integrity.check(load_run(run)) == []
     assert "reached, now" in end_table(load_run(run), None)
 

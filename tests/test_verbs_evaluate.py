@@ -108,7 +108,7 @@ def test_a_run_with_gpt2s_vocabulary_is_scored_as_its_own_model_scores(tmp_path,
     expected = scored(OwnModel(load_run_model(run)), tokenizer)
     assert written["scores"]["wikitext"]["bits_per_byte"] == expected.bits_per_byte
     assert written["scores"]["wikitext"]["context"] == 32
-    assert written["model"]["weights"]["weights.safetensors"] == micro.record(run)["artifacts"]["weights.safetensors"]["sha256"]
+    assert written["model"]["weights"]["weights.safetensors"] == micro.record(run).artifacts["weights.safetensors"].sha256
 
 
 def test_a_folder_without_a_finished_run_is_a_clear_error(tmp_path, capsys):

@@ -67,15 +67,15 @@ def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, n
     monkeypatch.setattr("harness.evaluate.public.fetch_all", lambda names: None)
     monkeypatch.setattr("harness.train.run._public_scores", lambda *_: {})
     run = micro.run(tmp_path / "runs", *COMMON, FP32, "lane.gpu=false", lane=MOE)
-    metrics, out = micro.record(run)["metrics"], tmp_path / "out.json"
+    metrics, out = micro.record(run).metrics, tmp_path / "out.json"
     capsys.readouterr()
     assert main(["evaluate", str(run), "--val", "--out", str(out)]) == 0
     found, said = scores(out), capsys.readouterr().out
     assert found.keys() == {"val"} and found["val"]["protocol"] == "wiki-val"
-    assert found["val"]["val_bpb"] == pytest.approx(metrics["val_bpb"], rel=1e-6)
-    assert found["val"]["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-6)
-    assert found["val"]["sha256"] == small.track.val_sha256 and found["val"]["recorded_val_bpb"] == metrics["val_bpb"]
-    assert f"its record says {metrics['val_bpb']:.4f} bpb (fp32)" in said and "gpt2-124m" not in said
+    assert found["val"]["val_bpb"] == pytest.approx(metrics.val_bpb, rel=1e-6)
+    assert found["val"]["val_loss"] == pytest.approx(metrics.val_loss, rel=1e-6)
+    assert found["val"]["sha256"] == small.track.val_sha256 and found["val"]["recorded_val_bpb"] == metrics.val_bpb
+    assert f"its record says {metrics.val_bpb:.4f} bpb (fp32)" in said and "gpt2-124m" not in said
 
 
 def test_a_run_of_bytes_has_val_alone_and_is_told_what_is_left_out(finished, monkeypatch, tmp_path, capsys):

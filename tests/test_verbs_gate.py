@@ -16,6 +16,7 @@ from harness.launch.checkout import Checkout, JobFailed
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.lanes import ROOT
+from harness.record.documents import Probe
 from harness.report.gate import baseline as gate_baseline
 from harness.report.run_data import load_run
 
@@ -35,7 +36,7 @@ def pretended_fixture(monkeypatch, tmp_path, finished):
 
     def probe(self, words, folder, name="probe"):
         calls.append(("probe", self.root))
-        return {"hardware_class": run.record["hardware_class"], "timing": TIMING, "uniform": UNIFORM}
+        return Probe(hardware_class=run.record.hardware_class, timing=TIMING, uniform=UNIFORM)
 
     monkeypatch.setattr(Checkout, "train", train)
     monkeypatch.setattr(Checkout, "probe", probe)
@@ -78,8 +79,8 @@ def test_a_plan_without_a_baseline_is_told_how_it_differs_from_the_nearest(tmp_p
 
 
 def made_baseline(tmp_path, run):
-    probes = [{"timing": TIMING | {"ratio": ratio}} for ratio in (300, 301, 299)]
-    made = gate_baseline.updated(gate_baseline.Baseline("tiny-moe-16e"), [run], probes, "first", "2026-01-01")
+    probes = [Probe(hardware_class="x", timing=TIMING | {"ratio": ratio}, uniform=UNIFORM) for ratio in (300, 301, 299)]
+    made = gate_baseline.updated(gate_baseline.empty("tiny-moe-16e"), [run], probes, "first", "2026-01-01")
     gate_baseline.write(tmp_path / "baselines", made)
 
 
@@ -142,20 +143,20 @@ def test_an_update_trains_the_seeds_that_are_missing_and_keeps_earlier_reasons(t
     def train(self, words, folder, name="train"):
         trained.append(words)
         (seed,) = [int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")]
-        return replace(run, record={**run.record, "seed": seed})
+        return replace(run, record=run.record.model_copy(update={"seed": seed}))
 
     monkeypatch.setattr(Checkout, "train", train)
     monkeypatch.setattr(gate_update, "_refuse", lambda *_: None)  # the pretended seeds contradict their plan.yaml
     places = [f"baselines={tmp_path / 'baselines'}", f"out={tmp_path / 'out'}"]
     assert main(["gate", "update", "reason=first", str(run.folder), *places]) == 0
     assert [words[-1] for words in trained] == ["seed=2", "seed=3"]
-    assert {plan_hash(compose(words).plan) for words in trained} == {run.record["plan_hash"]}  # the finished run's own plan
+    assert {plan_hash(compose(words).plan) for words in trained} == {run.record.plan_hash}  # the finished run's own plan
     assert main(["gate", "update", "reason=second", "seeds=4,5,6", *micro.MOE, *places]) == 0
     found = gate_baseline.read(tmp_path / "baselines", "tiny-moe-16e")
-    assert [(note["reason"], note["seeds"]) for note in found.history] == [("first", [1, 2, 3]), ("second", [4, 5, 6])]
+    assert [(note.reason, note.seeds) for note in found.history] == [("first", [1, 2, 3]), ("second", [4, 5, 6])]
     (plan,) = found.plans.values()
     (of_class,) = plan.classes.values()
-    assert sorted(of_class.seeds) == [4, 5, 6] and len(of_class.ratios) == gate_update.PROBES
+    assert sorted(of_class.seeds) == ["4", "5", "6"] and len(of_class.ratios) == gate_update.PROBES
     assert str(tmp_path) not in (tmp_path / "baselines" / "tiny-moe-16e.json").read_text()
 
 
@@ -178,7 +179,8 @@ def test_a_record_that_contradicts_itself_becomes_no_baseline(tmp_path, finished
 
     run = load_run(finished())
     gate_update._refuse(run, compose(micro.MOE).plan)
-    run.record["metrics"]["mfu"] = 0.5
+    metrics = run.record.metrics.model_copy(update={"mfu": 0.5})
+    run = replace(run, record=run.record.model_copy(update={"metrics": metrics}))
     with pytest.raises(UserError, match="contradicts itself"):
         gate_update._refuse(run, compose(micro.MOE).plan)
     with pytest.raises(UserError, match="these words make"):

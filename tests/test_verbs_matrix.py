@@ -165,7 +165,7 @@ def test_formats_are_paired_with_bf16_of_their_architecture_at_equal_seeds(tmp_p
     assert sorted(found) == ["tiny-dense-fp8", "tiny-dense-nvfp4", "tiny-moe-16e-fp8", "tiny-moe-16e-nvfp4"]
     assert found["tiny-dense-fp8"].seeds == (2, 3) and found["tiny-moe-16e-nvfp4"].seeds == (1, 2, 3)
     for pair in found.values():
-        base = {run.record["seed"]: run.record["metrics"]["val_bpb"] for run in pair.base.runs}
+        base = {run.record.seed: run.record.metrics.val_bpb for run in pair.base.runs}
         more = 0.002 if pair.group.precision == "fp8" else 0.012
         assert list(pair.percent.values) == pytest.approx([100 * more / base[seed] for seed in pair.seeds])
     table = paired_table(groups)

@@ -22,8 +22,8 @@ def test_a_sweep_runs_every_job_past_a_failing_one_and_leaves_only_the_run_folde
     assert done.returncode == 1, done.stderr[-2000:]
     assert done.stdout.count("== ") == 3 and done.stdout.count("record: ") == 2
     records = [micro.record(path.parent) for path in (tmp_path / "runs").glob("*/*/record.json")]
-    assert sorted(record["seed"] for record in records) == [1, 2]
-    bpb = [record["metrics"]["val_bpb"] for record in records]
+    assert sorted(record.seed for record in records) == [1, 2]
+    bpb = [record.metrics.val_bpb for record in records]
     mean, sd, n = re.search(r"val_bpb: mean ([\d.]+), sd ([\d.]+) over n = (\d) runs", done.stdout).groups()
     assert float(mean) == round(statistics.mean(bpb), 4) and float(sd) == round(statistics.stdev(bpb), 4) and n == "2"
     assert done.stdout.count("exit 2") == 1 and "Traceback" not in done.stderr

@@ -112,7 +112,7 @@ def test_speedrun_says_what_it_will_do_and_ends_with_the_record(tmp_path, capsys
 
 
 def test_a_run_with_a_cut_budget_is_scored_on_as_much_and_labelled_partial(finished, tmp_path, capsys, no_figures):
-    assert micro.record(finished())["metrics"]["partial"] and micro.record(finished())["metrics"]["scored_bytes"] == 8192
+    assert micro.record(finished()).metrics.partial and micro.record(finished()).metrics.scored_bytes == 8192
     micro.run(tmp_path, "budget.tokens=1024", lane=micro.DENSE)
     said = capsys.readouterr().out
     assert "scoring   the first 1,024 bytes of val" in said and "partial" in said
@@ -121,7 +121,7 @@ def test_a_run_with_a_cut_budget_is_scored_on_as_much_and_labelled_partial(finis
 def test_a_budget_below_one_step_shrinks_the_step(tmp_path, no_figures):
     run_folder = micro.run(tmp_path, "budget.tokens=100", lane=micro.DENSE)
     record = micro.record(run_folder)
-    assert record["metrics"]["tokens"] == 96 and [row["step"] for row in micro.rows(run_folder, "step")] == [1]
+    assert record.metrics.tokens == 96 and [row["step"] for row in micro.rows(run_folder, "step")] == [1]
 
 
 @pytest.mark.slow

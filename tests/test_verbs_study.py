@@ -109,7 +109,7 @@ def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(st
     assert status == 1 and ran == 3 and "from-nowhere seed 1 ended with status 2" in said.err
     record = json.loads((out / "healed" / "1" / "record.json").read_text())
     source = next(path.parent for path in (tmp_path / "runs").rglob("stopped.json"))
-    assert Path(record["fork"]).resolve() == Path(f"{source}@4") and record["unranked_reasons"]
+    assert Path(record.fork).resolve() == Path(f"{source}@4") and record.unranked_reasons
     assert (source / "checkpoints" / "step-000004.json").exists() and "| source |" in said.out and "collapse" in said.out
 
     status, ran, said = study("example")

@@ -74,7 +74,7 @@ def rewrite(folder, change, **identity):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
     stated = json.loads((folder / "identity.json").read_text()) | identity
     (folder / "identity.json").write_text(json.dumps(stated))
-    record = micro.record(folder) | {key: value for key, value in identity.items() if key == "hardware_class"}
+    record = micro.record_json(folder) | {key: value for key, value in identity.items() if key == "hardware_class"}
     for name in record["artifacts"]:
         record["artifacts"][name]["sha256"] = file_sha256(folder / name)
     record["content_sha256"] = content_hash(record)
@@ -124,7 +124,7 @@ def test_an_edited_figure_is_found_by_the_evidence_and_nothing_is_run(copy, quic
 
 
 def test_a_count_that_the_plan_does_not_build_is_found(copy, quick, capsys):
-    record = micro.record(copy)
+    record = micro.record_json(copy)
     edit_record(copy, counts__params_total=record["counts"]["params_total"] - 1)
     assert main(["verify", str(copy)]) == 1
     assert "counts.params_total is" in spoken(capsys)
@@ -148,7 +148,7 @@ def test_where_bits_are_promised_only_equal_bits_pass(copy, quick, capsys, by):
     """A forged chain too: nothing in the record contradicts itself, and one millionth is well within any tolerance."""
     flip = scale_losses(by, chain=lambda old: old[::-1])
     rewrite(copy, flip)
-    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    edit_record(copy, determinism__chain=micro.record_json(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy), "steps=0"]) == 0
     assert main(["verify", str(copy)]) == 1
     assert "same hardware class, source and versions, but other bits: step 1" in spoken(capsys)
@@ -156,7 +156,7 @@ def test_where_bits_are_promised_only_equal_bits_pass(copy, quick, capsys, by):
 
 def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, capsys):
     rewrite(copy, scale_losses(1 + 1e-5, chain=lambda old: old[::-1]), hardware_class="another")
-    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    edit_record(copy, determinism__chain=micro.record_json(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy)]) == 0
     said = capsys.readouterr().out
     assert "verdict   equal within tolerance" in said and "another hardware class" in said and "1.0e-05" in said
@@ -164,7 +164,7 @@ def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, cap
 
 def test_beyond_tolerance_without_three_seeds_nothing_is_verified(copy, quick, capsys):
     rewrite(copy, scale_losses(0.9, chain=lambda old: old[::-1]), hardware_class="another")
-    edit_record(copy, determinism__chain=micro.record(copy)["determinism"]["chain"][::-1])
+    edit_record(copy, determinism__chain=micro.record_json(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy)]) == 1
     assert "1 recorded seeds of this plan beside it, 3 are needed" in spoken(capsys) and len(quick) == 2
     assert "seed=2" in quick[1]
@@ -189,9 +189,9 @@ def test_final_weights_of_another_hash_are_found_by_executing_all(copy, quick, c
 def test_the_metrics_of_another_seed_are_found(copy, quick, tmp_path, capsys):
     other = micro.run(tmp_path / "other", "seed=2")
     shutil.copy(other / "metrics.jsonl", copy)
-    theirs = micro.record(other)
+    theirs = micro.record_json(other)
     kept = ("seed", "provenance", "artifacts", "content_sha256")
-    record = theirs | {key: value for key, value in micro.record(copy).items() if key in kept}
+    record = theirs | {key: value for key, value in micro.record_json(copy).items() if key in kept}
     (copy / "record.json").write_text(json.dumps(record))
     rewrite(copy, lambda row: row)
     (copy / "weights.safetensors").unlink()

@@ -34,7 +34,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Commands:
-    """Of all findings of a run: what has gone on in a layer is in its checkpoints since the first of its troubles."""
+    """What all findings of a run lead to: what has gone on in a layer is in its checkpoints since the first of its troubles."""
 
     run: Patient
     findings: list[Finding]

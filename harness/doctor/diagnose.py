@@ -38,13 +38,17 @@ class Diagnosis:
 
 
 def diagnose(run: Patient, control: Patient | None = None) -> Diagnosis:
-    """Errors: UserError when the control is no hash-router twin of the run."""
+    """Everything that is found in a run, beside its control where there is one.
+
+    Raises:
+        UserError: the control is no hash-router twin of the run.
+    """
     if control is not None:
         _check_control(run, control)
     findings: list[Finding] = []
     if run.learns_routing and run.health_windows:
         findings = [finding for look in OF_THE_LOAD for finding in look(run)]
-    if run.stop and (run.stop["reason"] != "collapse" or not findings):
+    if run.stop and (run.stop.reason != "collapse" or not findings):
         findings = learning.stopped_early(run) + findings
     if run.learns_routing and run.health_windows:
         findings += [finding for look in (*OF_THE_LEARNING, load.hot_expert) for finding in look(run)]

@@ -16,13 +16,13 @@ def stopped_early(run: Patient) -> list[Finding]:
     """Whatever health stopped the run for, in its own words; the other diagnoses say more about a collapse."""
     if run.stop is None:
         return []
-    reason = run.stop["reason"]
+    reason = run.stop.reason
     why = {
         "nan": "one number that is not finite spreads to every weight in the next update",
         "divergence": "the loss left the course it was on and does not come back at this learning rate",
     }.get(reason, "the router sends everything to few experts; what is trained after that is another, smaller model")
     remedies = tries.spread_the_load(run) if reason == "collapse" else tries.calm_training(run)
-    return [Finding(f"stopped_{reason}", run.stop["what"], why, since=run.stop["step"], tries=remedies)]
+    return [Finding(f"stopped_{reason}", run.stop.what, why, since=run.stop.step, tries=remedies)]
 
 
 def router_gradient(run: Patient) -> list[Finding]:
@@ -31,7 +31,7 @@ def router_gradient(run: Patient) -> list[Finding]:
     Reads `precision` of a window row: {"smallest_step": {layer: RMS}, "router_grad_rms": {layer: RMS}}, the latter from the
     group's telemetry where it is missing. Without the key, as in bf16, there is nothing to ask.
     """
-    rows = [row for row in run.rows["window"] if row.get("precision")]
+    rows = [row for row in run.windows if row.get("precision")]
     recent = rows[-max(1, len(rows) // 4) :]
     found = []
     for layer in recent[-1]["precision"].get("smallest_step", {}) if recent else ():
@@ -58,10 +58,10 @@ def _router_rms(row: dict[str, Any], layer: str) -> float | None:
 
 def settled_ratios(run: Patient) -> dict[str, list[tuple[int, float]]]:
     """{group: [(step, update RMS / parameter RMS at the peak learning rate)]} over the windows after warmup."""
-    scale = {row["step"]: row["lr_scale"] for row in run.rows["step"] if "lr_scale" in row}
+    scale = {row["step"]: row["lr_scale"] for row in run.steps if "lr_scale" in row}
     warmup = run.settings["schedule.warmup_share"] * run.planned_steps
     ratios: dict[str, list[tuple[int, float]]] = {}
-    for row in run.rows["window"]:
+    for row in run.windows:
         rate = scale.get(row["step"], 1.0)
         if row["step"] <= warmup or rate < SETTLED:
             continue
@@ -96,13 +96,13 @@ def update_ratio(run: Patient) -> list[Finding]:
 def balancing_fights(run: Patient) -> list[Finding]:
     """A selection bias that outvotes every score, or that grows while the load gets no better."""
     found, spans = [], run.health_windows
-    ranges = [(row["step"], row["bias_range"]) for row in run.rows["window"] if row["bias_range"]]
+    ranges = [(row["step"], row["bias_range"]) for row in run.windows if row["bias_range"]]
     if not ranges or run.settings["balance.rule"] != "bias":
         return []
     half = max((r for r in ranges if r[0] * 2 <= run.last_step), default=ranges[0])
-    for row, layer in enumerate(run.layers):
+    for row, layer in enumerate(run.moe_layers):
         now, then = ranges[-1][1][row], half[1][row]
-        cv, cv_then = float(spans[-1].cv_L[row]), float(_at(spans, half[0]).cv_L[row])
+        cv, cv_then = float(spans[-1].cv_percent[row]), float(_at(spans, half[0]).cv_percent[row])
         grows = len(spans) > 1 and now >= BIAS_COUNTS.value and now >= BIAS_GROWS.value * then
         rules = now >= BIAS_RULES.value
         if not rules and not (grows and cv >= UNEVEN.value and cv >= cv_then):
@@ -132,8 +132,8 @@ def _at(spans: list, step: int):
 def no_better_than_hash(run: Patient, control: Patient | None) -> list[Finding]:
     """Shuffling who goes where costs nothing, or a hash-router twin scores as well."""
     found = []
-    metrics = run.record["metrics"] if run.record else {}
-    shuffled, own = metrics.get("slice_bpb_shuffled_routing"), metrics.get("slice_bpb")
+    metrics = run.record.metrics if run.record else None
+    shuffled, own = (metrics.slice_bpb_shuffled_routing, metrics.slice_bpb) if metrics else (None, None)
     why = "the experts are interchangeable: parameters and traffic of a mixture for what one dense layer would do"
     if shuffled is not None and shuffled - own < MEANING.value:
         found.append(Finding(
@@ -162,8 +162,8 @@ def no_better_than_hash(run: Patient, control: Patient | None) -> list[Finding]:
 
 def common_point(run: Patient, control: Patient) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The last validation that both have, at equal tokens."""
-    theirs = {row["tokens"]: row for row in control.rows["validation"]}
-    shared = [row for row in run.rows["validation"] if row["tokens"] in theirs]
+    theirs = {row["tokens"]: row for row in control.validations}
+    shared = [row for row in run.validations if row["tokens"] in theirs]
     return (shared[-1], theirs[shared[-1]["tokens"]]) if shared else None
 
 

@@ -20,11 +20,11 @@ def dominant_expert(run: Patient) -> list[Finding]:
     now, found = run.health_windows[-1], []
     if run.top_k >= run.experts:
         return []
-    for row, layer in enumerate(run.layers):
+    for row, layer in enumerate(run.moe_layers):
         expert, sets = _busiest(now, row, run.top_k)
         where, since, tries = _steps(now), None, spread_the_load(run)
         if sets >= DOMINANT.value:
-            since = _since(run, lambda span, r=row, e=expert: span.share_LE[r, e] * run.top_k >= DOMINANT.value)
+            since = _since(run, lambda span, r=row, e=expert: span.share[r, e] * run.top_k >= DOMINANT.value)
         elif run.val is not None:
             (expert, sets), where = _busiest(run.val, row, run.top_k), "all of val, though not in training"
             tries = settle_for_val(run)
@@ -45,20 +45,20 @@ def dominant_expert(run: Patient) -> list[Finding]:
 
 def _busiest(span: Span, row: int, top_k: int) -> tuple[int, float]:
     """The expert with the largest load, and the share of all top-k sets that it is in."""
-    expert = int(span.share_LE[row].argmax())
-    return expert, float(span.share_LE[row, expert] * top_k)
+    expert = int(span.share[row].argmax())
+    return expert, float(span.share[row, expert] * top_k)
 
 
 def dead_experts(run: Patient) -> list[Finding]:
     """Experts without a token over the last health window, and where known over all of val."""
     now, found = run.health_windows[-1], []
-    for row, layer in enumerate(run.layers):
-        in_training = np.flatnonzero(now.counts_LE[row] == 0).tolist()
-        on_val = [] if run.val is None else np.flatnonzero(run.val.counts_LE[row] == 0).tolist()
+    for row, layer in enumerate(run.moe_layers):
+        in_training = np.flatnonzero(now.counts[row] == 0).tolist()
+        on_val = [] if run.val is None else np.flatnonzero(run.val.counts[row] == 0).tolist()
         dead = sorted({*in_training, *on_val})
         if not dead:
             continue
-        since = _since(run, lambda span, r=row, e=dead: not span.counts_LE[r, e].any()) if in_training else None
+        since = _since(run, lambda span, r=row, e=dead: not span.counts[r, e].any()) if in_training else None
         where = [f"no token in {_steps(now)}"] if in_training else []
         where += [f"none in all of val ({_ids(on_val)})"] if on_val else []
         found.append(Finding(
@@ -81,13 +81,13 @@ def hot_expert(run: Patient) -> list[Finding]:
     if len(run.health_windows) < 2 or run.top_k >= run.experts:
         return []
     before, now = run.health_windows[-2:]
-    for row, layer in enumerate(run.layers):
-        expert = int(now.share_LE[row].argmax())
-        earlier = int(before.share_LE[row].argmax())
-        times = [float(span.share_LE[row].max() * run.experts) for span in (before, now)]
-        if min(times) < bound or now.share_LE[row, expert] * run.top_k >= DOMINANT.value:
+    for row, layer in enumerate(run.moe_layers):
+        expert = int(now.share[row].argmax())
+        earlier = int(before.share[row].argmax())
+        times = [float(span.share[row].max() * run.experts) for span in (before, now)]
+        if min(times) < bound or now.share[row, expert] * run.top_k >= DOMINANT.value:
             continue
-        since = _since(run, lambda span, r=row: span.share_LE[r].max() * run.experts >= bound)
+        since = _since(run, lambda span, r=row: span.share[r].max() * run.experts >= bound)
         other = "" if earlier == expert else f" expert {earlier},"
         found.append(Finding(
             "hot_expert",
@@ -106,30 +106,30 @@ def collapse(run: Patient) -> list[Finding]:
     spans = run.health_windows
     now = spans[-1]
     first_narrow: dict[int, int] = {}  # row of counts: where it began
-    for row in range(len(run.layers)):
-        last = [float(span.effective_L[row]) for span in spans[-4:]]
+    for row in range(len(run.moe_layers)):
+        last = [float(span.effective[row]) for span in spans[-4:]]
         falls = len(last) == 4 and all(b < a for a, b in zip(last, last[1:])) and last[0] - last[-1] >= FALLING.value
         if last[-1] < SPREAD.value:
-            first_narrow[row] = _since(run, lambda span, r=row: span.effective_L[r] < SPREAD.value)
+            first_narrow[row] = _since(run, lambda span, r=row: span.effective[r] < SPREAD.value)
         elif falls:
             first_narrow[row] = spans[-3].first
     if not first_narrow:
         return []
     rows = sorted(first_narrow, key=lambda row: (first_narrow[row], row))
     course = [
-        f"layer {run.layers[row]} from step {first_narrow[row]:,} "
-        f"({' -> '.join(f'{span.effective_L[row] * run.experts:.1f}' for span in _thinned(spans))})"
+        f"layer {run.moe_layers[row]} from step {first_narrow[row]:,} "
+        f"({' -> '.join(f'{span.effective[row] * run.experts:.1f}' for span in _thinned(spans))})"
         for row in rows
     ]
     return [Finding(
         "collapse",
-        f"{len(rows)} of {len(run.layers)} MoE layers collapse, as effective experts of {run.experts} by health window: "
+        f"{len(rows)} of {len(run.moe_layers)} MoE layers collapse, as effective experts of {run.experts} by health window: "
         + "; ".join(course),
         "tokens crowd on ever fewer experts, the rest stop learning, and what goes wrong in one layer feeds the next: the "
         "first layer is where to look",
-        tuple(run.layers[row] for row in rows), min(first_narrow.values()),
-        {"first_layer": run.layers[rows[0]], "began": {str(run.layers[row]): first_narrow[row] for row in rows},
-         "effective_experts": {str(run.layers[row]): float(now.effective_L[row] * run.experts) for row in rows}},
+        tuple(run.moe_layers[row] for row in rows), min(first_narrow.values()),
+        {"first_layer": run.moe_layers[rows[0]], "began": {str(run.moe_layers[row]): first_narrow[row] for row in rows},
+         "effective_experts": {str(run.moe_layers[row]): float(now.effective[row] * run.experts) for row in rows}},
         spread_the_load(run),
     )]  # fmt: skip
 
@@ -138,7 +138,7 @@ def _since(run: Patient, holds: Callable[[Span], bool]) -> int:
     """The first step of the trouble: of the last health window, which has it, or of the unbroken row of windows before it
     that have it too."""
     since = run.health_windows[-1].first
-    for span in reversed(run.windows):
+    for span in reversed(run.spans):
         if span.first >= since:
             continue
         if not holds(span):

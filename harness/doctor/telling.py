@@ -16,7 +16,7 @@ def as_text(diagnosis: Diagnosis) -> str:
     run, commands = diagnosis.run, Commands(diagnosis.run, diagnosis.findings)
     lines = [f"{'run':<{INDENT}}{one_line(run.folder)}"]
     lines += [f"{'lane':<{INDENT}}{one_line(run.settings['lane.name'])}, {run.state}"]
-    lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.layers)] if diagnosis.now else []
+    lines += [_layer(diagnosis, row, layer) for row, layer in enumerate(run.moe_layers)] if diagnosis.now else []
     lines += [_entry("remark", remark) for remark in diagnosis.remarks]
     told: dict[tuple[Command, ...], int] = {}
     explained: set[str] = set()
@@ -52,12 +52,12 @@ def _tries(commands: tuple[Command, ...], no_fork: str | None, lane_is_here: boo
 
 def _layer(diagnosis: Diagnosis, row: int, layer: int) -> str:
     run, now = diagnosis.run, diagnosis.now
-    share = now.share_LE[row]
+    share = now.share[row]
     names = ", ".join(name.replace("_", " ") for name in diagnosis.names_of(layer))
     return _entry(
         f"layer {layer}",
         f"{f'sick ({names})' if names else 'healthy'}: busiest expert {int(share.argmax())} in {share.max() * run.top_k:.0%} "
-        f"of top-{run.top_k} sets (even {run.top_k / run.experts:.1%}), {now.effective_L[row] * run.experts:.1f} effective of "
+        f"of top-{run.top_k} sets (even {run.top_k / run.experts:.1%}), {now.effective[row] * run.experts:.1f} effective of "
         f"{run.experts}, {int((share == 0).sum())} dead, steps {now.first:,} to {now.last:,}{_on_val(run, row)}",
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def _layer(diagnosis: Diagnosis, row: int, layer: int) -> str:
 def _on_val(run: Patient, row: int) -> str:
     if run.val is None:
         return ""
-    share = run.val.share_LE[row]
+    share = run.val.share[row]
     return f"; on val expert {int(share.argmax())} in {share.max() * run.top_k:.0%}, {int((share == 0).sum())} dead"
 
 
@@ -82,11 +82,11 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "healthy": diagnosis.healthy, "judged": diagnosis.judged,
         "layers": [] if now is None else [
             {"layer": layer, "healthy": not diagnosis.names_of(layer), "findings": diagnosis.names_of(layer),
-             "first_step": now.first, "last_step": now.last, "share_of_sets": float(now.share_LE[row].max() * run.top_k),
-             "effective_experts": float(now.effective_L[row] * run.experts), "dead": int((now.counts_LE[row] == 0).sum()),
-             "val_share_of_sets": None if run.val is None else float(run.val.share_LE[row].max() * run.top_k),
-             "val_dead": None if run.val is None else int((run.val.counts_LE[row] == 0).sum())}
-            for row, layer in enumerate(run.layers)
+             "first_step": now.first, "last_step": now.last, "share_of_sets": float(now.share[row].max() * run.top_k),
+             "effective_experts": float(now.effective[row] * run.experts), "dead": int((now.counts[row] == 0).sum()),
+             "val_share_of_sets": None if run.val is None else float(run.val.share[row].max() * run.top_k),
+             "val_dead": None if run.val is None else int((run.val.counts[row] == 0).sum())}
+            for row, layer in enumerate(run.moe_layers)
         ],
         "findings": [
             {"name": f.name, "says": f.says, "why": f.why, "layers": list(f.layers), "since": f.since, "evidence": f.evidence,

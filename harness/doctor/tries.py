@@ -47,7 +47,7 @@ def _balance(run: Patient) -> list[Try]:
         why = "the z-loss pulls the scores towards each other, until a bias of fixed steps decides alone"
         tries.append(Try(why, ("balance.z_loss_coef=0",)))
     if rule == "bias":
-        outvotes = max((span for row in run.rows["window"][-1:] for span in row["bias_range"]), default=0) >= BIAS_RULES.value
+        outvotes = max((span for row in run.windows[-1:] for span in row["bias_range"]), default=0) >= BIAS_RULES.value
         if outvotes or run.settings["balance.rate"] > 2 * _usual_rate():
             tries.extend(calm_the_bias(run))
         else:

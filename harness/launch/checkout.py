@@ -5,7 +5,6 @@ A process each keeps peak memory and clocks of one away from the other, and lets
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.launch import child
 from harness.plan.lanes import ROOT
@@ -39,7 +38,7 @@ class Checkout:
             raise JobFailed(f"training ({name}) without a record", 0, ended.said)
         return load_run(ended.record.parent)
 
-    def probe(self, words: list[str], folder: Path, name: str = "probe") -> dict[str, Any]:
+    def probe(self, words: list[str], folder: Path, name: str = "probe") -> Probe:
         """The step against the reference workload, and the scorer's check. Raises: JobFailed."""
         out = folder / f"{name}.json"
         self.run(f"probing ({name})", ["probe", *words, f"out={out}"], folder / f"{name}.log")

@@ -32,7 +32,7 @@ def judge_finished(own: SimpleNamespace) -> int:
     if len(own.names) > 1 or own.plan or own.base is not None:
         raise UserError("a finished run is judged alone", "python -m harness gate RUN_FOLDER [baselines=FOLDER]")
     run = load_run(own.names[0])
-    lane, plan_hash = run.record["lane"], run.record["plan_hash"]
+    lane, plan_hash = run.record.lane, run.record.plan_hash
     baseline = gate_baseline.read(baselines_of(own), lane).plans.get(plan_hash)
     if baseline is None:
         lane = one_line(lane)
@@ -91,10 +91,10 @@ def _with_base(ref: str, words: list[str], plan, folder: Path, known) -> int:
         except JobFailed as failed:
             return stopped(str(failed), folder)
         stated = _stated(there.root, known, plan_hash(plan))
-    timings = [probe["timing"] for probe in base_probes]
+    timings = [probe.timing for probe in base_probes]
     side = Side(
-        label, figures(theirs), theirs.record["counts"], [theirs.record["metrics"]["peak_memory_bytes"]],
-        [timing["ratio"] for timing in timings], timings[0]["version"] if timings else None,
+        label, figures(theirs), theirs.record.counts, [theirs.record.metrics.peak_memory_bytes],
+        [timing.ratio for timing in timings], timings[0].version if timings else None,
         tuple(differences(plan, theirs.plan)), stated,
     )  # fmt: skip
     return conclude(Evidence(ours, known.plans.get(plan_hash(plan)), side, probes), folder)
@@ -110,13 +110,13 @@ def _probe_if_known(base, words: list[str], folder: Path, name: str) -> list[dic
 def _stated(root: Path, known, plan_hash: str) -> str | None:
     """The reason of a baseline update that this checkout has and the base has not: its bits are meant to differ."""
     before = gate_baseline.read(root / gate_baseline.FOLDER, known.lane).history
-    new = [note for note in known.history if note not in before and note["plan_hash"] == plan_hash]
-    return new[-1]["reason"] if new else None
+    new = [note for note in known.history if note not in before and note.plan_hash == plan_hash]
+    return new[-1].reason if new else None
 
 
 def conclude(evidence, folder: Path | None) -> int:
     record = evidence.run.record
-    title = f"gate: {record['lane']}, plan {record['plan_hash'][:8]}, seed {record['seed']}, {record['hardware_class']}"
+    title = f"gate: {record.lane}, plan {record.plan_hash[:8]}, seed {record.seed}, {record.hardware_class}"
     return show(title, judge(evidence), folder)
 
 

@@ -28,7 +28,7 @@ def update(own: SimpleNamespace) -> int:
         words = [*_words_of(given), *words]
     words = [word for word in words if not word.startswith("seed=")]
     plan = compose(words).plan
-    runs = {run.record["seed"]: run for run in given}
+    runs = {run.record.seed: run for run in given}
     for run in given:
         _refuse(run, plan)
     wanted = _seeds(own.seeds, list(runs))
@@ -53,7 +53,7 @@ def _write(own: SimpleNamespace, words: list[str], plan, runs: dict[int, Any], w
     chosen = [runs[seed] for seed in wanted]
     _refuse_other_class(chosen, probes)
     path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own.reason, now()))
-    print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record['hardware_class']}")
+    print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record.hardware_class}")
     print(f"written to {path}; commit it together with the change that it accepts")
     return 0
 
@@ -67,9 +67,9 @@ def _words_of(runs: list[Any]) -> list[str]:
 
 def _refuse(run, plan) -> None:
     """Only whole evidence of the very plan becomes a baseline."""
-    if run.record["plan_hash"] != plan_hash(plan):
+    if run.record.plan_hash != plan_hash(plan):
         raise UserError(
-            f"{run.folder} ran plan {run.record['plan_hash'][:8]}, these words make {plan_hash(plan)[:8]}",
+            f"{run.folder} ran plan {run.record.plan_hash[:8]}, these words make {plan_hash(plan)[:8]}",
             "name runs of one plan, with the words that made them",
         )
     found = check(run)
@@ -77,8 +77,8 @@ def _refuse(run, plan) -> None:
         raise UserError(f"{run.folder} contradicts itself: {found[0]}", "restore it, or leave it out to train that seed anew")
 
 
-def _refuse_other_class(runs: list[Any], probes: list[dict[str, Any]]) -> None:
-    classes = {run.record["hardware_class"] for run in runs} | {probe["hardware_class"] for probe in probes}
+def _refuse_other_class(runs: list[Any], probes: list[Any]) -> None:
+    classes = {run.record.hardware_class for run in runs} | {probe.hardware_class for probe in probes}
     if len(classes) > 1:
         raise UserError(
             f"runs and timings are of {len(classes)} hardware classes: {'; '.join(sorted(classes))}",

@@ -104,8 +104,8 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
 
 def _is(run: Any, job: Job, seed: int) -> bool:
     r = run.record
-    same = (r["lane"], r["seed"], r["plan_hash"], r["hardware_class"]) == (job.lane, seed, job.plan_hash, job.hardware_class)
-    return same and _starts_as(job, r["fork"])
+    same = (r.lane, r.seed, r.plan_hash, r.hardware_class) == (job.lane, seed, job.plan_hash, job.hardware_class)
+    return same and _starts_as(job, r.fork)
 
 
 def _starts_as(job: Job, fork: str | None) -> bool:
@@ -119,11 +119,11 @@ def _starts_as(job: Job, fork: str | None) -> bool:
 def _find_stopped(job: Job, seed: int, places: list[Path]) -> Path | None:
     """The folder of a run of this job and seed that health stopped."""
     from harness.plan.stored import read_plan
-    from harness.record.folder import read_identity
+    from harness.record.read import read_identity
 
     for path in sorted(path for place in places for path in place.rglob("stopped.json")):
-        who = read_identity(path.parent) or {}
-        same = (who.get("plan_hash"), who.get("hardware_class")) == (job.plan_hash, job.hardware_class)
+        who = read_identity(path.parent)
+        same = who and (who.plan_hash, who.hardware_class) == (job.plan_hash, job.hardware_class)
         if same and (plan := read_plan(path.parent / "plan.yaml")).seed == seed and _starts_as(job, plan.fork):
             return path.parent
     return None

@@ -9,10 +9,8 @@ import json
 import os
 import statistics
 import sys
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +25,7 @@ from harness.plan.words import known_words, word
 from harness.reading import read_json
 from harness.record.documents import SweepJob
 from harness.record.read import read_record
+from harness.record.schema import Metrics
 
 QUIET = (
     "hydra.sweep.subdir=.",
@@ -37,16 +36,8 @@ QUIET = (
 OUTCOMES = "job-*.json"  # the star is the job's number
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a job leaves: its words, its exit status, and the path of its record, if it made one."""
-
-    overrides: list[str]
-    status: int
-    record: str | None
-
-    def metrics(self) -> dict[str, Any] | None:
-        return read_record(Path(self.record).parent)["metrics"] if self.record else None
+def metrics_of(outcome: SweepJob) -> Metrics | None:
+    return read_record(Path(outcome.record).parent).metrics if outcome.record else None
 
 
 def multirun(words: list[str]) -> int:
@@ -62,7 +53,7 @@ def multirun(words: list[str]) -> int:
         hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")(job)()
     except SystemExit as left:  # Hydra has said why
         failed = bool(left.code)
-    outcomes = [Outcome(**read_json(path, SweepJob)) for path in sorted(home.glob(OUTCOMES))]
+    outcomes = [read_json(path, SweepJob) for path in sorted(home.glob(OUTCOMES))]
     if not outcomes:
         raise UserError(
             "no job ran", "check the sweep's values; launchers and sweepers are packages: pip install hydra-joblib-launcher"
@@ -78,12 +69,12 @@ def job(_: DictConfig) -> float:
     overrides = list(here.overrides.task)
     print(f"\n== {' '.join(overrides)}", flush=True)
     status, record = child.speedrun(overrides)
-    outcome = Outcome(overrides, status, str(record.resolve()) if record else None)
+    outcome = SweepJob(overrides=overrides, status=status, record=str(record.resolve()) if record else None)
     path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(outcome), indent=1))
-    found = outcome.metrics()
-    return found["val_bpb"] if found else float("inf")
+    path.write_text(json.dumps(outcome.content(), indent=1))
+    found = metrics_of(outcome)
+    return found.val_bpb if found else float("inf")
 
 
 def _home(words: list[str]) -> Path:
@@ -98,17 +89,17 @@ def _home(words: list[str]) -> Path:
     return (runs / f"sweep-{datetime.now():%Y%m%d-%H%M%S-%f}").resolve()
 
 
-def _summary(outcomes: list[Outcome]) -> None:
+def _summary(outcomes: list[SweepJob]) -> None:
     print(f"\n{'to target':>12}{'slice':>9}{'all val':>9}{'tokens/s':>10}")
     finished = []
     for outcome in outcomes:
-        said, m = " ".join(outcome.overrides), outcome.metrics()
+        said, m = " ".join(outcome.overrides), metrics_of(outcome)
         if m is None:
             print(f"{'failed':>12}{'exit ' + str(outcome.status):>9}{'':>19}   {said}")
             continue
-        finished.append(m["val_bpb"])
-        target = f"{m['time_to_target_s']:.1f} s" if m["time_to_target_s"] is not None else "not reached"
-        row = f"{target:>12}{m['slice_bpb']:>9.4f}{m['val_bpb']:>9.4f}{m['tokens_per_second']:>10,.0f}"
+        finished.append(m.val_bpb)
+        target = f"{m.time_to_target_s:.1f} s" if m.time_to_target_s is not None else "not reached"
+        row = f"{target:>12}{m.slice_bpb:>9.4f}{m.val_bpb:>9.4f}{m.tokens_per_second:>10,.0f}"
         print(f"{row}   {said}")
     if len(finished) > 1:
         print(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.launch import child
@@ -18,19 +17,22 @@ from harness.plan.lanes import ROOT
 from harness.plan.stored import words_of
 from harness.plan.words import word
 from harness.reading import is_there
+from harness.record.documents import Identity
 from harness.record.read import read_identity, read_record, read_rows
+from harness.record.rows import Rows
+from harness.record.schema import Record
 from harness.report.run_data import RunData
 
 
 @dataclass(frozen=True)
 class Execution:
-    rows: dict[str, list[dict[str, Any]]]
-    identity: dict[str, Any]
-    record: dict[str, Any] | None  # of a run to the end
+    rows: Rows
+    identity: Identity
+    record: Record | None  # of a run to the end
 
     @property
     def hardware_class(self) -> str:
-        return self.identity["hardware_class"]
+        return self.identity.hardware_class
 
 
 def command_line(run: RunData, seed: int | None = None) -> list[str]:
@@ -39,9 +41,9 @@ def command_line(run: RunData, seed: int | None = None) -> list[str]:
     Raises:
         UserError: it started from another run's checkpoint, or its plan has a key or a value that the schema does not know.
     """
-    if run.record["fork"]:
+    if run.record.fork:
         raise UserError(
-            f"{run.folder} was forked from {run.record['fork']}: it does not start at step 0", "verify the run it came from"
+            f"{run.folder} was forked from {run.record.fork}: it does not start at step 0", "verify the run it came from"
         )
     return words_of(run.plan, str(run.folder / "plan.yaml"), seed)
 
@@ -70,7 +72,7 @@ def checkout(run: RunData, commit: str) -> Iterator[Path]:
     if commit == "here":
         yield ROOT
         return
-    with worktree(run.record["provenance"]["commit"]) as there:
+    with worktree(run.record.provenance.commit) as there:
         yield there.root
 
 
@@ -88,7 +90,7 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
         f"run.log_every_steps={run.windows[0]['step']}", *(f"run.{name}=off" for name in names),
         *([f"run.stop_after_step={steps}"] if steps < last else []),
     ]  # fmt: skip
-    threads = run.record["hardware"].get("threads")
+    threads = run.record.hardware.threads
     as_many = threads is not None and threads <= (os.cpu_count() or 1)
     environment = {"OMP_NUM_THREADS": str(threads)} if as_many else {}
     said = _watched(command, tree, environment)
@@ -97,7 +99,7 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
         raise UserError(f"the re-execution left no run behind:\n{said[-1500:]}", "mend that first")
     return Execution(
         read_rows(folders[0] / "metrics.jsonl"),
-        read_identity(folders[0]) or {},
+        read_identity(folders[0]),
         read_record(folders[0]) if is_there(folders[0] / "record.json") else None,
     )
 

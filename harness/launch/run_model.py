@@ -1,7 +1,6 @@
 """The model that a finished run left behind, for the verbs that use one."""
 
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,6 +13,7 @@ from harness.plan.check import check
 from harness.plan.stored import read_plan
 from harness.reading import is_there
 from harness.record.read import read_record
+from harness.record.schema import Record
 
 
 def load_run_model(run: Path) -> Transformer:
@@ -33,13 +33,13 @@ def load_run_model(run: Path) -> Transformer:
     return model.eval()
 
 
-def _check_hash(path: Path, record: dict[str, Any]) -> None:
+def _check_hash(path: Path, record: Record) -> None:
     """Raises: UserError unless the file is, byte for byte, the one that the record was made of."""
-    if path.name not in record["artifacts"]:
+    if path.name not in record.artifacts:
         raise UserError(f"{path.parent / 'record.json'} states no hash of {path.name}", "train it again")
     try:
         found = file_sha256(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "train it again") from error
-    if found != record["artifacts"][path.name]["sha256"]:
+    if found != record.artifacts[path.name].sha256:
         raise UserError(f"{path} is corrupt: its sha256 is not the recorded one", "train it again")

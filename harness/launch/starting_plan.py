@@ -11,7 +11,7 @@ from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
 from harness.progress import duration
 from harness.record.read import read_record
-from harness.report.run_data import best_record
+from harness.report.twin import best_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.session import expert_backend
@@ -140,8 +140,8 @@ def _twin(twin: str | None, runs: str, here: Machine) -> str:
     found = best_record([runs, "results"], twin, here.hardware_class)
     if found.folder is None:
         return f"no record of it here: make speedrun LANE={twin}"
-    metrics = read_record(found.folder)["metrics"]
+    metrics = read_record(found.folder).metrics
     where = "" if found.same_class else " (another hardware class)"
-    seconds = metrics["time_to_target_s"]
+    seconds = metrics.time_to_target_s
     to_target = "target not reached, " if seconds is None else f"{seconds:,.1f} s to target, "
-    return f"{to_target}{metrics['slice_bpb']:.4f} bpb{where}"
+    return f"{to_target}{metrics.slice_bpb:.4f} bpb{where}"

@@ -4,13 +4,15 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.plan.compose import Composed
 from harness.plan.lanes import RECIPES, lane_file
 from harness.plan.schema import LATER, UNHASHED, Plan
+
+if TYPE_CHECKING:  # whoever reads records needs hashes, and nothing of composing
+    from harness.plan.compose import Composed
 
 
 def flat(plan: Plan) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def lane_hash(plan: Plan) -> str:
     return hashlib.sha256(lane_file(plan.lane.name).read_bytes()).hexdigest()
 
 
-def recipe_hash(composed: Composed) -> str:
+def recipe_hash(composed: "Composed") -> str:
     """Over the chosen recipe files and the command line."""
     digest = hashlib.sha256()
     for group, choice in sorted(composed.choices.items()):

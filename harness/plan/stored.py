@@ -23,7 +23,7 @@ from harness.plan.fingerprint import flat, flattened
 from harness.plan.lanes import refuse_computed
 from harness.plan.schema import RENAMED, Model, Plan, walk
 from harness.plan.words import word
-from harness.reading import read_yaml
+from harness.reading import validate, yaml_mapping
 from harness.values import Count, Filled, Finite, Flag, Int, Name, Text, Whole, broken
 
 KINDS: dict[Any, Any] = {int: Int, float: Finite, str: Text, bool: Flag}
@@ -105,7 +105,9 @@ def _item(declared: Any) -> Any:
 
 def read_stored_plan(path: Path, remedy: str | None = None) -> dict[str, Any]:
     """Errors: UserError."""
-    return read_yaml(path, stored_model(), remedy)
+    stored = yaml_mapping(path, remedy)
+    validate(stored, stored_model(), path, remedy)
+    return stored
 
 
 def settings(stored: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -87,9 +87,8 @@ def read_study(name: str) -> Study:
     return study_of(name, read_yaml(STUDIES / f"{name}.yaml", StudyFile, REMEDY))
 
 
-def study_of(name: str, content: dict[str, Any]) -> Study:
-    """`content` as a StudyFile has it."""
-    return Study(**content | {"name": name})
+def study_of(name: str, file: StudyFile) -> Study:
+    return Study(**file.content() | {"name": name})
 
 
 def _bad_forks(cases: dict[str, str]) -> list[str]:

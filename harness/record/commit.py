@@ -16,7 +16,9 @@ ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GI
 def commit_of(root: Path) -> tuple[str, bool]:
     """(commit, dirty) by git, and what a user's own settings hide from `git status` does not hide here.
 
-    Errors: OSError without git, CalledProcessError outside a repository.
+    Raises:
+        OSError: there is no git.
+        CalledProcessError: this is no repository.
     """
     head = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *GENERATED)

@@ -1,235 +1,120 @@
-"""What is in the other files that runs and results have: identity, stop and checkpoints of a run, claims, baselines.
+"""What is in the other files that runs and jobs leave: identity, stop and checkpoints of a run, a job of a sweep, a probe."""
 
-Each is written by one room and read by others; the fields that any of them reads are here, with their types.
-"""
+from typing import Self
 
-from typing import Annotated, Any, Self
+from pydantic import model_validator
 
-from pydantic import Field, model_validator
-
+from harness import values as v
 from harness.record.rows import Counts, Point
-from harness.record.schema import Parameters
-from harness.values import (
-    Count,
-    Filled,
-    Hex,
-    Index,
-    Int,
-    Least0,
-    Measured,
-    Model,
-    Name,
-    Number,
-    Positive,
-    Share,
-    Text,
-    Whole,
-    absent,
-    broken,
-)  # fmt: skip
-
-CLAIM_VERSION = BASELINE_VERSION = 1
 
 
-class Identity(Model):
+class Identity(v.Model):
     """identity.json: bits depend on these; a run goes on only where all are as they were."""
 
-    plan_hash: Hex
-    seed: Int
-    hardware_class: Filled
-    fork: Text | None = None
-    commit: Filled = absent()
-    source_sha256: Hex = absent()
-    versions: dict[str, Text] = absent()
+    plan_hash: v.Hex
+    seed: v.Int
+    fork: v.Text | None = None
+    commit: v.Filled = v.absent()
+    source_sha256: v.Hex = v.absent()
+    versions: dict[str, v.Text] = v.absent()
+    hardware_class: v.Filled
 
 
-class Stop(Model):
+class Stop(v.Model):
     """stopped.json: what health saw when it stopped a run. `counts`: of a collapse, those of the window that was judged."""
 
-    reason: Name
-    step: Count
-    what: Text
-    remedy: Text
-    checkpoints: list[Whole] = absent()
+    reason: v.Name
+    step: v.Count
+    what: v.Text
+    remedy: v.Text
+    checkpoints: list[v.Whole] = v.absent()
     counts: Counts | None = None
 
 
-class MonitorState(Model):
+class MonitorState(v.Model):
     """What the health monitor has seen of the open window, and the best one."""
 
-    best: Measured = absent()
-    losses: list[Number] = absent()
-    counts: Counts = absent()
-    last_dead: Whole = absent()
-    last_dominance: Least0 = absent()
+    best: v.Measured = v.absent()
+    losses: list[v.Number] = v.absent()
+    counts: Counts = v.absent()
+    last_dead: v.Whole = v.absent()
+    last_dominance: v.Least0 = v.absent()
 
 
-class RankingState(Model):
+class RankingState(v.Model):
     """What the bounds of ranking say, where a plan stops by others of its own."""
 
-    monitor: MonitorState = absent()
-    breaches: dict[Name, Text] = absent()
+    monitor: MonitorState = v.absent()
+    breaches: dict[v.Name, v.Text] = v.absent()
 
 
-class RunState(Model):
+class RunState(v.Model):
     """What a run has besides its tensors (`harness/train/loop.py` has the defaults)."""
 
-    step: Count
-    chain: Hex
+    step: v.Count
+    chain: v.Hex
     curve: list[Point]
-    resumes: Whole
-    peak_memory_bytes: Whole
-    metrics_position: Whole
-    metrics_sha256: Text = absent()  # checkpoints of before it was kept have none
+    resumes: v.Whole
+    peak_memory_bytes: v.Whole
+    metrics_position: v.Whole
+    metrics_sha256: v.Text = v.absent()  # checkpoints of before it was kept have none
     monitor: MonitorState
-    ranking: RankingState = absent()
+    ranking: RankingState = v.absent()
     window_counts: Counts
-    window_dropped: list[Whole] = absent()
-    dropped: list[Share] = absent()
-    ledger: dict[Name, Least0]
+    window_dropped: list[v.Whole] = v.absent()
+    dropped: list[v.Share] = v.absent()
+    ledger: dict[v.Name, v.Least0]
 
 
-class CheckpointNote(Model):
+class CheckpointNote(v.Model):
     """checkpoints/step-*.json: commits the tensors beside it."""
 
-    step: Count
-    sha256: Hex
+    step: v.Count
+    sha256: v.Hex
     meta: RunState
-    note_sha256: Hex = absent()
+    note_sha256: v.Hex = v.absent()
 
     @model_validator(mode="after")
     def _is_of_one_step(self) -> Self:
         if self.meta.step != self.step:
-            raise broken(f"meta.step is {self.meta.step}, step is {self.step}")
+            raise v.broken(f"meta.step is {self.meta.step}, step is {self.step}")
         return self
 
 
-class SweepJob(Model):
+class SweepJob(v.Model):
     """job-*.json of a sweep's folder: what a job leaves."""
 
-    overrides: list[Text]
-    status: Int
-    record: Filled | None
+    overrides: list[v.Text]
+    status: v.Int
+    record: v.Filled | None
 
 
-class Trials(Model):
-    """Plans tried before a claim: found beside its runs, and declared (null: never stated)."""
+class Timing(v.Model):
+    """A step against the reference workload of that version: seconds of both, and the ratio over `rounds`."""
 
-    found: Whole
-    declared: Whole | None
-
-
-class Submission(Model):
-    at: Text
-    seeds: list[Int]
-
-
-class Replaced(Model):
-    """An earlier claim that gave way, and why."""
-
-    reason: Text
-    at: Text
-    records: dict[Name, Hex]
+    version: v.Whole
+    step_s: v.Positive = v.absent()
+    reference_s: v.Positive = v.absent()
+    ratio: v.Positive
+    quartiles: tuple[v.Positive, v.Positive] = v.absent()
+    rounds: v.Count = v.absent()
 
 
-class Claim(Model):
-    """claim-PLAN-CLASS.json: which seeds were submitted together, with the sha256 of each record by folder name."""
+class UniformScores(v.Model):
+    """What a uniform model scores, which is known beforehand: the gate says so where it is something else."""
 
-    schema_version: Count
-    lane: Name
-    track: Name
-    plan_hash: Hex
-    hardware_class: Filled
-    seeds: list[Int]
-    records: dict[Name, Hex]
-    stop_step: Count
-    tuning_trials: Trials
-    failed_seeds: dict[str, Text]
-    submissions: list[Submission]
-    replaced: list[Replaced]
+    all: v.Measured
+    slice: v.Measured
+    masked: v.Measured
+    targets: v.Positive
+    expected: v.Positive
+    expected_targets: v.Positive
 
 
-class BaselineHealth(Model):
-    """Of one seed: the worst layer on val, and the selection biases at the end of training."""
-
-    dead: Whole
-    max_load_percent: Least0
-    worst_entropy_ratio: Least0
-    bias_range_low: Number
-    bias_range_high: Number
-
-
-class BaselineSeed(Model):
-    """What a baseline keeps of one run: (step, chain) by window, (step, figure) by validation, mean loss by part of the run."""
-
-    chain: Hex
-    weights: Hex
-    windows: list[tuple[Count, Hex]]
-    val_bpb: Positive
-    slice_bpb: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]
-    loss: Annotated[list[Number], Field(min_length=1)]
-    health: BaselineHealth | None
-    peak_memory_bytes: Count
-
-
-class BaselineClass(Model):
-    """The seeds of one plan on one hardware class; `ratios`: step / reference workload, one a process."""
-
-    seeds: Annotated[dict[Index, BaselineSeed], Field(min_length=1)]
-    ratios: list[Positive]
-    workload_version: Whole
-    reason: Text
-    date: Text
-    commit: Text
-
-
-class BaselinePlan(Model):
-    plan: dict[str, Any]
-    counts: Parameters
-    classes: Annotated[dict[str, BaselineClass], Field(min_length=1)]
-
-
-class Update(Model):
-    """Why the baseline of a plan is what it is."""
-
-    date: Text
-    commit: Text
-    reason: Text
-    plan_hash: Text
-    hardware_class: Text
-    seeds: list[Int]
-
-
-class BaselineFile(Model):
-    """results/baselines/LANE.json."""
-
-    schema_version: Count
-    lane: Name
-    history: list[Update]
-    plans: dict[str, BaselinePlan]
-
-
-class Timing(Model):
-    """The step against the reference workload of that version."""
-
-    ratio: Positive
-    version: Whole
-
-
-class UniformScores(Model):
-    """What a uniform model scores, which is known beforehand."""
-
-    all: Positive
-    slice: Positive
-    masked: Positive
-    expected: Positive
-    targets: Positive
-    expected_targets: Positive
-
-
-class Probe(Model):
+class Probe(v.Model):
     """What `probe` writes for the gate, maybe at another commit."""
 
-    hardware_class: Filled
+    plan_hash: v.Hex = v.absent()
+    hardware_class: v.Filled
     timing: Timing
     uniform: UniformScores

@@ -25,22 +25,21 @@ from harness.plan.fingerprint import differences, plan_hash, to_yaml
 from harness.plan.schema import Plan
 from harness.plan.stored import read_stored_plan
 from harness.reading import is_there, require_file
+from harness.record.documents import Identity
 from harness.record.read import read_identity
-
-# Bits depend on these; a run goes on only where all are as they were.
-Identity = dict[str, Any]
+from harness.record.schema import Provenance
 
 
-def identity(plan: Plan, hardware_class: str, provenance: dict[str, Any]) -> Identity:
-    return {
-        "plan_hash": plan_hash(plan),
-        "seed": plan.seed,
-        "fork": plan.fork,
-        "commit": provenance["commit"],
-        "source_sha256": provenance["source_sha256"],
-        "versions": provenance["versions"],
-        "hardware_class": hardware_class,
-    }
+def identity(plan: Plan, hardware_class: str, provenance: Provenance) -> Identity:
+    return Identity(
+        plan_hash=plan_hash(plan),
+        seed=plan.seed,
+        fork=plan.fork,
+        commit=provenance.commit,
+        source_sha256=provenance.source_sha256,
+        versions=provenance.versions,
+        hardware_class=hardware_class,
+    )
 
 
 @dataclass
@@ -58,7 +57,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def write(self, name: str, text: str) -> None:
-        """Errors: UserError when the disk is full."""
+        """Writes a file of the folder, whole or not at all.
+
+        Raises:
+            UserError: the disk is full.
+        """
         with writing(self.path / name):
             replace_atomically(self.path / name, [text.encode()])
 
@@ -84,10 +87,11 @@ def writing(path: Path) -> Iterator[None]:
 def open_folder(plan: Plan, who: Identity, say) -> RunFolder:
     """The folder for this run, locked. `say` is told when an unfinished run is passed over and why.
 
-    Errors: UserError when the same run is still going in another process, the folder cannot be made, or an unfinished run's
-    plan.yaml is not this plan (the difference is shown).
+    Raises:
+        UserError: the same run is still going in another process, the folder cannot be made, or an unfinished run's plan.yaml
+            is not this plan (the difference is shown).
     """
-    stem = f"{plan.seed}-{who['plan_hash'][:8]}" + ("-fork" if plan.fork else "")
+    stem = f"{plan.seed}-{who.plan_hash[:8]}" + ("-fork" if plan.fork else "")
     parent = Path(plan.run.folder) / plan.lane.name
     for number in range(1, 10_000):
         path = parent / (stem if number == 1 else f"{stem}.{number}")
@@ -117,13 +121,14 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
     if stored is None:
         folder = RunFolder(path, lock, resumes=False)
         folder.write("plan.yaml", to_yaml(plan))
-        folder.write("identity.json", json.dumps(who, indent=1))
+        folder.write("identity.json", json.dumps(who.content(), indent=1))
         return folder
-    changed = [key for key in who | stored if not (key in who and key in stored and stored[key] == who[key])]
+    mine, theirs = who.content(), stored.content()
+    changed = [key for key in mine | theirs if not (key in mine and key in theirs and theirs[key] == mine[key])]
     planned = differences(plan, _stored_plan(path / "plan.yaml"))
     if planned or "plan_hash" in changed:
         lock.close()
-        shown = "\n    ".join(planned) or f"plan_hash {stored.get('plan_hash')} -> {who['plan_hash']}"
+        shown = "\n    ".join(planned) or f"plan_hash {stored.plan_hash} -> {who.plan_hash}"
         raise UserError(
             f"{path} holds an unfinished run of another plan:\n    {shown}", "restore its plan.yaml, or move the folder away"
         )
@@ -171,7 +176,11 @@ class MetricsLog:
     checkpoints; a resume cuts back to them."""
 
     def __init__(self, path: Path, position: int = 0):
-        """Errors: UserError when it cannot be written."""
+        """The log at `path`, cut to `position`.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         with writing(path):
             self.file = open(path, "ab")
             self.cut(position)
@@ -183,7 +192,11 @@ class MetricsLog:
         self.digest = _digest(Path(self.file.name), position)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Errors: UserError when the disk is full."""
+        """Writes these rows behind what is there.
+
+        Raises:
+            UserError: the disk is full.
+        """
         content = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         with writing(self.file.name):
             self.file.write(content)
@@ -198,12 +211,12 @@ class MetricsLog:
 
     @property
     def sha256(self) -> str:
-        """Of what was written: never of what a faulty disk has made of it."""
+        """The hash of what was written: never of what a faulty disk has made of it."""
         return self.digest.hexdigest()
 
 
 def prefix_sha256(path: Path, length: int) -> str | None:
-    """Of the first `length` bytes of a file; None where it has not as many."""
+    """The hash of the first `length` bytes of a file; None where it has not as many."""
     if length > (path.stat().st_size if path.exists() else 0):
         return None
     return _digest(path, length).hexdigest()

@@ -22,7 +22,7 @@ from harness.reading import is_there, read_lines
 from harness.record.folder import is_running
 from harness.record.mlflow_store import alone, connect, database_of, import_mlflow, reaching
 from harness.record.points import Point, of_record, points
-from harness.record.read import check_shapes, read_identity, read_record
+from harness.record.read import by_kind, check_shapes, read_identity, read_record
 from harness.record.rows import ROWS
 
 KEY, LOGGED, FILES = "speedrun.key", "speedrun.logged", "speedrun.files"
@@ -37,7 +37,11 @@ def default_store(runs: str | Path = "runs") -> str:
 
 
 class Sink:
-    """Errors: UserError when MLflow is missing, or its store cannot be used."""
+    """A store of MLflow that folders are tracked in.
+
+    Raises:
+        UserError: MLflow is missing, or its store cannot be used.
+    """
 
     def __init__(self, store: str):
         import_mlflow()
@@ -50,7 +54,11 @@ class Sink:
 
     def track(self, folder: Path) -> tuple[str, int] | None:
         """Brings MLflow up to the folder's present state: (MLflow's run id, points logged now). None while the folder has no
-        closed window yet. Errors: UserError when it is no run folder, its files are damaged, or the store fails."""
+        closed window yet.
+
+        Raises:
+            UserError: it is no run folder, its files are damaged, or the store fails.
+        """
         run = _Folder(folder)
         if run.key is None:
             return None
@@ -138,19 +146,19 @@ class _Folder:
         self.record = read_record(path) if is_there(path / "record.json") else None
         log = path / "metrics.jsonl"
         self.rows = read_lines(log, ROWS, ended=False) if is_there(log) else []
-        by_kind = {kind: [row for row in self.rows if row["kind"] == kind] for kind in ROWS}
-        check_shapes(self.plan, by_kind, log)
-        first = next(iter(by_kind["window"]), None)
+        kinds = by_kind(self.rows)
+        check_shapes(self.plan, kinds, log)
+        first = next(iter(kinds["window"]), None)
         self.key = None
         if first is not None:
-            unique = json.dumps([self.identity, first], sort_keys=True)
+            unique = json.dumps([self.identity.content(), first], sort_keys=True)
             self.key = hashlib.sha256(unique.encode()).hexdigest()[:32]
         self.experiment, self.name = self.plan["track"]["name"], f"{path.parent.name}/{path.name}"
         self.moe_layers = stored_moe_layers(self.plan)
-        origin = self.record["provenance"] if self.record else {}
+        origin = self.record.provenance if self.record else None
         made = (path / "identity.json").stat().st_mtime
-        self.started_ms = _ms(origin.get("started_at")) or int(made * 1000)
-        self.ended_ms = _ms(origin.get("finished_at"))
+        self.started_ms = _ms(origin and origin.started_at) or int(made * 1000)
+        self.ended_ms = _ms(origin and origin.finished_at)
         stopped = is_there(path / "stopped.json")
         self.state = "FINISHED" if self.record else "FAILED" if stopped else "RUNNING" if is_running(path) else "KILLED"
 
@@ -164,17 +172,16 @@ class _Folder:
         """All that is known so far; a live run learns the rest at its end."""
         tags = {
             "lane": self.plan["lane"]["name"], "track": self.plan["track"]["name"], "seed": str(self.plan["seed"]),
-            "plan_hash": self.identity["plan_hash"], "hardware_class": self.identity["hardware_class"],
+            "plan_hash": self.identity.plan_hash, "hardware_class": self.identity.hardware_class,
             "folder": str(self.path),
         }  # fmt: skip
-        if "commit" in self.identity:
-            tags["commit"] = self.identity["commit"]
+        if self.identity.commit:
+            tags["commit"] = self.identity.commit
         if self.record:
             r = self.record
             tags |= {
-                "commit": r["provenance"]["commit"], "ranked": str(r["ranked"]).lower(),
-                "execution": r["precision"]["execution"],
-                "unranked_reasons": "; ".join(r["unranked_reasons"]) or "none",
+                "commit": r.provenance.commit, "ranked": str(r.ranked).lower(), "execution": r.precision.execution,
+                "unranked_reasons": "; ".join(r.unranked_reasons) or "none",
             }  # fmt: skip
         return tags
 

@@ -17,7 +17,11 @@ WAIT_S = 60  # for others who use the store
 
 
 def import_mlflow() -> None:
-    """Errors: UserError where it is not installed."""
+    """Imports MLflow, which is then quiet and calls nobody.
+
+    Raises:
+        UserError: it is not installed.
+    """
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 keep asking a dead server for minutes
     for name in ("alembic", "mlflow.store", "mlflow.tracking"):
@@ -81,7 +85,8 @@ def connect(store: str, database: Path | None) -> Any:
 def alone(database: Path | None) -> Iterator[None]:
     """Several runs may end at once, and a run be tracked twice: one after the other. A server sees to that itself.
 
-    Errors: OSError, sqlite3.Error when others do not let go of the database, or it is none.
+    Raises:
+        OSError, sqlite3.Error: others do not let go of the database, or it is none.
     """
     if database is None:
         yield

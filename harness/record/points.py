@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.load import Load
+from harness.record.schema import Record
+
 STEP = ("loss", "grad_norm", "lr_scale")
 WINDOW = ("tokens_per_second", "mfu")
 RECORD = ("time_to_target_s", "tokens_per_second", "mfu", "peak_memory_bytes", "step_s")
 QUANTIZED = ("snr_db", "underflow", "saturation")  # of each quantized tensor
+LOAD = ("entropy_ratio", "max_load_percent", "dead")  # of each MoE layer
 FINAL = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing")
 
 
@@ -25,10 +29,10 @@ class Point:
     kind: str  # of the row it came from
 
 
-def of_record(record: dict[str, Any]) -> Iterator[Point]:
+def of_record(record: Record) -> Iterator[Point]:
     """What a run came to, for a table of runs to be sorted by: `run/...`, at its last step."""
-    last = record["metrics"]["curve"][-1]
-    figures = {name: record["metrics"][name] for name in RECORD} | {"train_s": record["clock"]["train_s"]}
+    last = record.metrics.curve[-1]
+    figures = {name: getattr(record.metrics, name) for name in RECORD} | {"train_s": record.clock.train_s}
     for name, value in figures.items():
         if value is not None:
             yield Point(f"run/{name}", value, last["step"], last["train_s"], "record")
@@ -75,17 +79,11 @@ def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
     yield from _plain(row, WINDOW, seconds)
     for layer, dropped in zip(moe_layers, row.get("dropped", [])):
         yield Point(f"router/layer_{layer}/dropped", dropped, step, seconds, "window")
-    for layer, counts, bias_range in zip(moe_layers, row["counts"], row["bias_range"]):
-        shares = [count / sum(counts) for count in counts]
-        entropy = -sum(share * math.log(share) for share in shares if share)
-        of_layer = {
-            "entropy_ratio": entropy / math.log(len(counts)) if len(counts) > 1 else 1.0,
-            "max_load_percent": 100 * max(shares),
-            "dead": float(counts.count(0)),
-            "bias_range": bias_range,
-        }
-        for name, value in of_layer.items():
-            yield Point(f"router/layer_{layer}/{name}", value, step, seconds, "window")
+    load = Load.of(row["counts"])
+    figures = {name: getattr(load, name).tolist() for name in LOAD} | {"bias_range": row["bias_range"]}
+    for i, layer in enumerate(moe_layers):
+        for name, value_L in figures.items():
+            yield Point(f"router/layer_{layer}/{name}", float(value_L[i]), step, seconds, "window")
     for group, rms in row["groups"].items():
         if rms["param_rms"]:
             yield Point(f"update_ratio/{group}", rms["update_rms"] / rms["param_rms"], step, seconds, "window")
@@ -95,7 +93,7 @@ def _window(row: dict[str, Any], moe_layers: list[int]) -> Iterator[Point]:
 
 
 def _precision(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Of formats below bf16, by tensor and layer; an SNR may be NaN (a tensor of zeros) or infinite (exact)."""
+    """What formats below bf16 did, by tensor and layer; an SNR may be NaN (a tensor of zeros) or infinite (exact)."""
     for layer, shares in found.get("flips", {}).items():
         for tensor, share in shares.items():
             yield f"flips/{tensor}/layer{layer}", share

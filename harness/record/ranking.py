@@ -6,15 +6,11 @@ Letters: L MoE layers, E experts, K top-k. Counts are rows of each expert, summe
 from collections.abc import Iterator, Sequence
 
 from harness.plan.schema import Health
-
-
-def dominance(count_E: Sequence[int], top_k: int) -> float:
-    """The share of all top-k sets that the busiest expert is in."""
-    return max(count_E) * top_k / sum(count_E)
+from harness.record.load import dominance
 
 
 def diverges(bounds: Health, mean: float, best: float) -> bool:
-    """Of a window's mean loss, `best` being the lowest of the windows before it (infinity for the first)."""
+    """Whether a window's mean loss left its course; `best` is the lowest of the windows before it (infinity for the first)."""
     return mean > bounds.divergence_factor * best
 
 

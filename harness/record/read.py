@@ -1,4 +1,8 @@
-"""Reads the files of run folders and results, each held against its type. Errors everywhere: UserError."""
+"""Reads the files of run folders and results, each held against its type.
+
+Raises everywhere:
+    UserError: a file is missing, damaged, of a newer schema, or does not belong to its plan.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +10,14 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
-from harness.reading import Rows, is_there, read_json, read_lines, remedy_of
-from harness.record.documents import CLAIM_VERSION, Claim, Identity, Stop
-from harness.record.rows import ROWS
+from harness.reading import is_there, read_json, read_lines, remedy_of
+from harness.record.documents import Identity, Stop
+from harness.record.results import CLAIM_VERSION, Claim
+from harness.record.rows import ROWS, Rows
 from harness.record.schema import SCHEMA_VERSION, Record
 
 
-def read_record(folder: str | Path) -> dict[str, Any]:
+def read_record(folder: str | Path) -> Record:
     """record.json of a run folder."""
     folder = Path(folder)
     path = folder / "record.json"
@@ -23,37 +28,41 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return read_json(path, Record, newest=SCHEMA_VERSION)
 
 
-def read_identity(folder: Path) -> dict[str, Any] | None:
+def read_identity(folder: Path) -> Identity | None:
     """identity.json of a run folder; None where there is none."""
     path = folder / "identity.json"
     return read_json(path, Identity, "move the folder away") if is_there(path) else None
 
 
-def read_stop(folder: Path) -> dict[str, Any] | None:
+def read_stop(folder: Path) -> Stop | None:
     """stopped.json of a run folder; None where there is none."""
     path = folder / "stopped.json"
     return read_json(path, Stop, "run that lane again") if is_there(path) else None
 
 
-def read_claim(path: Path) -> dict[str, Any]:
+def read_claim(path: Path) -> Claim:
     return read_json(path, Claim, f"restore it: git checkout -- {path}", newest=CLAIM_VERSION)
 
 
 def read_rows(path: Path, ended: bool = True) -> Rows:
     """The rows of metrics.jsonl by kind, in step order; rows of other kinds are left alone. A run that has not `ended` may be
     in the middle of its last line, which then does not count."""
-    rows: Rows = {kind: [] for kind in ROWS}
-    for row in read_lines(path, ROWS, ended):
+    return by_kind(read_lines(path, ROWS, ended))
+
+
+def by_kind(lines: Sequence[Any]) -> Rows:
+    rows = Rows(step=[], window=[], validation=[], final=[])
+    for row in lines:
         rows[row["kind"]].append(row)
     return rows
 
 
-def check_shapes(plan: dict[str, Any], rows: Rows, path: Path, stop: dict[str, Any] | None = None) -> None:
+def check_shapes(plan: dict[str, Any], rows: Rows, path: Path, stop: Stop | None = None) -> None:
     """Every row that counts experts counts those of the plan, each layer something. `stop`: what health saw."""
     layers, experts = len(stored_moe_layers(plan)), plan["model"]["num_experts"]
     counted = [(f"the window of step {row['step']}", row["counts"]) for row in rows["window"]]
     counted += [("the final row", row["counts"]) for row in rows["final"] if experts]
-    counted += [("stopped.json", stop["counts"])] if stop and stop.get("counts") else []
+    counted += [("stopped.json", stop.counts)] if stop and stop.counts else []
     for what, counts_LE in counted:
         found = [len(counts_E) for counts_E in counts_LE]
         if found != [experts] * layers:

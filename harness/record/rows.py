@@ -1,18 +1,22 @@
-"""What is in metrics.jsonl: the rows by kind, each with the fields that the harness reads. `schema.py` has record.json.
+"""What is in metrics.jsonl: the rows by kind. `schema.py` has record.json.
 
-Typed dicts, not models: a long run has many rows, and nothing is built of them but what they are checked against.
+They are typed dicts, not models: a long run has many rows, and these cost no more than the JSON that they are read from. The
+loop writes a row by calling its type. Fields of a newer harness stay in them.
 """
 
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
-from harness.values import Count, Hex, Index, Least0, Measured, Name, Number, Positive, Share, Whole
+from harness.values import OPEN, Count, Hex, Index, Least0, Measured, Name, Number, Positive, Share, Whole
 
 Counts = list[list[Whole]]  # (L, E) rows by MoE layer and expert
 
 
+@with_config(OPEN)
 class StepRow(TypedDict):
+    kind: Literal["step"]
     step: Count
     tokens: Count
     loss: Number
@@ -21,16 +25,18 @@ class StepRow(TypedDict):
     auxiliary: NotRequired[dict[Name, Measured]]
 
 
+@with_config(OPEN)
 class GroupRms(TypedDict):
-    """Of a parameter group, on the step that closes a window."""
+    """A parameter group on the step that closes a window."""
 
     grad_rms: Measured
     update_rms: Measured
     param_rms: Measured
 
 
+@with_config(OPEN)
 class Quantized(TypedDict):
-    """Of one tensor that was quantized."""
+    """One tensor that was quantized."""
 
     snr_db: Measured  # NaN of a tensor of zeros, infinite of an exact one
     underflow: Measured
@@ -38,6 +44,7 @@ class Quantized(TypedDict):
     smallest: Measured
 
 
+@with_config(OPEN)
 class Telemetry(TypedDict):
     """What a format below bf16 did, by layer."""
 
@@ -47,22 +54,25 @@ class Telemetry(TypedDict):
     smallest_step: NotRequired[dict[Index, Measured]]
 
 
+@with_config(OPEN)
 class WindowRow(TypedDict):
+    kind: Literal["window"]
     step: Count
     tokens: Count
     train_s: Least0
-    chain: Hex
-    counts: Counts
-    groups: dict[Name, GroupRms]
     tokens_per_second: Least0
     mfu: Least0
+    chain: Hex
+    counts: Counts
     bias_range: list[Measured]
-    dropped: NotRequired[list[Share]]
+    groups: dict[Name, GroupRms]
     precision: NotRequired[Telemetry | None]
+    dropped: NotRequired[list[Share]]
 
 
+@with_config(OPEN)
 class Point(TypedDict):
-    """A validation: one point of the curve."""
+    """One point of the curve."""
 
     step: Count
     tokens: Count
@@ -72,19 +82,37 @@ class Point(TypedDict):
     epoch: NotRequired[Least0]
 
 
+@with_config(OPEN)
+class ValidationRow(Point):
+    """A validation, which gives a point of the curve."""
+
+    kind: Literal["validation"]
+
+
+@with_config(OPEN)
 class FinalRow(TypedDict):
     """The final evaluation."""
 
+    kind: Literal["final"]
     step: Count
     nats: Positive
     targets: Count
     counts: Counts
+    target_bytes: NotRequired[Count]
     val_bpb: Positive
     val_bpb_clean: Positive | None
     slice_bpb_shuffled_routing: Positive | None
     scored_bytes: Count
-    target_bytes: NotRequired[Count]
     val_loss: NotRequired[Positive]
 
 
-ROWS: dict[str, Any] = {"step": StepRow, "window": WindowRow, "validation": Point, "final": FinalRow}
+ROWS: dict[str, Any] = {"step": StepRow, "window": WindowRow, "validation": ValidationRow, "final": FinalRow}
+
+
+class Rows(TypedDict):
+    """metrics.jsonl by kind of row, each in step order."""
+
+    step: list[StepRow]
+    window: list[WindowRow]
+    validation: list[ValidationRow]
+    final: list[FinalRow]

@@ -1,203 +1,239 @@
-"""What is in a record: the fields of record.json that the harness reads, with their types. `rows.py` has metrics.jsonl.
+"""What is in a record: every field of record.json, with its type, in the order it is written. `rows.py` has metrics.jsonl.
 
-A file without one of these fields, or with another type in it, is damaged, not merely old; fields that may be absent from
-older records say so (`absent`). Fields that a newer harness writes besides are allowed everywhere.
+A run writes a `Record`, and everything else reads one. A file without one of these fields, or with another type in it, is
+damaged, not merely old; fields that some records do not have say so (`absent`). Fields of a newer harness stay in it.
 """
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from harness import values as v
 from harness.plan.goal import CURVE_METRICS
 from harness.record.rows import Point
-from harness.values import (
-    Count,
-    Filled,
-    Flag,
-    Hex,
-    Int,
-    Least0,
-    Measured,
-    Model,
-    Name,
-    Number,
-    Positive,
-    Share,
-    Text,
-    Whole,
-    absent,
-    broken,
-)  # fmt: skip
 
 SCHEMA_VERSION = 1
 
 
-class Target(Model):
+class Target(v.Model):
     """What the curve was to pass: one of the curve's figures at or below a level."""
 
-    line: Filled
-    slice_bpb: Positive = absent()
-    slice_loss: Positive = absent()
+    line: v.Filled
+    slice_bpb: v.Positive = v.absent()
+    slice_loss: v.Positive = v.absent()
 
     @property
-    def metrics(self) -> list[str]:
+    def metric(self) -> str:
+        """The figure of the curve that it is about, one of CURVE_METRICS."""
+        return self._stated()[0]
+
+    @property
+    def level(self) -> float:
+        return getattr(self, self.metric)
+
+    def _stated(self) -> list[str]:
         return [name for name in CURVE_METRICS if name in self.model_fields_set]
 
     @model_validator(mode="after")
     def _has_one_level(self) -> Self:
-        if len(self.metrics) != 1:
-            raise broken(f"it states {len(self.metrics)} of {', '.join(CURVE_METRICS)}, expected one")
+        if len(stated := self._stated()) != 1:
+            raise v.broken(f"it states {len(stated)} of {', '.join(CURVE_METRICS)}, expected one")
         return self
 
 
-class Metrics(Model):
-    val_bpb: Positive
-    slice_bpb: Positive
-    val_bpb_clean: Positive | None
-    slice_bpb_shuffled_routing: Positive | None
-    slice_loss: Positive = absent()
-    val_loss: Positive = absent()
+class Metrics(v.Model):
+    slice_bpb: v.Positive
+    slice_loss: v.Positive = v.absent()  # this and val_loss of a track of tokens
     target: Target | None
-    target_reached: Flag
-    time_to_target_s: Least0 | None
-    tokens_to_target: Least0 | None
+    target_reached: v.Flag
+    time_to_target_s: v.Least0 | None
+    tokens_to_target: v.Least0 | None
     curve: Annotated[list[Point], Field(min_length=1)]
-    tokens: Count
-    tokens_per_second: Positive
-    step_s: Positive
-    mfu: Positive
-    peak_memory_bytes: Count
-    partial: Flag
-    scored_bytes: Count
+    tokens: v.Count
+    tokens_per_second: v.Positive
+    step_s: v.Positive
+    mfu: v.Positive
+    val_bpb: v.Positive
+    val_bpb_clean: v.Positive | None
+    slice_bpb_shuffled_routing: v.Positive | None
+    scored_bytes: v.Count
+    val_loss: v.Positive = v.absent()
+    partial: v.Flag
+    peak_memory_bytes: v.Count
 
     @model_validator(mode="after")
     def _has_what_its_target_is_about(self) -> Self:
-        metric = self.target.metrics[0] if self.target else "slice_bpb"
+        metric = self.target.metric if self.target else "slice_bpb"
         last = self.curve[-1]
         if "val_loss" in self.model_fields_set and "epoch" not in last:
-            raise broken(f"curve[{len(self.curve) - 1}].epoch is missing, of a track of tokens")
+            raise v.broken(f"curve[{len(self.curve) - 1}].epoch is missing, of a track of tokens")
         parts = [("", self.model_fields_set), *((f"curve[{i}].", point.keys()) for i, point in enumerate(self.curve))]
         for place, has in parts:
             if metric not in has:
-                raise broken(f"{place}{metric} is missing, which its target is about")
+                raise v.broken(f"{place}{metric} is missing, which its target is about")
         return self
 
 
-class LayerHealth(Model):
-    layer: Whole
-    entropy: Least0
-    entropy_ratio: Least0
-    max_load_percent: Least0
-    dead: Whole
-    effective_experts: Least0 = absent()
-    cv_percent: Least0 = absent()
-    dominance: Least0 = absent()
-    active: Whole = absent()
-    balance: Share = absent()
-    margin: Measured = absent()
-    bias_range: Measured = absent()
-    dropped: Share = absent()
+class LayerHealth(v.Model):
+    """One MoE layer over all that was scored of val (`harness/record/load.py` says what each figure is)."""
+
+    layer: v.Whole
+    entropy: v.Least0
+    entropy_ratio: v.Least0
+    effective_experts: v.Least0 = v.absent()
+    cv_percent: v.Least0 = v.absent()
+    max_load_percent: v.Least0
+    dominance: v.Least0 = v.absent()
+    active: v.Whole = v.absent()
+    dead: v.Whole
+    balance: v.Share = v.absent()
+    margin: v.Measured = v.absent()  # between the k-th and the next score
+    bias_range: v.Measured = v.absent()
+    dropped: v.Share = v.absent()  # rows beyond a capacity, in training
 
 
-class RouterHealth(Model):
-    worst_entropy_ratio: Least0
-    dead: Whole
-    max_load_percent: Least0
+class RouterHealth(v.Model):
     layers: Annotated[list[LayerHealth], Field(min_length=1)]
-    dominance: Least0 = absent()
+    worst_entropy_ratio: v.Least0
+    dead: v.Whole
+    max_load_percent: v.Least0
+    dominance: v.Least0 = v.absent()
 
 
-class Clock(Model):
+class Clock(v.Model):
     """Seconds by entry of the ledger, those of a newer one among them."""
 
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Number] = Field(init=False)
+    __pydantic_extra__: dict[str, v.Number] = Field(init=False)
 
-    train_s: Positive
-    compile_s: Least0
-    warmup_s: Least0
-    validation_s: Least0
-    checkpoint_s: Least0
-    final_evaluation_s: Least0
-    other_s: Number
-    wall_s: Positive
-    setup_s: Least0 = absent()
+    setup_s: v.Least0 = v.absent()
+    compile_s: v.Least0
+    warmup_s: v.Least0
+    train_s: v.Positive
+    validation_s: v.Least0
+    checkpoint_s: v.Least0
+    final_evaluation_s: v.Least0
+    other_s: v.Number
+    wall_s: v.Positive
 
 
-class Parameters(Model):
+class Parameters(v.Model):
     """The record's `counts`."""
 
-    params_total: Count
-    params_active: Count
-    flops_per_token: Positive
+    params_total: v.Count
+    params_active: v.Count
+    flops_per_token: v.Count
 
 
-class Line(Model):
-    label: Filled
-    slice: Positive
-    val: Positive
+class Line(v.Model):
+    label: v.Filled
+    slice: v.Positive
+    val: v.Positive
 
 
-class Data(Model):
-    train_sha256: Text
-    val_sha256: Text
-    train_bytes: Whole | None
-    val_bytes: Whole
+class Data(v.Model):
+    corpus: v.Text = v.absent()
+    release: v.Text = v.absent()
+    train_sha256: v.Text
+    val_sha256: v.Text
+    train_bytes: v.Whole | None
+    val_bytes: v.Whole
+    tokenizer: v.Text = v.absent()  # this and the counts below of a track of tokens
+    train_tokens: v.Whole = v.absent()
+    val_tokens: v.Whole = v.absent()
+    train_documents: v.Whole = v.absent()
+    val_documents: v.Whole = v.absent()
 
 
-class Hardware(Model):
-    matmul_peak_flops: Positive
-    threads: Count = absent()
+class Hardware(v.Model):
+    """What the machine is, and the peaks that it was measured to have."""
+
+    device: v.Text = v.absent()
+    model: v.Text = v.absent()
+    isa: v.Text = v.absent()
+    threads: v.Count = v.absent()
+    arithmetic: v.Text = v.absent()
+    compiled: v.Flag = v.absent()
+    matmul_peak_flops: v.Positive
+    fp32_peak_flops: v.Positive = v.absent()
+    memory_bytes_per_s: v.Positive = v.absent()
+    driver: v.Text = v.absent()
+    world_size: v.Count = v.absent()
 
 
-class Precision(Model):
-    format: Name
-    execution: Name
+class Precision(v.Model):
+    format: v.Name
+    execution: v.Name
+
+    @property
+    def timed(self) -> bool:
+        """Whether seconds are those of the format: not of an emulated one. bf16 is emulated for everybody on a machine without
+        bf16 arithmetic, which its hardware class says."""
+        return self.execution != "emulated" or self.format == "bf16"
 
 
-class Determinism(Model):
-    chain: Hex
-    weights: Hex
+class Determinism(v.Model):
+    chain: v.Hex
+    weights: v.Hex
 
 
-class Provenance(Model):
-    commit: Filled
-    dirty: Flag
-    source_sha256: Hex = absent()
-    versions: dict[str, Text] = absent()
-    overrides: list[Text] = absent()
-    started_at: Text = absent()  # both in ISO 8601; who needs a date says what is done without one
-    finished_at: Text = absent()
+class Provenance(v.Model):
+    """Where a run came from; the two times are ISO 8601, and who needs a date says what is done without one."""
+
+    commit: v.Filled
+    dirty: v.Flag
+    source_sha256: v.Hex = v.absent()
+    versions: dict[str, v.Text] = v.absent()
+    container_image: v.Text | None = None
+    platform: v.Text = v.absent()
+    overrides: list[v.Text] = v.absent()
+    started_at: v.Text = v.absent()
+    finished_at: v.Text = v.absent()
 
 
-class Artifact(Model):
-    sha256: Hex
-    bytes: Whole
+class Artifact(v.Model):
+    sha256: v.Hex
+    bytes: v.Whole
 
 
-class CoreTask(Model):
+class CoreTask(v.Model):
     """A row of CORE's `tasks`; the interval is that of `centered_v1`."""
 
-    label: Filled
-    shots: Whole
-    n: Count
-    baseline_v1: Number
-    centered_v1: Number
-    interval: tuple[Number, Number]
+    label: v.Filled
+    type: v.Text = v.absent()
+    shots: v.Whole
+    n: v.Count
+    correct: v.Whole = v.absent()
+    accuracy: v.Number = v.absent()
+    baseline_v1: v.Number
+    baseline_v2: v.Number = v.absent()
+    centered_v1: v.Number
+    centered_v2: v.Number = v.absent()
+    interval: tuple[v.Number, v.Number]
 
 
-class Evaluation(Model):
+class Evaluation(v.Model):
     """What a public test set came to, or why it could not be scored. evaluations.json has every page and example besides; of
     that file only the hash is read."""
 
-    failed: Filled = absent()
-    protocol: Filled = absent()
-    bits_per_byte: Positive = absent()
-    core_v1: Number = absent()
-    core_v2: Number = absent()
-    interval_v1: tuple[Number, Number] = absent()
-    partial: Text | None = None
-    tasks: Annotated[list[CoreTask], Field(min_length=1)] = absent()
+    failed: v.Filled = v.absent()
+    protocol: v.Filled = v.absent()
+    context: v.Count = v.absent()
+    sha256: v.Hex = v.absent()
+    file: v.Text = v.absent()  # from here WikiText, with the sums that its figures are ratios of
+    bits_per_byte: v.Positive = v.absent()
+    word_perplexity: v.Positive = v.absent()
+    byte_perplexity: v.Positive = v.absent()
+    nats: v.Positive = v.absent()
+    tokens: v.Count = v.absent()
+    bytes: v.Count = v.absent()
+    words: v.Count = v.absent()
+    examples: v.Count = v.absent()  # from here CORE
+    core_v1: v.Number = v.absent()
+    interval_v1: tuple[v.Number, v.Number] = v.absent()
+    core_v2: v.Number = v.absent()
+    interval_v2: tuple[v.Number, v.Number] = v.absent()
+    partial: v.Text | None = None
+    tasks: Annotated[list[CoreTask], Field(min_length=1)] = v.absent()
 
 
 FIGURES = {
@@ -210,33 +246,35 @@ def _whole_or_failed(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation
     for name, found in evaluations.items():
         has = found.model_fields_set
         if "failed" not in has and (missing := [key for key in FIGURES.get(name, ()) if key not in has]):
-            raise broken(f"{name}.{missing[0]} is missing")
+            raise v.broken(f"{name}.{missing[0]} is missing")
     return evaluations
 
 
-class Record(Model):
+class Record(v.Model):
     """record.json."""
 
-    schema_version: Count
-    lane: Name
-    track: Name
-    seed: Int
-    ranked: Flag
-    unranked_reasons: list[Text]
-    resumes: Whole
-    fork: Text | None
-    plan_hash: Hex
-    hardware_class: Filled
+    schema_version: v.Count
+    lane: v.Name
+    track: v.Name
+    seed: v.Int
+    ranked: v.Flag
+    unranked_reasons: list[v.Text]
+    resumes: v.Whole
+    fork: v.Text | None
+    plan_hash: v.Hex
+    lane_hash: v.Hex = v.absent()
+    recipe_hash: v.Hex = v.absent()
+    hardware_class: v.Filled
     hardware: Hardware
     precision: Precision
     data: Data
     metrics: Metrics
+    evaluations: Annotated[dict[v.Name, Evaluation], AfterValidator(_whole_or_failed)] = Field(default_factory=dict)
     router_health: RouterHealth | None
     counts: Parameters
     determinism: Determinism
-    lines: dict[Name, Line]
+    lines: dict[v.Name, Line]
     provenance: Provenance
     clock: Clock
-    artifacts: dict[Name, Artifact]
-    evaluations: Annotated[dict[Name, Evaluation], AfterValidator(_whole_or_failed)] = absent()
-    content_sha256: Text = absent()
+    artifacts: dict[v.Name, Artifact]
+    content_sha256: v.Text = v.absent()

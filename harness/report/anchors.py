@@ -9,70 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ANCHORS
 from harness.reading import faults, read_yaml
-from harness.values import Closed, Count, Filled, Flag, Number, Positive, absent, one_of
+from harness.record.results import Anchor, AnchorFile, KernelFigure, Spread
 
-KINDS = ("published", "recomputed", "derived")
 KERNEL_SHAPE = {"T", "D", "F", "E", "K"}
 _MEND = "mend the entry, or restore the file with git checkout"
-
-
-class Anchor(Closed):
-    """`value` of `metric` under `protocol`; what else is known of the run or model behind it, None where it is not stated."""
-
-    id: Filled
-    protocol: Filled
-    metric: Filled
-    value: Number
-    kind: one_of(*KINDS)
-    source: Filled
-    word_perplexity: Positive = absent()
-    sd: Positive = absent()  # of `value` over `n` runs
-    n: Count = absent()
-    step: Count = absent()
-    tokens: Count = absent()  # trained on
-    time_s: Positive = absent()
-    target: dict[Filled, Number] = Field({}, min_length=1)  # what a time or a number of samples was needed for
-    target_reached: Flag = absent()
-    params_active: Count = absent()
-    params_total: Count = absent()
-    train_flops: Positive = absent()
-    hardware: Filled = absent()
-    note: Filled = absent()
-
-
-class Spread(Closed):
-    """How far apart identical runs came out: either min, max and mean, or one `value`."""
-
-    what: Filled
-    source: Filled
-    value: Number = absent()
-    min: Number = absent()
-    max: Number = absent()
-    mean: Number = absent()
-
-
-class KernelFigure(Closed):
-    """An expert MLP's TFLOP/s, forward and backward, at T tokens, width D, expert width F, E experts, top-K."""
-
-    library: Filled
-    shape: dict[str, Count]
-    forward: Positive
-    backward: Positive
-    source: Filled
-
-
-class _Sections(Closed):
-    """lanes/anchors.yaml. The rows are looked at one by one, to be named."""
-
-    protocols: dict[str, Filled]
-    anchors: list[Any]
-    spreads: list[Any]
-    kernels: list[Any]
 
 
 @dataclass(frozen=True)
@@ -84,23 +27,31 @@ class Published:
 
 
 def read_anchors(path: Path = ANCHORS) -> Published:
-    """Errors: UserError naming the entry and what is wrong with it."""
-    content = read_yaml(path, _Sections, _MEND)
-    protocols = content["protocols"]
-    anchors = _entries(path, "anchors", content, Anchor, lambda anchor: _check_anchor(anchor, protocols))
+    """All published figures, checked as a whole.
+
+    Raises:
+        UserError: an entry is wrong; it names that, and how.
+    """
+    file = read_yaml(path, AnchorFile, _MEND)
+    protocols = file.protocols
+    anchors = _entries(path, "anchors", file.anchors, Anchor, lambda anchor: _check_anchor(anchor, protocols))
     ids = [anchor.id for anchor in anchors]
     for twice in sorted({name for name in ids if ids.count(name) > 1}):
         raise UserError(f"{path}: two anchors are called {twice}", "give each its own id")
     return Published(
         protocols,
         anchors,
-        _entries(path, "spreads", content, Spread, lambda spread: ""),
-        _entries(path, "kernels", content, KernelFigure, _check_kernel),
+        _entries(path, "spreads", file.spreads, Spread, lambda spread: ""),
+        _entries(path, "kernels", file.kernels, KernelFigure, _check_kernel),
     )
 
 
 def anchors_for(protocol: str, metric: str | None = None, path: Path = ANCHORS) -> list[Anchor]:
-    """The anchors of one protocol (and metric), in the file's order. Errors: UserError for an unknown protocol."""
+    """The anchors of one protocol (and metric), in the file's order.
+
+    Raises:
+        UserError: the protocol is unknown.
+    """
     published = read_anchors(path)
     if protocol not in published.protocols:
         raise UserError(f"unknown protocol {protocol!r}", nearest(protocol, published.protocols))
@@ -110,7 +61,8 @@ def anchors_for(protocol: str, metric: str | None = None, path: Path = ANCHORS) 
 def the_protocol(anchors: Iterable[Anchor]) -> str:
     """The one protocol of figures that are to share a table, an axis or a rank.
 
-    Errors: UserError where they have several, or several metrics, or there are none.
+    Raises:
+        UserError: they have several, or several metrics, or there are none.
     """
     anchors = list(anchors)
     for what in ("protocol", "metric"):
@@ -123,10 +75,10 @@ def the_protocol(anchors: Iterable[Anchor]) -> str:
     return anchors[0].protocol
 
 
-def _entries(path: Path, section: str, content: dict[str, Any], kind: type, check: Callable[[Any], str]) -> tuple[Any, ...]:
+def _entries(path: Path, section: str, rows: list[Any], kind: type, check: Callable[[Any], str]) -> tuple[Any, ...]:
     """The section's rows as `kind`; `check` returns what is wrong with one, or ""."""
     made = []
-    for number, row in enumerate(content[section], 1):
+    for number, row in enumerate(rows, 1):
         wrong = "; ".join(faults(row, kind)) or check(kind(**row))
         if wrong:
             name = row.get("id", row.get("what", f"number {number}")) if isinstance(row, dict) else f"number {number}"

@@ -1,35 +1,35 @@
 """What every panel of bits per byte draws alike: the classical lines with their names, and a group's curve over its seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
+from harness.record.schema import Line
 from harness.report import style
 from harness.report.groups import Group
 
 LABEL_GAP = 0.058  # of the panel's height: one line of text
 
-Lines = Mapping[str, Mapping[str, Any]]  # by id: `label` and `slice`
+Lines = Mapping[str, Line]  # by id
 
 
 def draw_lines(ax: Axes, lines: Lines, target_id: str) -> None:
     """A dashed level for each line; the target's stands out."""
     for line_id, line in lines.items():
         colour, width = (style.TARGET, 1.3) if line_id == target_id else (style.GREY, 0.9)
-        ax.axhline(line["slice"], color=colour, linewidth=width, linestyle=(0, (5, 2)), zorder=1.5)
+        ax.axhline(line.slice, color=colour, linewidth=width, linestyle=(0, (5, 2)), zorder=1.5)
 
 
 def label_lines(ax: Axes, lines: Lines, target_id: str) -> None:
     """Names each line right of the panel; labels that would overlap move apart and keep a leader. Call it once the y range
     is set."""
-    ordered = sorted(lines.items(), key=lambda item: item[1]["slice"])
+    ordered = sorted(lines.items(), key=lambda item: item[1].slice)
     low, high = ax.get_ylim()
-    wanted = [(line["slice"] - low) / (high - low) for _, line in ordered]
+    wanted = [(line.slice - low) / (high - low) for _, line in ordered]
     for (line_id, line), y, at in zip(ordered, wanted, spread(wanted, LABEL_GAP)):
         target = line_id == target_id
         ax.annotate(
-            style.words(f"{line['label']} {line['slice']:.4f}"), (1.0, y), (1.05, at), "axes fraction", va="center", ha="left",
+            style.words(f"{line.label} {line.slice:.4f}"), (1.0, y), (1.05, at), "axes fraction", va="center", ha="left",
             fontsize=8, color=style.TARGET if target else "#505050", weight="bold" if target else "normal",
             annotation_clip=False, arrowprops={
                 "arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5),
@@ -39,15 +39,15 @@ def label_lines(ax: Axes, lines: Lines, target_id: str) -> None:
 
 def y_range(groups: Sequence[Group], lines: Lines) -> tuple[float, float]:
     """All validations and all lines, with a margin."""
-    values = [p["slice_bpb"] for group in groups for run in group.runs for p in run.record["metrics"]["curve"]]
-    values += [line["slice"] for line in lines.values()]
+    values = [p["slice_bpb"] for group in groups for run in group.runs for p in run.record.metrics.curve]
+    values += [line.slice for line in lines.values()]
     margin = 0.06 * (max(values) - min(values)) or 0.1
     return min(values) - margin, max(values) + margin
 
 
 def mean_curve(group: Group, x: str) -> tuple[list[float], list[float]]:
     """(x, bits per byte) of the mean over seeds at each validation; x is "tokens" or "train_s", a mean as well."""
-    points = list(zip(*(run.record["metrics"]["curve"] for run in group.runs)))
+    points = list(zip(*(run.record.metrics.curve for run in group.runs)))
     xs, ys = ([sum(p[key] for p in at) / len(at) for at in points] for key in (x, "slice_bpb"))
     return xs, ys
 
@@ -55,7 +55,7 @@ def mean_curve(group: Group, x: str) -> tuple[list[float], list[float]]:
 def draw_group(ax: Axes, group: Group, x: str, colour: str, marker: str, label: str) -> None:
     """The mean over seeds, and behind it each seed where there are several."""
     for run in group.runs if group.n > 1 else ():
-        curve = run.record["metrics"]["curve"]
+        curve = run.record.metrics.curve
         ax.plot([p[x] for p in curve], [p["slice_bpb"] for p in curve], color=colour, linewidth=0.6, alpha=0.55, zorder=3)
     ax.plot(*mean_curve(group, x), color=colour, marker=marker, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6,
             label=style.words(label), zorder=4)  # fmt: skip

@@ -44,7 +44,11 @@ class Frames:
 
 
 def load_frames(folder: str | Path) -> Frames:
-    """Errors: UserError when the folder does not exist or pandas is not installed."""
+    """Every finished run below `folder` as frames.
+
+    Raises:
+        UserError: the folder does not exist, or pandas is not installed.
+    """
     pd, top = _pandas(), Path(folder)
     if not top.is_dir():
         raise UserError(f"{top} is no folder", "name a folder of records, such as results or runs")
@@ -57,7 +61,7 @@ def load_frames(folder: str | Path) -> Frames:
         records.append({"run": name, **_record_row(run), "evidence_holds": not doubts})
         if doubts:
             continue
-        curves += [{"run": name, **point} for point in run.record["metrics"]["curve"]]
+        curves += [{"run": name, **point} for point in run.record.metrics.curve]
         steps += [(name, row["step"], row["loss"], row.get("grad_norm", np.nan)) for row in run.steps]
         counts += [pd.DataFrame({"run": name, **window}) for window in _windows(run)]
         precision += [(name, *row) for row in _quantized(run)]
@@ -85,26 +89,25 @@ def _pandas() -> ModuleType:
 def _record_row(run: RunData) -> dict[str, Any]:
     """The record flattened: metrics and counts under their own names, the clock as clock_*, the worst of router health."""
     record = run.record
-    target = record["metrics"]["target"] or {}
-    metrics, health, source = record["metrics"], record["router_health"] or {}, record["provenance"]
+    target, metrics, health, source = record.metrics.target, record.metrics, record.router_health, record.provenance
     return {
-        **{key: record[key] for key in RECORD_KEYS},
-        "unranked_reasons": "; ".join(record["unranked_reasons"]),
-        "precision": record["precision"]["format"],
-        "execution": record["precision"]["execution"],
-        **{key: value for key, value in metrics.items() if key not in ("curve", "target")},
-        "target_line": target.get("line"),
-        "target_slice_bpb": target.get("slice_bpb"),
-        **record["counts"],
-        **{f"clock_{key}": value for key, value in record["clock"].items()},
-        **{key: health.get(key) for key in ("worst_entropy_ratio", "dead", "max_load_percent")},
-        **{key: source.get(key) for key in ("commit", "dirty", "started_at", "finished_at")},
+        **{key: getattr(record, key) for key in RECORD_KEYS},
+        "unranked_reasons": "; ".join(record.unranked_reasons),
+        "precision": record.precision.format,
+        "execution": record.precision.execution,
+        **{key: value for key, value in metrics.content().items() if key not in ("curve", "target")},
+        "target_line": target and target.line,
+        "target_slice_bpb": target and target.slice_bpb,
+        **record.counts.content(),
+        **{f"clock_{key}": value for key, value in record.clock.content().items()},
+        **{key: getattr(health, key, None) for key in ("worst_entropy_ratio", "dead", "max_load_percent")},
+        **{key: getattr(source, key) for key in ("commit", "dirty", "started_at", "finished_at")},
     }
 
 
 def _windows(run: RunData) -> list[dict[str, np.ndarray]]:
     """Columns of `expert_counts` for one run: none for a dense run."""
-    if not run.is_moe:
+    if not run.experts:
         return []
     counts_NLE = np.array([window["counts"] for window in run.windows])
     steps_N = np.array([window["step"] for window in run.windows])

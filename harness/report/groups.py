@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.report.record_folders import record_folders
+from harness.record.record_folders import record_folders
+from harness.record.schema import Record
 from harness.report.run_data import RunData, load_run
 from harness.report.statistics import Sample
 
@@ -22,7 +23,7 @@ class Group:
     runs: tuple[RunData, ...]
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Record:
         """The record of the lowest seed, for what all runs of a group share."""
         return self.runs[0].record
 
@@ -32,23 +33,23 @@ class Group:
 
     @property
     def lane(self) -> str:
-        return self.first["lane"]
+        return self.first.lane
 
     @property
     def track(self) -> str:
-        return self.first["track"]
+        return self.first.track
 
     @property
     def hardware_class(self) -> str:
-        return self.first["hardware_class"]
+        return self.first.hardware_class
 
     @property
     def plan_hash(self) -> str:
-        return self.first["plan_hash"]
+        return self.first.plan_hash
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(run.record["seed"] for run in self.runs)
+        return tuple(run.record.seed for run in self.runs)
 
     @property
     def n(self) -> int:
@@ -56,7 +57,7 @@ class Group:
 
     @property
     def ranked(self) -> bool:
-        return all(run.record["ranked"] for run in self.runs)
+        return all(run.record.ranked for run in self.runs)
 
     @property
     def why_unranked(self) -> str | None:
@@ -65,17 +66,17 @@ class Group:
 
     @property
     def emulated(self) -> bool:
-        return self.first["precision"]["execution"] == "emulated"
+        return self.first.precision.execution == "emulated"
 
     @property
     def timed(self) -> bool:
-        """Whether its seconds are those of its format (see `RunData.timed`)."""
-        return self.runs[0].timed
+        """Whether its seconds are those of its format."""
+        return self.first.precision.timed
 
     @property
     def precision(self) -> str:
         """The planned format."""
-        return self.first["precision"]["format"]
+        return self.first.precision.format
 
     @property
     def architecture(self) -> str:
@@ -85,11 +86,11 @@ class Group:
     @property
     def arithmetic(self) -> str:
         """ "bf16 emulated": the planned format and how it was executed."""
-        return f"{self.precision} {self.first['precision']['execution']}"
+        return f"{self.precision} {self.first.precision.execution}"
 
     @property
     def commits(self) -> tuple[str, ...]:
-        return tuple(sorted({str(run.record.get("provenance", {}).get("commit", "unknown")) for run in self.runs}))
+        return tuple(sorted({run.record.provenance.commit for run in self.runs}))
 
     @property
     def finished_at(self) -> str:
@@ -98,11 +99,11 @@ class Group:
 
     def sample(self, key: str) -> Sample:
         """A figure of `metrics` over the seeds, such as "val_bpb"; every run must have it."""
-        return Sample.of([run.record["metrics"][key] for run in self.runs])
+        return Sample.of([getattr(run.record.metrics, key) for run in self.runs])
 
     def to_target(self) -> Sample | None:
         """Seconds to target; None unless every seed reached it on a clock."""
-        seconds = [run.record["metrics"]["time_to_target_s"] for run in self.runs]
+        seconds = [run.record.metrics.time_to_target_s for run in self.runs]
         return None if None in seconds else Sample.of(seconds)
 
 
@@ -110,7 +111,7 @@ def protocol(run: RunData) -> tuple[Any, ...]:
     """What must match for bits per byte to share an axis: track, data, and how much of val was scored."""
     record = run.record
     scored = "part" if run.is_partial else "all"
-    return (record["track"], record["data"]["train_sha256"], record["data"]["val_sha256"], scored)
+    return (record.track, record.data.train_sha256, record.data.val_sha256, scored)
 
 
 @dataclass
@@ -150,13 +151,13 @@ def group_runs(runs: Iterable[RunData]) -> list[Group]:
     by_key: dict[tuple[Any, ...], dict[int, RunData]] = {}
     for run in runs:
         r = run.record
-        key = (r["track"], r["hardware_class"], r["lane"], not r["ranked"], r["plan_hash"], protocol(run))
+        key = (r.track, r.hardware_class, r.lane, not r.ranked, r.plan_hash, protocol(run))
         by_seed = by_key.setdefault(key, {})
-        if r["seed"] not in by_seed or finished_at(by_seed[r["seed"]]) < finished_at(run):
-            by_seed[r["seed"]] = run
+        if r.seed not in by_seed or finished_at(by_seed[r.seed]) < finished_at(run):
+            by_seed[r.seed] = run
     return [Group(tuple(by_key[key][seed] for seed in sorted(by_key[key]))) for key in sorted(by_key, key=str)]
 
 
 def finished_at(run: RunData) -> str:
     """ISO 8601; empty where the record does not say."""
-    return str(run.record.get("provenance", {}).get("finished_at", ""))
+    return run.record.provenance.finished_at or ""

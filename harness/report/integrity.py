@@ -13,12 +13,12 @@ from typing import Any
 from harness.errors import UserError
 from harness.files import file_sha256
 from harness.plan.fingerprint import stored_plan_hash
-from harness.reading import is_there
+from harness.reading import is_there, parse_json, read_bytes
+from harness.record.load import Load
 from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
 from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
-from harness.report.target import UNITS
 
 ONLY_BY_RE_EXECUTION = (
     "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
@@ -57,13 +57,13 @@ def _differs(name: str, stated: Any, derived: Any, source: str) -> Iterator[str]
 
 
 def _files(run: RunData) -> Iterator[str]:
-    stated = run.record.get("content_sha256")
+    stated = run.record.content_sha256
     if stated is None:
         yield "record.json carries no content_sha256: it was written by an older harness or stripped"
-    elif stated != content_hash(run.record):
+    elif stated != content_hash(_content(run)):
         yield "record.json was changed after it was written: its content_sha256 does not match its content"
-    artifacts = run.record.get("artifacts", {})
-    for name in (*EVIDENCE, PUBLIC) if run.record.get("evaluations") else EVIDENCE:
+    artifacts = run.record.artifacts
+    for name in (*EVIDENCE, PUBLIC) if run.record.evaluations else EVIDENCE:
         if name not in artifacts:
             yield f"record.json states no hash of {name}"
             continue
@@ -73,97 +73,97 @@ def _files(run: RunData) -> Iterator[str]:
                 yield f"{name} is missing"
             continue
         try:
-            if file_sha256(path) != artifacts[name]["sha256"]:
+            if file_sha256(path) != artifacts[name].sha256:
                 yield f"{name} was changed after the record was written: its sha256 is not the recorded one"
         except OSError as error:
             yield f"{name} cannot be read: {error.strerror}"
 
 
+def _content(run: RunData) -> dict[str, Any]:
+    """What is in record.json, to the last digit."""
+    path = run.folder / "record.json"
+    return parse_json(read_bytes(path), path)
+
+
 def _identity(run: RunData) -> Iterator[str]:
     """Record, plan and identity speak of one run."""
     record, plan = run.record, run.plan
-    yield from _differs("plan_hash", record["plan_hash"], stored_plan_hash(plan), "plan.yaml")
-    yield from _differs("lane", record["lane"], plan["lane"]["name"], "plan.yaml")
-    yield from _differs("track", record["track"], plan["track"]["name"], "plan.yaml")
-    yield from _differs("seed", record["seed"], plan["seed"], "plan.yaml")
-    yield from _differs("lines", record["lines"], plan["track"]["lines"], "the track in plan.yaml")
+    yield from _differs("plan_hash", record.plan_hash, stored_plan_hash(plan), "plan.yaml")
+    yield from _differs("lane", record.lane, plan["lane"]["name"], "plan.yaml")
+    yield from _differs("track", record.track, plan["track"]["name"], "plan.yaml")
+    yield from _differs("seed", record.seed, plan["seed"], "plan.yaml")
+    yield from _differs("lines", record.content()["lines"], plan["track"]["lines"], "the track in plan.yaml")
     for part in ("train", "val"):
         for key in (f"{part}_sha256", f"{part}_bytes"):
             if plan["track"][key]:  # a track states nothing of what only its files know
-                yield from _differs(f"data.{key}", record["data"][key], plan["track"][key], "the track in plan.yaml")
+                yield from _differs(f"data.{key}", getattr(record.data, key), plan["track"][key], "the track in plan.yaml")
     try:
-        identity = read_identity(run.folder) or {}
+        identity = read_identity(run.folder)
     except UserError as error:
         yield error.problem
         return
-    for key in ("plan_hash", "seed", "hardware_class"):
-        if key in identity:
-            yield from _differs(key, record[key], identity[key], "identity.json")
+    for key in ("plan_hash", "seed", "hardware_class") if identity else ():
+        yield from _differs(key, getattr(record, key), getattr(identity, key), "identity.json")
 
 
 def _rank(run: RunData) -> Iterator[str]:
-    record, reasons = run.record, run.record["unranked_reasons"]
-    if record["ranked"] == bool(reasons):
-        yield f"ranked is {record['ranked']}, with {len(reasons)} reasons against it"
-    if record["ranked"] and (record["resumes"] or record["fork"] or run.plan["unranked"] or record["provenance"]["dirty"]):
+    record, reasons = run.record, run.record.unranked_reasons
+    if record.ranked == bool(reasons):
+        yield f"ranked is {record.ranked}, with {len(reasons)} reasons against it"
+    if record.ranked and (record.resumes or record.fork or run.plan["unranked"] or record.provenance.dirty):
         yield "ranked is True, although the run was resumed, forked, declared unranked, or made from a dirty tree"
     yield from against_rank(run)
 
 
 def _curve(run: RunData) -> Iterator[str]:
     """The curve is the validation rows at the planned steps, and the target follows from it."""
-    metrics, plan = run.record["metrics"], run.plan
+    metrics, plan = run.record.metrics, run.plan
     rows = [{key: value for key, value in row.items() if key != "kind"} for row in run.validations]
-    if metrics["curve"] != rows:
+    if metrics.curve != rows:
         yield f"metrics.curve is not the {len(rows)} validation rows of metrics.jsonl"
-    planned = sorted({*(s for s in plan["validation"]["steps"] if s < _last_step(run)), _last_step(run)})
+    planned = sorted({*(s for s in plan["validation"]["steps"] if s < run.planned_steps), run.planned_steps})
     if [row["step"] for row in rows] != planned:
         yield f"protocol: validated at steps {[row['step'] for row in rows]}, the plan says {planned}"
-    yield from _differs("metrics.slice_bpb", metrics["slice_bpb"], metrics["curve"][-1]["slice_bpb"], "the curve's last point")
+    yield from _differs("metrics.slice_bpb", metrics.slice_bpb, metrics.curve[-1]["slice_bpb"], "the curve's last point")
     yield from _target(run)
 
 
 def _target(run: RunData) -> Iterator[str]:
-    metrics, track = run.record["metrics"], run.plan["track"]
-    stated = metrics["target"] or {"line": ""}
-    yield from _differs("metrics.target.line", stated["line"], track["target"], "the track in plan.yaml")
+    metrics, track = run.record.metrics, run.plan["track"]
+    stated = metrics.target
+    yield from _differs("metrics.target.line", stated.line if stated else "", track["target"], "the track in plan.yaml")
     crossing = tokens = None
     levels = {name: line["slice"] for name, line in track["lines"].items()}
     levels |= {name: milestone["value"] for name, milestone in track.get("milestones", {}).items()}
-    metric, level = next((name for name in UNITS if name in stated), None), levels.get(track["target"])
-    if metric and level is not None:
-        yield from _differs(f"metrics.target.{metric}", stated[metric], level, "the track in plan.yaml")
-        crossing, tokens = (to_target(metrics["curve"], level, key, metric) for key in ("train_s", "tokens"))
-    yield from _differs("metrics.target_reached", metrics["target_reached"], crossing is not None, "the curve")
-    yield from _differs("metrics.time_to_target_s", metrics["time_to_target_s"], crossing, "the curve")
-    yield from _differs("metrics.tokens_to_target", metrics["tokens_to_target"], tokens, "the curve")
-
-
-def _last_step(run: RunData) -> int:
-    return run.plan["budget"]["tokens"] // run.plan["batch"]["tokens_per_step"]
+    if stated and (level := levels.get(track["target"])) is not None:
+        yield from _differs(f"metrics.target.{stated.metric}", stated.level, level, "the track in plan.yaml")
+        crossing, tokens = (to_target(metrics.curve, level, key, stated.metric) for key in ("train_s", "tokens"))
+    yield from _differs("metrics.target_reached", metrics.target_reached, crossing is not None, "the curve")
+    yield from _differs("metrics.time_to_target_s", metrics.time_to_target_s, crossing, "the curve")
+    yield from _differs("metrics.tokens_to_target", metrics.tokens_to_target, tokens, "the curve")
 
 
 def _rates(run: RunData) -> Iterator[str]:
-    metrics, clock, record = run.record["metrics"], run.record["clock"], run.record
-    rate = metrics["tokens"] / clock["train_s"] if clock["train_s"] else 0.0
-    yield from _differs("metrics.tokens_per_second", metrics["tokens_per_second"], rate, "tokens / clock.train_s")
+    metrics, clock, record = run.record.metrics, run.record.clock, run.record
+    rate = metrics.tokens / clock.train_s
+    yield from _differs("metrics.tokens_per_second", metrics.tokens_per_second, rate, "tokens / clock.train_s")
     per_step = run.plan["batch"]["tokens_per_step"]
-    yield from _differs("metrics.step_s", metrics["step_s"], per_step / rate if rate else 0.0, "tokens_per_second")
-    mfu = rate * record["counts"]["flops_per_token"] / record["hardware"]["matmul_peak_flops"]
-    yield from _differs("metrics.mfu", metrics["mfu"], mfu, "tokens/s x FLOP per token / matmul peak")
-    spent = sum(seconds for name, seconds in clock.items() if name != "wall_s")
-    if abs(spent - clock["wall_s"]) > SUMS_TO_S:
-        yield f"clock: its entries sum to {spent:.2f} s, wall_s is {clock['wall_s']:.2f} s"
+    yield from _differs("metrics.step_s", metrics.step_s, per_step / rate, "tokens_per_second")
+    mfu = rate * record.counts.flops_per_token / record.hardware.matmul_peak_flops
+    yield from _differs("metrics.mfu", metrics.mfu, mfu, "tokens/s x FLOP per token / matmul peak")
+    spent = sum(seconds for name, seconds in clock.content().items() if name != "wall_s")
+    if abs(spent - clock.wall_s) > SUMS_TO_S:
+        yield f"clock: its entries sum to {spent:.2f} s, wall_s is {clock.wall_s:.2f} s"
     times = [row["train_s"] for row in (*run.windows, *run.validations)]
-    if times and max(times) > clock["train_s"] + SUMS_TO_S:
-        yield f"clock.train_s is {clock['train_s']:.2f} s, metrics.jsonl reaches {max(times):.2f} s"
+    if times and max(times) > clock.train_s + SUMS_TO_S:
+        yield f"clock.train_s is {clock.train_s:.2f} s, metrics.jsonl reaches {max(times):.2f} s"
     if any(b["train_s"] <= a["train_s"] for a, b in zip(run.windows, run.windows[1:])):
         yield "metrics.jsonl: the clock of its windows does not rise"
 
 
 def _steps(run: RunData) -> Iterator[str]:
     """Every step is there once, and the windows' chain ends where the record's does."""
-    per_step, last = run.plan["batch"]["tokens_per_step"], _last_step(run)
+    per_step, last = run.plan["batch"]["tokens_per_step"], run.planned_steps
     steps = [row["step"] for row in run.steps]
     if len(steps) != last or steps[-1] != last:
         there = set(steps)
@@ -174,8 +174,8 @@ def _steps(run: RunData) -> Iterator[str]:
         if row["tokens"] != row["step"] * per_step:
             yield f"metrics.jsonl: step {row['step']} counts {row['tokens']:,} tokens instead of {row['step'] * per_step:,}"
             break
-    yield from _differs("metrics.tokens", run.record["metrics"]["tokens"], last * per_step, "plan.yaml")
-    yield from _differs("determinism.chain", run.record["determinism"]["chain"], run.windows[-1]["chain"], "the last window")
+    yield from _differs("metrics.tokens", run.record.metrics.tokens, last * per_step, "plan.yaml")
+    yield from _differs("determinism.chain", run.record.determinism.chain, run.windows[-1]["chain"], "the last window")
     before = 0
     for window in run.windows:
         expected = (window["step"] - before) * per_step * run.plan["model"]["top_k"]
@@ -188,48 +188,44 @@ def _steps(run: RunData) -> Iterator[str]:
 
 def _scores(run: RunData) -> Iterator[str]:
     """The final evaluation as metrics.jsonl logged it."""
-    metrics = run.record["metrics"]
-    scored, val = metrics["scored_bytes"], run.record["data"]["val_bytes"]
-    if not metrics["partial"] and scored != val:
+    metrics = run.record.metrics
+    scored, val = metrics.scored_bytes, run.record.data.val_bytes
+    if not metrics.partial and scored != val:
         yield f"protocol: {scored:,} bytes of val were scored, the track has {val:,}"
     if run.final is None:
         yield "metrics.jsonl has no row of the final evaluation"
         return
     for key in ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing", "scored_bytes"):
-        yield from _differs(f"metrics.{key}", metrics[key], run.final[key], "the final row of metrics.jsonl")
+        yield from _differs(f"metrics.{key}", getattr(metrics, key), run.final[key], "the final row of metrics.jsonl")
     size = run.final.get("target_bytes", run.final["targets"])  # a byte of a track of bytes is a target of its own
-    yield from _differs(
-        "metrics.val_bpb", metrics["val_bpb"], run.final["nats"] / (math.log(2) * size), "nats over scored bytes"
-    )
+    yield from _differs("metrics.val_bpb", metrics.val_bpb, run.final["nats"] / (math.log(2) * size), "nats over scored bytes")
     if "target_bytes" in run.final:
         yield from _differs("metrics.scored_bytes", scored, size, "the bytes of the targets in the final row")
-        yield from _differs("metrics.val_loss", metrics["val_loss"], run.final["val_loss"], "the final row of metrics.jsonl")
-    elif run.final["targets"] != metrics["scored_bytes"] - 1:
+        yield from _differs("metrics.val_loss", metrics.val_loss, run.final["val_loss"], "the final row of metrics.jsonl")
+    elif run.final["targets"] != metrics.scored_bytes - 1:
         yield (
-            f"protocol: bits per byte divides by {run.final['targets']:,} bytes; of {metrics['scored_bytes']:,} scored bytes "
+            f"protocol: bits per byte divides by {run.final['targets']:,} bytes; of {metrics.scored_bytes:,} scored bytes "
             "all but the first are targets"
         )
 
 
 def _health(run: RunData) -> Iterator[str]:
-    health, counts = run.record["router_health"], (run.final or {}).get("counts") or []
+    health, counts = run.record.router_health, (run.final or {}).get("counts") or []
     if not health or not counts:
         return
-    layers = health["layers"]
-    yield from _differs("router_health.dead", health["dead"], sum(layer["dead"] for layer in layers), "its layers")
-    worst = min(layer["entropy_ratio"] for layer in layers)
-    yield from _differs("router_health.worst_entropy_ratio", health["worst_entropy_ratio"], worst, "its layers")
-    most = max(layer["max_load_percent"] for layer in layers)
-    yield from _differs("router_health.max_load_percent", health["max_load_percent"], most, "its layers")
-    dropped = [layer["dropped"] for layer in layers if "dropped" in layer]
+    layers = health.layers
+    yield from _differs("router_health.dead", health.dead, sum(layer.dead for layer in layers), "its layers")
+    worst = min(layer.entropy_ratio for layer in layers)
+    yield from _differs("router_health.worst_entropy_ratio", health.worst_entropy_ratio, worst, "its layers")
+    most = max(layer.max_load_percent for layer in layers)
+    yield from _differs("router_health.max_load_percent", health.max_load_percent, most, "its layers")
+    dropped = [layer.dropped for layer in layers if layer.dropped is not None]
     yield from _differs("router_health: dropped", dropped, run.windows[-1].get("dropped", []), "the last window")
-    for layer, of_layer in zip(layers, counts):
-        total = sum(of_layer)
-        shares = [count / total for count in of_layer]
-        name = f"router_health of layer {layer['layer']}"
-        yield from _differs(f"{name}: dead", layer["dead"], sum(count == 0 for count in of_layer), "the final counts")
-        if not math.isclose(layer["max_load_percent"], 100 * max(shares), rel_tol=1e-6):
-            yield f"{name}: max_load_percent is {layer['max_load_percent']:.4f}, the final counts give {100 * max(shares):.4f}"
-        entropy = -sum(share * math.log(share) for share in shares if share)
-        if not math.isclose(layer["entropy"], entropy, rel_tol=1e-6, abs_tol=1e-9):
-            yield f"{name}: entropy is {layer['entropy']:.6f}, the final counts give {entropy:.6f}"
+    load = Load.of(counts)
+    for layer, dead, most, entropy in zip(layers, load.dead, load.max_load_percent, load.entropy):
+        name = f"router_health of layer {layer.layer}"
+        yield from _differs(f"{name}: dead", layer.dead, int(dead), "the final counts")
+        if not math.isclose(layer.max_load_percent, most, rel_tol=1e-6):
+            yield f"{name}: max_load_percent is {layer.max_load_percent:.4f}, the final counts give {most:.4f}"
+        if not math.isclose(layer.entropy, entropy, rel_tol=1e-6, abs_tol=1e-9):
+            yield f"{name}: entropy is {layer.entropy:.6f}, the final counts give {entropy:.6f}"

@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator
 
 from harness.plan.bounds import RANKING, looser_words
-from harness.record.ranking import collapses, diverges, dominance, end_of_training
+from harness.record.load import dominance
+from harness.record.ranking import collapses, diverges, end_of_training
 from harness.report.run_data import RunData
 
 
 def against_rank(run: RunData) -> Iterator[str]:
     """One sentence for each reason; none for a run that says it is unranked."""
-    if run.record["ranked"]:
+    if run.record.ranked:
         for reason in (*looser_words(run.plan), *_divergence(run), *_load(run)):
             yield f"ranked is True, although {reason}"
 
@@ -35,9 +36,9 @@ def _load(run: RunData) -> Iterator[str]:
         yield from (f"step {step}, {what}" for what in collapses(RANKING, run.moe_layers, counts_LE, model["top_k"]))
         dead = sum(count_E.count(0) for count_E in counts_LE)
         share = max((dominance(count_E, model["top_k"]) for count_E in counts_LE), default=0.0)
-    if (health := run.record["router_health"]) is not None:
-        dead = max(dead, health["dead"])
-        share = max(share, health["max_load_percent"] / 100 * model["top_k"])
+    if (health := run.record.router_health) is not None:
+        dead = max(dead, health.dead)
+        share = max(share, health.max_load_percent / 100 * model["top_k"])
     yield from end_of_training(RANKING, model["num_experts"], model["top_k"], dead, share)
 
 

@@ -60,7 +60,7 @@ def words(value: object) -> str:
 def new_figure(run: RunData, title: str, height_in: float, *notes: str) -> Figure:
     """A figure with title and caption in place; `height_in` is what lies between them. `notes` end the caption."""
     warning = f"unranked: {run.why_unranked}" if run.why_unranked else ""
-    return plain_figure(f"{run.record['lane']}: {title}", height_in, caption(run, *notes), warning)
+    return plain_figure(f"{run.record.lane}: {title}", height_in, caption(run, *notes), warning)
 
 
 def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> Figure:
@@ -112,10 +112,10 @@ def dot(colour: str, marker: str, whole: bool) -> dict[str, object]:
 def caption(run: RunData, *notes: str) -> str:
     """One run is one run: its track, precision, seed with n = 1, plan and hardware class; `notes` name the protocol."""
     record = run.record
-    emulated = " (emulated)" if record["precision"]["execution"] == "emulated" else ""
+    emulated = " (emulated)" if record.precision.execution == "emulated" else ""
     return "; ".join([
-        f"Track {record['track']}, {record['precision']['format']}{emulated}, seed {record['seed']} (n = 1), plan "
-        f"{record['plan_hash'][:8]}, hardware class {record['hardware_class']}", *notes,
+        f"Track {record.track}, {record.precision.format}{emulated}, seed {record.seed} (n = 1), plan "
+        f"{record.plan_hash[:8]}, hardware class {record.hardware_class}", *notes,
     ]) + "."  # fmt: skip
 
 

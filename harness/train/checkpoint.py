@@ -19,20 +19,18 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.files import file_sha256, replace_atomically, whole
-from harness.reading import read_json
-from harness.record.documents import CheckpointNote
+from harness.reading import parse_json, read_bytes, validate
+from harness.record.documents import CheckpointNote, RunState
 
 
 @dataclass
 class Checkpoint:
     step: int
     tensors: dict[str, Tensor]
-    meta: dict[str, Any]
+    meta: RunState
 
 
-def save(
-    folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Any], keep: int, always: Collection[int] = ()
-) -> None:
+def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: RunState, keep: int, always: Collection[int] = ()) -> None:
     """Writes one checkpoint and drops all but the newest `keep` up to it and those of the steps in `always`.
 
     Errors: UserError when the disk is full; older ones stay.
@@ -43,7 +41,7 @@ def save(
         with whole(path) as part:
             save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
             digest = file_sha256(part)
-        note = {"step": step, "sha256": digest, "meta": meta}
+        note = CheckpointNote(step=step, sha256=digest, meta=meta).content()
         replace_atomically(path.with_suffix(".json"), [json.dumps(note | {"note_sha256": _note_sha256(note)}).encode()])
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -74,23 +72,29 @@ def load(folder: Path, step: int) -> Checkpoint:
     try:
         note = _note(path, step)
         found = file_sha256(path)
-        if found != note["sha256"]:
-            raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {str(note['sha256'])[:12]}")
-        return Checkpoint(note["step"], load_file(path), note["meta"])
+        if found != note.sha256:
+            raise ValueError(f"{path} is corrupt: sha256 {found[:12]}, expected {note.sha256[:12]}")
+        return Checkpoint(note.step, load_file(path), note.meta)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _note(path: Path, step: int) -> dict[str, Any]:
+def _note(path: Path, step: int) -> CheckpointNote:
     """What commits a checkpoint: its step, the hash of its tensors, the state beside them. Notes of before they had a hash of
-    their own are taken as they are. Raises ValueError."""
+    their own are taken as they are.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    place = path.with_suffix(".json")
     try:
-        note = dict(read_json(path.with_suffix(".json"), CheckpointNote))
-        stated = note.pop("note_sha256", None)
-        if note.keys() != {"step", "sha256", "meta"} or note["step"] != step:
-            raise ValueError(f"it holds {', '.join(note)} of step {note['step']}")
-        if stated is not None and stated != _note_sha256(note):
-            raise ValueError(f"sha256 {_note_sha256(note)[:12]}, expected {stated[:12]}")
+        content = parse_json(read_bytes(place), place)
+        note = validate(content, CheckpointNote, place)
+        stated = content.pop("note_sha256", None)
+        if content.keys() != {"step", "sha256", "meta"} or note.step != step:
+            raise ValueError(f"it holds {', '.join(content)} of step {note.step}")
+        if stated is not None and stated != _note_sha256(content):
+            raise ValueError(f"sha256 {_note_sha256(content)[:12]}, expected {stated[:12]}")
     except ValueError as error:
         why = error.problem if isinstance(error, UserError) else error
         raise ValueError(f"{path} cannot be read: its note is corrupt: {why}") from error

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.plan.bounds import RANKING
 from harness.plan.schema import Health, Plan
-from harness.record.ranking import collapses, diverges, dominance
+from harness.record.load import dominance
+from harness.record.ranking import collapses, diverges
 
 
 class HealthStop(Exception):

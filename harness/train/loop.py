@@ -15,10 +15,13 @@ import numpy as np
 import torch
 
 from harness.evaluate.bpb import NATS_PER_BIT, Score, score
-from harness.evaluate.router_health import bias_ranges, layer_health
+from harness.evaluate.router_health import bias_ranges
 from harness.plan.goal import levels
 from harness.progress import Glance, Progress
+from harness.record.documents import RunState
 from harness.record.folder import MetricsLog, RunFolder
+from harness.record.load import Load
+from harness.record.rows import Point, StepRow, ValidationRow, WindowRow
 from harness.train import chain, checkpoint
 from harness.train.clock import Clock
 from harness.train.health import HealthStop, Monitor, RankingWatch, collapse_remedy, not_finite
@@ -33,7 +36,7 @@ class State:
 
     step: int = 0  # steps done
     chain: str = chain.START
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
     resumes: int = 0
     peak_memory_bytes: int = 0
     metrics_position: int = 0
@@ -74,7 +77,9 @@ class Loop:
     def run(self, stop: Stop) -> bool:
         """Trains to the end of the budget. Returns False when a signal or `stop_after_step` ended it early, with a checkpoint.
 
-        Errors: HealthStop; UserError when the disk is full.
+        Raises:
+            HealthStop: the run goes wrong.
+            UserError: the disk is full.
         """
         with self.clock.entry("train_s"):
             return self._train(stop)
@@ -117,7 +122,7 @@ class Loop:
 
     def _flush(self, window: bool) -> None:
         """Reads the pending steps off the device (on the clock: everything but validation and checkpoints is)."""
-        rows: list[dict[str, Any]] = []
+        rows: list[StepRow] = []
         try:
             for step, result in self.pending:
                 rows.append(self._read(step, result))
@@ -129,8 +134,12 @@ class Loop:
         if window:
             self._close_window(rows[-1]["loss"], last)
 
-    def _read(self, step: int, result: StepResult) -> dict[str, Any]:
-        """Reads one step: extends the chain, adds to the window, judges. Errors: HealthStop."""
+    def _read(self, step: int, result: StepResult) -> StepRow:
+        """Reads one step: extends the chain, adds to the window, judges.
+
+        Raises:
+            HealthStop: it was the last.
+        """
         loss, norms, counts = float(result.loss), result.norms.tolist(), result.count_LE.tolist()
         norm = float(result.norms.norm())
         self.monitor.see(step, loss, norms, counts)
@@ -141,11 +150,13 @@ class Loop:
                 sum(pair) for pair in zip_longest(self.window_dropped, result.dropped_L.tolist(), fillvalue=0)
             ]
         self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
-        row = {
-            "kind": "step", "step": step, "tokens": step * self.plan.batch.tokens_per_step,
-            "loss": loss, "grad_norm": norm, "lr_scale": result.lr_scale,
-        }  # fmt: skip
-        return row | ({"auxiliary": {name: float(v) for name, v in result.auxiliary.items()}} if result.auxiliary else {})
+        row = StepRow(
+            kind="step", step=step, tokens=step * self.plan.batch.tokens_per_step, loss=loss, grad_norm=norm,
+            lr_scale=result.lr_scale,
+        )  # fmt: skip
+        if result.auxiliary:
+            row["auxiliary"] = {name: float(value) for name, value in result.auxiliary.items()}
+        return row
 
     def _close_window(self, loss: float, last: StepResult) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
@@ -153,11 +164,10 @@ class Loop:
         rate = (step - begun) * self.plan.batch.tokens_per_step / max(self.clock.train_s - seconds, 1e-9)
         self.window_started = (step, self.clock.train_s)
         mfu = rate * self.session.counts.flops_per_token / self.session.machine.peak_flops
-        row = {
-            "kind": "window", "step": step, "tokens": tokens, "train_s": self.clock.train_s,
-            "tokens_per_second": rate, "mfu": mfu, "chain": self.state.chain, "counts": self.window_counts,
-            "bias_range": bias_ranges(self.session.model), "groups": last.groups,
-        }  # fmt: skip
+        row = WindowRow(
+            kind="window", step=step, tokens=tokens, train_s=self.clock.train_s, tokens_per_second=rate, mfu=mfu,
+            chain=self.state.chain, counts=self.window_counts, bias_range=bias_ranges(self.session.model), groups=last.groups,
+        )  # fmt: skip
         if last.precision is not None:
             row["precision"] = last.precision
         if self.window_dropped:
@@ -171,8 +181,7 @@ class Loop:
     def _glance(self, loss: float, rate: float, mfu: float) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
         left = (self.plan.steps - step) * self.plan.batch.tokens_per_step
-        ratios = [layer_health(torch.tensor(c), self.plan.model.top_k)["entropy_ratio"] for c in self.window_counts]
-        worst = min(ratios, default=None)
+        worst = float(Load.of(self.window_counts).entropy_ratio.min()) if self.window_counts else None
         curve = self.state.curve
         self.progress.show(Glance(
             step, self.plan.steps, tokens, loss, loss / NATS_PER_BIT, rate, mfu, worst, left / rate,
@@ -195,19 +204,14 @@ class Loop:
         slice_bpb = found.bpb(len(self.slice_N))
         if not math.isfinite(slice_bpb):
             raise not_finite(step, "validation bits per byte")
-        point = {
-            "step": step,
-            "tokens": step * self.plan.batch.tokens_per_step,
-            "train_s": self.clock.train_s,
-            "slice_bpb": slice_bpb,
-        }
+        tokens = step * self.plan.batch.tokens_per_step
+        point = Point(step=step, tokens=tokens, train_s=self.clock.train_s, slice_bpb=slice_bpb)
         if found.bytes_N is not None:
-            epoch = self.session.batches.epochs_after(step)
-            point |= {"slice_loss": found.loss(len(self.slice_N)), "epoch": epoch}
+            point |= {"slice_loss": found.loss(len(self.slice_N)), "epoch": self.session.batches.epochs_after(step)}
         before = self.state.curve[-1] if self.state.curve else None
         self.state.curve.append(point)
         if self.log:
-            self.log.append([{"kind": "validation", **point}])
+            self.log.append([ValidationRow(kind="validation", **point)])
         for level in sorted(levels(self.plan.track).values(), key=lambda level: -level.level):
             value = point[level.metric]
             if value < level.level <= (before[level.metric] if before else float("inf")):
@@ -247,7 +251,7 @@ class Loop:
                     self.folder.checkpoints,
                     self.state.step,
                     self.session.state(),
-                    vars(self.state),
+                    RunState(**vars(self.state)),
                     self.plan.run.keep_checkpoints,
                     always=self.plan.run.checkpoint_steps,
                 )

@@ -17,15 +17,17 @@ from harness.errors import UserError
 from harness.evaluate import public
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.own_model import OwnModel
-from harness.evaluate.router_health import bias_ranges, router_health
+from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.plan.goal import slice_length
 from harness.progress import Progress
 from harness.ranks import Ranks
-from harness.record import record
+from harness.record import documents, record, schema
 from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256, writing
+from harness.record.load import router_health
 from harness.record.provenance import now, provenance
+from harness.record.rows import FinalRow
 from harness.train import checkpoint, machine
 from harness.train.chain import hash_weights
 from harness.train.clock import Clock
@@ -53,7 +55,10 @@ def run(
     """Returns the path of record.json (None on ranks other than the first). `opened` is told the run folder, by the first
     rank, once it is locked.
 
-    Errors: UserError; `Stopped` after a signal; HealthStop after writing stopped.json.
+    Raises:
+        UserError: the run cannot start or go on here.
+        Stopped: it was left early, by a signal or as planned.
+        HealthStop: health stopped it, and stopped.json is written.
     """
     plan, started = composed.plan, time.perf_counter()
     origin = provenance(composed.overrides)
@@ -92,7 +97,7 @@ def run(
 
 
 def _shared_folder(
-    composed: Composed, here: machine.Machine, ranks: Ranks, origin: dict[str, Any], progress: Progress
+    composed: Composed, here: machine.Machine, ranks: Ranks, origin: schema.Provenance, progress: Progress
 ) -> RunFolder:
     """Rank 0 opens and locks the folder; the others learn its path, and its refusal."""
     answer: tuple[str, Any] = ("", None)
@@ -114,7 +119,7 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
     if folder.resumes:
         found = checkpoint.load_newest(folder.checkpoints, progress.say, lambda it: _belongs(it, folder))
         if found is not None:
-            state = State(**found.meta)
+            state = State(**found.meta.content())
             state.resumes += 1
             progress.say(f"resuming {folder.path} from step {state.step:,}")
             return state, found.tensors
@@ -125,9 +130,13 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
 
 
 def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
-    """Errors: ValueError where the log is not, byte for byte, what it was when the checkpoint was written."""
+    """Whether a checkpoint is one of this folder's log.
+
+    Raises:
+        ValueError: the log is not, byte for byte, what it was when the checkpoint was written.
+    """
     try:
-        state = State(**found.meta)
+        state = State(**found.meta.content())
     except TypeError as error:
         raise ValueError(f"the note of the checkpoint of step {found.step} is corrupt: {error}") from error
     sha256 = prefix_sha256(folder.metrics, state.metrics_position)
@@ -141,7 +150,11 @@ def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
 
 
 def _forked(fork: str) -> dict[str, torch.Tensor]:
-    """The tensors of RUN@STEP (or RUN@last). Errors: UserError naming the steps that have a checkpoint."""
+    """The tensors of RUN@STEP (or RUN@last).
+
+    Raises:
+        UserError: there is no such checkpoint; it names the steps that have one.
+    """
     where, _, wanted = fork.rpartition("@")
     folder = Path(where) / "checkpoints"
     known = checkpoint.steps(folder)
@@ -167,19 +180,20 @@ def _unexplained(ledger: dict[str, float]) -> float:
 
 def _write_stop(folder: RunFolder, health: HealthStop) -> None:
     kept = checkpoint.steps(folder.checkpoints)
-    stopped = {
-        "reason": health.reason, "step": health.step, "what": health.what, "remedy": health.remedy, "checkpoints": kept,
-        "counts": health.counts,
-    }  # fmt: skip
-    folder.write("stopped.json", json.dumps(stopped, indent=1))
+    stopped = documents.Stop(
+        reason=health.reason, step=health.step, what=health.what, remedy=health.remedy, checkpoints=kept, counts=health.counts
+    )
+    folder.write("stopped.json", json.dumps(stopped.content(), indent=1))
     health.folder = folder.path
 
 
-def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: dict[str, Any]) -> Path | None:
+def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance) -> Path | None:
     """Scores and writes the record. A signal during the scores leaves a checkpoint of the last step, from which the same
     command scores anew.
 
-    Errors: `Stopped`; HealthStop; UserError.
+    Raises:
+        Stopped: a signal came during the scores.
+        HealthStop, UserError: a score is not finite, or nothing can be written.
     """
     trained = loop.mark()
     try:
@@ -195,9 +209,9 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: dict[str, An
 
 
 def _content(
-    composed: Composed, loop: Loop, val_N, origin: dict[str, Any], evaluations: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """The record, but for its hashes."""
+    composed: Composed, loop: Loop, val_N, origin: schema.Provenance, evaluations: dict[str, dict[str, Any]]
+) -> schema.Record:
+    """The record, but for the hash of itself."""
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
@@ -213,14 +227,18 @@ def _content(
         "slice_bpb_shuffled_routing": shuffled,
         "scored_bytes": len(val_N) if final.bytes_N is None else size,
     }
-    row = {"kind": "final", "step": plan.steps, "nats": nats, "targets": len(final.nats_N), "counts": final.count_LE.tolist()}
+    of_tokens = {}
     if final.bytes_N is not None:
         scores |= {"val_loss": final.loss()}
-        row |= {"target_bytes": size}
-    loop.log.append([row | scores])
+        of_tokens = {"target_bytes": size}
+    row = FinalRow(
+        kind="final", step=plan.steps, nats=nats, targets=len(final.nats_N), counts=final.count_LE.tolist(), **of_tokens,
+        **scores,
+    )  # fmt: skip
+    loop.log.append([row])
     health = router_health(
-        final.count_LE, final.margin_L, bias_ranges(session.model), session.model.moe_layers, plan.model.top_k,
-        loop.state.dropped,
+        final.count_LE.numpy(), final.margin_L.tolist(), bias_ranges(session.model), session.model.moe_layers,
+        plan.model.top_k, loop.state.dropped,
     )  # fmt: skip
     loop.log.sync()  # before it is hashed
     scores |= {
@@ -235,33 +253,32 @@ def _content(
     )  # fmt: skip
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     tokens = plan.steps * plan.batch.tokens_per_step
-    return {
-        "schema_version": record.SCHEMA_VERSION,
-        "lane": plan.lane.name,
-        "track": plan.track.name,
-        "seed": plan.seed,
-        "ranked": not reasons,
-        "unranked_reasons": reasons,
-        "resumes": loop.state.resumes,
-        "fork": plan.fork,
-        "plan_hash": plan_hash(plan),
-        "lane_hash": lane_hash(plan),
-        "recipe_hash": recipe_hash(composed),
-        "hardware_class": here.hardware_class,
-        "hardware": here.as_record(),
-        "precision": {"format": plan.precision.format, "execution": here.execution(plan.precision.format)},
-        "data": {"corpus": plan.track.corpus, "release": plan.track.release, **session.corpus.facts()},
-        "metrics": record.metrics(
-            plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores
-        ),
-        "evaluations": {name: _summary(found) for name, found in evaluations.items()},
-        "router_health": health,
-        "counts": asdict(counts),
-        "determinism": {"chain": loop.state.chain, "weights": weights},
-        "lines": {name: asdict(line) for name, line in plan.track.lines.items()},
-        "provenance": {**origin, "finished_at": now()},
-        "clock": clock.as_record(),
-    }  # fmt: skip
+    return schema.Record(
+        schema_version=schema.SCHEMA_VERSION,
+        lane=plan.lane.name,
+        track=plan.track.name,
+        seed=plan.seed,
+        ranked=not reasons,
+        unranked_reasons=reasons,
+        resumes=loop.state.resumes,
+        fork=plan.fork,
+        plan_hash=plan_hash(plan),
+        lane_hash=lane_hash(plan),
+        recipe_hash=recipe_hash(composed),
+        hardware_class=here.hardware_class,
+        hardware=schema.Hardware(**here.as_record()),
+        precision=schema.Precision(format=plan.precision.format, execution=here.execution(plan.precision.format)),
+        data=schema.Data(corpus=plan.track.corpus, release=plan.track.release, **session.corpus.facts()),
+        metrics=record.metrics(plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores),
+        evaluations={name: schema.Evaluation(**_summary(found)) for name, found in evaluations.items()},
+        router_health=health,
+        counts=schema.Parameters(**asdict(counts)),
+        determinism=schema.Determinism(chain=loop.state.chain, weights=weights),
+        lines={name: schema.Line(**asdict(line)) for name, line in plan.track.lines.items()},
+        provenance=origin.model_copy(update={"finished_at": now()}),
+        clock=schema.Clock(**clock.as_record()),
+        artifacts=record.artifacts(folder.path),
+    )
 
 
 def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:

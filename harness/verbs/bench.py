@@ -53,7 +53,11 @@ def main(arguments: list[str]) -> int:
     which = own.set or ("gpu" if here.device == "cuda" else "cpu")
     out = own.out or Path(plan.run.folder) / "bench"
     out.mkdir(parents=True, exist_ok=True)
-    origin = {"hardware_class": here.hardware_class, "hardware": here.as_record(), "provenance": provenance(tuple(arguments))}
+    origin = {
+        "hardware_class": here.hardware_class,
+        "hardware": here.as_record(),
+        "provenance": provenance(tuple(arguments)).content(),
+    }
     failed = False
     for part in parts:
         found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)

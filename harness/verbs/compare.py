@@ -48,16 +48,18 @@ def main(arguments: list[str]) -> int:
 
 
 def pair(first: str, second: str, hardware: str = ""):
-    """The two groups, of hardware classes with `hardware` in them. Where a side has several, a shared hardware class wins, then
-    the most seeds, then the newest. Raises: UserError."""
+    """The two groups, of hardware classes with `hardware` in them.
+
+    Raises:
+        UserError: there are none, or the two are the same.
+    """
+    from harness.report.twin import best_pair
+
     sides = [_groups(first, hardware), _groups(second, hardware)]
     pairs = [(a, b) for a in sides[0] for b in sides[1] if a.runs[0].folder != b.runs[0].folder]
     if not pairs:
         raise UserError(f"{first} and {second} are the same runs", "name two different lanes or run folders")
-    return max(pairs, key=lambda pair: (
-        pair[0].hardware_class == pair[1].hardware_class, min(pair[0].n, pair[1].n), pair[0].n + pair[1].n,
-        min(pair[0].finished_at, pair[1].finished_at), pair[0].plan_hash, pair[1].plan_hash,
-    ))  # fmt: skip
+    return best_pair(pairs)
 
 
 def _groups(word: str, hardware: str) -> list:

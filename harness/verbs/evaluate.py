@@ -96,11 +96,11 @@ def _run_subject(run: Path) -> Subject:
 
     record, plan = read_record(run), read_plan(run / "plan.yaml")
     tokenizer = gpt2() if plan.model.vocab_size >= GPT2_VOCAB_SIZE else None
-    recorded = None if record["metrics"]["partial"] else record["metrics"]["val_bpb"]
+    recorded = None if record.metrics.partial else record.metrics.val_bpb
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_run_model(run).to(device)
-    facts = {"parameters": record["counts"]["params_total"], "plan_hash": record["plan_hash"], "seed": record["seed"]}
-    facts["weights"] = {"weights.safetensors": record["artifacts"]["weights.safetensors"]["sha256"]}
+    facts = {"parameters": record.counts.params_total, "plan_hash": record.plan_hash, "seed": record.seed}
+    facts["weights"] = {"weights.safetensors": record.artifacts["weights.safetensors"].sha256}
     return Subject(str(run), OwnModel(model), tokenizer, {"device": device, "dtype": "float32", **facts}, plan, recorded)
 
 
@@ -134,9 +134,10 @@ def _tasks(scored: Scored) -> list[str]:
 
 
 def _drawn(subject: Subject, scored: Scored, path: Path) -> Path:
+    from harness.record.schema import Evaluation
     from harness.report.run.core import draw_core, published
 
-    return draw_core([(subject.name, scored.evidence)], published(), path)
+    return draw_core([(subject.name, Evaluation(**scored.evidence))], published(), path)
 
 
 def _number(value: float) -> str:
@@ -153,7 +154,7 @@ def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
         scores[name] = {"protocol": one.protocol, **figures, **one.evidence}
     tokenizer = subject.tokenizer.hash if subject.tokenizer else "bytes"
     model = {"name": subject.name, "tokenizer": tokenizer, **subject.facts}
-    content = json.dumps({"model": model, "scores": scores, "provenance": provenance(())}, indent=1)
+    content = json.dumps({"model": model, "scores": scores, "provenance": provenance(()).content()}, indent=1)
     try:
         replace_atomically(path, [content.encode(), b"\n"])
     except OSError as error:

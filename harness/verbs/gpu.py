@@ -117,7 +117,7 @@ def _run(stage: Stage, on_gpu: bool, out: Path, limit_s: int, again: bool) -> st
 
     identity = {"source_sha256": source_hash(), "on_gpu": on_gpu}
     marker, log = out / "done.json", out / "log.txt"
-    if not again and is_there(marker) and read_json(marker, Marker, f"remove {out}")["identity"] == identity:
+    if not again and is_there(marker) and read_json(marker, Marker, f"remove {out}").identity == identity:
         return f"done before, in {marker.parent}"
     out.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)

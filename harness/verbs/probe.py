@@ -8,9 +8,9 @@ throttled is so for both. The scorer must give a model that knows nothing exactl
 """
 
 import json
-from typing import Any
 
 from harness.options import PATH, Word, Words
+from harness.record.documents import Probe, Timing, UniformScores
 
 WORDS = Words("probe", Word("out", PATH), plan=True)
 SUMMARY = "a lane's step against a fixed workload, and the scorer's own check"
@@ -22,19 +22,18 @@ def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
     plan, out = compose(own.plan).plan, own.out
     found = probe(plan)
-    timing, scores = found["timing"], found["uniform"]
-    low, high = timing["quartiles"]
-    print(f"step      {1e3 * timing['step_s']:,.1f} ms, the workload {1e3 * timing['reference_s']:,.3f} ms")
-    print(f"ratio     {timing['ratio']:.2f} (median of {timing['rounds']} rounds, quartiles {low:.2f} to {high:.2f})")
-    print(f"uniform   {scores['all']:.7f} bits per byte, {scores['expected']:g} expected")
+    timing, scores = found.timing, found.uniform
+    low, high = timing.quartiles
+    print(f"step      {1e3 * timing.step_s:,.1f} ms, the workload {1e3 * timing.reference_s:,.3f} ms")
+    print(f"ratio     {timing.ratio:.2f} (median of {timing.rounds} rounds, quartiles {low:.2f} to {high:.2f})")
+    print(f"uniform   {scores.all:.7f} bits per byte, {scores.expected:g} expected")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1))
+        out.write_text(json.dumps(found.content(), indent=1))
     return 0
 
 
-def probe(plan) -> dict[str, Any]:
-    """{"plan_hash", "hardware_class", "timing", "uniform"}."""
+def probe(plan) -> Probe:
     from harness.data.corpora import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
@@ -55,9 +54,9 @@ def probe(plan) -> dict[str, Any]:
         steps += 1
 
     timing = against_reference(step, reference(plan, here.torch_device), here.device)
-    return {
-        "plan_hash": plan_hash(plan),
-        "hardware_class": here.hardware_class,
-        "timing": timing.as_record(),
-        "uniform": uniform_scores(session.model, corpus.val, session.scoring_tokens, corpus.token_bytes),
-    }
+    return Probe(
+        plan_hash=plan_hash(plan),
+        hardware_class=here.hardware_class,
+        timing=Timing(**timing.as_record()),
+        uniform=UniformScores(**uniform_scores(session.model, corpus.val, session.scoring_tokens, corpus.token_bytes)),
+    )

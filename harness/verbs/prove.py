@@ -94,22 +94,22 @@ def _report(records: dict[str, Path]) -> bool:
     found = {name: read_record(path.parent) for name, path in records.items()}
     print(f"  {'':<18}{'chain':<20}{'final weights':<20}{'slice bpb':<12}resumes")
     for name, record in found.items():
-        chain, weights = (record["determinism"][key][:16] for key in ("chain", "weights"))
-        print(f"  {name:<18}{chain:<20}{weights:<20}{record['metrics']['slice_bpb']:<12.6f}{record['resumes']}")
+        chain, weights = (value[:16] for value in (record.determinism.chain, record.determinism.weights))
+        print(f"  {name:<18}{chain:<20}{weights:<20}{record.metrics.slice_bpb:<12.6f}{record.resumes}")
     first, *others = found.values()
     for name, record in list(found.items())[1:]:
-        if record["hardware_class"] != first["hardware_class"]:
-            print(f"  {name} ran on another hardware class: {record['hardware_class']}, not {first['hardware_class']}")
+        if record.hardware_class != first.hardware_class:
+            print(f"  {name} ran on another hardware class: {record.hardware_class}, not {first.hardware_class}")
     for name, path in list(records.items())[1:]:
         step = _first_difference(next(iter(records.values())), path)
         if step:
             print(f"  {name} leaves the first run at step {step}")
-    return all(record["determinism"] == first["determinism"] for record in others)
+    return all(record.determinism == first.determinism for record in others)
 
 
 def _first_difference(a: Path, b: Path) -> int | None:
-    chains = []
-    for path in (a, b):
-        rows = read_rows(path.parent / "metrics.jsonl")["window"]
-        chains.append({row["step"]: row["chain"] for row in rows})
-    return next((step for step in sorted(chains[0]) if chains[0][step] != chains[1].get(step)), None)
+    from harness.report.verify.executions import parting
+
+    return parting(
+        *([(row["step"], row["chain"]) for row in read_rows(path.parent / "metrics.jsonl")["window"]] for path in (a, b))
+    )[1]

@@ -56,10 +56,11 @@ def _show(folder: Path) -> None:
 
 def _twin(done: Any) -> Any:
     """The twin's best run (RunData), if there is one; what cannot be read is said and left out."""
-    from harness.report.run_data import best_record, load_run
+    from harness.report.run_data import load_run
+    from harness.report.twin import best_record
 
     lane, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
-    found = best_record([runs, "results"], lane, done.record["hardware_class"]) if lane else None
+    found = best_record([runs, "results"], lane, done.record.hardware_class) if lane else None
     for sentence in found.unreadable if found else []:
         warn(f"warning: {sentence}")
     if found is None or found.folder is None:

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         from harness.report.study.folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
-        if problems := study_problems(study, trials):
+        if problems := study_problems(trials, asked(study, trials)):
             raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
         if missing := missing_cases(study, trials):
             print(f"warning: {words.source} has no record of {', '.join(missing)}", file=sys.stderr)
@@ -54,6 +54,20 @@ def main(arguments: list[str]) -> int:
         print("\nmake study NAME=<study>")
         return 0
     return _run(read_study(words.name), words)
+
+
+def asked(study, trials) -> dict[str, str | UserError]:
+    """By case that there are trials of: the hash of the plan that the study asks for, or why there is none."""
+    from harness.plan.compose import compose
+    from harness.plan.fingerprint import plan_hash
+
+    found: dict[str, str | UserError] = {}
+    for case in dict.fromkeys(trial.case for trial in trials):
+        try:
+            found[case] = plan_hash(compose(study.words(case)).plan)
+        except UserError as error:
+            found[case] = error
+    return found
 
 
 def _read(arguments: list[str]):
@@ -157,7 +171,7 @@ def _start(study, case: str, jobs: list[Job]) -> Start | None:
 
 def _refuse_out(study, words) -> None:
     """Before anything is run: a folder that is not this study's, or that has seeds which would be lost."""
-    from harness.report.record_folders import STUDY_FILE
+    from harness.record.record_folders import STUDY_FILE
     from harness.report.study.folder import read_folder, trials_in
 
     out = words.out

@@ -21,7 +21,6 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.options import PATH, TEXT, Names, Word, Words, whole
@@ -54,28 +53,27 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"lane {group.lane!r} cannot name a folder of records", "`make lanes` lists the lanes")
     root = words.to
     claim_path = root / group.lane / claim_name(group.plan_hash, group.hardware_class)
-    old: dict[str, Any] | None = None
+    old = None
     if is_there(claim_path):
         old = read_claim(claim_path)
-        if elsewhere := [name for name in old["records"] if not NAME.fullmatch(name)]:
+        if elsewhere := [name for name in old.records if not NAME.fullmatch(name)]:
             raise UserError(f"{claim_path} counts records outside its folder: {one_line(', '.join(elsewhere))}", RESTORE)
     if old and words.replace is None:
-        again = sorted(set(group.seeds) & set(old["seeds"]))
+        again = sorted(set(group.seeds) & set(old.seeds))
         if again:
             raise UserError(
                 f"seed {', '.join(map(str, again))} of this plan is in {claim_path} already",
                 'submit only new seeds, or replace the whole claim: --replace "why"',
             )
-    beside = _beside(group, set(old["seeds"]) if old and words.replace is None else set())
+    beside = _beside(group, set(old.seeds) if old and words.replace is None else set())
     claim = _new_claim(group, beside, words.trials, old, words.replace, now())
-    claim["records"] |= _copy(group, claim_path.parent)
-    claim["seeds"] = sorted({*claim["seeds"], *group.seeds})
+    claim.records.update(_copy(group, claim_path.parent))
     _write(claim_path, claim)
-    for name in old["records"] if old and words.replace is not None else ():  # last: until here the old claim is whole
+    for name in old.records if old and words.replace is not None else ():  # last: until here the old claim is whole
         shutil.rmtree(claim_path.parent / name, ignore_errors=True)
     leaderboard = gather([root])
     board, standing = leaderboard.standing_of(group)
-    seeds = ", ".join(map(str, claim["seeds"]))
+    seeds = ", ".join(map(str, claim.seeds))
     print(one_line(f"{group.lane}, plan {group.plan_hash[:8]}, seeds {seeds}, on {group.hardware_class}"))
     for line in [*about_claim(standing, board), *_spent(claim)]:
         print(f"  {one_line(line)}")
@@ -102,14 +100,14 @@ def _one_group(paths: list[Path]):
         raise UserError(f"no finished run in {', '.join(map(str, paths))}", "make speedrun makes one")
     runs = [load_run(folder) for folder in folders]
     if len(paths) == 1 and len(runs) > 1:  # a whole folder: what is not ranked in it is named in the claim, not refused
-        runs = [run for run in runs if run.record["ranked"]] or runs
+        runs = [run for run in runs if run.record.ranked] or runs
     refused = [f"{run.folder} is unranked: {run.why_unranked}" for run in runs if run.why_unranked]
     refused += [f"{run.folder}: {sentence}" for run in runs for sentence in check(run)]
     if refused:
         raise UserError(
             "not submitted:\n    " + "\n    ".join(refused), "run those seeds again from a clean tree, to their end"
         )
-    kinds = {(r.record["lane"], r.record["plan_hash"], r.record["hardware_class"], protocol(r)) for r in runs}
+    kinds = {(r.record.lane, r.record.plan_hash, r.record.hardware_class, protocol(r)) for r in runs}
     if len(kinds) > 1:
         listed = "\n    ".join(f"{lane}, plan {plan[:8]}, on {hardware}" for lane, plan, hardware, _ in sorted(kinds))
         raise UserError(
@@ -117,13 +115,13 @@ def _one_group(paths: list[Path]):
         )
     by_seed: dict[int, list[Path]] = {}
     for run in runs:
-        by_seed.setdefault(run.record["seed"], []).append(run.folder)
+        by_seed.setdefault(run.record.seed, []).append(run.folder)
     twice = [f"seed {seed}: {', '.join(map(str, found))}" for seed, found in sorted(by_seed.items()) if len(found) > 1]
     if twice:
         raise UserError(
             "a seed counts once:\n    " + "\n    ".join(twice), "name the run of each seed that is to stand, by its date"
         )
-    return Group(tuple(sorted(runs, key=lambda run: run.record["seed"])))
+    return Group(tuple(sorted(runs, key=lambda run: run.record.seed)))
 
 
 @dataclass(frozen=True)
@@ -150,19 +148,19 @@ def _beside(group, claimed: set[int]) -> Beside:
             folder, who = path.parent, read_identity(path.parent)
             if folder in mine or who is None:
                 continue
-            if who["plan_hash"] != group.plan_hash:
-                other_plans.add(who["plan_hash"])
-            elif who["hardware_class"] == group.hardware_class and not who.get("fork"):
-                if who["seed"] in counted:
-                    repeats[who["seed"]] += who["seed"] in group.seeds and is_there(folder / "record.json")
+            if who.plan_hash != group.plan_hash:
+                other_plans.add(who.plan_hash)
+            elif who.hardware_class == group.hardware_class and not who.fork:
+                if who.seed in counted:
+                    repeats[who.seed] += who.seed in group.seeds and is_there(folder / "record.json")
                 elif (stop := read_stop(folder)) is not None:
-                    failed[str(who["seed"])] = stop["what"]
+                    failed[str(who.seed)] = stop.what
                 elif not is_there(folder / "record.json"):
-                    failed[str(who["seed"])] = "unfinished"
-                elif (record := read_record(folder))["ranked"]:
-                    dropped.append(f"seed {record['seed']} in {folder}")
+                    failed[str(who.seed)] = "unfinished"
+                elif (record := read_record(folder)).ranked:
+                    dropped.append(f"seed {record.seed} in {folder}")
                 else:
-                    failed[str(who["seed"])] = "unranked: " + "; ".join(record["unranked_reasons"])
+                    failed[str(who.seed)] = "unranked: " + "; ".join(record.unranked_reasons)
     if dropped:
         raise UserError(
             f"ranked seeds of this plan lie beside these and are left out: {', '.join(dropped)}", "submit all seeds or none"
@@ -171,22 +169,26 @@ def _beside(group, claimed: set[int]) -> Beside:
 
 
 def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | None, date: str):
+    """The claim to be, with the records that `_copy` is about to add."""
+    from harness.record.results import CLAIM_VERSION, Claim, Replaced, Submission, Trials
+
     joins = old if old and reason is None else None
-    before = joins["tuning_trials"] if joins else {"found": 0, "declared": None}
-    stated = [n for n in (before["declared"], declared) if n is not None]
-    replaced = list(old["replaced"]) if old else []
+    before = joins.tuning_trials if joins else Trials(found=0, declared=None)
+    stated = [n for n in (before.declared, declared) if n is not None]
+    replaced = list(old.replaced) if old else []
     if old and reason is not None:
-        replaced.append({"reason": reason, "at": date, "records": old["records"]})
-    submission = {"at": date, "seeds": list(group.seeds)} | ({"repeats": beside.repeats} if beside.repeats else {})
-    return {
-        "schema_version": 1, "lane": group.lane, "track": group.track, "plan_hash": group.plan_hash,
-        "hardware_class": group.hardware_class, "stop_step": group.runs[0].steps[-1]["step"],
-        "seeds": list(joins["seeds"]) if joins else [], "records": dict(joins["records"]) if joins else {},
-        "tuning_trials": {"found": max(beside.other_plans, before["found"]), "declared": max(stated) if stated else None},
-        "failed_seeds": (joins["failed_seeds"] if joins else {}) | beside.failed,
-        "submissions": [*(joins["submissions"] if joins else []), submission],
-        "replaced": replaced,
-    }  # fmt: skip
+        replaced.append(Replaced(reason=reason, at=date, records=old.records))
+    repeats = {"repeats": beside.repeats} if beside.repeats else {}
+    submission = Submission(at=date, seeds=list(group.seeds), **repeats)
+    return Claim(
+        schema_version=CLAIM_VERSION, lane=group.lane, track=group.track, plan_hash=group.plan_hash,
+        hardware_class=group.hardware_class, stop_step=group.runs[0].steps[-1]["step"],
+        seeds=sorted({*(joins.seeds if joins else ()), *group.seeds}), records=dict(joins.records) if joins else {},
+        tuning_trials=Trials(found=max(beside.other_plans, before.found), declared=max(stated) if stated else None),
+        failed_seeds=(joins.failed_seeds if joins else {}) | beside.failed,
+        submissions=[*(joins.submissions if joins else []), submission],
+        replaced=replaced,
+    )  # fmt: skip
 
 
 def _copy(group, lane_folder: Path) -> dict[str, str]:
@@ -197,7 +199,7 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
 
     copied = {}
     for run in group.runs:
-        stem = f"{run.record['seed']}-{group.plan_hash[:8]}"
+        stem = f"{run.record.seed}-{group.plan_hash[:8]}"
         names = (stem if n == 1 else f"{stem}.{n}" for n in range(1, 10_000))
         target = next(lane_folder / name for name in names if not (lane_folder / name).exists())
         with writing(target), whole(target) as part:
@@ -208,29 +210,27 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
     return copied
 
 
-def _write(path: Path, claim: dict[str, Any]) -> None:
+def _write(path: Path, claim) -> None:
     from harness.files import replace_atomically
     from harness.record.folder import writing
 
     with writing(path):
-        replace_atomically(path, [json.dumps(claim, indent=1).encode() + b"\n"])
+        replace_atomically(path, [json.dumps(claim.content(), indent=1).encode() + b"\n"])
 
 
-def _spent(claim: dict[str, Any]) -> list[str]:
-    spent = claim["tuning_trials"]
-    declared = "none declared (--trials N)" if spent["declared"] is None else f"{spent['declared']} declared"
-    lines = [f"tuning trials before this plan: {spent['found']} found beside the runs, {declared}; none elsewhere can be seen"]
-    lines += [f"seed {seed} does not count: {why}" for seed, why in claim["failed_seeds"].items()]
-    for submission in claim["submissions"]:
-        for seed, times in submission.get("repeats", {}).items():
+def _spent(claim) -> list[str]:
+    spent = claim.tuning_trials
+    declared = "none declared (--trials N)" if spent.declared is None else f"{spent.declared} declared"
+    lines = [f"tuning trials before this plan: {spent.found} found beside the runs, {declared}; none elsewhere can be seen"]
+    lines += [f"seed {seed} does not count: {why}" for seed, why in claim.failed_seeds.items()]
+    for submission in claim.submissions:
+        for seed, times in (submission.repeats or {}).items():
             lines.append(f"seed {seed} was run {times} times: its seconds were chosen among as many, if they were chosen")
-    tried = sorted({*claim["seeds"], *map(int, claim["failed_seeds"])})
+    tried = sorted({*claim.seeds, *map(int, claim.failed_seeds)})
     if tried != list(range(1, len(tried) + 1)):
         lines.append(
             f"seeds {', '.join(map(str, tried))} are not 1 to {len(tried)}: whether others were tried cannot be seen here"
         )
-    if len(claim["submissions"]) > 1:
-        lines.append(
-            f"seeds were added in {len(claim['submissions'])} submissions: those added later knew the first ones' result"
-        )
+    if len(claim.submissions) > 1:
+        lines.append(f"seeds were added in {len(claim.submissions)} submissions: those added later knew the first ones' result")
     return lines

@@ -86,8 +86,8 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
         report["problems"].append(error.problem)
         return report
     r = run.record
-    report["of"] = f"{r['lane']}, seed {r['seed']}, plan {r['plan_hash'][:8]}, commit {str(r['provenance']['commit'])[:8]}"
-    report["content_sha256"] = r.get("content_sha256")
+    report["of"] = f"{r.lane}, seed {r.seed}, plan {r.plan_hash[:8]}, commit {r.provenance.commit[:8]}"
+    report["content_sha256"] = r.content_sha256
     report["problems"] += check(run)
     _check_data(run, report)
     if report["problems"]:
@@ -113,17 +113,17 @@ def _check_data(run, report: dict[str, Any]) -> None:
     from harness.plan.schema import Data
     from harness.plan.stored import settings
 
-    path = TRACKS / f"{run.record['track']}.yaml"
-    if run.record["track"] not in track_names():
-        report["problems"].append(f"track {run.record['track']} does not exist in this checkout")
+    path = TRACKS / f"{run.record.track}.yaml"
+    if run.record.track not in track_names():
+        report["problems"].append(f"track {run.record.track} does not exist in this checkout")
         return
-    track = read_track(run.record["track"])
+    track = read_track(run.record.track)
     for key in ("train_sha256", "val_sha256", "train_bytes", "val_bytes"):
-        stated, here = run.record["data"][key], getattr(track, key)
+        stated, here = getattr(run.record.data, key), getattr(track, key)
         if here and stated != here:  # a track states nothing of what only its files know
             report["problems"].append(f"data.{key} is {stated!r} in the record, {path.name} says {here!r}")
     lines = {name: asdict(line) for name, line in track.lines.items()}
-    if run.record["lines"] != lines or run.plan["track"]["target"] != track.target:
+    if run.record.content()["lines"] != lines or run.plan["track"]["target"] != track.target:
         report["problems"].append(f"the lines or the target of the record are not those of {path.name}")
     try:
         planned = settings(run.plan)
@@ -141,10 +141,8 @@ def _check_counts(run, report: dict[str, Any]) -> None:
 
     counts = asdict(count_plan(read_plan(run.folder / "plan.yaml")))
     for key, built in counts.items():
-        if run.record["counts"][key] != built:
-            report["problems"].append(
-                f"counts.{key} is {run.record['counts'][key]:,}, the model built from plan.yaml has {built:,}"
-            )
+        if (stated := getattr(run.record.counts, key)) != built:
+            report["problems"].append(f"counts.{key} is {stated:,}, the model built from plan.yaml has {built:,}")
     shown = ", ".join(f"{key} {value:,}" for key, value in counts.items())
     report["notes"].append(f"counts: rebuilt from plan.yaml on the meta device: {shown}")
 
@@ -167,23 +165,22 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
     print(f"re-executing {wanted:,} of {last:,} steps of {run.folder} ...", flush=True)
     with checkout(run, commit) as tree:
         found = execute(run, tree, words, wanted, home / "same")
-        recorded = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
-        result = compare(recorded, found.rows, wanted)
+        result = compare(run.rows, found.rows, wanted)
         broken = _other_ends(run, found) if wanted == last else []
-        origin = run.record["provenance"]
+        origin = run.record.provenance
         same = {
-            "hardware class": found.hardware_class == run.record["hardware_class"],
-            "source": found.identity["source_sha256"] == origin.get("source_sha256"),
-            "versions": found.identity["versions"] == origin.get("versions"),
+            "hardware class": found.hardware_class == run.record.hardware_class,
+            "source": found.identity.source_sha256 == origin.source_sha256,
+            "versions": found.identity.versions == origin.versions,
         }
         report["did"] = f"re-execution of {wanted:,} of {last:,} steps"
         report["execution"] = {
-            "steps": wanted, "of": last, "commit": found.identity["commit"], "hardware_class": found.hardware_class,
-            "recorded_hardware_class": run.record["hardware_class"], "same": same, **asdict(result), "ends": broken,
+            "steps": wanted, "of": last, "commit": found.identity.commit, "hardware_class": found.hardware_class,
+            "recorded_hardware_class": run.record.hardware_class, "same": same, **asdict(result), "ends": broken,
         }  # fmt: skip
         report["not_covered"] = _not_covered(ONLY_BY_RE_EXECUTION, wanted, last)
-        if commit == "record" and found.identity["plan_hash"] != run.record["plan_hash"]:
-            report["problems"].append(f"its commit makes plan {found.identity['plan_hash'][:8]} of the record's")
+        if commit == "record" and found.identity.plan_hash != run.record.plan_hash:
+            report["problems"].append(f"its commit makes plan {found.identity.plan_hash[:8]} of the record's")
         elif result.contradiction:
             report["problems"].append(result.contradiction)
         elif result.equal_bits and not broken:
@@ -199,8 +196,8 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
 
 def _other_ends(run, found) -> list[str]:
     """What differs at the end of a whole run, beyond the rows."""
-    stated, ended = run.record["determinism"], found.record["determinism"]
-    return [f"determinism.{key} is another" for key in stated if stated[key] != ended.get(key)]
+    stated, ended = run.record.determinism, found.record.determinism
+    return [f"determinism.{key} is another" for key in ("chain", "weights") if getattr(stated, key) != getattr(ended, key)]
 
 
 def _not_covered(only: tuple[str, ...], wanted: int, last: int) -> list[str]:
@@ -215,18 +212,13 @@ def _fresh_seed(run, tree: Path, steps: int, home: Path, report: dict[str, Any])
     from harness.report.verify.executions import try_fresh_seed, window_losses
     from harness.report.verify.text import distance
 
-    def windows(of) -> list[float]:
-        return window_losses({"step": of.steps, "window": of.windows}, steps)
-
     beside = [other for group in find_groups([run.folder.parent]).groups for other in group.runs]
-    alike = [
-        other for other in beside if other.record["plan_hash"] == run.record["plan_hash"] and protocol(other) == protocol(run)
-    ]
-    recorded = {other.record["seed"]: windows(other) for other in alike} | {run.record["seed"]: windows(run)}
+    alike = [other for other in beside if other.record.plan_hash == run.record.plan_hash and protocol(other) == protocol(run)]
+    recorded = {other.record.seed: window_losses(other.rows, steps) for other in [*alike, run]}
     fresh = max(recorded) + 1
     print(f"beyond tolerance; running fresh seed {fresh} for as many steps ...", flush=True)
     found = window_losses(execute(run, tree, command_line(run, fresh), steps, home).rows, steps)
-    test = try_fresh_seed(recorded, run.record["seed"], fresh, found)
+    test = try_fresh_seed(recorded, run.record.seed, fresh, found)
     report["fresh_seed"] = asdict(test)
     if test.problem:
         report["problems"].append(f"neither equal bits nor within tolerance ({distance(report['execution'])}); {test.problem}")

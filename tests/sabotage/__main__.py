@@ -74,7 +74,7 @@ def run_all(folder: Path, own: SimpleNamespace) -> int:
         print(f"  {fault}, seed {seed}: {', '.join(cases[-1].caught_by) or 'passes'}", flush=True)
         for outcome in cases[-1].failed:
             print(f"      {outcome.detector}: {outcome.reasons[0]}", flush=True)
-    print(markdown(cases, runs[0].record["hardware_class"], seeds))
+    print(markdown(cases, runs[0].record.hardware_class, seeds))
     return 1 if missed(cases) or disturbed(cases) else 0
 
 

@@ -8,8 +8,8 @@ from harness.errors import UserError
 from harness.launch.checkout import JobFailed
 from harness.launch.gate import probed
 from harness.record.provenance import now
+from harness.record.results import PlanBaseline
 from harness.report.gate import baseline as gate_baseline
-from harness.report.gate.baseline import PlanBaseline
 from harness.report.gate.verdict import FAIL, Evidence, Outcome, judge
 from harness.report.run_data import RunData
 from tests.sabotage.faults import NONE
@@ -57,14 +57,14 @@ class Bench:
         try:
             if broken := [run for run in runs if isinstance(run, JobFailed)]:
                 raise broken[0]
-            seeds = [run.record["seed"] for run in runs] if self.timed else []
+            seeds = [run.record.seed for run in runs] if self.timed else []
             probes = [FaultyCheckout().probe(self._plan(seed), self._place(NONE, seed)) for seed in seeds]
         except JobFailed as failed:
             raise UserError(str(failed), "mend that first: there is no fault in it") from failed
         record = runs[0].record
-        empty = gate_baseline.Baseline(record["lane"])
+        empty = gate_baseline.empty(record.lane)
         gate_baseline.write(self.folder, gate_baseline.updated(empty, runs, probes, "the program without a fault", now()))
-        return gate_baseline.read(self.folder, record["lane"]).plans[record["plan_hash"]]
+        return gate_baseline.read(self.folder, record.lane).plans[record.plan_hash]
 
     def judge(self, fault: str, seed: int, run: RunData | JobFailed, baseline: PlanBaseline) -> Case:
         try:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from harness.report.board.standings import Standing, Twin
+from harness.report.columns import CLOCKED, figures
 from harness.report.groups import Group
 
 NONE = "–"
@@ -59,45 +60,24 @@ def twin_row(twin: Twin) -> list[Cell]:
 
 
 def _figures(group: Group, timed: bool) -> list[Cell]:
-    health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
-    rate, mfu = group.sample("tokens_per_second"), group.sample("mfu").mean
-    memory = max(group.sample("peak_memory_bytes").values) / 2**30
-    worst = {
-        "entropy": (f"{(low := min(h['worst_entropy_ratio'] for h in health)):.3f}", low) if health else (NONE, None),
-        "dead": (str(dead := max(h["dead"] for h in health)), dead) if health else (NONE, None),
-        "max_load": (f"{(most := max(h['max_load_percent'] for h in health)):.1f}%", most) if health else (NONE, None),
+    memory, found = max(group.sample("peak_memory_bytes").values) / 2**30, figures(group, NONE)
+    cells = {key: Cell(key, *found[key]) if timed or key not in CLOCKED else Cell(key, NONE, None) for key in found}
+    if not timed and found["to_target"].value is None:  # how many reached it is no time
+        cells["to_target"] = Cell("to_target", *found["to_target"])
+    cells |= {
+        "lane": Cell("lane", group.lane, group.lane),
+        "n": Cell("n", str(group.n), group.n),
+        "memory": Cell("memory", f"{memory:.2f}", memory),
+        "date": Cell("date", group.finished_at[:10] or "not stated", group.finished_at or None),
+        "commit": Cell("commit", commits(group), commits(group)),
+        "arithmetic": Cell("arithmetic", group.arithmetic, group.arithmetic),
     }
-    return [
-        Cell("lane", group.lane, group.lane),
-        Cell("n", str(group.n), group.n),
-        _to_target(group, timed),
-        *(Cell(key, (s := group.sample(f"{key}_bpb")).text("{:.4f}"), s.mean) for key in ("slice", "val")),
-        *(Cell(key, *worst[key]) for key in worst),
-        Cell("rate", rate.text("{:,.0f}"), rate.mean) if timed else Cell("rate", NONE, None),
-        Cell("mfu", f"{mfu:.1%}" if mfu < 0.01 else f"{mfu:.0%}", mfu) if timed else Cell("mfu", NONE, None),
-        Cell("memory", f"{memory:.2f}", memory),
-        Cell("date", group.finished_at[:10] or "not stated", group.finished_at or None),
-        Cell("commit", commits(group), commits(group)),
-        Cell("arithmetic", group.arithmetic, group.arithmetic),
-    ]
-
-
-def _to_target(group: Group, timed: bool) -> Cell:
-    if group.runs[0].target is None:
-        return Cell("to_target", NONE, None)
-    reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
-    if reached < group.n:
-        return Cell("to_target", f"{reached} of {group.n} reached it", None)
-    seconds = group.to_target()
-    if not timed or seconds is None:
-        return Cell("to_target", NONE, None)
-    return Cell("to_target", seconds.text("{:,.1f}"), seconds.mean)
+    return [cells[column.key] for column in COLUMNS[1:]]
 
 
 def recipe(group: Group) -> str:
     """What the command line turned beyond lane and seed, then the plan's hash: two plans of one lane differ in these."""
-    words = group.first.get("provenance", {}).get("overrides", [])
-    turned = [str(word) for word in words if not str(word).startswith(LAUNCH_WORDS)] if isinstance(words, list) else []
+    turned = [word for word in group.first.provenance.overrides or [] if not word.startswith(LAUNCH_WORDS)]
     return " ".join([*turned, f"plan {group.plan_hash[:8]}"])
 
 

@@ -32,10 +32,10 @@ def curves(groups: Sequence[Group], board: Board, x: str, twin: Group | None = N
     for number, group in enumerate(groups):
         if group.n > 1:
             for run in group.runs:
-                points = [(p[x], p["slice_bpb"]) for p in run.record["metrics"]["curve"]]
-                series.append(Series(f"seed {run.record['seed']}", points, f"seed c{number}"))
+                points = [(p[x], p["slice_bpb"]) for p in run.record.metrics.curve]
+                series.append(Series(f"seed {run.record.seed}", points, f"seed c{number}"))
         series.append(Series(f"{group.lane}, mean of {group.n}", list(zip(*mean_curve(group, x))), f"mean c{number}"))
-    lines = [(line["label"], line["slice"], line_id == board.target_id) for line_id, line in board.lines.items()]
+    lines = [(line.label, line.slice, line_id == board.target_id) for line_id, line in board.lines.items()]
     unit = "training bytes" if groups[0].runs[0].counts_bytes else "training tokens"
     frame = _Frame(
         xs=[0.0, *(px for s in series for px, _ in s.points)],

@@ -7,13 +7,12 @@ number of tuning trials; and each submission with its date, so that seeds added 
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.reading import is_there, read_bytes
 from harness.record.read import read_claim, read_identity
+from harness.record.results import Claim
 from harness.report.groups import Group
 
 
@@ -33,15 +32,15 @@ def check_claims(root: str | Path) -> list[str]:
 def _check(path: Path) -> list[str]:
     try:
         claim = read_claim(path)
-        found = [sentence for name, stated in claim["records"].items() for sentence in _check_record(path, name, stated)]
+        found = [sentence for name, stated in claim.records.items() for sentence in _check_record(path, name, stated)]
         strangers = _strangers(path.parent, claim)
     except UserError as error:
         return [error.problem]
     found += [f"{path}: {folder} is a seed of its plan that was never submitted" for folder in strangers]
-    if sorted(claim["seeds"]) != sorted(_seed(name) for name in claim["records"]):
-        found.append(f"{path}: it claims seeds {claim['seeds']}, its records are {sorted(claim['records'])}")
-    if claim["lane"] != path.parent.name or path.name != claim_name(claim["plan_hash"], claim["hardware_class"]):
-        found.append(f"{path}: its name does not fit what it claims ({claim['lane']}, plan {claim['plan_hash'][:8]})")
+    if sorted(claim.seeds) != sorted(_seed(name) for name in claim.records):
+        found.append(f"{path}: it claims seeds {claim.seeds}, its records are {sorted(claim.records)}")
+    if claim.lane != path.parent.name or path.name != claim_name(claim.plan_hash, claim.hardware_class):
+        found.append(f"{path}: its name does not fit what it claims ({claim.lane}, plan {claim.plan_hash[:8]})")
     return found
 
 
@@ -54,13 +53,13 @@ def _check_record(path: Path, name: str, stated: str) -> list[str]:
     return []
 
 
-def _strangers(lane_folder: Path, claim: Mapping[str, Any]) -> list[Path]:
+def _strangers(lane_folder: Path, claim: Claim) -> list[Path]:
     """Run folders of the claim's plan and hardware class that it does not count."""
     strangers = []
     for identity in sorted(lane_folder.glob("*/identity.json")):
-        who = read_identity(identity.parent) or {}
-        same = all(who.get(key) == claim[key] for key in ("plan_hash", "hardware_class"))
-        if same and identity.parent.name not in claim["records"]:
+        who = read_identity(identity.parent)
+        same = who and (who.plan_hash, who.hardware_class) == (claim.plan_hash, claim.hardware_class)
+        if same and identity.parent.name not in claim.records:
             strangers.append(identity.parent)
     return strangers
 
@@ -70,7 +69,7 @@ def _seed(folder_name: str) -> int:
     return int(seed) if seed.isdecimal() else -1
 
 
-def find_claim(group: Group) -> dict[str, Any] | None:
+def find_claim(group: Group) -> Claim | None:
     """The claim that a group's runs were submitted under, beside them; None where there is none or it cannot be read."""
     try:
         return read_claim(group.runs[0].folder.parent / claim_name(group.plan_hash, group.hardware_class))
@@ -78,8 +77,6 @@ def find_claim(group: Group) -> dict[str, Any] | None:
         return None
 
 
-def trials(claim: Mapping[str, Any] | None) -> int | None:
-    """Plans tried before this one: what was found beside the runs or declared, whichever is more; None when never stated."""
-    if claim is None or claim["tuning_trials"]["declared"] is None:
-        return None
-    return max(claim["tuning_trials"]["found"], claim["tuning_trials"]["declared"])
+def trials(claim: Claim | None) -> int | None:
+    """Plans tried before this one; None when never stated."""
+    return claim.tuning_trials.known if claim else None

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.record.read import by_kind
 from harness.report import integrity
 from harness.report.board.claims import check_claims
 from harness.report.board.holder import plan_of
 from harness.report.board.standings import Board, Standing, make_boards, mixed_protocols
-from harness.report.groups import Group, group_runs, read_runs
+from harness.report.groups import Group, finished_at, group_runs, read_runs
 from harness.report.run_data import RunData
 
 
@@ -52,7 +53,7 @@ def gather(folders: Sequence[str | Path]) -> Leaderboard:
 
     def sound() -> Iterator[RunData]:
         for run in read_runs(folders, unreadable):
-            read.append(str(run.record["provenance"].get("finished_at", "")))
+            read.append(finished_at(run))
             reasons = integrity.check(run)
             if reasons:
                 unsound.append((_slim(run), reasons))
@@ -73,12 +74,13 @@ def gather(folders: Sequence[str | Path]) -> Leaderboard:
 
 def _slim(run: RunData) -> RunData:
     """Without the rows of metrics.jsonl, which only the check needs: a thousand records stay small in memory."""
-    return replace(run, steps=[], windows=[], validations=[], final=None)
+    return replace(run, rows=by_kind([]))
 
 
 def slug(board: Board) -> str:
     """A name for the board's files and anchors: words for people, and a hash because two classes may share the words."""
     words = re.sub(r"[^a-z0-9]+", "-", f"{board.track} {board.hardware_class}".lower())[:40].strip("-")
     target = {"label": board.target.label, "slice": board.target.level, "id": board.target.id} if board.target else None
-    key = repr((board.track, board.title, board.record["data"], target, board.lines))
+    lines = {name: line.content() for name, line in board.lines.items()}
+    key = repr((board.track, board.title, board.record.data.content(), target, lines))
     return f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"

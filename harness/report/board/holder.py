@@ -84,9 +84,9 @@ def history(groups: list[Group], timed: bool) -> tuple[Tenure, ...]:
     seen: dict[int, list[RunData]] = defaultdict(list)
     claims: dict[int, tuple[tuple[bool, float], Group]] = {}
     changes: list[tuple[datetime, int | None, Group | None]] = []  # without a group: the last claim has lapsed
-    for at, i, run in sorted(dated, key=lambda event: (event[0], event[1], event[2].record["seed"])):
+    for at, i, run in sorted(dated, key=lambda event: (event[0], event[1], event[2].record.seed)):
         seen[i].append(run)
-        group = Group(tuple(sorted(seen[i], key=lambda run: run.record["seed"])))
+        group = Group(tuple(sorted(seen[i], key=lambda run: run.record.seed)))
         if why_no_claim(group, timed) is None:
             claims[i] = (place(group, timed), group)
         else:

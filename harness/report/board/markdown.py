@@ -40,7 +40,7 @@ def _lead(leaderboard: Leaderboard) -> str:
 def _board(board: Board, out: Path) -> list[str]:
     lines = [f"Target: {text(board.target.text)}." if board.target else "No target: a fixed budget."]
     if board.lines:
-        known = ", ".join(f"{text(line['label'])} {line['slice']:.4f} / {line['val']:.4f}" for line in board.lines.values())
+        known = ", ".join(f"{text(line.label)} {line.slice:.4f} / {line.val:.4f}" for line in board.lines.values())
         lines[0] += f" Lines of this protocol, slice / all val: {known}."
     lines += ["", *head([column.name for column in COLUMNS], [TITLES.get(column.key, "---:") for column in COLUMNS])]
     for standing in board.standings:
@@ -49,7 +49,7 @@ def _board(board: Board, out: Path) -> list[str]:
             lines.append(row(_twin_cell(cell, standing) for cell in twin_row(standing.twin)))
     lines += ["", f"![curves](figures/leaderboard-{slug(board)}.png)", ""]
     for standing in board.standings:
-        runs = ", ".join(link(f"seed {run.record['seed']}", href(run.folder, out)) for run in standing.group.runs)
+        runs = ", ".join(link(f"seed {run.record.seed}", href(run.folder, out)) for run in standing.group.runs)
         label = f" **Not a claim: {text(standing.why_no_claim)}.**" if standing.why_no_claim else ""
         said = text(" ".join(about(standing, board)))
         lines.append(item(f"**{text(standing.group.lane)}**, {text(recipe(standing.group))}, {runs}.{label} {said}"))
@@ -88,7 +88,7 @@ def _unranked(groups: list[Group], out: Path) -> list[str]:
     columns = ["track", "hardware class", "lane", "seeds", "slice", "all val", "why"]
     lines = [heading(2, "Unranked"), "", "Shown apart, in no rank.", "", *head(columns, [":---"] * len(columns))]
     for group in groups:
-        seeds = ", ".join(link(run.record["seed"], href(run.folder, out)) for run in group.runs)
+        seeds = ", ".join(link(run.record.seed, href(run.folder, out)) for run in group.runs)
         figures = [f"{group.sample(key).mean:.4f}" for key in ("slice_bpb", "val_bpb")]
         words = map(text, (group.track, group.hardware_class, group.lane))
         lines.append(row([*words, seeds, *figures, text(group.why_unranked)]))

@@ -49,7 +49,7 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
         "id": slug(board),
         "title": board.title,
         "target": board.target,
-        "lines": sorted(board.lines.values(), key=lambda line: -line["slice"]),
+        "lines": sorted(board.lines.values(), key=lambda line: -line.slice),
         "entries": [_entry(standing, board, out) for standing in board.standings],
         "charts": _charts(best, board),
         "legend": [name(group) for group in best],
@@ -101,7 +101,7 @@ def _twin_note(group: Group | None, elsewhere: bool) -> str:
 
 def _curve(group: Group) -> list[dict[str, str]]:
     """The mean curve as numbers, for readers who cannot use the chart."""
-    points = zip(*(run.record["metrics"]["curve"] for run in group.runs))
+    points = zip(*(run.record.metrics.curve for run in group.runs))
     return [
         {
             "step": f"{at[0]['step']:,}",
@@ -114,18 +114,18 @@ def _curve(group: Group) -> list[dict[str, str]]:
 
 
 def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
-    metrics, where = run.record["metrics"], run.record["provenance"]
-    seconds = metrics["time_to_target_s"]
+    metrics, where = run.record.metrics, run.record.provenance
+    seconds = metrics.time_to_target_s
     return {
-        "seed": run.record["seed"],
+        "seed": run.record.seed,
         "to_target": NONE if seconds is None or not timed else f"{seconds:,.1f}",
-        "slice": f"{metrics['slice_bpb']:.4f}",
-        "val": f"{metrics['val_bpb']:.4f}",
-        "clean": NONE if metrics["val_bpb_clean"] is None else f"{metrics['val_bpb_clean']:.4f}",
-        "rate": f"{metrics['tokens_per_second']:,.0f}" if timed else NONE,
-        "memory": f"{metrics['peak_memory_bytes'] / 2**30:.2f}",
-        "finished": str(where.get("finished_at", ""))[:16].replace("T", " ") or "not stated",
-        "commit": str(where.get("commit", "unknown"))[:7],
+        "slice": f"{metrics.slice_bpb:.4f}",
+        "val": f"{metrics.val_bpb:.4f}",
+        "clean": NONE if metrics.val_bpb_clean is None else f"{metrics.val_bpb_clean:.4f}",
+        "rate": f"{metrics.tokens_per_second:,.0f}" if timed else NONE,
+        "memory": f"{metrics.peak_memory_bytes / 2**30:.2f}",
+        "finished": (where.finished_at or "")[:16].replace("T", " ") or "not stated",
+        "commit": where.commit[:7],
         "link": href(run.folder, out),
     }
 
@@ -150,7 +150,7 @@ def _unranked(group: Group, out: Path) -> dict[str, Any]:
         "track": group.track,
         "hardware_class": group.hardware_class,
         "lane": group.lane,
-        "seeds": [{"seed": run.record["seed"], "link": href(run.folder, out)} for run in group.runs],
+        "seeds": [{"seed": run.record.seed, "link": href(run.folder, out)} for run in group.runs],
         "slice": group.sample("slice_bpb").text("{:.4f}"),
         "val": group.sample("val_bpb").text("{:.4f}"),
         "why": group.why_unranked,

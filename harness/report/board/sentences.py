@@ -37,7 +37,7 @@ def figures(group: Group, timed: bool) -> list[str]:
     """Where the runs stopped, their bits per byte, and their time where one may be claimed."""
     bits = [group.sample(key).counted("{:.4f}") for key in ("slice_bpb", "val_bpb")]
     return [
-        f"stop step {group.first['metrics']['curve'][-1]['step']:,}, fixed by the lane before any seed was run",
+        f"stop step {group.first.metrics.curve[-1]['step']:,}, fixed by the lane before any seed was run",
         f"slice bpb {bits[0]}, all of val {bits[1]}",
         _time(group, timed),
     ]
@@ -49,7 +49,7 @@ def _time(group: Group, timed: bool) -> str:
     if group.runs[0].target is None:
         return "the track is a fixed budget: no target, no time to it"
     if (seconds := group.to_target()) is None:
-        reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
+        reached = sum(run.record.metrics.target_reached for run in group.runs)
         return f"{reached} of {group.n} seeds reached the target: no time is claimed"
     return f"{seconds.counted('{:.1f}')} s to target"
 

@@ -6,12 +6,12 @@ are on a board of their own, without seconds. On a CPU whose bf16 is emulated ev
 class says so.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.schema import Line, Record
 from harness.report.board.holder import (
     Against,
     Tenure,
@@ -24,8 +24,9 @@ from harness.report.board.holder import (
     why_no_claim,
 )
 from harness.report.groups import Group, protocol
-from harness.report.statistics import MIN_SEEDS, Test
-from harness.report.target import Target
+from harness.report.run_data import Target
+from harness.report.statistics import Test
+from harness.report.twin import best_group
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Board:
     history: tuple[Tenure, ...]
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """Any record of the board, for what all of them share: lines, target, data."""
         return self.standings[0].group.first
 
     @property
-    def lines(self) -> dict[str, Any]:
+    def lines(self) -> dict[str, Line]:
         """The classical lines of this protocol; a run scored on part of val has none beside it."""
-        return {} if self.record["metrics"]["partial"] else self.record["lines"]
+        return {} if self.record.metrics.partial else self.record.lines
 
     @property
     def target(self) -> Target | None:
@@ -132,7 +133,7 @@ def _terms(group: Group) -> tuple[Any, ...]:
     """What two groups of one board share besides the hardware class."""
     record = group.first
     target = group.runs[0].target
-    return (*protocol(group.runs[0]), target.id if target else "", json.dumps(record["lines"], sort_keys=True))
+    return (*protocol(group.runs[0]), target.id if target else "", repr(sorted(record.lines.items())))
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:
@@ -157,11 +158,6 @@ def _twin(group: Group, timed: bool, same_board: list[Group], same_terms: list[G
     lane = group.plan["lane"]["twin"]
     if lane is None:
         return None
-    here = [other for other in same_board if other.lane == lane]
-    elsewhere = [other for other in same_terms if other.lane == lane]
-    if not (here or elsewhere):
-        return Twin(lane, None, False)
-    if here:
-        return Twin(lane, min(here, key=lambda other: (other.n < MIN_SEEDS, place(other, timed))), timed)
-    of_class = [other for other in elsewhere if other.hardware_class == group.hardware_class]
-    return Twin(lane, min(of_class or elsewhere, key=lambda other: (other.n < MIN_SEEDS, place(other, False))), False)
+    here, elsewhere = ([other for other in some if other.lane == lane] for some in (same_board, same_terms))
+    compares = timed and bool(here)
+    return Twin(lane, best_group(group, here or elsewhere, lambda other: place(other, compares)), compares)

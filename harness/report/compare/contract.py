@@ -102,10 +102,10 @@ def _derived(a: Group, b: Group) -> Iterator[Field]:
     yield Field("size", "active FFN width", active_ffn_width(a.plan), active_ffn_width(b.plan))
     for part in ("train", "val"):
         key = f"{part}_sha256"
-        yield Field("protocol", f"data, {part}", a.first["data"][key][:12], b.first["data"][key][:12])
-    yield Field("protocol", "bytes of val scored", a.first["metrics"]["scored_bytes"], b.first["metrics"]["scored_bytes"])
+        yield Field("protocol", f"data, {part}", getattr(a.first.data, key)[:12], getattr(b.first.data, key)[:12])
+    yield Field("protocol", "bytes of val scored", a.first.metrics.scored_bytes, b.first.metrics.scored_bytes)
     part = "machine" if a.precision == b.precision else "precision"
-    yield Field(part, "execution", *(group.first["precision"]["execution"] for group in (a, b)))
+    yield Field(part, "execution", *(group.first.precision.execution for group in (a, b)))
     yield Field("code", "source", _sources(a), _sources(b))
     yield Field("machine", "hardware class", a.hardware_class, b.hardware_class)
 
@@ -119,7 +119,7 @@ def active_ffn_width(plan: dict[str, Any]) -> int:
 
 
 def _sources(group: Group) -> str:
-    found = {str(run.record["provenance"].get("source_sha256", "unknown"))[:12] for run in group.runs}
+    found = {(run.record.provenance.source_sha256 or "unknown")[:12] for run in group.runs}
     return ", ".join(sorted(found))
 
 

@@ -25,7 +25,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
         notes.append("curves left out: the protocols differ")
     elif not timed:
         notes.append(f"seconds left out: {untimed}")
-    lines, target = a.first["lines"], a.runs[0].target.id if a.runs[0].target else ""
+    lines, target = a.first.lines, a.runs[0].target.id if a.runs[0].target else ""
     with style.styled():
         height = 3.3 + (0.34 * len(ranked) + 0.9 if ranked else 0)
         fig = style.plain_figure(f"{names[0]} (A) and {names[1]} (B)", height, "; ".join(notes) + ".")

@@ -31,28 +31,26 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
         group.lane: names.index(group.architecture) + APART * (formats.index(group.precision) - (len(formats) - 1) / 2)
         for group in groups
     }
-    moe, pairs = [group for group in groups if all(run.record["router_health"] for run in group.runs)], list(paired(groups))
+    moe, pairs = [group for group in groups if all(run.record.router_health for run in group.runs)], list(paired(groups))
     unranked = _unranked(groups)
     caution = f"unranked: {unranked}" if unranked else ""
     shown = 2 + bool(moe) + bool(pairs)
     rows = 1 if shown < 4 else 2
     with style.styled():
-        title = f"track {first.record['track']}: lanes side by side"
+        title = f"track {first.record.track}: lanes side by side"
         fig = style.plain_figure(title, 0.4 + rows * PANEL_IN, _caption(groups, first, pairs), caution)
         panels = list(fig.subplots(rows, shown // rows, squeeze=False).flat)
         seconds, bits, *rest = panels
-        _panel(seconds, groups, place, "seconds to target", lambda run: run.record["metrics"]["time_to_target_s"], clock=True)
+        _panel(seconds, groups, place, "seconds to target", lambda run: run.record.metrics.time_to_target_s, clock=True)
         seconds.set_ylim(bottom=0)
-        reached = [run.record["metrics"]["time_to_target_s"] is not None for group in groups for run in group.runs]
+        reached = [run.record.metrics.time_to_target_s is not None for group in groups for run in group.runs]
         if not any(reached):
             seconds.set_yticks([])
-        _panel(bits, groups, place, "bits per byte of the slice", lambda run: run.record["metrics"]["slice_bpb"])
+        _panel(bits, groups, place, "bits per byte of the slice", lambda run: run.record.metrics.slice_bpb)
         _target(bits, first)
         if moe:
             ax = rest.pop(0)
-            _panel(
-                ax, moe, place, "evenness: worst entropy / ln E", lambda run: run.record["router_health"]["worst_entropy_ratio"]
-            )
+            _panel(ax, moe, place, "evenness: worst entropy / ln E", lambda run: run.record.router_health.worst_entropy_ratio)
             _note_loads(ax, moe, place)
         if pairs:
             _differences(rest.pop(0), pairs, place)
@@ -144,9 +142,9 @@ def _note_loads(ax: Axes, groups: list[Group], place: dict[str, float]) -> None:
     """Dead experts and the largest load of each lane, in the lower half of the panel."""
     lowest = 1.0
     for group in groups:
-        health = [run.record["router_health"] for run in group.runs]
-        lowest = min(lowest, *(h["worst_entropy_ratio"] for h in health))
-        text = f"dead {max(h['dead'] for h in health)}, max load {max(h['max_load_percent'] for h in health):.1f}%"
+        health = [run.record.router_health for run in group.runs]
+        lowest = min(lowest, *(h.worst_entropy_ratio for h in health))
+        text = f"dead {max(h.dead for h in health)}, max load {max(h.max_load_percent for h in health):.1f}%"
         ax.annotate(text, (place[group.lane], 0.04), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
                     color="#505050", rotation=90)  # fmt: skip
     span = max(1 - lowest, 0.01)
@@ -157,9 +155,9 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
     counts = sorted({group.n for group in groups})
     emulated = [group.lane for group in groups if group.emulated]
     said = [
-        f"Track {first.record['track']}, scored on {first.scored_on}",
+        f"Track {first.record.track}, scored on {first.scored_on}",
         f"a mark a seed, n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
-        f"hardware class {first.record['hardware_class']}",
+        f"hardware class {first.record.hardware_class}",
     ]
     if pairs:
         said.append(f"minus {BASE}: at equal seeds, in % of its bits per byte of val; the whisker is the 95% interval of the "

@@ -31,7 +31,7 @@ def paired(groups: list[Group]) -> Iterator[Paired]:
         for base in groups:
             if base.precision != BASE or group.precision == BASE or _kind(base) != _kind(group):
                 continue
-            bits = [{run.record["seed"]: run.record["metrics"]["val_bpb"] for run in side.runs} for side in (group, base)]
+            bits = [{run.record.seed: run.record.metrics.val_bpb for run in side.runs} for side in (group, base)]
             if seeds := tuple(seed for seed in group.seeds if seed in bits[1]):
                 yield Paired(group, base, seeds, Sample.of([100 * (bits[0][s] / bits[1][s] - 1) for s in seeds]))
 

@@ -29,12 +29,12 @@ class Basis:
 
 BASES = (
     Basis("equal tokens", "tokens", lambda run, point: point["tokens"]),
-    Basis("equal active FLOPs", "FLOP", lambda run, point: point["tokens"] * run.record["counts"]["flops_per_token"]),
+    Basis("equal active FLOPs", "FLOP", lambda run, point: point["tokens"] * run.record.counts.flops_per_token),
     Basis("equal wall-clock", "s", lambda run, point: point["train_s"], per_machine=True),
     Basis("equal tokens per active parameter", "tokens/parameter",
-          lambda run, point: point["tokens"] / run.record["counts"]["params_active"]),
+          lambda run, point: point["tokens"] / run.record.counts.params_active),
     Basis("equal tokens per total parameter", "tokens/parameter",
-          lambda run, point: point["tokens"] / run.record["counts"]["params_total"]),
+          lambda run, point: point["tokens"] / run.record.counts.params_total),
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def rank(a: Group, b: Group) -> list[Ranking]:
 
 
 def _rank(basis: Basis, a: Group, b: Group) -> Ranking:
-    ends = [[basis.spent(run, run.record["metrics"]["curve"][-1]) for run in group.runs] for group in (a, b)]
+    ends = [[basis.spent(run, run.record.metrics.curve[-1]) for run in group.runs] for group in (a, b)]
     amount = min(*ends[0], *ends[1])
     values = [[_at(run, basis, amount) for run in group.runs] for group in (a, b)]
     if None in values[0] or None in values[1]:
@@ -88,7 +88,7 @@ def _rank(basis: Basis, a: Group, b: Group) -> Ranking:
 def _at(run: RunData, basis: Basis, amount: float) -> float | None:
     """Slice bpb when the run had spent `amount`, linear between the validations around it; None before the first."""
     before = None
-    for point in run.record["metrics"]["curve"]:
+    for point in run.record.metrics.curve:
         spent = basis.spent(run, point)
         if spent >= amount * (1 - 1e-12):
             if before is None:

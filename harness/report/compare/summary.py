@@ -1,14 +1,10 @@
 """Groups of seeds in one Markdown table a hardware class: what `show` prints of a folder, and `matrix` of a track."""
 
+from harness.report.columns import CLOCKED, NAMES, figures
 from harness.report.groups import Group
 from harness.report.markup import head, paragraph, row, text
 
-HEADER = (
-    "lane", "arithmetic", "n", "to target, s", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead",
-    "max load",
-)  # fmt: skip
-
-
+HEADER = ("lane", "arithmetic", "n", "to target, s", *list(NAMES.values())[1:])
 UNTIMED = "In parentheses: what emulating a format took on this machine, no claim about speed"
 
 
@@ -31,26 +27,12 @@ def summary_table(groups: list[Group]) -> str:
 
 def _row(group: Group, here: list[Group]) -> list[str]:
     several = sum(other.lane == group.lane for other in here) > 1
-    reached = sum(run.record["metrics"]["target_reached"] for run in group.runs)
-    seconds = group.to_target()
-    health = [run.record["router_health"] for run in group.runs if run.record["router_health"]]
-    to_target = seconds.text("{:,.1f}") if seconds else f"{reached} of {group.n} reached it" if group.runs[0].target else "-"
-    rate, mfu = group.sample("tokens_per_second").text("{:,.0f}"), f"{group.sample('mfu').mean:.0%}"
-    return [
-        group.lane + (f" ({group.plan_hash[:8]})" if several else ""), group.arithmetic, str(group.n),
-        to_target if group.timed or not seconds else f"({to_target})",
-        *(group.sample(key).text("{:.4f}") for key in ("slice_bpb", "val_bpb")),
-        *(cell if group.timed else f"({cell})" for cell in (rate, mfu)), _step_ratio(group, here),
-        f"{min(h['worst_entropy_ratio'] for h in health):.3f}" if health else "-",
-        str(max(h["dead"] for h in health)) if health else "-",
-        f"{max(h['max_load_percent'] for h in health):.1f}%" if health else "-",
-    ]  # fmt: skip
-
-
-def _step_ratio(group: Group, here: list[Group]) -> str:
-    """Seconds a step over those of the twin, where one group of the twin is here."""
     twins = [other for other in here if other.lane == group.plan["lane"]["twin"] and other.track == group.track]
-    if len(twins) != 1:
-        return "-"
-    ratio = f"{group.sample('step_s').mean / twins[0].sample('step_s').mean:.2f}x"
-    return ratio if group.timed and twins[0].timed else f"({ratio})"
+    twin = twins[0] if len(twins) == 1 else None
+    found = figures(group, "-", twin)
+    shown = {key: figure.text for key, figure in found.items()}
+    for key in (*CLOCKED, "step"):
+        timed = group.timed and (key != "step" or twin is None or twin.timed)
+        if found[key].value is not None and not timed:
+            shown[key] = f"({shown[key]})"
+    return [group.lane + (f" ({group.plan_hash[:8]})" if several else ""), group.arithmetic, str(group.n), *shown.values()]

@@ -8,7 +8,7 @@ normal. With few seeds the intervals are wide: two of three seeds differ by chan
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.report.gate.baseline import Figures
+from harness.record.results import Figures
 from harness.report.statistics import ALPHA, Sample, quantile
 
 # Figures on a grid (a bias moves in steps of its rate) or near a bound (entropy near 1) can show no spread in a few seeds:
@@ -51,18 +51,18 @@ class Comparison:
 
 def of_losses(run: Figures, seeds: list[Figures]) -> Iterator[Comparison]:
     """Training loss by quarter of the run, the slice at every validation, all of val."""
-    for part, value in enumerate(run["loss"]):
-        sample = Sample.of([of_seed["loss"][part] for of_seed in seeds])
-        yield Comparison(f"training loss, part {part + 1} of {len(run['loss'])}", value, sample, BOTH, "nats")
-    for i, (step, value) in enumerate(run["slice_bpb"]):
-        sample = Sample.of([of_seed["slice_bpb"][i][1] for of_seed in seeds])
+    for part, value in enumerate(run.loss):
+        sample = Sample.of([of_seed.loss[part] for of_seed in seeds])
+        yield Comparison(f"training loss, part {part + 1} of {len(run.loss)}", value, sample, BOTH, "nats")
+    for i, (step, value) in enumerate(run.slice_bpb):
+        sample = Sample.of([of_seed.slice_bpb[i][1] for of_seed in seeds])
         yield Comparison(f"slice at step {step}", value, sample, BOTH, "bpb")
-    yield Comparison("all of val", run["val_bpb"], Sample.of([of_seed["val_bpb"] for of_seed in seeds]), BOTH, "bpb")
+    yield Comparison("all of val", run.val_bpb, Sample.of([of_seed.val_bpb for of_seed in seeds]), BOTH, "bpb")
 
 
 def of_health(run: Figures, seeds: list[Figures]) -> Iterator[Comparison]:
     """Final routing on val, and the selection biases at the end of training; nothing for a dense model."""
-    health, of_seeds = run["health"], [of_seed["health"] for of_seed in seeds]
+    health, of_seeds = run.health, [of_seed.health for of_seed in seeds]
     if health is None or None in of_seeds:
         return
     for name, key, bad, unit, floor in (
@@ -72,7 +72,7 @@ def of_health(run: Figures, seeds: list[Figures]) -> Iterator[Comparison]:
         ("lowest bias range of a layer", "bias_range_low", BOTH, "", "bias range"),
         ("highest bias range of a layer", "bias_range_high", BOTH, "", "bias range"),
     ):
-        yield Comparison(name, health[key], Sample.of([h[key] for h in of_seeds]), bad, unit, FLOORS[floor])
+        yield Comparison(name, getattr(health, key), Sample.of([getattr(h, key) for h in of_seeds]), bad, unit, FLOORS[floor])
 
 
 def slowdown(ours: list[float], theirs: list[float]) -> tuple[float, float]:

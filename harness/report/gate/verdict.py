@@ -6,13 +6,16 @@ committed baseline of the plan and, where `base=REF` was given, the same seed ru
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from harness.record.documents import Probe
+from harness.record.results import ClassBaseline, Figures, PlanBaseline
+from harness.record.schema import Parameters
 from harness.report.gate import noise
-from harness.report.gate.baseline import ClassBaseline, Figures, PlanBaseline, figures
+from harness.report.gate.baseline import figures
 from harness.report.integrity import check
 from harness.report.run_data import RunData
 from harness.report.statistics import ALPHA, ASSUMES
+from harness.report.verify.executions import parting
 
 MEMORY_RISE = 0.10  # two equal runs of a micro lane differed by 3.4% on a CPU, where libraries' own pages count
 LEAST_SLOWDOWN = 0.05  # never alarms about less, however steady the machine was when the baseline was made
@@ -36,7 +39,7 @@ class Side:
 
     label: str
     figures: Figures | None = None
-    counts: dict[str, Any] | None = None
+    counts: Parameters | None = None
     peaks: list[int] = field(default_factory=list)  # bytes
     ratios: list[float] = field(default_factory=list)  # step / reference workload, one a process
     workload_version: int | None = None
@@ -49,19 +52,21 @@ class Evidence:
     run: RunData
     baseline: PlanBaseline | None = None
     base: Side | None = None
-    probes: list[dict[str, Any]] = field(default_factory=list)  # what `probe` wrote for the code under test
+    probes: list[Probe] = field(default_factory=list)  # what `probe` wrote for the code under test
 
     @property
     def own_class(self) -> ClassBaseline | None:
-        return self.baseline.classes.get(self.run.record["hardware_class"]) if self.baseline else None
+        return self.baseline.classes.get(self.run.record.hardware_class) if self.baseline else None
 
     @property
     def sides(self) -> list[Side]:
         """The baseline of this hardware class, then the base."""
-        found, own, seed = [], self.own_class, self.run.record["seed"]
+        found, own, seed = [], self.own_class, self.run.record.seed
         if own is not None:
-            peaks = [of_seed["peak_memory_bytes"] for of_seed in own.seeds.values()]
-            found.append(Side(own.label, own.seeds.get(seed), self.baseline.counts, peaks, own.ratios, own.workload_version))
+            peaks = [of_seed.peak_memory_bytes for of_seed in own.seeds.values()]
+            found.append(
+                Side(own.label, own.seeds.get(str(seed)), self.baseline.counts, peaks, own.ratios, own.workload_version)
+            )
         elif self.baseline is not None:
             found.append(Side("baseline of another hardware class", counts=self.baseline.counts))
         return found + ([self.base] if self.base else [])
@@ -93,22 +98,15 @@ def exact_bits(e: Evidence) -> Outcome:
 
 
 def _differences(mine: Figures, theirs: Figures):
-    if mine["chain"] != theirs["chain"]:
-        common = dict(map(tuple, theirs["windows"]))
-        before = 0
-        for step, chain in mine["windows"]:
-            if step in common and common[step] != chain:
-                yield f"training leaves it in the window of steps {before + 1} to {step}"
-                return
-            before = step if step in common else before
-        yield f"training leaves it after step {before}"
-        return
-    if mine["weights"] != theirs["weights"]:
+    if mine.chain != theirs.chain:
+        before, other = parting(mine.windows, theirs.windows)
+        yield f"training leaves it {f'in the window of steps {before + 1} to {other}' if other else f'after step {before}'}"
+    elif mine.weights != theirs.weights:
         yield "final weights differ although every step's loss, norm and counts are equal"
-    elif mine["val_bpb"] != theirs["val_bpb"] or mine["slice_bpb"] != theirs["slice_bpb"]:
+    elif mine.val_bpb != theirs.val_bpb or mine.slice_bpb != theirs.slice_bpb:
         yield (
-            f"scoring changed: the weights are equal, val_bpb is {mine['val_bpb']:.6f} instead of {theirs['val_bpb']:.6f}, "
-            f"the slice {mine['slice_bpb'][-1][1]:.6f} instead of {theirs['slice_bpb'][-1][1]:.6f}"
+            f"scoring changed: the weights are equal, val_bpb is {mine.val_bpb:.6f} instead of {theirs.val_bpb:.6f}, "
+            f"the slice {mine.slice_bpb[-1][1]:.6f} instead of {theirs.slice_bpb[-1][1]:.6f}"
         )
 
 
@@ -116,7 +114,7 @@ def _noise(e: Evidence) -> tuple[str, list[Figures], int]:
     """(where seed noise is from, the seeds, how many comparisons the whole run makes); no seeds where there is no noise."""
     if e.baseline is None:
         return "no baseline of this plan", [], 0
-    where, seeds = e.baseline.seed_noise(e.run.record["hardware_class"])
+    where, seeds = e.baseline.seed_noise(e.run.record.hardware_class)
     if len(seeds) < 2:
         return f"n = {len(seeds)} seed: one run shows no spread", [], 0
     mine = figures(e.run)
@@ -128,7 +126,7 @@ def _noise(e: Evidence) -> tuple[str, list[Figures], int]:
 
 def _steps(of_seed: Figures) -> list[int]:
     """Which figures a run has: parts of its losses, and steps of its curve."""
-    return [len(of_seed["loss"]), *(step for step, _ in of_seed["slice_bpb"])]
+    return [len(of_seed.loss), *(step for step, _ in of_seed.slice_bpb)]
 
 
 def _noise_rule(where: str, seeds: list[Figures], count: int) -> str:
@@ -154,7 +152,7 @@ def loss_and_bpb(e: Evidence) -> Outcome:
 
 
 def router_health(e: Evidence) -> Outcome:
-    if e.run.record["router_health"] is None:
+    if e.run.record.router_health is None:
         return Outcome("router health", SKIP, "a dense model", "inside the range of the baseline's seeds")
     where, seeds, count = _noise(e)
     if not seeds:
@@ -168,10 +166,10 @@ def router_health(e: Evidence) -> Outcome:
 def speed(e: Evidence) -> Outcome:
     """Slower than noise explains fails; faster is good news."""
     rule = f"step / reference workload in one job: not more than {LEAST_SLOWDOWN:.0%} or the measured spread above"
-    ours = [probe["timing"]["ratio"] for probe in e.probes]
+    ours = [probe.timing.ratio for probe in e.probes]
     sides = [
         s for s in e.sides
-        if s.ratios and len(ours) + len(s.ratios) > 2 and s.workload_version == e.probes[0]["timing"]["version"]
+        if s.ratios and len(ours) + len(s.ratios) > 2 and s.workload_version == e.probes[0].timing.version
     ] if ours else []  # fmt: skip
     if not sides:
         return Outcome("speed", SKIP, "nothing timed against the same workload on this hardware class", rule)
@@ -190,7 +188,7 @@ def speed(e: Evidence) -> Outcome:
 
 def peak_memory(e: Evidence) -> Outcome:
     rule = f"at most {MEMORY_RISE:.0%} above the highest peak on this hardware class"
-    peak, found, reasons = e.run.record["metrics"]["peak_memory_bytes"], [], []
+    peak, found, reasons = e.run.record.metrics.peak_memory_bytes, [], []
     for side in (s for s in e.sides if s.peaks):
         rise = peak / max(side.peaks) - 1
         found.append(f"{peak / 2**20:,.0f} MiB, {rise:+.1%}")
@@ -205,20 +203,18 @@ def peak_memory(e: Evidence) -> Outcome:
 
 def counts(e: Evidence) -> Outcome:
     rule = "parameters, active parameters and FLOPs per token equal"
-    mine, reasons, compared = e.run.record["counts"], [], 0
+    mine, reasons, compared = e.run.record.counts, [], 0
     for side in (s for s in e.sides if s.counts is not None):
         compared += 1
         if not (side.changed_plan or side.stated):
             reasons += [
-                f"{key} is {mine[key]:,} instead of {value:,} ({side.label})"
-                for key, value in side.counts.items()
-                if key in mine and mine[key] != value
+                f"{key} is {getattr(mine, key):,} instead of {getattr(side.counts, key):,} ({side.label})"
+                for key in Parameters.model_fields
+                if getattr(mine, key) != getattr(side.counts, key)
             ]
     if not compared:
         return Outcome("counts", SKIP, "nothing to compare with", rule)
-    found = (
-        f"{mine['params_total']:,} parameters, {mine['params_active']:,} active, {mine['flops_per_token']:,} FLOPs per token"
-    )
+    found = f"{mine.params_total:,} parameters, {mine.params_active:,} active, {mine.flops_per_token:,} FLOPs per token"
     return Outcome("counts", FAIL if reasons else PASS, found, rule, tuple(reasons))
 
 
@@ -232,15 +228,15 @@ def scorer(e: Evidence) -> Outcome:
     rule = "a uniform model scores log2(vocabulary) bits per byte on every byte but the first"
     if not e.probes:
         return Outcome("scorer", SKIP, "not probed", rule)
-    found = e.probes[0]["uniform"]
+    found = e.probes[0].uniform
     reasons = [
-        f"a uniform model scores {found[key]:.6f} bits per byte ({key}) instead of {found['expected']:g}"
-        for key in ("all", "slice", "masked")
-        if abs(found[key] - found["expected"]) > SCORE_TOLERANCE
+        f"a uniform model scores {scored:.6f} bits per byte ({key}) instead of {found.expected:g}"
+        for key, scored in (("all", found.all), ("slice", found.slice), ("masked", found.masked))
+        if abs(scored - found.expected) > SCORE_TOLERANCE
     ]
-    if found["targets"] != found["expected_targets"]:
-        reasons.append(f"{found['targets']:,.0f} bytes were scored instead of {found['expected_targets']:,.0f}")
-    return Outcome("scorer", FAIL if reasons else PASS, f"{found['all']:.6f} bits per byte", rule, tuple(reasons))
+    if found.targets != found.expected_targets:
+        reasons.append(f"{found.targets:,.0f} bytes were scored instead of {found.expected_targets:,.0f}")
+    return Outcome("scorer", FAIL if reasons else PASS, f"{found.all:.6f} bits per byte", rule, tuple(reasons))
 
 
 DETECTORS: tuple[Callable[[Evidence], Outcome], ...] = (

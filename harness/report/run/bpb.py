@@ -14,18 +14,18 @@ from harness.report.run_data import RunData
 def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     """Two panels with one y axis. The twin is left out of what it must not share, and the caption says so."""
     notes = [f"scored on {run.scored_on}"]
-    if run.is_partial and run.record["lines"]:
+    if run.is_partial and run.record.lines:
         notes.append("classical lines are left out: they are scored on more of val")
     separate = run.why_not_beside(twin) if twin else None
     if separate:
-        notes.append(f"the curve of {twin.record['lane']} is left out: {separate}")
+        notes.append(f"the curve of {twin.record.lane} is left out: {separate}")
         twin = None
     untimed = run.why_not_timed_beside(twin) if twin else None
     timed_twin = None if untimed else twin
     if twin:
-        notes.append(f"{twin.record['lane']} is one run, seed {twin.record['seed']}")
+        notes.append(f"{twin.record.lane} is one run, seed {twin.record.seed}")
         if untimed:
-            ran = "" if run.same_class(twin) else f"; it ran on {twin.record['hardware_class']}"
+            ran = "" if run.same_class(twin) else f"; it ran on {twin.record.hardware_class}"
             notes.append(f"its seconds are left out: {untimed}{ran}")
 
     fig = style.new_figure(run, "bits per byte", 3.8, *notes)
@@ -39,23 +39,23 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     by_tokens.set_ylim(*_y_range(run, twin))
     style.add_legend(fig, by_tokens)
     if not run.is_partial:
-        label_lines(by_seconds, run.record["lines"], _target_id(run))
+        label_lines(by_seconds, run.record.lines, _target_id(run))
     return style.save(fig, path)
 
 
 def _panel(ax: Axes, run: RunData, twin: RunData | None, x: str) -> None:
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     if not run.is_partial:
-        draw_lines(ax, run.record["lines"], _target_id(run))
+        draw_lines(ax, run.record.lines, _target_id(run))
     if run.counts_bytes:
         steps, loss = _smooth_loss(run)
         ax.plot(_at_steps(run, steps, x), loss, color=style.LOSS, linewidth=0.9, label="training loss", zorder=2)
     if twin:
-        same_lane = twin.record["lane"] == run.record["lane"]
-        _curve(ax, twin, x, style.TWIN, "s", twin.record["lane"] + (" (other run)" if same_lane else ""))
-    _curve(ax, run, x, style.THIS_RUN, "o", run.record["lane"])
-    crossing = metrics["tokens_to_target" if x == "tokens" else "time_to_target_s"]
-    if metrics["target_reached"] and crossing is not None and not run.is_partial and run.target.metric == "slice_bpb":
+        same_lane = twin.record.lane == run.record.lane
+        _curve(ax, twin, x, style.TWIN, "s", twin.record.lane + (" (other run)" if same_lane else ""))
+    _curve(ax, run, x, style.THIS_RUN, "o", run.record.lane)
+    crossing = metrics.tokens_to_target if x == "tokens" else metrics.time_to_target_s
+    if metrics.target_reached and crossing is not None and not run.is_partial and run.target.metric == "slice_bpb":
         ax.plot(crossing, run.target.level, marker="*", markersize=13, color=style.TARGET, linestyle="none",
                 markeredgecolor="white", label=_target_label(run), zorder=5)  # fmt: skip
     ax.set_xlim(left=0)
@@ -66,14 +66,14 @@ def _target_id(run: RunData) -> str:
 
 
 def _target_label(run: RunData) -> str:
-    metrics, unit = run.record["metrics"], "bytes" if run.counts_bytes else "tokens"
-    at = [f"{style.magnitude(metrics['tokens_to_target'])} {unit}"] if metrics["tokens_to_target"] is not None else []
-    at += [f"{metrics['time_to_target_s']:,.1f} s"] if metrics["time_to_target_s"] is not None else []
+    metrics, unit = run.record.metrics, "bytes" if run.counts_bytes else "tokens"
+    at = [f"{style.magnitude(metrics.tokens_to_target)} {unit}"] if metrics.tokens_to_target is not None else []
+    at += [f"{metrics.time_to_target_s:,.1f} s"] if metrics.time_to_target_s is not None else []
     return f"target passed at {', '.join(at)}"
 
 
 def _curve(ax: Axes, run: RunData, x: str, colour: str, marker: str, label: str) -> None:
-    curve = run.record["metrics"]["curve"]
+    curve = run.record.metrics.curve
     ax.plot([p[x] for p in curve], [p["slice_bpb"] for p in curve], color=colour, marker=marker, markersize=5,
             markeredgecolor="white", markeredgewidth=0.6, label=style.words(label), zorder=4)  # fmt: skip
 
@@ -101,9 +101,9 @@ def _at_steps(run: RunData, steps: np.ndarray, x: str) -> np.ndarray:
 
 def _y_range(run: RunData, twin: RunData | None) -> tuple[float, float]:
     """All validations and lines, and the training loss after the first quarter of the run: its start is far above."""
-    shown = [p["slice_bpb"] for r in (run, twin) if r for p in r.record["metrics"]["curve"]]
+    shown = [p["slice_bpb"] for r in (run, twin) if r for p in r.record.metrics.curve]
     if not run.is_partial:
-        shown += [line["slice"] for line in run.record["lines"].values()]
+        shown += [line.slice for line in run.record.lines.values()]
     if run.counts_bytes:
         _, loss = _smooth_loss(run)
         shown += list(loss[len(loss) // 4 :])

@@ -1,6 +1,6 @@
 """`core.png`: CORE and what it is the mean of, task by task, with bootstrap intervals, beside published figures.
 
-Reads the data that `harness.evaluate.core.result` writes, as JSON gives it back.
+Reads what a record holds of it, or what `evaluate` has just found.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from harness.errors import UserError
+from harness.record.schema import Evaluation
 from harness.report import style
 from harness.report.anchors import anchors_for
 
@@ -20,14 +21,15 @@ FIGURE_SPACE = "\u2007"  # as wide as a digit
 SPREAD = 0.62  # of a line, over which the models' marks are set apart
 
 
-def draw_core(results: Sequence[tuple[str, dict[str, Any]]], references: Sequence[dict[str, Any]], path: Path) -> Path:
+def draw_core(results: Sequence[tuple[str, Evaluation]], references: Sequence[dict[str, Any]], path: Path) -> Path:
     """`results`: (name, CORE result) of 1 to 5 models, all on the same tasks. `references`: {"label", "core_v1"} of published
     figures, with "tasks" {task label: centered accuracy} where a record of them exists; they must be of baselines v1.
 
-    Errors: UserError when there are too many models, or they differ in tasks or in how many examples were scored.
+    Raises:
+        UserError: there are too many models, or they differ in tasks or in how many examples were scored.
     """
-    tasks = results[0][1]["tasks"]
-    scored = {tuple((row["label"], row["n"], row["baseline_v1"]) for row in result["tasks"]) for _, result in results}
+    tasks = results[0][1].tasks
+    scored = {tuple((row.label, row.n, row.baseline_v1) for row in result.tasks) for _, result in results}
     if len(scored) > 1 or len(results) > len(COLOURS):
         raise UserError(
             f"{len(results)} CORE results of {len(scored)} sets of examples cannot share a figure",
@@ -36,7 +38,7 @@ def draw_core(results: Sequence[tuple[str, dict[str, Any]]], references: Sequenc
     above_in = ROW_IN * (len(results) + len(references)) + 0.55
     below_in = ROW_IN * len(tasks) + 0.75
     with style.styled():
-        fig = style.plain_figure("CORE", above_in + below_in, _caption(results, references), results[0][1]["partial"] or "")
+        fig = style.plain_figure("CORE", above_in + below_in, _caption(results, references), results[0][1].partial or "")
         above, below = fig.subplots(2, 1, height_ratios=[above_in, below_in])
         _means(above, results, references)
         _tasks(below, results, references)
@@ -51,10 +53,10 @@ def published() -> list[dict[str, Any]]:
     return [{"label": anchor.id.removesuffix("-core"), "core_v1": anchor.value} for anchor in family]
 
 
-def _means(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: Sequence[dict[str, Any]]) -> None:
+def _means(ax: Axes, results: Sequence[tuple[str, Evaluation]], references: Sequence[dict[str, Any]]) -> None:
     """A line a model: CORE with its interval and its number."""
     ax.set_title("CORE, mean over tasks of centered accuracy", loc="left")
-    lines = [(name, result["core_v1"], result["interval_v1"], COLOURS[i]) for i, (name, result) in enumerate(results)]
+    lines = [(name, result.core_v1, result.interval_v1, COLOURS[i]) for i, (name, result) in enumerate(results)]
     lines += [(reference["label"], reference["core_v1"], None, style.GREY) for reference in references]
     for y, (_, value, interval, colour) in enumerate(lines):
         if interval is not None:
@@ -68,24 +70,24 @@ def _means(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: 
     ax.set_xlim(low, high + 0.08 * (high - low))  # room for the last number
 
 
-def _tasks(ax: Axes, results: Sequence[tuple[str, dict[str, Any]]], references: Sequence[dict[str, Any]]) -> None:
+def _tasks(ax: Axes, results: Sequence[tuple[str, Evaluation]], references: Sequence[dict[str, Any]]) -> None:
     ax.set_title("by task: label, shots, examples; 0 is guessing", loc="left")
-    series = [(name, {row["label"]: (row["centered_v1"], row["interval"]) for row in result["tasks"]}, COLOURS[i], "o")
+    series = [(name, {row.label: (row.centered_v1, row.interval) for row in result.tasks}, COLOURS[i], "o")
               for i, (name, result) in enumerate(results)]  # fmt: skip
     series += [(one["label"], {label: (value, None) for label, value in one["tasks"].items()}, style.GREY, "D")
                for one in references if "tasks" in one]  # fmt: skip
-    tasks = results[0][1]["tasks"]
+    tasks = results[0][1].tasks
     for number, (name, values, colour, marker) in enumerate(series):
         shift = SPREAD * ((number + 0.5) / len(series) - 0.5)
         for y, row in enumerate(tasks):
-            if row["label"] not in values:
+            if row.label not in values:
                 continue
-            value, interval = values[row["label"]]
+            value, interval = values[row.label]
             if interval is not None:
                 ax.plot(interval, [y + shift] * 2, color=colour, linewidth=1.2, solid_capstyle="butt")
             ax.plot(value, y + shift, marker=marker, markersize=4, color=colour, markeredgecolor="white", markeredgewidth=0.4)
         ax.plot([], [], marker=marker, linestyle="none", markersize=5, color=colour, label=style.words(name))
-    _lay_out(ax, [style.words(row["label"]) + f"{row['shots']:4}{row['n']:7}".replace(" ", FIGURE_SPACE) for row in tasks])
+    _lay_out(ax, [style.words(row.label) + f"{row.shots:4}{row.n:7}".replace(" ", FIGURE_SPACE) for row in tasks])
     ax.set_xlabel("centered accuracy, (accuracy - guessing) / (1 - guessing)")
 
 
@@ -101,16 +103,16 @@ def _lay_out(ax: Axes, names: Sequence[str]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(8))
 
 
-def _caption(results: Sequence[tuple[str, dict[str, Any]]], references: Sequence[dict[str, Any]]) -> str:
+def _caption(results: Sequence[tuple[str, Evaluation]], references: Sequence[dict[str, Any]]) -> str:
     """The protocol, whose baselines, what the intervals are, v2 beside v1, and what the references are."""
-    second = ", ".join(f"{name} {result['core_v2']:.4f}" for name, result in results)
+    second = ", ".join(f"{name} {result.core_v2:.4f}" for name, result in results)
     said = [
-        f"DCLM CORE, {len(results[0][1]['tasks'])} tasks, random baselines v1 (with v2: {second})",
+        f"DCLM CORE, {len(results[0][1].tasks)} tasks, random baselines v1 (with v2: {second})",
         "bars: 95% bootstrap over examples within tasks, tasks fixed; models are ranked only where a paired bootstrap excludes "
         "zero",
     ]
     if references:
-        partial = ", of all examples" if results[0][1]["partial"] else ""
+        partial = ", of all examples" if results[0][1].partial else ""
         said.append(f"diamonds: published figures{partial}, without intervals")
         missing = [reference["label"] for reference in references if "tasks" not in reference]
         if missing:

@@ -24,12 +24,12 @@ def draw_all(run_folder: str | Path, twin_folder: str | Path | None = None) -> l
     twin = load_run(twin_folder) if twin_folder is not None else None
     with styled():
         paths = [draw_bpb(run, twin, run.folder / "bpb.png")]
-        if run.is_moe:
+        if run.experts:
             paths.append(draw_router_health(run, run.folder / "router_health.png"))
             paths.append(draw_expert_load(run, run.folder / "expert_load.png"))
         paths.append(draw_updates(run, run.folder / "updates.png"))
         if has_precision(run):
             paths.append(draw_precision(run, run.folder / "precision.png"))
-        if "tasks" in (core := run.record.get("evaluations", {}).get("core", {})):
-            paths.append(draw_core([(run.record["lane"], core)], published(), run.folder / "core.png"))
+        if (core := run.record.evaluations.get("core")) and core.tasks:
+            paths.append(draw_core([(run.record.lane, core)], published(), run.folder / "core.png"))
     return paths

@@ -59,8 +59,8 @@ def draw_precision(run: RunData, path: Path) -> Path:
     groups = {name: known for name, tensors in GROUPS.items() if (known := [t for t in tensors if t in present])}
     arrivals = _arrivals(found)
     heights = [2.1] * bool(arrivals) + [4.1]
-    precision = run.record["precision"]
-    title = f"what {precision['format']} ({precision['execution']}) does to learning, by layer"
+    precision = run.record.precision
+    title = f"what {precision.format} ({precision.execution}) does to learning, by layer"
     fig = style.new_figure(run, title, sum(heights), *_notes(found))
     colours = dict(zip(layers, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))))
     *above, below = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]

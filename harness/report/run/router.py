@@ -10,55 +10,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from harness.record.load import Load
 from harness.report import style
 from harness.report.run_data import RunData
 
 SORT_ABOVE = 64  # more experts than this are drawn sorted by load: ids would not be readable
 
 
-def window_counts(run: RunData) -> np.ndarray:
-    """counts_NLE: tokens x K that each expert received in each window."""
-    return np.array([window["counts"] for window in run.windows], dtype=np.float64)
-
-
-def load_statistics(counts_NLE: np.ndarray) -> dict[str, np.ndarray]:
-    """Router health by window and layer, each of shape (N, L), defined as in the record.
-
-    `entropy_ratio` of the load in [0, 1], by ln E; `max_load_percent` of the busiest expert in all top-k sets, at most
-    100 / K; `cv_percent` = 100 x population sd / mean; `dead` = experts without a token.
-    """
-    num_experts = counts_NLE.shape[-1]
-    share_NLE = counts_NLE / np.maximum(counts_NLE.sum(-1, keepdims=True), 1)
-    nats_NL = -(share_NLE * np.log(np.where(share_NLE > 0, share_NLE, 1))).sum(-1)
-    return {
-        "entropy_ratio": nats_NL / math.log(num_experts) if num_experts > 1 else np.ones_like(nats_NL),
-        "max_load_percent": 100 * share_NLE.max(-1),
-        "cv_percent": 100 * share_NLE.std(-1) * num_experts,
-        "dead": (counts_NLE == 0).sum(-1),
-    }
-
-
 def draw_router_health(run: RunData, path: Path) -> Path:
     """Heat maps, layers by steps: entropy ratio, largest load, and dead experts or, where none died, the spread of load."""
-    model = run.plan["model"]
-    num_experts, top_k = model["num_experts"], model["top_k"]
-    statistics = load_statistics(window_counts(run))
-    uniform, dominant = 100 / num_experts, 100 / top_k
+    num_experts, load = run.experts, _windows(run)
+    uniform, dominant = 100 / num_experts, 100 / run.top_k
     maps = [
         ("entropy_ratio", f"entropy of the load / ln {num_experts} (1 is uniform)", "ratio", "viridis"),
         ("max_load_percent", f"load of the busiest expert (uniform {uniform:.3g}%, dominant {dominant:.3g}%)", "% of load",
          "viridis_r"),
     ]  # fmt: skip
-    if statistics["dead"].any():
+    if load.dead.any():
         maps.append(("dead", f"experts without a token in a window, of {num_experts}", "experts", "viridis_r"))
     else:
         title = "coefficient of variation of the load (no expert was dead in any window)"
         maps.append(("cv_percent", title, "%", "viridis_r"))
-    layers = statistics["dead"].shape[1]
+    layers = len(run.moe_layers)
     each_in = min(max(0.75 + 0.14 * layers, 1.05), 2.6)
     fig = style.new_figure(run, "router health by layer and step", 0.5 + 3 * each_in, _window_note(run))
     for ax, (name, title, unit, colours) in zip(fig.subplots(3, 1, sharex=True), maps):
-        _heat_map(ax, run, statistics[name], colours, unit, whole=name == "dead")
+        _heat_map(ax, run, getattr(load, name), colours, unit, whole=name == "dead")
         ax.set_title(title, loc="left")
     ax.set_xlabel("step")
     return style.save(fig, path)
@@ -87,11 +64,10 @@ def _heat_map(ax: Axes, run: RunData, values_NL: np.ndarray, colours: str, unit:
 
 def draw_expert_load(run: RunData, path: Path) -> Path:
     """One panel a layer: the share of load of each expert over the last quarter of windows, against the uniform 1/E."""
-    counts_NLE = window_counts(run)
+    counts_NLE = _windows(run).counts
     last = math.ceil(len(counts_NLE) / 4)
-    counts_LE = counts_NLE[-last:].sum(0)
-    layers, num_experts = counts_LE.shape
-    statistics = load_statistics(counts_LE)
+    load = Load(counts_NLE[-last:].sum(0))
+    layers, num_experts = load.counts.shape
     columns = 1 if layers == 1 else 2
     rows = math.ceil(layers / columns)
     since = run.windows[-last - 1]["step"] if last < len(run.windows) else run.steps[0]["step"] - 1
@@ -104,7 +80,7 @@ def draw_expert_load(run: RunData, path: Path) -> Path:
         if layer >= layers:
             ax.set_visible(False)
             continue
-        _bars(ax, counts_LE[layer], dead=int(statistics["dead"][layer]), name=f"layer {run.moe_layers[layer]}")
+        _bars(ax, 100 * load.share[layer], dead=int(load.dead[layer]), name=f"layer {run.moe_layers[layer]}")
     for ax in axes[:, 0]:
         ax.set_ylabel("% of load")
     by_load = num_experts > SORT_ABOVE
@@ -118,10 +94,9 @@ def draw_expert_load(run: RunData, path: Path) -> Path:
     return style.save(fig, path)
 
 
-def _bars(ax: Axes, counts_E: np.ndarray, dead: int, name: str) -> None:
+def _bars(ax: Axes, percent_E: np.ndarray, dead: int, name: str) -> None:
     """Dead experts have no bar, so they get a cross on the axis."""
-    num_experts = len(counts_E)
-    percent_E = 100 * counts_E / max(counts_E.sum(), 1)
+    num_experts = len(percent_E)
     if num_experts > SORT_ABOVE:
         percent_E = np.sort(percent_E)[::-1]
         ax.fill_between(np.arange(num_experts + 1) - 0.5, np.append(percent_E, percent_E[-1]), step="post",
@@ -141,6 +116,11 @@ def _bars(ax: Axes, counts_E: np.ndarray, dead: int, name: str) -> None:
     ax.set_xlim(-0.8, num_experts - 0.2)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 8, 10]))
     ax.grid(False, axis="x")
+
+
+def _windows(run: RunData) -> Load:
+    """By window and layer."""
+    return Load.of([window["counts"] for window in run.windows])
 
 
 def _window_note(run: RunData) -> str:

@@ -3,11 +3,14 @@
 from shlex import quote
 from textwrap import wrap
 
+from harness.record.schema import Clock, Evaluation
 from harness.report.anchors import anchors_for
+from harness.report.columns import NAMES, figures
+from harness.report.groups import Group
 from harness.report.run_data import RunData
 from harness.shown import one_line
 
-COLUMNS = ("to target", "slice", "all val", "tokens/s", "MFU", "step/twin", "worst entropy", "dead", "max load")
+COLUMNS = tuple(NAMES.values())
 INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table
 CLOCK = {
     "train_s": "training", "compile_s": "compilation", "warmup_s": "warm-up", "validation_s": "validation",
@@ -21,10 +24,10 @@ def end_table(run: RunData, twin: RunData | None) -> str:
     Seconds of another hardware class, and bits per byte of another protocol, are '-', and a line below says why.
     """
     rows = [("", COLUMNS, ""), ("this run", _cells(run, twin), ""), *_twin_rows(run, twin)]
-    by_ease = sorted(run.record["lines"].items(), key=lambda item: -item[1]["slice"])
+    by_ease = sorted(run.record.lines.items(), key=lambda item: -item[1].slice)
     for line_id, line in by_ease:
-        cells = ["-", f"{line['slice']:.4f}", f"{line['val']:.4f}"] + [""] * (len(COLUMNS) - 3)
-        rows.append((line["label"], cells, _line_note(run, line_id)))
+        cells = ["-", f"{line.slice:.4f}", f"{line.val:.4f}"] + [""] * (len(COLUMNS) - 3)
+        rows.append((line.label, cells, _line_note(run, line_id)))
     below = []
     for name, text in [*_twin_notes(run, twin), *_below(run)]:
         first, *rest = wrap(text, TEXT)
@@ -46,33 +49,21 @@ def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
 
 def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bool = True) -> list[str]:
     """One run's row; `bits` and `seconds` say whether its bpb and its times compare with those of the table's run."""
-    metrics = run.record["metrics"]
-    to_target = "not reached" if run.target else "-"
-    if metrics["target_reached"]:
-        to_target = "-" if metrics["time_to_target_s"] is None else f"{metrics['time_to_target_s']:,.1f} s"
-    comparable_step = twin is not None and run.same_class(twin)
-    health = run.record["router_health"]
-    return [
-        to_target if bits and seconds else "-",
-        f"{metrics['slice_bpb']:.4f}" if bits else "-",
-        f"{metrics['val_bpb']:.4f}" if bits else "-",
-        f"{metrics['tokens_per_second']:,.0f}" if seconds else "-",
-        f"{metrics['mfu']:.1%}" if metrics["mfu"] < 0.01 else f"{metrics['mfu']:.0%}",
-        f"{metrics['step_s'] / twin.record['metrics']['step_s']:.2f}x" if comparable_step else "-",
-        f"{health['worst_entropy_ratio']:.3f}" if health else "-",
-        f"{health['dead']}" if health else "-",
-        f"{health['max_load_percent']:.1f}%" if health else "-",
-    ]
+    found = figures(Group((run,)), "-", Group((twin,)) if twin and run.same_class(twin) else None)
+    told = {key: figure.text for key, figure in found.items()}
+    told["to_target"] += " s" if found["to_target"].value is not None else ""
+    hidden = {"to_target": bits and seconds, "slice": bits, "val": bits, "rate": seconds}
+    return ["-" if not hidden.get(key, True) else text for key, text in told.items()]
 
 
 def _twin_rows(run: RunData, twin: RunData | None) -> list[tuple[str, list[str], str]]:
     if twin is None:
         lane = run.plan["lane"]["twin"]
-        note = f"no ranked record of this twin yet; make one: make speedrun LANE={quote(lane)} SEED={run.record['seed']}"
+        note = f"no ranked record of this twin yet; make one: make speedrun LANE={quote(lane)} SEED={run.record.seed}"
         return [(lane, [], note)] if lane else []
     same_class, same_protocol = run.same_class(twin), run.why_not_beside(twin) is None
     cells = _cells(twin, twin if same_class else None, bits=same_protocol, seconds=same_class)
-    return [(twin.record["lane"], cells, "")]
+    return [(twin.record.lane, cells, "")]
 
 
 def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
@@ -81,7 +72,7 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
         return []
     notes = [f"bits per byte not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
     if not run.same_class(twin):
-        notes.append(f"seconds not shown: it ran on hardware class {twin.record['hardware_class']}")
+        notes.append(f"seconds not shown: it ran on hardware class {twin.record.hardware_class}")
     if twin.why_unranked:
         notes.append(f"unranked: {twin.why_unranked}")
     return [("twin", "; ".join(notes))] if notes else []
@@ -89,12 +80,12 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
 
 def _line_note(run: RunData, line_id: str) -> str:
     """Whether the run passed the line, and how much more text the line has seen. A line `*_alone` has read no train."""
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     is_target = run.target is not None and line_id == run.target.id
     if run.is_partial:
         return ""
-    best = min(point["slice_bpb"] for point in metrics["curve"])
-    passed = metrics["target_reached"] if is_target else best <= run.record["lines"][line_id]["slice"]
+    best = min(point["slice_bpb"] for point in metrics.curve)
+    passed = metrics.target_reached if is_target else best <= run.record.lines[line_id].slice
     notes = ["the target"] if is_target else []
     if not passed:
         notes.append("not passed" + ("" if line_id.endswith("_alone") else f": it has read all of train{_share_read(run)}"))
@@ -102,76 +93,70 @@ def _line_note(run: RunData, line_id: str) -> str:
 
 
 def _share_read(run: RunData) -> str:
-    train_bytes = run.record["data"]["train_bytes"]
+    train_bytes = run.record.data.train_bytes
     if not (run.counts_bytes and train_bytes):
         return ""
-    share = run.record["metrics"]["tokens"] / train_bytes
+    share = run.record.metrics.tokens / train_bytes
     return f", this run {share:.0%}" if share < 10 else f", this run {share:,.0f} times"
 
 
 def _below(run: RunData) -> list[tuple[str, str]]:
     """(name, text) of the short lines under the table."""
-    record, metrics, counts = run.record, run.record["metrics"], run.record["counts"]
+    record, metrics, counts = run.record, run.record.metrics, run.record.counts
     lines = [(
         "model",
-        f"{_millions(counts['params_total'])} parameters, {_millions(counts['params_active'])} active, "
-        f"{counts['flops_per_token'] / 1e6:.3g} MFLOP per token, peak memory {metrics['peak_memory_bytes'] / 2**30:.1f} GiB",
+        f"{_millions(counts.params_total)} parameters, {_millions(counts.params_active)} active, "
+        f"{counts.flops_per_token / 1e6:.3g} MFLOP per token, peak memory {metrics.peak_memory_bytes / 2**30:.1f} GiB",
     )]  # fmt: skip
-    lines.append(("clock", _clock(record["clock"])))
-    if "val_loss" in metrics:
-        passes = f"{metrics['curve'][-1]['epoch']:.2f} passes over train"
-        lines.append(("loss", f"{metrics['val_loss']:.4f} nats per token of val, end-of-text among them; {passes}"))
+    lines.append(("clock", _clock(record.clock)))
+    if metrics.val_loss is not None:
+        passes = f"{metrics.curve[-1]['epoch']:.2f} passes over train"
+        lines.append(("loss", f"{metrics.val_loss:.4f} nats per token of val, end-of-text among them; {passes}"))
     if run.target and run.target.metric != "slice_bpb":
-        now = metrics["curve"][-1][run.target.metric]
-        lines.append(
-            ("target", f"{run.target.text}: {'reached' if metrics['target_reached'] else 'not reached'}, now {now:.4f}")
-        )
-    lines += _public(record.get("evaluations", {}))
-    if metrics["val_bpb_clean"] is not None:
-        clean = f"{metrics['val_bpb_clean']:.4f} on the part of val that shares no 13 words in a row with train"
-        lines.append(("overlap", f"{clean} (all of val {metrics['val_bpb']:.4f})"))
-    if metrics["slice_bpb_shuffled_routing"] is not None:
-        cost = metrics["slice_bpb_shuffled_routing"] - metrics["slice_bpb"]
-        shuffled = f"{metrics['slice_bpb_shuffled_routing']:.4f} on the slice with routing shuffled among tokens"
+        now = metrics.curve[-1][run.target.metric]
+        lines.append(("target", f"{run.target.text}: {'reached' if metrics.target_reached else 'not reached'}, now {now:.4f}"))
+    lines += _public(record.evaluations)
+    if metrics.val_bpb_clean is not None:
+        clean = f"{metrics.val_bpb_clean:.4f} on the part of val that shares no 13 words in a row with train"
+        lines.append(("overlap", f"{clean} (all of val {metrics.val_bpb:.4f})"))
+    if metrics.slice_bpb_shuffled_routing is not None:
+        cost = metrics.slice_bpb_shuffled_routing - metrics.slice_bpb
+        shuffled = f"{metrics.slice_bpb_shuffled_routing:.4f} on the slice with routing shuffled among tokens"
         lines.append(("routing", f"{shuffled}: {cost:+.4f} bits per byte without the learned assignment"))
-    if record["precision"]["execution"] == "emulated":
-        lines.append(("precision", f"{record['precision']['format']}, emulated: no claim about speed"))
+    if record.precision.execution == "emulated":
+        lines.append(("precision", f"{record.precision.format}, emulated: no claim about speed"))
     if run.is_partial:
         lines.append(("partial", "scored on a capped part of val: neither the lines nor a twin compare with this run"))
     lines.append(("ranked", f"no: {run.why_unranked}" if run.why_unranked else "yes"))
     return lines
 
 
-def _public(evaluations: dict[str, dict]) -> list[tuple[str, str]]:
+def _public(evaluations: dict[str, Evaluation]) -> list[tuple[str, str]]:
     """The public test sets, each beside published figures of its own protocol."""
-    lines = [(name, f"not scored: {found['failed']}") for name, found in evaluations.items() if "failed" in found]
-    evaluations = {name: found for name, found in evaluations.items() if "failed" not in found}
+    lines = [(name, f"not scored: {found.failed}") for name, found in evaluations.items() if found.failed]
+    evaluations = {name: found for name, found in evaluations.items() if not found.failed}
     if wikitext := evaluations.get("wikitext"):
-        lines.append(
-            (
-                "wikitext",
-                f"{wikitext['bits_per_byte']:.4f} bits per byte of its raw test{_published(wikitext, 'bits_per_byte')}",
-            )
-        )
+        published = _published(wikitext, "bits_per_byte")
+        lines.append(("wikitext", f"{wikitext.bits_per_byte:.4f} bits per byte of its raw test{published}"))
     if core := evaluations.get("core"):
-        low, high = core["interval_v1"]
-        figures = f"{core['core_v1']:.4f} (95% bootstrap interval {low:.4f} to {high:.4f}; baselines v2 {core['core_v2']:.4f})"
+        low, high = core.interval_v1
+        figures = f"{core.core_v1:.4f} (95% bootstrap interval {low:.4f} to {high:.4f}; baselines v2 {core.core_v2:.4f})"
         lines.append(("core", figures + _published(core, "core")))
     return lines
 
 
-def _published(found: dict, metric: str) -> str:
+def _published(found: Evaluation, metric: str) -> str:
     """GPT-2's figures of the same protocol."""
-    family = [a for a in anchors_for(found["protocol"], metric) if a.id.startswith("gpt2")]
+    family = [a for a in anchors_for(found.protocol, metric) if a.id.startswith("gpt2")]
     known = ", ".join(f"{anchor.id} {anchor.value:.4f}" for anchor in family)
     return f"; published: {known}" if known else ""
 
 
-def _clock(clock: dict[str, float]) -> str:
+def _clock(clock: Clock) -> str:
     """The ledger, largest first, with shares of wall time; what rounds to 0.0 s is left out."""
-    wall = clock["wall_s"]
-    spent = sorted(((clock[key], name) for key, name in CLOCK.items() if clock[key] >= 0.05), reverse=True)
-    parts = [f"{name} {seconds:,.1f} s" + (f" ({seconds / wall:.0%})" if wall > 0 else "") for seconds, name in spent]
+    wall, entries = clock.wall_s, clock.content()
+    spent = sorted(((entries[key], name) for key, name in CLOCK.items() if entries[key] >= 0.05), reverse=True)
+    parts = [f"{name} {seconds:,.1f} s ({seconds / wall:.0%})" for seconds, name in spent]
     return f"wall {wall:,.1f} s: {', '.join(parts)}"
 
 

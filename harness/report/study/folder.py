@@ -11,32 +11,22 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import whole
-from harness.plan.study import Study, StudyFile, study_of
+from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
-from harness.report.record_folders import STUDY_FILE
+from harness.record.record_folders import STUDY_FILE
+from harness.record.results import NamedStudy, StudyDocument, StudyHead
 from harness.report.study.draw import draw_study
 from harness.report.study.table import Verdicts, study_table
 from harness.report.study.trials import Trial, read_trial
-from harness.values import Model, Name
 
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
-
-
-class _Named(StudyFile):
-    name: Name
-
-
-class _Numbers(Model):
-    """study.json. What it says of the trials is drawn anew from their records."""
-
-    study: _Named
 
 
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Writes the numbers, the table and the figure; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbered = [{**trial.numbers(), "doctor": verdicts[trial.case, trial.seed]} for trial in trials]
-    content = {"study": asdict(study), "trials": numbered}
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed]) for trial in trials]
+    content = StudyDocument(study=NamedStudy(**asdict(study)), trials=numbered).content()
     numbers, table = folder / STUDY_FILE, folder / "study.md"
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
     table.write_text(study_table(study, trials, verdicts) + "\n")
@@ -44,12 +34,16 @@ def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: V
 
 
 def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
-    """The study that a folder holds, its trials from the records in it. Errors: UserError."""
+    """The study that a folder holds, its trials from the records in it.
+
+    Raises:
+        UserError: it holds none, or one that is damaged.
+    """
     path = folder / STUDY_FILE
     if not is_there(path):
         raise UserError(f"{folder} holds no study: it has no {STUDY_FILE}", "make study NAME=... OUT=FOLDER makes one")
-    content = read_json(path, _Numbers, "make study NAME=... OUT=FOLDER makes it anew")["study"]
-    study = study_of(content["name"], content)
+    stored = read_json(path, StudyHead, "make study NAME=... OUT=FOLDER makes it anew").study
+    study = study_of(stored.name, stored)
     trials = _trials(study, folder)
     if not trials:
         raise UserError(f"{folder} holds no records", "make study NAME=... OUT=FOLDER copies them")

@@ -25,7 +25,7 @@ def draw_load(study: Study, cases: Sequence[Case]) -> Figure:
     ]
     fig = new_figure(study, cases, max(4.3, 0.95 * len(cases) + 0.5), *notes)
     left, right = fig.subfigures(1, 2, width_ratios=(1, 1.05))
-    loads = [np.concatenate([trial.load_LE.ravel() for trial in case.trials]) for case in cases]
+    loads = [np.concatenate([trial.load.relative.ravel() for trial in case.trials]) for case in cases]
     highest = max(2.0, max(load.max() for load in loads)) * 1.15
     panels = left.subplots(len(cases), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for ax, case, load in zip(panels, cases, loads):
@@ -56,8 +56,8 @@ def _histogram(ax: Axes, case: Case, load: np.ndarray, highest: float) -> None:
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_yticks([0, 0.5, 1])
     health = [trial.health for trial in case.trials]
-    sick = max(h["dead"] for h in health)
-    text = f"{sick} of {health[0]['experts']} dead, worst entropy {min(h['worst_entropy_ratio'] for h in health):.3f}"
+    sick = max(h.dead for h in health)
+    text = f"{sick} of {health[0].experts} dead, worst entropy {min(h.worst_entropy_ratio for h in health):.3f}"
     ax.set_title(f"{case.name}: {text}", loc="left", fontsize=8.5, color=style.WARNING if sick else "black")
     if ax.get_subplotspec().is_first_row():
         ax.set_ylabel("of experts")

@@ -27,14 +27,14 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
     draw_panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
-    draw_panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health["worst_entropy_ratio"])
-    draw_panel(axes[2], cases, "busiest / even share", lambda trial: trial.health["busiest"])
+    draw_panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health.worst_entropy_ratio)
+    draw_panel(axes[2], cases, "busiest / even share", lambda trial: trial.health.busiest)
     if base:
         draw_panel(axes[3], cases, "time a token",
                lambda trial: base / trial.tokens_per_second if trial.tokens_per_second else None)  # fmt: skip
     name_rows(axes, cases)
     for row, case in enumerate(cases):
-        dead = max(trial.health["dead"] for trial in case.trials)
+        dead = max(trial.health.dead for trial in case.trials)
         if dead:
             _warn(axes[2], f"{dead} dead", 0.97, row + 0.3, "right")
     return fig
@@ -45,7 +45,7 @@ def name_rows(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
     axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
     axes[0].set_ylim(len(cases) - 0.4, -0.6)
     for row, case in enumerate(cases):
-        stops = sorted({trial.stop["step"] for trial in case.trials if trial.stop})
+        stops = sorted({trial.stop.step for trial in case.trials if trial.stop})
         if stops:
             below = 0.3 if any(trial.record for trial in case.trials) else 0
             _warn(axes[0], f"stopped at step {', '.join(map(str, stops))}", 0.03, row + below, "left")

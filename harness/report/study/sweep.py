@@ -34,9 +34,9 @@ def draw_sweep(study: Study, cases: Sequence[Case]) -> Figure:
     moves.set_title("size of a step: update RMS / parameter RMS", loc="left")
     moves.margins(y=0.25)
     moves.legend(loc="upper left", fontsize=8, handlelength=1.6, ncols=3)
-    _points(entropy, study, trials, lambda trial: trial.health["worst_entropy_ratio"], style.BLUE, "o")
+    _points(entropy, study, trials, lambda trial: trial.health.worst_entropy_ratio, style.BLUE, "o")
     entropy.set_title("worst entropy of the load / ln E (1 is even)", loc="left")
-    _points(busiest, study, trials, lambda trial: trial.health["busiest"], style.BLUE, "o")
+    _points(busiest, study, trials, lambda trial: trial.health.busiest, style.BLUE, "o")
     busiest.set_title("busiest expert: load / even share", loc="left")
     for ax in (entropy, busiest):
         ax.set_xlabel(study.axis)
@@ -71,7 +71,7 @@ def _points(
 
 def _stops(ax: Axes, study: Study, trials: Sequence[Trial]) -> None:
     for x in sorted({trial.at(study.axis) for trial in trials if trial.stop}):
-        steps = sorted({trial.stop["step"] for trial in trials if trial.stop and trial.at(study.axis) == x})
+        steps = sorted({trial.stop.step for trial in trials if trial.stop and trial.at(study.axis) == x})
         ax.annotate(f"stopped at step {', '.join(map(str, steps))}", (x, 0.04), xycoords=("data", "axes fraction"), ha="right",
                     va="bottom", rotation=90, fontsize=8, color=style.WARNING)  # fmt: skip
 
@@ -79,7 +79,7 @@ def _stops(ax: Axes, study: Study, trials: Sequence[Trial]) -> None:
 def _dead(ax: Axes, study: Study, trials: Sequence[Trial]) -> None:
     """Dead experts, written above the points of the values that have some."""
     for x in sorted({trial.at(study.axis) for trial in trials}):
-        dead = max(trial.health["dead"] for trial in trials if trial.at(study.axis) == x)
+        dead = max(trial.health.dead for trial in trials if trial.at(study.axis) == x)
         if dead:
             ax.annotate(f"{dead} dead", (x, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=8,
                         color=style.WARNING)  # fmt: skip

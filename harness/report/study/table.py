@@ -29,7 +29,7 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
     common = f", {study.common}" if study.common else ""
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))
-    scored = sorted({trial.record["metrics"]["scored_bytes"] for trial in trials if trial.record and trial.is_partial})
+    scored = sorted({trial.record.metrics.scored_bytes for trial in trials if trial.record and trial.is_partial})
     lines += (
         ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
     )
@@ -75,8 +75,8 @@ def _row(study: Study, case: str, trials: Sequence[Trial], first: Sequence[Trial
     rate, first_rate = _mean(trials, lambda trial: trial.tokens_per_second), _mean(first, lambda trial: trial.tokens_per_second)
     health = [trial.health for trial in trials if trial.health]
     load = (
-        f"{min(h['worst_entropy_ratio'] for h in health):.3f}", f"{max(h['busiest'] for h in health):.2f}x",
-        f"{max(h['dead'] for h in health)} of {health[0]['experts']}",
+        f"{min(h.worst_entropy_ratio for h in health):.3f}", f"{max(h.busiest for h in health):.2f}x",
+        f"{max(h.dead for h in health)} of {health[0].experts}",
     ) if health else ("-", "-", "-")  # fmt: skip
     count = str(len(trials)) if len(finished) == len(trials) else f"{len(finished)} of {len(trials)}"
     return [
@@ -104,7 +104,7 @@ def _found(trials: Sequence[Trial], verdicts: Verdicts) -> str:
 
 
 def _sample(finished: Sequence[Trial], key: str) -> str:
-    return Sample.of([trial.record["metrics"][key] for trial in finished]).text("{:.4f}") if finished else "-"
+    return Sample.of([getattr(trial.record.metrics, key) for trial in finished]).text("{:.4f}") if finished else "-"
 
 
 def _mean(trials: Sequence[Trial], value: Callable[[Trial], float | None]) -> float | None:

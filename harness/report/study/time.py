@@ -25,8 +25,8 @@ def draw_time(study: Study, cases: Sequence[Case]) -> Figure:
         for case in cases:
             for trial in case.trials:
                 series = trial.over_time
-                every = max(1, len(series["tokens"]) // 8)
-                line(ax, case, series["tokens"], series[key], first=trial is case.trials[0], every=every)
+                every = max(1, len(series.tokens) // 8)
+                line(ax, case, series.tokens, getattr(series, key), first=trial is case.trials[0], every=every)
         ax.set_title(title, loc="left")
         tokens_axis(ax, cases)
     style.add_legend(fig, curves)
@@ -37,7 +37,7 @@ def _windows(cases: Sequence[Case]) -> str:
     """How many tokens a window is: fewer tokens are less even by chance."""
     sizes = {}
     for case in cases:
-        tokens = [0, *case.trials[0].over_time["tokens"]]
+        tokens = [0, *case.trials[0].over_time.tokens]
         sizes[case.name] = max((b - a for a, b in zip(tokens, tokens[1:])), default=0)
     if len(set(sizes.values())) == 1:
         return f"a window is {next(iter(sizes.values())):,} tokens"

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from harness.plan.stored import read_stored_plan
 from harness.reading import is_there
-from harness.record.read import check_shapes, read_rows, read_stop
-from harness.report.run.router import load_statistics
+from harness.record.load import Load
+from harness.record.results import LoadOverTime, TrialHealth, TrialNumbers
+from harness.record.run import Run, read_run
 from harness.report.run_data import load_run
 
 AT_FULL_RATE = (0.25, 0.5)  # of the budget: there the default schedule is neither warming up nor decaying
@@ -24,75 +24,62 @@ GROUPS = ("expert", "dense", "router")
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A case run with one seed. `rows`: metrics.jsonl by kind. `record` of a finished run, `stop` of one stopped by health."""
+class Trial(Run):
+    """A case run with one seed, finished or stopped by health."""
 
     case: str
     seed: int
-    folder: Path
-    plan: dict[str, Any]
-    rows: dict[str, list[dict[str, Any]]]
-    record: dict[str, Any] | None
-    stop: dict[str, Any] | None
-    counts_bytes: bool
 
     @property
     def hardware_class(self) -> str | None:
-        return self.record["hardware_class"] if self.record else None
+        return self.record.hardware_class if self.record else None
 
     @property
     def stopped(self) -> str | None:
-        return f"stopped by health ({self.stop['reason']}) at step {self.stop['step']:,}" if self.stop else None
+        return f"stopped by health ({self.stop.reason}) at step {self.stop.step:,}" if self.stop else None
 
     @property
     def why_unranked(self) -> list[str]:
-        return self.record["unranked_reasons"] if self.record else []
+        return self.record.unranked_reasons if self.record else []
 
     @property
     def curve(self) -> list[tuple[int, float]]:
         """(tokens, bits per byte of the slice) at every validation that was reached."""
-        return [(row["tokens"], row["slice_bpb"]) for row in self.rows["validation"]]
+        return [(row["tokens"], row["slice_bpb"]) for row in self.validations]
 
     @cached_property
-    def load_LE(self) -> np.ndarray:
-        """Relative load at the end: over all that was scored; of a stopped run over the last health window, or what the log
-        has of it."""
+    def load(self) -> Load:
+        """At the end: over all that was scored; of a stopped run over the last health window, or what the log has of it."""
         if self.record:
-            counts = self.rows["final"][-1]["counts"]
+            counts = self.final["counts"]
         else:
-            counts = self.stop.get("counts") or (self.rows["window"][-1]["counts"] if self.rows["window"] else [])
-        experts = self.plan["model"]["num_experts"]
-        counts_LE = np.array(counts if experts else [], np.float64).reshape(-1, max(experts, 1))
-        return counts_LE * counts_LE.shape[1] / np.maximum(counts_LE.sum(1, keepdims=True), 1)
+            counts = self.stop.counts or (self.windows[-1]["counts"] if self.windows else [])
+        return Load.of(counts if self.experts else [], self.experts)
 
     @cached_property
-    def health(self) -> dict[str, float] | None:
-        """The worst layer of `load_LE`: entropy ratio, relative load of the busiest expert; dead experts of all layers. None of
-        a dense model."""
-        if not self.plan["model"]["num_experts"]:
+    def health(self) -> TrialHealth | None:
+        """None of a dense model."""
+        if not self.experts:
             return None
-        statistics = load_statistics(self.load_LE)
-        return {
-            "worst_entropy_ratio": float(statistics["entropy_ratio"].min()),
-            "busiest": float(self.load_LE.max()),
-            "dead": int(statistics["dead"].sum()),
-            "experts": int(self.load_LE.size),
-        }
+        return TrialHealth(
+            worst_entropy_ratio=float(self.load.entropy_ratio.min()),
+            busiest=float(self.load.busiest.max()),
+            dead=int(self.load.dead.sum()),
+            experts=self.load.counts.size,
+        )
 
     @cached_property
-    def over_time(self) -> dict[str, list[float]]:
-        """By window of training: tokens at its end, and the worst layer's entropy ratio, cv in percent and busiest expert."""
-        windows = [row for row in self.rows["window"] if row["counts"]]
+    def over_time(self) -> LoadOverTime:
+        windows = [row for row in self.windows if row["counts"]]
         if not windows:
-            return {"tokens": [], "entropy_ratio": [], "cv_percent": [], "busiest": []}
-        counts_NLE = np.array([row["counts"] for row in windows], np.float64)
-        statistics = load_statistics(counts_NLE)
-        return {
-            "tokens": [row["tokens"] for row in windows],
-            "entropy_ratio": statistics["entropy_ratio"].min(1).tolist(),
-            "cv_percent": statistics["cv_percent"].max(1).tolist(),
-            "busiest": (statistics["max_load_percent"].max(1) * counts_NLE.shape[2] / 100).tolist(),
-        }
+            return LoadOverTime(tokens=[], entropy_ratio=[], cv_percent=[], busiest=[])
+        load = Load.of([row["counts"] for row in windows])
+        return LoadOverTime(
+            tokens=[row["tokens"] for row in windows],
+            entropy_ratio=load.entropy_ratio.min(1).tolist(),
+            cv_percent=load.cv_percent.max(1).tolist(),
+            busiest=load.busiest.max(1).tolist(),
+        )
 
     @cached_property
     def updates(self) -> dict[str, float]:
@@ -101,7 +88,7 @@ class Trial:
         low, high = (share * self.plan["budget"]["tokens"] for share in AT_FULL_RATE)
         found = {}
         for name in GROUPS:
-            rows = [row["groups"][name] for row in self.rows["window"] if low < row["tokens"] <= high and name in row["groups"]]
+            rows = [row["groups"][name] for row in self.windows if low < row["tokens"] <= high and name in row["groups"]]
             ratios = [row["update_rms"] / row["param_rms"] for row in rows if row["param_rms"] > 0 and row["update_rms"] > 0]
             if ratios:
                 found[name] = float(np.median(ratios))
@@ -110,21 +97,17 @@ class Trial:
     @property
     def tokens_per_second(self) -> float | None:
         """None where the format is emulated too: what emulation takes says nothing about the format."""
-        if self.record is None:
-            return None
-        precision = self.record["precision"]
-        emulated = precision["execution"] == "emulated" and precision["format"] != "bf16"
-        return None if emulated else self.record["metrics"]["tokens_per_second"]
+        return self.record.metrics.tokens_per_second if self.record and self.record.precision.timed else None
 
     @property
     def is_partial(self) -> bool:
         """Whether the budget was cut and scoring with it."""
-        return bool(self.record and self.record["metrics"]["partial"])
+        return bool(self.record and self.record.metrics.partial)
 
     @property
     def bpb(self) -> float | None:
-        """Of the slice, at the end."""
-        return self.record["metrics"]["slice_bpb"] if self.record else None
+        """Bits per byte of the slice, at the end."""
+        return self.record.metrics.slice_bpb if self.record else None
 
     def at(self, key: str) -> float:
         """A dotted key of the plan."""
@@ -133,20 +116,20 @@ class Trial:
             node = node[part]
         return float(node)
 
-    def numbers(self) -> dict[str, Any]:
-        """All of the above that is drawn or tabled, as JSON."""
-        return {
-            "case": self.case, "seed": self.seed, "stopped": self.stopped, "unranked_reasons": self.why_unranked,
-            "slice_bpb": self.bpb, "val_bpb": val_bpb(self),
-            "tokens_per_second": self.tokens_per_second, "curve": self.curve, "health": self.health,
-            "over_time": self.over_time, "update_ratio": self.updates,
-            "relative_load": [[round(float(load), 4) for load in sorted(load_E, reverse=True)] for load_E in self.load_LE],
-        }  # fmt: skip
+    def numbers(self, doctor: Sequence[str]) -> TrialNumbers:
+        """All of the above that is drawn or tabled. `doctor`: what it finds."""
+        return TrialNumbers(
+            case=self.case, seed=self.seed, stopped=self.stopped, unranked_reasons=self.why_unranked, slice_bpb=self.bpb,
+            val_bpb=val_bpb(self), tokens_per_second=self.tokens_per_second, curve=self.curve, health=self.health,
+            over_time=self.over_time, update_ratio=self.updates,
+            relative_load=[[round(load, 4) for load in sorted(load_E, reverse=True)] for load_E in self.load.relative.tolist()],
+            doctor=list(doctor),
+        )  # fmt: skip
 
 
 def val_bpb(trial: Trial) -> float | None:
-    """Of all that was scored of val at the end; None of a stopped run."""
-    return trial.record["metrics"]["val_bpb"] if trial.record else None
+    """Bits per byte of all that was scored of val at the end; None of a stopped run."""
+    return trial.record.metrics.val_bpb if trial.record else None
 
 
 def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
@@ -157,17 +140,15 @@ def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
 
 
 def read_trial(case: str, seed: int, folder: Path) -> Trial:
-    """Errors: UserError when the run has neither finished nor been stopped, or is damaged."""
-    if is_there(folder / "record.json"):
-        run = load_run(folder)
-        rows = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
-        plan, record, stop = run.plan, run.record, None
-        if run.final is None:
-            raise UserError(f"{folder / 'metrics.jsonl'} has no final scores", "run that case again")
-    else:
-        plan, record, stop = read_stored_plan(folder / "plan.yaml"), None, read_stop(folder)
-        rows = read_rows(folder / "metrics.jsonl", ended=False)
-        check_shapes(plan, rows, folder / "metrics.jsonl", stop)
-        if stop is None:
-            raise UserError(f"{folder} holds a run that has not ended", "start the same study again: it resumes")
-    return Trial(case, seed, folder, plan, rows, record, stop, plan["model"]["vocab_size"] == 256)
+    """A run folder as a trial.
+
+    Raises:
+        UserError: the run has neither finished nor been stopped, or is damaged.
+    """
+    finished = is_there(folder / "record.json")
+    run = load_run(folder) if finished else read_run(folder)
+    if finished and run.final is None:
+        raise UserError(f"{folder / 'metrics.jsonl'} has no final scores", "run that case again")
+    if not finished and run.stop is None:
+        raise UserError(f"{folder} holds a run that has not ended", "start the same study again: it resumes")
+    return Trial(**vars(run), case=case, seed=seed)

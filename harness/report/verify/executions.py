@@ -5,13 +5,14 @@ Elsewhere sums are taken in another order, so each step differs by rounding, and
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.rows import Rows
 from harness.report.statistics import ALPHA, MIN_SEEDS, Sample
 
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # the rows of a metrics.jsonl by kind
+Chains = Iterable[tuple[int, str]]  # (step, hash chain) of each window
 
 # Bounds of relative differences, about twice what other arithmetic was seen to do to one seed. Largest difference of a loss
 # against two threads, compiled, bf16 emulated, on two AVX2 cores with 1,024 bytes a step:
@@ -37,7 +38,7 @@ EXACT = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the first `steps` steps. `difference` is the earliest in words, None where every compared bit is equal."""
+    """How the first `steps` steps compare. `difference` is the earliest in words, None where every compared bit is equal."""
 
     steps: int
     difference: str | None
@@ -100,6 +101,17 @@ def _contradiction(recorded: Rows, found: Rows, steps: int) -> str | None:
                 f"{a['step']} is not: the recorded ones are not those that the chain was made of"
             )
     return None
+
+
+def parting(ours: Chains, theirs: Chains) -> tuple[int, int | None]:
+    """Where two executions part: (the last step at which they have one chain, the first at which they have two; None where no
+    window of both shows it)."""
+    known, equal = dict(theirs), 0
+    for step, chain in ours:
+        if known.get(step, chain) != chain:
+            return equal, step
+        equal = step if step in known else equal
+    return equal, None
 
 
 def _told(kind: str, key: str, recorded: Any, found: Any) -> str:

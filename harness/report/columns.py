@@ -1,0 +1,57 @@
+"""The figures that every table of runs has: the end table of a run, `show`, a matrix, the leaderboard. One place says how each
+is taken over the seeds of a group, and how it is written."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from harness.report.groups import Group
+
+NAMES = {
+    "to_target": "to target", "slice": "slice", "val": "all val", "rate": "tokens/s", "mfu": "MFU", "step": "step/twin",
+    "entropy": "worst entropy", "dead": "dead", "max_load": "max load",
+}  # fmt: skip
+CLOCKED = ("to_target", "rate", "mfu")  # not told where seconds do not compare
+
+
+class Figure(NamedTuple):
+    text: str
+    value: float | None  # what it sorts by
+
+
+def figures(group: Group, none: str, twin: Group | None = None) -> dict[str, Figure]:
+    """By key of NAMES: means ± sd over seeds, of router health the worst layer and seed. `none` is written where a group has
+    no such figure; `twin`: what a step is compared with."""
+    absent = Figure(none, None)
+
+    def sampled(key: str, form: str) -> Figure:
+        sample = group.sample(key)
+        return Figure(sample.text(form), sample.mean)
+
+    def worst(of: Callable, key: str, form: str) -> Figure:
+        found = [getattr(run.record.router_health, key) for run in group.runs if run.record.router_health]
+        return Figure(form.format(of(found)), of(found)) if found else absent
+
+    mfu = group.sample("mfu").mean
+    step = group.sample("step_s").mean / twin.sample("step_s").mean if twin else None
+    return {
+        "to_target": _to_target(group) or absent,
+        "slice": sampled("slice_bpb", "{:.4f}"),
+        "val": sampled("val_bpb", "{:.4f}"),
+        "rate": sampled("tokens_per_second", "{:,.0f}"),
+        "mfu": Figure(f"{mfu:.1%}" if mfu < 0.01 else f"{mfu:.0%}", mfu),
+        "step": Figure(f"{step:.2f}x", step) if step else absent,
+        "entropy": worst(min, "worst_entropy_ratio", "{:.3f}"),
+        "dead": worst(max, "dead", "{}"),
+        "max_load": worst(max, "max_load_percent", "{:.1f}%"),
+    }
+
+
+def _to_target(group: Group) -> Figure | None:
+    """Seconds where every seed reached it; None where there is no target."""
+    if group.runs[0].target is None:
+        return None
+    reached = sum(run.record.metrics.target_reached for run in group.runs)
+    if reached < group.n:
+        return Figure("not reached" if group.n == 1 else f"{reached} of {group.n} reached it", None)
+    seconds = group.to_target()
+    return Figure(seconds.text("{:,.1f}"), seconds.mean) if seconds else None

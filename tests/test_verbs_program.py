@@ -59,7 +59,7 @@ def test_a_verb_or_key_with_a_new_name_is_told_by_its_old_one(capsys):
         ("optim.muon.lr=fast", "optim.muon.lr"),
         ("model.top_k=9", "choose top_k in 1..8"),
         ("seed=1,2", "--multirun"),
-        ("seed=-1", "seed of 0 or more"),
+        ("seed=-1", "at least 0"),
         ("--seed=1", "write key=value"),
         ("run.keep_checkpoints=0", "run.keep_checkpoints=0"),
         ("run.stop_after_step=-1", "run.stop_after_step=-1"),
@@ -95,9 +95,14 @@ def test_plan_shows_what_would_run_and_creates_nothing(tmp_path, monkeypatch, ca
 
 def test_plan_lists_every_key_with_its_mark(capsys):
     assert main(["plan", *micro.MOE, "--keys"]) == 0
-    marks = {line[:36].strip(): line[36:50].strip() for line in capsys.readouterr().out.splitlines()}
+    lines = capsys.readouterr().out.splitlines()
+    marks = {line[:36].strip(): line[36:50].strip() for line in lines}
     assert marks["model.width"] == "frozen" and marks["optim.muon.lr"] == "free" and marks["run.folder"] == "no bits"
     assert marks["health.collapse_load"] == "at most 0.95" and marks["run.log_every_steps"] == "at most 16"
+    assert {mark for key, mark in marks.items() if key.startswith("track.")} == {"frozen"}
+    known = {line[:36].strip(): line[50:].split(maxsplit=1)[1:] for line in lines}
+    assert known["model.router"] == ["hash | sigmoid_topk | softmax_topk"] and known["precision.clip"] == ["0.01 to 1"]
+    assert known["optim.muon.newton_schulz_steps"] == ["1 or more"] and known["run.folder"] == []
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from harness.errors import UserError
+from harness.model.build import count_beside
 from harness.model.counts import Counts
 from harness.plan.bounds import looser
 from harness.plan.compose import Composed
@@ -69,7 +70,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
         ("model", f"{m.layers} layers x {m.width}, {ffn}",
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
-         f"{counts.flops_per_token / 1e6:.1f} MFLOP/token"),
+         f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {count_beside(plan).cache_values:,} numbers/token to decode"),
         ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",

@@ -31,7 +31,7 @@ def looser_words(stored: dict[str, Any]) -> list[str]:
 
 
 def refuse_looser(plan: Plan) -> None:
-    """Errors: UserError for the first key beyond its bound, unless the plan is unranked anyway."""
+    """Raises: UserError for the first key beyond its bound, unless the plan is unranked anyway."""
     if plan.unranked:
         return
     for key, (bound, value) in looser(asdict(plan)).items():

@@ -16,7 +16,7 @@ VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
 
 
 def check(plan: Plan) -> None:
-    """Errors: UserError for the first rule that does not hold."""
+    """Raises: UserError for the first rule that does not hold."""
     _check_track(plan)
     for key, f in walk():
         _check_key(key, f, attrgetter(key)(plan))
@@ -28,8 +28,17 @@ def check(plan: Plan) -> None:
     check_precision(plan)
 
 
+def values(f: Any) -> str:
+    """What a key of the schema may be, in words; "" where everything of its type may be."""
+    marks = f.metadata
+    if "among" in marks:
+        return " | ".join(choice or "''" for choice in marks["among"])
+    low, high = (f"{marks[end]:g}" if end in marks else "" for end in ("least", "most"))
+    return f"{low} to {high}" if low and high else f"{low} or more" if low else ""
+
+
 def _check_key(key: str, f: Any, value: Any) -> None:
-    """Errors: UserError for a value that is not among a key's, or outside of its range."""
+    """Raises: UserError for a value that is not among a key's, or outside of its range."""
     marks = f.metadata
     if "among" in marks and value not in marks["among"]:
         raise UserError(f"{key}={value!r}", nearest(value, marks["among"]))

@@ -8,7 +8,7 @@ OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
 
 
 def check_precision(plan: Plan) -> None:
-    """Errors: UserError naming both of two dials that contradict each other, or the values and the remedy."""
+    """Raises: UserError naming both of two dials that contradict each other, or the values and the remedy."""
     p = plan.precision
     if p.format not in BLOCK:
         _refuse_idle_dials(p)

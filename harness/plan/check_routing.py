@@ -8,7 +8,7 @@ from harness.plan.schema import Plan
 
 
 def check_routing(plan: Plan) -> None:
-    """Errors: UserError for the first rule that does not hold."""
+    """Raises: UserError for the first rule that does not hold."""
     if plan.model.num_experts == 0:
         _check_dense(plan)
         return

@@ -47,7 +47,7 @@ class Composed:
 
 
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
-    """Composes and checks a plan. Errors: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
+    """Composes and checks a plan. Raises: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
     lanes.register()
     words = known_words(overrides)
     lane = tuple(word for word in words if word.startswith("lane="))

@@ -28,7 +28,7 @@ def lane_names() -> tuple[str, ...]:
 
 
 def read(path: Path) -> DictConfig:
-    """A file that people write. Errors: UserError."""
+    """A file that people write. Raises: UserError."""
     text = yaml_text(path, MEND)
     try:
         content = OmegaConf.load(StringIO(text))
@@ -66,7 +66,7 @@ def lane_file(name: str) -> Path:
 
 
 def read_track(name: str) -> Track:
-    """Errors: UserError for a name that no track has."""
+    """Raises: UserError for a name that no track has."""
     known = track_names()
     if name not in known:
         raise UserError(f"unknown track {name!r}", nearest(name, known))

@@ -104,7 +104,7 @@ def _item(declared: Any) -> Any:
 
 
 def read_stored_plan(path: Path, remedy: str | None = None) -> dict[str, Any]:
-    """Errors: UserError."""
+    """Raises: UserError."""
     stored = yaml_mapping(path, remedy)
     validate(stored, stored_model(), path, remedy)
     return stored
@@ -126,7 +126,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def read_plan(path: Path) -> Plan:
-    """Raises UserError when the file is missing, damaged, or of another version of the schema."""
+    """Raises: UserError when the file is missing, damaged, or of another version of the schema."""
     return _typed(read_stored_plan(path), str(path))
 
 
@@ -168,7 +168,7 @@ def _typed(stored: dict[str, Any], where: str) -> Plan:
 
 
 def _built(cls: Any, stored: dict[str, Any], prefix: str) -> Any:
-    """Raises ValueError for a key that the schema has not, or one without a default that is not there."""
+    """Raises: ValueError for a key that the schema has not, or one without a default that is not there."""
     declared = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(stored.keys() - declared.keys()):
         raise ValueError(f"it has the unknown key {prefix}{unknown[0]}")

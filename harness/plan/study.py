@@ -80,7 +80,7 @@ def study_names() -> list[str]:
 
 
 def read_study(name: str) -> Study:
-    """Errors: UserError for an unknown name or a file that is no study."""
+    """Raises: UserError for an unknown name or a file that is no study."""
     names = study_names()
     if name not in names:
         raise UserError(f"unknown study {name!r}", f"{nearest(name, names)}\n  `python -m harness study` lists them")

@@ -33,7 +33,7 @@ class Checkpoint:
 def save(folder: Path, step: int, tensors: dict[str, Tensor], meta: RunState, keep: int, always: Collection[int] = ()) -> None:
     """Writes one checkpoint and drops all but the newest `keep` up to it and those of the steps in `always`.
 
-    Errors: UserError when the disk is full; older ones stay.
+    Raises: UserError when the disk is full; older ones stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.safetensors"
@@ -67,7 +67,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, step: int) -> Checkpoint:
-    """Errors: ValueError naming the file and what is wrong with it."""
+    """Raises: ValueError naming the file and what is wrong with it."""
     path = folder / f"step-{step:06d}.safetensors"
     try:
         note = _note(path, step)

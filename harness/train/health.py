@@ -55,7 +55,7 @@ class Monitor:
         self.last_dead, self.last_dominance = 0, 0.0
 
     def see(self, step: int, loss: float, norms: list[float], counts: list[list[int]]) -> None:
-        """Errors: HealthStop."""
+        """Raises: HealthStop."""
         self._finite(step, loss, norms)
         self.losses.append(loss)
         self.counts = [[a + b for a, b in zip(x, y)] for x, y in zip(self.counts, counts)] if self.counts else counts

@@ -83,7 +83,7 @@ class Machine:
 
 
 def detect(plan: Plan, world_size: int = 1) -> Machine:
-    """Looks at this machine and measures it; under a second. Errors: UserError where the plan asks for what is not here."""
+    """Looks at this machine and measures it; under a second. Raises: UserError where the plan asks for what is not here."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arithmetic = "full" if plan.precision.format == "fp32" else _bf16_arithmetic(device)
     dtype, size = Arithmetic.of(arithmetic).dtype, GEMM_SIZE[device]

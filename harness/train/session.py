@@ -46,7 +46,7 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
     """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` Triton on a GPU, and on a CPU the one with
     fused elementwise parts where it can be compiled and the arithmetic allows it.
 
-    Errors: UserError for a backend that cannot run here.
+    Raises: UserError for a backend that cannot run here.
     """
     wanted, on_gpu = plan.kernels.backend, machine.device == "cuda"
     fusible = machine.compiled and not Arithmetic.of(machine.arithmetic).rounds
@@ -217,7 +217,7 @@ class Session:
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Copies saved tensors into the live ones. Errors: UserError when names or shapes differ."""
+        """Copies saved tensors into the live ones. Raises: UserError when names or shapes differ."""
         live: dict[str, Any] = self.state()
         if live.keys() != saved.keys():
             odd = sorted(live.keys() ^ saved.keys())

@@ -9,8 +9,8 @@ examples
   python -m harness plan lane=tiny-moe-16e unranked=true model.top_k=2      a frozen key needs unranked=true
 
 A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim, schedule, balance. --keys lists every
-key with its mark: frozen (the lane's), free, at most N (free up to the bound of ranking, above it only unranked), or no bits
-(free, and no bit of a run depends on it).
+key with its mark (frozen: the lane's; free; at most N: free up to the bound of ranking, above it only unranked; no bits: free,
+and no bit of a run depends on it), its value, and the values that it may have.
 """
 
 from harness.options import SWITCH, Word, Words
@@ -22,15 +22,19 @@ SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
     from harness.plan.fingerprint import flat, to_yaml
-    from harness.plan.schema import BOUNDS, FROZEN, UNHASHED
+    from harness.plan.check import values
+    from harness.plan.schema import BOUNDS, FROZEN, UNHASHED, walk
 
     own = WORDS.read(arguments)
     composed = compose(own.plan)
     if own.keys:
+        declared = dict(walk())
         for key, value in flat(composed.plan).items():
             bound = f"at most {BOUNDS[key]:g}" if key in BOUNDS else None
-            mark = bound or ("frozen" if key in FROZEN else "no bits" if key in UNHASHED else "free")
-            print(f"{key:<36}{mark:<14}{value}")
+            lanes_own = any(key == frozen or key.startswith(f"{frozen}.") for frozen in FROZEN)
+            mark = bound or ("frozen" if lanes_own else "no bits" if key in UNHASHED else "free")
+            known = values(declared[key]) if key in declared else ""
+            print(f"{key:<36}{mark:<14}{f'{value}  ':<16}{known}".rstrip())
         return 0
     from harness.launch.starting_plan import starting_plan
     from harness.model.build import count_plan

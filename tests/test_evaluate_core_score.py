@@ -59,6 +59,16 @@ def test_packed_scoring_equals_the_plain_one_to_the_bit_on_an_exact_model(tiny, 
     assert cropped == (set() if context == LONG else set(KINDS))
 
 
+@pytest.mark.parametrize("context", [LONG, SHORT])
+def test_a_model_that_does_not_pack_reads_every_option_alone_and_answers_the_same(tiny, context):
+    recorder = Recorder(context)
+    recorder.packs = False
+    for task in tiny:
+        indices = range(len(task.examples))
+        assert score.score(recorder, TOKENS, task, indices) == plain.score(exact(context), TOKENS, task, indices)
+    assert not any(recorder.masked) and max(length for _, length in recorder.shapes) < context
+
+
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 @pytest.mark.parametrize("context", [LONG, SHORT])
 def test_packed_scoring_agrees_with_the_plain_one_on_our_own_model(tiny, kind, context):

@@ -28,6 +28,8 @@ PROBE = "Hello world, it's 1984:\n\n\tthe  quick-brown   fox_jumps\u2014na\u00ef
 class HubModel:
     """A LanguageModel; `name` as asked for, `revision` the hub's commit or None for a folder, `weights` file: sha256."""
 
+    packs = True
+
     def __init__(self, name: str, network: Any, revision: str | None, weights: dict[str, str]):
         self.name, self.network, self.revision, self.weights = name, network, revision, weights
         self.context: int = network.config.max_position_embeddings  # of GPT-2: n_positions, 1,024

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 class LanguageModel(Protocol):
     context: int  # tokens in the longest sequence it reads
     vocab_size: int  # ids are in [0, vocab_size)
+    packs: bool  # whether `score` takes positions and visibility
 
     def score(
         self,

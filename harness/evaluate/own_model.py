@@ -19,6 +19,7 @@ class OwnModel:
     def __init__(self, model: Transformer):
         self.model = model
         self.context, self.vocab_size = model.shape.sequence_length, model.shape.vocab_size
+        self.packs = "packed rows" not in model.blocks[0].attention.CANNOT
 
     @torch.no_grad()
     def score(

@@ -45,8 +45,11 @@ class Batch:
     visible_BSS: Tensor | None
 
 
-def rows(example: int, item: Item, context: int) -> list[Row]:
-    """The rows of one example. Options with the same tokens are read once, so they always tie. Raises: as `cropped`."""
+def rows(example: int, item: Item, context: int, packs: bool = True) -> list[Row]:
+    """The rows of one example; a model that does not pack reads every option by itself. Options with the same tokens are read once, so they always tie. Raises: as `cropped`."""
+    if not packs:
+        whole = item if max(map(len, item.options)) <= context else cropped(item, context)
+        return [_row(example, whole, [number]) for number in range(len(item.options))]
     if max(map(len, item.options)) <= context:
         return [_row(example, item, range(len(item.options)))]
     short = cropped(item, context)

@@ -98,7 +98,7 @@ def score(
     model: LanguageModel, tokenizer: Tokenizer, task: Task, indices: Sequence[int], token_budget: int = TOKEN_BUDGET
 ) -> list[Answer]:
     """Answers to these examples, in order. The batches depend on these indices, so the last bits of the means do too."""
-    packed = [row for index in indices for row in rows(index, item(task, index, tokenizer), model.context)]
+    packed = [row for index in indices for row in rows(index, item(task, index, tokenizer), model.context, model.packs)]
     sums: dict[int, dict[int, tuple[float, int, bool]]] = {index: {} for index in indices}
     for batch in batches(packed, token_budget, tokenizer.end_of_text):
         for example, option, found in _spans(model, batch):

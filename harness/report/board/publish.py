@@ -1,9 +1,9 @@
 """Writes a leaderboard's files, each whole or not at all."""
 
-import os
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.report import style
 from harness.report.board.figure import draw_board
 from harness.report.board.gather import Leaderboard, slug
@@ -31,17 +31,9 @@ def publish(leaderboard: Leaderboard, out: Path) -> list[Path]:
                     drawn.append(draw_holders(board, figures / f"holders-{slug(board)}.png"))
         for stale in {path for pattern in OWN_FIGURES for path in figures.glob(pattern)} - set(drawn):
             stale.unlink()
-        return [
-            _write(out / "LEADERBOARD.md", leaderboard_markdown(leaderboard, out)),
-            _write(out / "index.html", render_page(leaderboard, out)),
-            *drawn,
-        ]
+        pages = {"LEADERBOARD.md": leaderboard_markdown, "index.html": render_page}
+        for name, render in pages.items():
+            replace_atomically(out / name, [render(leaderboard, out).encode()])
+        return [*(out / name for name in pages), *drawn]
     except OSError as error:
         raise UserError(f"cannot write into {out}: {error}", "free some space, or choose another folder with --out") from error
-
-
-def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-    return path

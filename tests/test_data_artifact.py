@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import harness.files
 from harness.data import artifact
 from harness.errors import UserError
 
@@ -225,6 +226,6 @@ def test_what_a_killed_process_left_half_written_is_swept_when_stale(tmp_path, m
     (tmp_path / ".old.tmp").write_bytes(b"half")
     artifact.write_atomically(tmp_path / "a", [b"x"])
     assert ".old.tmp" in files(tmp_path)
-    monkeypatch.setattr(artifact, "STALE_S", -1)
+    monkeypatch.setattr(harness.files, "STALE_S", -1)
     artifact.write_atomically(tmp_path / "a", [b"x"])
     assert files(tmp_path) == ["a"]

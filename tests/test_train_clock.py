@@ -32,10 +32,10 @@ def paused(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["moe", "dense"])
 def test_the_ledger_adds_up_to_the_wall_time(finished, kind):
-    clock = micro.record(finished(kind)).clock
+    clock = micro.record(finished(kind)).clock.content()
     assert clock.keys() == {*ENTRIES, "other_s", "wall_s"}
     assert all(seconds >= 0 for seconds in clock.values())
-    assert sum(seconds for name, seconds in clock.items() if name != "wall_s") == pytest.approx(clock.wall_s, abs=1e-6)
+    assert sum(seconds for name, seconds in clock.items() if name != "wall_s") == pytest.approx(clock["wall_s"], abs=1e-6)
     assert all(clock[name] > 0 for name in ENTRIES if name != "checkpoint_s")
 
 
@@ -43,13 +43,13 @@ def test_the_ledger_adds_up_to_the_wall_time(finished, kind):
 def test_the_ledger_of_a_resumed_run_adds_up_and_goes_on_from_its_checkpoint(tmp_path, no_figures):
     assert micro.speedrun(tmp_path, "run.stop_after_step=20") == 0
     run_folder = micro.the_folder(tmp_path)
-    before = checkpoint.load(run_folder / "checkpoints", 20).meta["ledger"]
+    before = checkpoint.load(run_folder / "checkpoints", 20).meta.ledger
     micro.run(tmp_path)
-    clock = micro.record(run_folder).clock
-    assert sum(seconds for name, seconds in clock.items() if name != "wall_s") == pytest.approx(clock.wall_s, abs=1e-6)
-    assert all(clock[name] >= before[name] for name in ENTRIES) and clock.wall_s > before["wall_s"]
+    clock = micro.record(run_folder).clock.content()
+    assert sum(seconds for name, seconds in clock.items() if name != "wall_s") == pytest.approx(clock["wall_s"], abs=1e-6)
+    assert all(clock[name] >= before[name] for name in ENTRIES) and clock["wall_s"] > before["wall_s"]
     times = [row["train_s"] for row in micro.rows(run_folder, "validation")]
-    assert times == sorted(times) and times[-1] == clock.train_s
+    assert times == sorted(times) and times[-1] == clock["train_s"]
     assert times[-1] > before["train_s"] >= times[1]
 
 
@@ -76,7 +76,7 @@ def test_checkpoints_are_off_the_training_clock(tmp_path, monkeypatch, paused, n
     meta = checkpoint.load(micro.the_folder(tmp_path / "cut") / "checkpoints", 3).meta
     micro.run(tmp_path / "cut", "run.checkpoint_every_s=0")
     clock = micro.record(micro.the_folder(tmp_path / "cut")).clock
-    assert clock.checkpoint_s >= 28 * PAUSE_S > clock.train_s > meta["ledger"]["train_s"]
+    assert clock.checkpoint_s >= 28 * PAUSE_S > clock.train_s > meta.ledger["train_s"]
 
 
 def test_everything_else_counts_writing_the_log_among_it(tmp_path, monkeypatch, paused, no_figures):

@@ -11,9 +11,12 @@ from micro import bits, finished_fixture, no_figures_fixture, stopped_fixture  #
 from safetensors import SafetensorError
 
 import harness.errors
+import harness.files
 import harness.train.run
+from harness.record.documents import RunState
 from harness.record.folder import MetricsLog
 from harness.train import checkpoint
+from harness.train.loop import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
@@ -59,11 +62,11 @@ def test_a_really_full_disk_during_a_checkpoint_keeps_the_last_one_and_the_rerun
 @pytest.mark.parametrize("error", [FULL, FULL_IN_SAFETENSORS], ids=["from the system", "from safetensors"])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_older_ones_and_no_litter(tmp_path, monkeypatch, error):
     tensors = {"a": micro.torch.arange(4.0)}
-    checkpoint.save(tmp_path, 1, tensors, {}, keep=1)
+    checkpoint.save(tmp_path, 1, tensors, state(1), keep=1)
     before = micro.snapshot(tmp_path)
     monkeypatch.setattr(checkpoint, "save_file", raising(error))
     with pytest.raises(harness.errors.UserError, match="step 2.*No space left") as caught:
-        checkpoint.save(tmp_path, 2, tensors, {}, keep=1)
+        checkpoint.save(tmp_path, 2, tensors, state(2), keep=1)
     assert "it goes on from step 1" in caught.value.remedy
     assert micro.snapshot(tmp_path) == before
 
@@ -71,14 +74,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_ones_and_no_litter
 def test_a_disk_that_fills_up_before_the_first_checkpoint_says_that_the_run_starts_over(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save_file", raising(FULL))
     with pytest.raises(harness.errors.UserError) as caught:
-        checkpoint.save(tmp_path / "checkpoints", 2, {}, {}, keep=1)
+        checkpoint.save(tmp_path / "checkpoints", 2, {}, state(2), keep=1)
     assert "starts from the beginning" in caught.value.remedy
 
 
 def test_a_full_disk_under_the_note_of_a_checkpoint_is_named_as_the_checkpoint_not_as_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "replace_atomically", raising(FULL))
     with pytest.raises(harness.errors.UserError) as caught:
-        checkpoint.save(tmp_path / "checkpoints", 2, {"a": micro.torch.arange(4.0)}, {}, keep=1)
+        checkpoint.save(tmp_path / "checkpoints", 2, {"a": micro.torch.arange(4.0)}, state(2), keep=1)
     assert "SPEEDRUN_CACHE" not in str(caught.value) and "checkpoint of step 2" in caught.value.problem
 
 
@@ -102,6 +105,10 @@ def test_a_full_disk_under_the_metrics_is_a_clear_error_and_the_rerun_gives_the_
     micro.run(tmp_path)
     assert bits(stopped) == bits(finished())
     assert [row["step"] for row in micro.rows(stopped, "step")] == list(range(1, micro.STEPS + 1))
+
+
+def state(step):
+    return RunState(**vars(State(step=step)))
 
 
 @pytest.mark.parametrize("error", [FULL, FULL_IN_SAFETENSORS], ids=["from the system", "from safetensors"])

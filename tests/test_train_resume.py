@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from dataclasses import asdict
 
 import micro
 import processes
@@ -14,6 +13,7 @@ import harness.record.provenance
 import harness.train.checkpoint as checkpoint
 from harness.plan.compose import compose
 from harness.plan.fingerprint import to_yaml
+from harness.record.documents import RunState
 from harness.record.folder import RunFolder
 from harness.train.health import Monitor
 from harness.train.loop import Loop, State
@@ -204,7 +204,7 @@ def test_a_flipped_byte_in_the_log_is_found_and_the_run_goes_on_from_before_it(
 def test_no_byte_of_the_log_can_be_flipped_unseen(stopped):
     folder, found = RunFolder(stopped, None, True), checkpoint.load(stopped / "checkpoints", 12)
     whole = folder.metrics.read_bytes()
-    assert found.meta["metrics_position"] == len(whole)
+    assert found.meta.metrics_position == len(whole)
     for at in range(len(whole)):
         folder.metrics.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
         with pytest.raises(ValueError, match="has been changed"):
@@ -357,9 +357,9 @@ def test_a_checkpoint_reads_back_exactly(tmp_path):
     session = micro.session()
     session.step(0)
     tensors = session.state()
-    state = asdict(State(step=1, ledger={"train_s": 0.1}))
+    state = RunState(**vars(State(step=1, ledger={"train_s": 0.1})))
     checkpoint.save(tmp_path, 1, tensors, state, keep=2)
     found = checkpoint.load(tmp_path, 1)
-    assert found.step == 1 and found.meta == state
+    assert found.step == 1 and found.meta == state and State(**found.meta.content()) == State(**state.content())
     assert found.tensors.keys() == tensors.keys()
     assert all(found.tensors[name].equal(tensor.detach()) for name, tensor in tensors.items())

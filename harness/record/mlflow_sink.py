@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.plan.fingerprint import flattened
 from harness.plan.stored import read_stored_plan, stored_moe_layers
 from harness.reading import is_there, read_lines
 from harness.record.folder import is_running
@@ -189,14 +190,7 @@ class _Folder:
 def _params(plan: dict[str, Any]) -> Iterator[Any]:
     from mlflow.entities import Param
 
-    def leaves(node: dict[str, Any], prefix: str) -> Iterator[Any]:
-        for name, value in node.items():
-            if isinstance(value, dict):
-                yield from leaves(value, f"{prefix}{name}.")
-            else:
-                yield Param(prefix + name, str(value))
-
-    return leaves(plan, "")
+    return (Param(key, str(value)) for key, value in flattened(plan).items())
 
 
 def _batches(items: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:

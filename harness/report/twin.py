@@ -18,7 +18,6 @@ class Found:
 
     folder: Path | None
     same_class: bool
-    unranked: int  # records of the lane passed over because they are unranked
     unreadable: list[str] = field(default_factory=list)  # one message for each record that could not be read
 
 
@@ -26,7 +25,7 @@ def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -
     """The ranked record of a lane to stand beside another run: of `hardware_class` where there is one, else of any; among
     those the newest; times of files mean nothing after a checkout, so they only break ties. `folders` are searched downwards,
     usually `["runs", "results"]`; one that does not exist is empty."""
-    ranked, unranked, unreadable = [], 0, []
+    ranked, unreadable = [], []
     for folder in record_folders(folders):
         try:
             record = read_record(folder)
@@ -36,12 +35,8 @@ def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -
         if record.lane == lane and record.ranked:
             age = (record.provenance.finished_at or "", (folder / "record.json").stat().st_mtime)
             ranked.append((record.hardware_class == hardware_class, *age, folder))
-        elif record.lane == lane:
-            unranked += 1
-    if not ranked:
-        return Found(None, False, unranked, unreadable)
-    same_class, *_, folder = max(ranked)
-    return Found(folder, same_class, unranked, unreadable)
+    same_class, *_, folder = max(ranked, default=(False, None))
+    return Found(folder, same_class, unreadable)
 
 
 def best_group(beside: Group, groups: Sequence[Group], place: Callable[[Group], tuple]) -> Group | None:

@@ -20,9 +20,9 @@ SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"
 
 
 def main(arguments: list[str]) -> int:
+    from harness.plan.check import values
     from harness.plan.compose import compose
     from harness.plan.fingerprint import flat, to_yaml
-    from harness.plan.check import values
     from harness.plan.schema import BOUNDS, FROZEN, UNHASHED, walk
 
     own = WORDS.read(arguments)

@@ -31,15 +31,9 @@ def publish(leaderboard: Leaderboard, out: Path) -> list[Path]:
                     drawn.append(draw_holders(board, figures / f"holders-{slug(board)}.png"))
         for stale in {path for pattern in OWN_FIGURES for path in figures.glob(pattern)} - set(drawn):
             stale.unlink()
-        return [
-            _write(out / "LEADERBOARD.md", leaderboard_markdown(leaderboard, out)),
-            _write(out / "index.html", render_page(leaderboard, out)),
-            *drawn,
-        ]
+        pages = {"LEADERBOARD.md": leaderboard_markdown, "index.html": render_page}
+        for name, render in pages.items():
+            replace_atomically(out / name, [render(leaderboard, out).encode()])
+        return [*(out / name for name in pages), *drawn]
     except OSError as error:
         raise UserError(f"cannot write into {out}: {error}", "free some space, or choose another folder with --out") from error
-
-
-def _write(path: Path, text: str) -> Path:
-    replace_atomically(path, [text.encode()])
-    return path

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.plan import parts
+from harness.plan.fingerprint import flattened
 from harness.plan.schema import LATER
 from harness.report.board.claims import trials
 from harness.report.groups import Group
@@ -78,7 +79,7 @@ def contract(a: Group, b: Group, claim_a: Any, claim_b: Any) -> Contract:
 
 
 def _plan_fields(a: Group, b: Group) -> Iterator[Field]:
-    flat_a, flat_b = _flat(a.plan), _flat(b.plan)
+    flat_a, flat_b = flattened(a.plan), flattened(b.plan)
     for key in [*flat_a, *(key for key in flat_b if key not in flat_a)]:
         if not key.startswith(LEFT_OUT):
             neutral = LATER.get(key, "absent")  # what older plans say by not having the key
@@ -89,13 +90,6 @@ def _part(key: str) -> str:
     if key.startswith(PROTOCOL):
         return "protocol"
     return next((name for name, keys in COMPONENTS.items() if key.startswith(keys)), "protocol")
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in node.items():
-        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return out
 
 
 def _derived(a: Group, b: Group) -> Iterator[Field]:

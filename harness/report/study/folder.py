@@ -15,11 +15,23 @@ from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
 from harness.record.record_folders import STUDY_FILE
 from harness.record.results import NamedStudy, StudyDocument, StudyHead
-from harness.report.study.draw import draw_study
+from harness.report import style
+from harness.report.study.frame import cases_of
+from harness.report.study.load import draw_load
+from harness.report.study.rows import draw_cost, draw_rules
+from harness.report.study.sweep import draw_sweep
 from harness.report.study.table import Verdicts, study_table
+from harness.report.study.time import draw_time
 from harness.report.study.trials import Trial, read_trial
 
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
+DRAWINGS = {"load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost}
+
+
+def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
+    """The study's figure. All trials are of its lane; at least one."""
+    with style.styled():
+        return style.save(DRAWINGS[study.figure](study, cases_of(study, trials)), path)
 
 
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:

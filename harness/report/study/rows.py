@@ -1,4 +1,5 @@
-"""Cases side by side, a row each: bits per byte, evenness of the load, time; a dot a seed."""
+"""Cases side by side, a row each, a dot a seed: `rules` has bits per byte, evenness of the load and time; `cost`, for dense
+lanes too, what each case costs in bits per byte against the first."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.plan.study import Study
 from harness.report import style
 from harness.report.study.frame import Case, new_figure
-from harness.report.study.trials import Trial
+from harness.report.study.trials import Trial, val_bpb, val_percent
 
 ROW_IN = 0.4
 
@@ -26,13 +27,13 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     notes.append(f"time: training seconds a token over those of {first}" if base else f"no time: {why_not}")
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
-    draw_panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
-    draw_panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health.worst_entropy_ratio)
-    draw_panel(axes[2], cases, "busiest / even share", lambda trial: trial.health.busiest)
+    _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
+    _panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health.worst_entropy_ratio)
+    _panel(axes[2], cases, "busiest / even share", lambda trial: trial.health.busiest)
     if base:
-        draw_panel(axes[3], cases, "time a token",
+        _panel(axes[3], cases, "time a token",
                lambda trial: base / trial.tokens_per_second if trial.tokens_per_second else None)  # fmt: skip
-    name_rows(axes, cases)
+    _name_rows(axes, cases)
     for row, case in enumerate(cases):
         dead = max(trial.health.dead for trial in case.trials)
         if dead:
@@ -40,7 +41,21 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     return fig
 
 
-def name_rows(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
+def draw_cost(study: Study, cases: Sequence[Case]) -> Figure:
+    first, there = next(iter(study.cases)), cases[0].number == 0
+    notes = [f"a dot a seed, a bar their mean; {f'{first} is 0 at every seed' if there else f'no run of {first}'}"]
+    fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
+    axes = fig.subplots(1, 2 if there else 1, sharey=True, squeeze=False, width_ratios=(1, 1.4)[: 2 if there else 1])[0]
+    _panel(axes[0], cases, "bits per byte of val", val_bpb)
+    _name_rows(axes, cases)
+    if not there:
+        return fig
+    _panel(axes[1], cases, f"minus {first} at equal seeds, %", lambda trial: val_percent(trial, cases[0].trials))
+    axes[1].axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
+    return fig
+
+
+def _name_rows(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
     """The cases' names on the first axis, from the top, and where runs were stopped."""
     axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
     axes[0].set_ylim(len(cases) - 0.4, -0.6)
@@ -51,7 +66,7 @@ def name_rows(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
             _warn(axes[0], f"stopped at step {', '.join(map(str, stops))}", 0.03, row + below, "left")
 
 
-def draw_panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial], float | None]) -> None:
+def _panel(ax: Axes, cases: Sequence[Case], title: str, value: Callable[[Trial], float | None]) -> None:
     """A row a case, from the top: a dot a seed that has a value, a bar their mean."""
     ax.set_title(title, loc="left")
     for row, case in enumerate(cases):

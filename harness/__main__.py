@@ -17,7 +17,7 @@ VERBS = (
     "submit", "report", "compare", "gate", "verify", "matrix", "mlflow", "probe", "gpu",
     "evaluate", "doctor", "study",
 )  # fmt: skip
-RENAMED = {"track": "mlflow"}
+MOVED = {"track": "python -m harness mlflow", "sabotage": "make sabotage, or python -m tests.sabotage"}
 HELP = ("-h", "--help", "help")
 
 
@@ -57,10 +57,8 @@ def _answer(words: list[str]) -> int:
         print(overview())
         return 0
     verb, arguments = words[0], words[1:]
-    if verb in RENAMED:
-        raise UserError(
-            f"the verb {verb} is called {RENAMED[verb]} now", f"python -m harness {RENAMED[verb]} --help shows its words"
-        )
+    if verb in MOVED:
+        raise UserError(f"{verb} has another name now", f"type {MOVED[verb]}")
     if verb not in VERBS:
         raise UserError(f"unknown verb {verb!r}", f"{nearest(verb, VERBS)}\n  `python -m harness --help` lists them")
     module = importlib.import_module(f"harness.verbs.{verb}")

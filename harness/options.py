@@ -124,19 +124,16 @@ class Words:
                 self._other(text, found)
             elif word.kind is SWITCH:
                 if equals:
-                    raise self._wrong(text, f"--{word.name} takes no value")
+                    raise _wrong(text, f"--{word.name} takes no value")
                 setattr(found, word.key, True)
             else:
                 if word.kind.once and word.name in seen:
-                    raise self._wrong(f"{word.name} is there twice", word.kind.says)
+                    raise _wrong(f"{word.name} is there twice", word.kind.says)
                 seen.add(word.name)
                 taken = self._taken(word, name, value if equals else None, left)
                 setattr(found, word.key, [*getattr(found, word.key), taken] if word.every else taken)
         self._count(found.names)
         return found
-
-    def _wrong(self, problem: str, *remedy: str) -> UserError:
-        return UserError(f"{self.verb}: {problem}", "\n  ".join(filter(None, remedy)))
 
     def _taken(self, word: Word, name: str, value: str | None, left: list[str]) -> Any:
         """The value that was written with an equals sign, or that follows."""
@@ -148,14 +145,12 @@ class Words:
             value = left.pop(0) if follows else None
             spelled = name if value is None else f"{name} {value}"
         if value is None or not (value.strip() or word.kind is TEXT):
-            raise self._wrong(f"{spelled.strip()} has no value", f"{allowed}, or leave {name} out")
+            raise _wrong(f"{spelled.strip()} has no value", f"{allowed}, or leave {name} out")
         try:
             return word.kind.read(value)
-        except UserError as error:
-            raise self._wrong(error.problem, error.remedy) from error
         except ValueError as error:
             close = get_close_matches(value, word.kind.known, n=1)
-            raise self._wrong(spelled, f"did you mean {close[0]}?" if close else "", allowed) from error
+            raise _wrong(spelled, f"did you mean {close[0]}?" if close else "", allowed) from error
 
     def _other(self, text: str, found: SimpleNamespace) -> None:
         """A name, or a word of the plan."""
@@ -164,34 +159,38 @@ class Words:
         meant = f"did you mean {close[0]}?" if close else ""
         if text.startswith("-") and text != "-":
             known = nearest(key, self.spelled) if self.spelled else ""
-            raise self._wrong(f"unknown word {text!r}", known, "write key=value" if self.plan else "", self.help)
+            raise _wrong(f"unknown word {text!r}", known, "write key=value" if self.plan else "", self.help)
         if equals and self.plan:
             if close and "." not in key and not _of_plan(key):
-                raise self._wrong(f"unknown key {key!r}", meant, self.help)
+                raise _wrong(f"unknown key {key!r}", meant, self.help)
             found.plan.append(text)
         elif self.names is None and self.plan:
             found.plan.append(text)  # said to be no key=value where the plan is composed
         elif self.names is None or (equals and close and not Path(text).exists()):
-            raise self._wrong(f"unknown word {text!r}", meant, self.help)
+            raise _wrong(f"unknown word {text!r}", meant, self.help)
         else:
             found.names.append(self._name(text))
 
     def _name(self, text: str) -> Any:
         if self.names is None:
-            raise self._wrong(f"unknown word {text!r}", self.help)
+            raise _wrong(f"unknown word {text!r}", self.help)
         try:
             return self.names.kind.read(text)
         except ValueError as error:
             is_no = "is neither key=value nor a" if self.plan else "is no"
             meant = nearest(text, self.names.kind.known) if self.names.kind.known else ""
-            raise self._wrong(f"{text} {is_no} {self.names.what}", meant, self.names.remedy or self.help) from error
+            raise _wrong(f"{text} {is_no} {self.names.what}", meant, self.names.remedy or self.help) from error
 
     def _count(self, names: list[Any]) -> None:
         least, most = (self.names.least, self.names.most) if self.names else (0, None)
         if len(names) < least:
-            raise self._wrong(f"no {self.names.what} is named", self.names.remedy, self.help)
+            raise _wrong(f"no {self.names.what} is named", self.names.remedy, self.help)
         if most is not None and len(names) > most:
-            raise self._wrong(f"unknown word {str(names[most])!r}", f"{most} {self.names.what} is enough; {self.help}")
+            raise _wrong(f"unknown word {str(names[most])!r}", f"{most} {self.names.what} is enough; {self.help}")
+
+
+def _wrong(problem: str, *remedy: str) -> UserError:
+    return UserError(problem, "\n  ".join(filter(None, remedy)))
 
 
 def _of_plan(key: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from harness.data.artifact import Progress, derived
-from harness.data.overlap import WINDOW_WORDS, word_spans
+from harness.data.overlap import WINDOW_WORDS, outside
 
 METHOD = 1  # part of the cache key: raise it when a mask is computed in another way
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no position is lost in the sum
@@ -50,14 +50,10 @@ class HeldOut:
 
     def clean_bytes(self) -> np.ndarray:
         """Bool per byte of all documents, one after the other: in no shared window, from its first to its last byte."""
-        masks = []
-        for document, first, last in zip(self.documents, self.first, self.first[1:]):
-            starts, ends = word_spans(np.frombuffer(document, np.uint8))
-            shared = np.flatnonzero(self.shared[first:last])
-            depth = np.zeros(len(document) + 1, np.int64)
-            np.add.at(depth, starts[shared], 1)
-            np.add.at(depth, ends[shared + self.window_words - 1], -1)
-            masks.append(np.cumsum(depth[:-1]) == 0)
+        masks = (
+            outside(np.frombuffer(document, np.uint8), np.flatnonzero(self.shared[first:last]), self.window_words)
+            for document, first, last in zip(self.documents, self.first, self.first[1:])
+        )
         return np.concatenate([np.zeros(0, bool), *masks])
 
     def _window(self, number: int) -> list[bytes]:

@@ -43,10 +43,15 @@ def clean_mask(train: np.ndarray, val: np.ndarray, window_words: int = WINDOW_WO
     in_val = windows[len(train_words) :]  # the windows between the two would straddle the seam
     shared = np.flatnonzero(np.isin(in_val, in_train))
 
-    starts, ends = word_spans(val)
-    depth = np.zeros(len(val) + 1, np.int64)  # how many shared windows cover a byte, as a running sum
-    np.add.at(depth, starts[shared], 1)
-    np.add.at(depth, ends[shared + window_words - 1], -1)
+    return outside(val, shared, window_words)
+
+
+def outside(text: np.ndarray, windows: np.ndarray, window_words: int) -> np.ndarray:
+    """Bool per byte of `text` (uint8): in none of the windows of words with these numbers, from first to last byte."""
+    starts, ends = word_spans(text)
+    depth = np.zeros(len(text) + 1, np.int64)  # how many of the windows cover a byte, as a running sum
+    np.add.at(depth, starts[windows], 1)
+    np.add.at(depth, ends[windows + window_words - 1], -1)
     return np.cumsum(depth[:-1]) == 0
 
 

@@ -21,7 +21,7 @@ SUMMARY = "text from a run's model"
 def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
     if not own.prompt:
-        raise UserError("sample: --prompt has no value", "the model goes on from a text: name one, or leave --prompt out")
+        raise UserError("--prompt has no value", "the model goes on from a text: name one, or leave --prompt out")
     from harness.launch.run_model import load_run_model
 
     (run,) = own.names

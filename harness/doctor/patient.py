@@ -16,7 +16,7 @@ import numpy as np
 from harness.errors import UserError
 from harness.plan.bounds import RANKING
 from harness.plan.stored import read_stored_plan, settings, stored_moe_layers
-from harness.reading import is_there
+from harness.reading import is_there, lies_at
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
 
 
@@ -153,14 +153,15 @@ def read_patient(folder: Path) -> Patient:
     plan = read_stored_plan(folder / "plan.yaml")
     record = read_record(folder) if is_there(folder / "record.json") else None
     stop = None if record else read_stop(folder)
-    if not is_there(folder / "metrics.jsonl"):
-        raise UserError(f"{folder / 'metrics.jsonl'} is missing", "a run that has just begun has none yet: look again later")
-    rows = read_rows(folder / "metrics.jsonl", ended=record is not None)
-    check_shapes(plan, rows, folder / "metrics.jsonl", stop)
+    log = lies_at(folder / "metrics.jsonl")
+    if not is_there(log):
+        raise UserError(f"{log} is missing", "a run that has just begun has none yet: look again later")
+    rows = read_rows(log, ended=record is not None)
+    check_shapes(plan, rows, log, stop)
     patient = Patient(folder, settings(plan), rows, record, stop)
     if record is not None and (not rows["final"] or patient.last_step < patient.planned_steps):
         raise UserError(
-            f"{folder / 'metrics.jsonl'} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
+            f"{log} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
             + ("" if rows["final"] else ", without the scores of the end"),
             "restore it, or run that lane again",
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.stored import read_stored_plan, stored_moe_layers
-from harness.reading import remedy_of
+from harness.reading import lies_at, remedy_of
 from harness.record.read import check_shapes, read_record, read_rows
 from harness.report.record_folders import record_folders
 from harness.report.target import Target, known_lines, target_of
@@ -117,7 +117,7 @@ def load_run(folder: str | Path) -> RunData:
     """
     folder = Path(folder)
     record, plan = read_record(folder), read_stored_plan(folder / "plan.yaml")
-    path = folder / "metrics.jsonl"
+    path = lies_at(folder / "metrics.jsonl")
     rows = read_rows(path)
     steps, windows, validations = rows["step"], rows["window"], rows["validation"]
     if not steps or not windows:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.opening import put_kept
 from harness.plan.study import Study, StudyFile, study_of
 from harness.reading import is_there, read_json
 from harness.report.record_folders import STUDY_FILE
@@ -71,8 +72,8 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdi
         place = part / trial.case / str(trial.seed)
         place.mkdir(parents=True)
         for name in EVIDENCE:
-            if (trial.folder / name).exists():
-                shutil.copyfile(trial.folder / name, place / name)
+            if is_there(trial.folder / name):
+                put_kept(trial.folder / name, place)
     written = write_study(study, _trials(study, part), part, verdicts)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -156,6 +156,7 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
         and trials_in(out) == {("even", 2), ("uneven", 1)}
         and not (out.parent / ".example.part").exists()
     )
+    assert len(list(out.rglob("metrics.jsonl.xz"))) == 2 and not list(out.rglob("metrics.jsonl"))
     assert [one.folder for one in read_folder(out)[1]] == [out / "even" / "2", out / "uneven" / "1"]
     drawn = json.loads(numbers.read_text())["trials"]
     assert drawn[0]["slice_bpb"] == trials[0].bpb and np.mean(drawn[0]["relative_load"]) == pytest.approx(1, abs=1e-3)

@@ -5,7 +5,10 @@ that cannot be opened is told apart from one that is damaged. What is handed on 
 lists; of the model it has the promise that every field it names is there with its type.
 """
 
+import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,14 +20,12 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from harness.errors import UserError
-from harness.opening import file_hash as file_hash
-from harness.opening import is_there as is_there
-from harness.opening import lies_at as lies_at
-from harness.opening import read_bytes, remedy_of, said
-from harness.opening import require_file as require_file
+from harness.packed import chunks, lies_at
 from harness.values import KIND, RULE, Model
 
+MOST_BYTES = 1 << 28  # of one document
 MOST_LOG_BYTES = 1 << 33  # of one file of lines
+MOST_HASHED_BYTES = 1 << 50  # of one file that is only hashed, a piece at a time
 DEEPEST = 100  # levels of YAML
 MOST_NODES = 100_000  # of YAML, aliases written out
 NAMED = 3  # faults of a file that are told in full
@@ -42,6 +43,61 @@ _Yaml.add_implicit_resolver(
 _repr = Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 60
 _repr.maxlevel, _repr.maxlist, _repr.maxdict = 2, 3, 3
+
+
+def remedy_of(path: Path) -> str:
+    return f"restore it (git checkout -- {path}, where it was committed) or run that lane again"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of this name, be it a folder, or a link to nothing or to itself: readers say what is wrong
+    with it."""
+    return os.path.lexists(lies_at(path))
+
+
+def read_bytes(path: Path, remedy: str | None = None, most: int = MOST_BYTES) -> bytes:
+    """Errors: UserError for a file that is missing, no file, too large, or may not be read."""
+    path = lies_at(path)
+    size = require_file(path, remedy)
+    if size > most:
+        raise UserError(f"{path} cannot be read: it has {size:,} bytes, at most {most:,} are read", remedy or remedy_of(path))
+    try:
+        return b"".join(chunks(path, most, remedy or remedy_of(path)))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_said(error)}", remedy or remedy_of(path)) from error
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of what a file holds, unpacked where it lies packed. Errors: UserError."""
+    path = lies_at(path)
+    require_file(path)
+    found = hashlib.sha256()
+    try:
+        for chunk in chunks(path, MOST_HASHED_BYTES, remedy_of(path)):
+            found.update(chunk)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_said(error)}", remedy_of(path)) from error
+    return found.hexdigest()
+
+
+def require_file(path: Path, remedy: str | None = None) -> int:
+    """Its size in bytes. A pipe would be waited for without end. Errors: UserError for what is no regular file."""
+    path = lies_at(path)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError as error:
+        what = "is a link to a file that does not exist" if path.is_symlink() else "is missing"
+        raise UserError(f"{path} {what}", remedy or remedy_of(path)) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_said(error)}", remedy or remedy_of(path)) from error
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise UserError(f"{path} cannot be read: it is {what}", remedy or remedy_of(path))
+    return found.st_size
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
 
 
 def read_json(path: Path, model: type[Model], remedy: str | None = None, newest: int | None = None) -> dict[str, Any]:
@@ -84,7 +140,7 @@ def read_yaml(path: Path, model: type[Model], remedy: str | None = None) -> dict
         parsed = yaml.load(text, _Yaml)
         _refuse_odd(parsed)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is truncated or corrupt ({said(error)})", remedy or remedy_of(path)) from error
+        raise UserError(f"{path} is truncated or corrupt ({_said(error)})", remedy or remedy_of(path)) from error
     if not isinstance(parsed, dict):
         what = "it is empty" if parsed is None else f"{shown(parsed)} is no mapping"
         raise UserError(f"{path} is corrupt: {what}", remedy or remedy_of(path))
@@ -100,7 +156,7 @@ def yaml_text(path: Path, remedy: str | None = None) -> str:
         _refuse_hostile(text)
         return text
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} is truncated or corrupt ({said(error)})", remedy or remedy_of(path)) from error
+        raise UserError(f"{path} is truncated or corrupt ({_said(error)})", remedy or remedy_of(path)) from error
 
 
 def _refuse_hostile(text: str) -> None:

@@ -6,15 +6,9 @@ from typing import Any
 from harness.bench.contestants import Contestant, contestants, in_formats
 from harness.bench.measure import measure
 from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
+from harness.bench.text import kernel_line, kernels_head, shape_line
 from harness.train.machine import Machine
 from kernels import Arithmetic
-
-HEADER = (
-    f"{'':<24}{'ms':>8}{'ms':>9}{'TFLOP/s':>9}{'TFLOP/s':>9}{'of peak':>9}{'of peak':>9}{'x ours':>8}{'x ours':>8}"
-    f"{'saved':>10}{'error y':>9}{'gradients':>11}  same bits\n"
-    f"{'':<24}{'forward':>8}{'backward':>9}{'forward':>9}{'backward':>9}{'forward':>9}{'backward':>9}{'forward':>8}{'back':>8}"
-    f"{'MiB':>10}"
-)
 
 
 def precision_of(here: Machine) -> str:
@@ -51,30 +45,15 @@ def _table(
     precision = precision_of(here)
     dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
-    say(f"{here.model}, {here.isa}, {number}, matmul peak {peak / 1e12:,.2f} TFLOP/s, medians of {rounds} rounds in turns")
-    say(HEADER)
+    say(kernels_head(here.as_record(), number, rounds))
     tables = []
     for shape in shapes:
         rows = measure(shape, everyone(shape), dtype, here.device, rounds, peak)
-        say(f"T x D, E x F: {shape}; the formula keeps {shape.lean_bytes / 2**20:,.1f} MiB in bf16")
+        said = vars(shape) | {"activation": shape.activation}
+        say(shape_line(said, shape.lean_bytes))
         for row in rows:
-            say(line(row))
-        tables.append({"shape": vars(shape) | {"activation": shape.activation}, "lean_bytes": shape.lean_bytes, "rows": rows})
+            say(kernel_line(row))
+        tables.append({"shape": said, "lean_bytes": shape.lean_bytes, "rows": rows})
     for name, why in missing.items():
         say(f"not timed: {name} ({why})")
     return {"precision": precision, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}
-
-
-def line(row: dict[str, Any]) -> str:
-    if "failed" in row:
-        return f"  {row['name']:<22}failed: {row['failed']}"
-    cells = (
-        f"{row['forward_ms']:>8,.2f}{row['backward_ms']:>9,.2f}{row['forward_tflops']:>9,.3g}{row['backward_tflops']:>9,.3g}"
-    )
-    cells += f"{row['forward_share']:>9.0%}{row['backward_share']:>9.0%}"
-    cells += f"{row['forward_ratio']:>8.2f}{row['backward_ratio']:>8.2f}" if "forward_ratio" in row else f"{'':>16}"
-    if row["is_bound"]:
-        return f"  {row['name']:<22}{cells}"
-    worst = max(error for name, error in row["errors"].items() if name != "y")
-    same = "yes" if row["bit_equal"] else "NO"
-    return f"  {row['name']:<22}{cells}{row['saved_bytes'] / 2**20:>10,.1f}{row['errors']['y']:>9.1e}{worst:>11.1e}  {same}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench import random_tokens
+from harness.bench.text import steps_lines
 from harness.plan.compose import compose
 from harness.train.machine import Machine, synchronize
 
@@ -32,13 +33,8 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
     }
     seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
     rows = _rows(plans, seconds, here)
-    peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
-    say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution('bf16')}, {peak}")
-    say(f"{'':<22}{'ms/step':>9}{'tokens/s':>11}{'MFU':>6}{'speed-up of ' + ours.lane.name:>38}   spread (quartiles, ms)")
-    for row in rows:
-        low, high = (1e3 * q for q in row["quartiles_s"])
-        say(f"{row['name']:<22}{1e3 * row['step_s']:>9,.0f}{row['tokens_per_second']:>11,.0f}{row['mfu']:>6.0%}"
-            f"{row['ratio']:>37.2f}x   {low:,.0f} to {high:,.0f}")  # fmt: skip
+    for line in steps_lines(here.as_record(), here.execution("bf16"), rows):
+        say(line)
     return {"rounds": rounds, "rows": rows}
 
 

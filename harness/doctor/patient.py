@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
+from harness.packed import lies_at
 from harness.plan.bounds import RANKING
 from harness.plan.stored import read_stored_plan, settings, stored_moe_layers
-from harness.reading import is_there, lies_at
+from harness.reading import is_there
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan, stored_moe_layers
-from harness.reading import is_there, lies_at, read_lines
+from harness.reading import is_there, read_lines
 from harness.record.folder import is_running
 from harness.record.mlflow_store import alone, connect, database_of, import_mlflow, reaching
 from harness.record.points import Point, of_record, points

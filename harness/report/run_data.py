@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan, stored_moe_layers
-from harness.reading import lies_at, remedy_of
+from harness.reading import remedy_of
 from harness.record.read import check_shapes, read_record, read_rows
 from harness.report.record_folders import record_folders
 from harness.report.target import Target, known_lines, target_of

@@ -200,7 +200,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
 
 def _copy(group, lane_folder: Path) -> dict[str, str]:
     """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
-    from harness.opening import put_kept
+    from harness.packed import put_kept
     from harness.record.folder import writing
     from harness.report.board.claims import record_sha256
 

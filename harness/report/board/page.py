@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.reading import lies_at
+from harness.packed import lies_at
 from harness.report.board.cells import COLUMNS, NONE, recipe, row, twin_row
 from harness.report.board.chart import curves, holders
 from harness.report.board.figure import SHOWN, name

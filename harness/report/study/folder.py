@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.opening import put_kept
+from harness.packed import put_kept
 from harness.plan.study import Study, StudyFile, study_of
 from harness.reading import is_there, read_json
 from harness.report.record_folders import STUDY_FILE

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
+from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan
-from harness.reading import is_there, lies_at
+from harness.reading import is_there
 from harness.record.read import check_shapes, read_rows, read_stop
 from harness.report.run.router import load_statistics
 from harness.report.run_data import load_run

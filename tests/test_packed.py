@@ -10,8 +10,8 @@ from report_factory import write_run
 
 from harness.__main__ import main
 from harness.errors import UserError
-from harness.opening import MOST_BYTES, MOST_TIMES, put_kept
-from harness.reading import file_hash, is_there, lies_at, read_bytes
+from harness.packed import MOST_TIMES, lies_at, put_kept
+from harness.reading import MOST_BYTES, file_hash, is_there, read_bytes
 from harness.record.read import read_rows
 from harness.report.integrity import check
 from harness.report.run_data import load_run

@@ -9,6 +9,7 @@ from pathlib import Path
 import micro
 import numpy as np
 import pytest
+from golden_runs import golden_fixture  # noqa: F401
 from report_factory import write_run
 from study_factory import trial
 
@@ -184,13 +185,14 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
     assert len(find_groups([results / "studies" / "example"]).groups) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", sorted(Path("results/studies").iterdir()), ids=lambda folder: folder.name)
-def test_a_committed_study_is_whole_and_its_table_and_figure_are_those_of_its_records(folder, tmp_path):
-    """The figure apart from the renderer's bits: it is drawn, and study.json holds the numbers that it is drawn from."""
-    committed, trials = read_folder(folder)
-    assert study_problems(committed, trials) == [] and missing_cases(committed, trials) == []
-    verdicts = {(one.case, one.seed): troubles(one.folder) for one in trials}
-    write_study(committed, trials, tmp_path, verdicts)
-    assert (tmp_path / "study.md").read_text() == (folder / "study.md").read_text()
-    assert json.loads((tmp_path / "study.json").read_text()) == json.loads((folder / "study.json").read_text())
+def test_a_folder_of_a_study_must_hold_whole_runs_of_its_cases(golden, tmp_path):
+    folder = golden("tiny-moe-16e")
+    seed = json.loads((folder / "record.json").read_text())["seed"]
+    trials = [read_trial("even", seed, folder)]
+    asked = replace(study(), lane="tiny-moe-16e", common="", cases={"even": ""})
+    assert study_problems(asked, trials) == [] and missing_cases(asked, trials) == []
+    other = replace(asked, cases={"even": "optim.muon.lr=0.5", "gone": ""})
+    assert study_problems(other, trials) == [f"{folder}: its plan is not that of case even"]
+    assert missing_cases(other, trials) == ["gone"]
+    (problem,) = study_problems(asked, [replace(trials[0], seed=9)])
+    assert problem.endswith(f"its plan has seed {seed}")

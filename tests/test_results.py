@@ -1,16 +1,67 @@
-"""What is committed in results/."""
+"""What is committed in results/: the only tests that read it. Everything else is tested on golden runs and synthetic ones."""
+
+import json
+from pathlib import Path
 
 import micro
+import pytest
 
+from harness.doctor.diagnose import troubles
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
+from harness.plan.lanes import lane_names
+from harness.reading import read_json
+from harness.record.documents import BASELINE_VERSION, BaselineFile
+from harness.record.read import read_claim, read_identity, read_stop
 from harness.report.board.claims import check_claims
+from harness.report.board.gather import gather
+from harness.report.board.markdown import leaderboard_markdown
+from harness.report.board.page import render_page
+from harness.report.board.passages import refreshed
 from harness.report.integrity import check
 from harness.report.record_folders import record_folders
+from harness.report.run.table import end_table
 from harness.report.run_data import load_run
+from harness.report.study.check import missing_cases, study_problems
+from harness.report.study.folder import read_folder, write_study
+from harness.verbs.report import PRINTERS
 
-RESULTS = micro.ROOT / "results"
+RESULTS = Path("results")
 
 
-def test_every_committed_record_and_claim_can_be_read_and_is_whole():
-    folders = record_folders([RESULTS], studies=True)
-    found = [f"{folder}: {sentence}" for folder in folders for sentence in check(load_run(folder))]
-    assert folders and found + check_claims(RESULTS) == []
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(micro.ROOT)
+
+
+@pytest.mark.slow
+def test_every_committed_record_and_claim_can_be_read_is_whole_and_belongs_to_its_lane():
+    runs = [load_run(folder) for folder in record_folders([RESULTS], studies=True)]
+    found = [f"{run.folder}: {sentence}" for run in runs for sentence in check(run)]
+    assert runs and found + check_claims(RESULTS) == []
+    others = [read_identity(path.parent) for path in RESULTS.rglob("identity.json")]
+    others += [read_stop(path.parent) for path in RESULTS.rglob("stopped.json")]
+    others += [read_claim(path) for path in RESULTS.rglob("claim-*.json")]
+    others += [read_json(path, BaselineFile, newest=BASELINE_VERSION) for path in (RESULTS / "baselines").glob("*.json")]
+    assert others and all(others)
+    assert not list(RESULTS.rglob("metrics.jsonl")), "rows are kept packed"
+    ranked = {run.record["lane"]: run.record["plan_hash"] for run in runs if run.record["ranked"]}
+    assert ranked.keys() <= set(lane_names())
+    assert ranked == {lane: plan_hash(compose([f"lane={lane}"]).plan) for lane in ranked}
+
+
+@pytest.mark.slow
+def test_what_is_generated_from_the_committed_records_is_up_to_date(tmp_path):
+    """Figures apart from the renderer's bits: they are drawn, and study.json holds the numbers that they are drawn from."""
+    leaderboard, page = gather([RESULTS]), (RESULTS / "README.md").read_text()
+    assert (RESULTS / "LEADERBOARD.md").read_text() == leaderboard_markdown(leaderboard, RESULTS)
+    assert (RESULTS / "index.html").read_text() == render_page(leaderboard, RESULTS)
+    assert page == refreshed(page, PRINTERS, RESULTS / "README.md")
+    shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.2", "tiny-dense/1-18493b88.2"))
+    assert end_table(*shown) in Path("README.md").read_text()
+    for folder in sorted((RESULTS / "studies").iterdir()):
+        study, trials = read_folder(folder)
+        assert study_problems(study, trials) == [] and missing_cases(study, trials) == []
+        write_study(study, trials, tmp_path, {(one.case, one.seed): troubles(one.folder) for one in trials})
+        assert (tmp_path / "study.md").read_text() == (folder / "study.md").read_text()
+        assert json.loads((tmp_path / "study.json").read_text()) == json.loads((folder / "study.json").read_text())

@@ -14,7 +14,9 @@ from harness.plan.study import study_names
 from harness.plan.words import known_words
 
 README, RESULTS = micro.ROOT / "README.md", micro.ROOT / "results" / "README.md"
-TARGETS = set(re.findall(r"^([a-z-]+):", (micro.ROOT / "Makefile").read_text(), re.MULTILINE))
+MAKEFILE = (micro.ROOT / "Makefile").read_text().replace("\\\n", " ")
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+TARGETS |= {name for names in re.findall(r"^VERBS := (.*)$", MAKEFILE, re.MULTILINE) for name in names.split()}
 TRAINING = ("speedrun", "plan", "prove", "gate", "gate-update", "probe")  # what follows them is a plan's
 LOOKED_FOR = {
     "a lane": "lanes/README.md#lanes-that-a-cpu-trains",

@@ -12,6 +12,7 @@ from harness.__main__ import main
 from harness.errors import UserError
 from harness.packed import MOST_TIMES, lies_at, put_kept
 from harness.reading import MOST_BYTES, file_hash, is_there, read_bytes
+from harness.record import mlflow_sink
 from harness.record.read import read_rows
 from harness.report.integrity import check
 from harness.report.run_data import load_run
@@ -152,3 +153,9 @@ def test_verbs_say_of_a_packed_record_what_they_say_of_a_plain_one(packed, words
     first = said()
     (packed / "metrics.jsonl").write_bytes(read_bytes(packed / "metrics.jsonl"))
     assert first == said() and first[0] == 0
+
+
+def test_the_mlflow_sink_reads_a_packed_record(packed):
+    run, plain = mlflow_sink._Folder(packed), packed / "metrics.jsonl"
+    plain.write_bytes(read_bytes(plain))
+    assert run.key and run.key == mlflow_sink._Folder(packed).key and len(list(run.points())) > 1000

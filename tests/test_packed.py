@@ -140,7 +140,9 @@ def test_evidence_holds_packed_and_an_edit_of_it_is_found(packed):
     assert [s for s in check(load_run(packed)) if "metrics.jsonl was changed" in s]
 
 
-@pytest.mark.parametrize("words", [("doctor",), ("show",), ("verify", "steps=0"), ("report", "--out", "out")])
+@pytest.mark.parametrize(
+    "words", [("doctor",), pytest.param(("show",), marks=pytest.mark.slow), ("verify", "steps=0"), ("report", "--out", "out")]
+)
 def test_verbs_say_of_a_packed_record_what_they_say_of_a_plain_one(packed, words, monkeypatch, capsys):
     monkeypatch.chdir(packed.parents[2])
     verb, *more = words

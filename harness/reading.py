@@ -46,7 +46,7 @@ _repr.maxlevel, _repr.maxlist, _repr.maxdict = 2, 3, 3
 
 
 def remedy_of(path: Path) -> str:
-    return f"restore it (git checkout -- {path}, where it was committed) or run that lane again"
+    return f"restore it (git checkout -- {lies_at(path)}, where it was committed) or run that lane again"
 
 
 def is_there(path: Path) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from harness.packed import lies_at
 from harness.plan.bounds import RANKING
 from harness.plan.stored import read_stored_plan, settings, stored_moe_layers
 from harness.reading import is_there
@@ -154,15 +153,14 @@ def read_patient(folder: Path) -> Patient:
     plan = read_stored_plan(folder / "plan.yaml")
     record = read_record(folder) if is_there(folder / "record.json") else None
     stop = None if record else read_stop(folder)
-    log = lies_at(folder / "metrics.jsonl")
-    if not is_there(log):
-        raise UserError(f"{log} is missing", "a run that has just begun has none yet: look again later")
-    rows = read_rows(log, ended=record is not None)
-    check_shapes(plan, rows, log, stop)
+    if not is_there(folder / "metrics.jsonl"):
+        raise UserError(f"{folder / 'metrics.jsonl'} is missing", "a run that has just begun has none yet: look again later")
+    rows = read_rows(folder / "metrics.jsonl", ended=record is not None)
+    check_shapes(plan, rows, folder / "metrics.jsonl", stop)
     patient = Patient(folder, settings(plan), rows, record, stop)
     if record is not None and (not rows["final"] or patient.last_step < patient.planned_steps):
         raise UserError(
-            f"{log} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
+            f"{folder / 'metrics.jsonl'} is not whole: it ends at step {patient.last_step:,} of {patient.planned_steps:,}"
             + ("" if rows["final"] else ", without the scores of the end"),
             "restore it, or run that lane again",
         )

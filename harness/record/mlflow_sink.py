@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan, stored_moe_layers
 from harness.reading import is_there, read_lines
 from harness.record.folder import is_running
@@ -137,7 +136,7 @@ class _Folder:
         if self.identity is None:
             raise UserError(f"{path} is no run folder: it has no identity.json", REMEDY)
         self.record = read_record(path) if is_there(path / "record.json") else None
-        log = lies_at(path / "metrics.jsonl")
+        log = path / "metrics.jsonl"
         self.rows = read_lines(log, ROWS, ended=False) if is_there(log) else []
         by_kind = {kind: [row for row in self.rows if row["kind"] == kind] for kind in ROWS}
         check_shapes(self.plan, by_kind, log)

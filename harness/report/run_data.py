@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan, stored_moe_layers
 from harness.reading import remedy_of
 from harness.record.read import check_shapes, read_record, read_rows
@@ -118,7 +117,7 @@ def load_run(folder: str | Path) -> RunData:
     """
     folder = Path(folder)
     record, plan = read_record(folder), read_stored_plan(folder / "plan.yaml")
-    path = lies_at(folder / "metrics.jsonl")
+    path = folder / "metrics.jsonl"
     rows = read_rows(path)
     steps, windows, validations = rows["step"], rows["window"], rows["validation"]
     if not steps or not windows:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from harness.packed import lies_at
 from harness.plan.stored import read_stored_plan
 from harness.reading import is_there
 from harness.record.read import check_shapes, read_rows, read_stop
@@ -159,17 +158,16 @@ def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
 
 def read_trial(case: str, seed: int, folder: Path) -> Trial:
     """Errors: UserError when the run has neither finished nor been stopped, or is damaged."""
-    log = lies_at(folder / "metrics.jsonl")
     if is_there(folder / "record.json"):
         run = load_run(folder)
         rows = {"step": run.steps, "window": run.windows, "validation": run.validations, "final": [run.final]}
         plan, record, stop = run.plan, run.record, None
         if run.final is None:
-            raise UserError(f"{log} has no final scores", "run that case again")
+            raise UserError(f"{folder / 'metrics.jsonl'} has no final scores", "run that case again")
     else:
         plan, record, stop = read_stored_plan(folder / "plan.yaml"), None, read_stop(folder)
-        rows = read_rows(log, ended=False)
-        check_shapes(plan, rows, log, stop)
+        rows = read_rows(folder / "metrics.jsonl", ended=False)
+        check_shapes(plan, rows, folder / "metrics.jsonl", stop)
         if stop is None:
             raise UserError(f"{folder} holds a run that has not ended", "start the same study again: it resumes")
     return Trial(case, seed, folder, plan, rows, record, stop, plan["model"]["vocab_size"] == 256)

@@ -13,6 +13,7 @@ from golden_runs import golden_fixture  # noqa: F401
 from report_factory import write_run
 from study_factory import trial
 
+from harness.__main__ import main
 from harness.doctor.diagnose import troubles
 from harness.errors import UserError
 from harness.plan.compose import compose
@@ -22,7 +23,6 @@ from harness.reading import validate
 from harness.report.groups import find_groups
 from harness.report.record_folders import record_folders
 from harness.report.run_data import best_record
-from harness.report.study.check import missing_cases, study_problems
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial
@@ -185,14 +185,16 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
     assert len(find_groups([results / "studies" / "example"]).groups) == 1
 
 
-def test_a_folder_of_a_study_must_hold_whole_runs_of_its_cases(golden, tmp_path):
-    folder = golden("tiny-moe-16e")
-    seed = json.loads((folder / "record.json").read_text())["seed"]
-    trials = [read_trial("even", seed, folder)]
-    asked = replace(study(), lane="tiny-moe-16e", common="", cases={"even": ""})
-    assert study_problems(asked, trials) == [] and missing_cases(asked, trials) == []
-    other = replace(asked, cases={"even": "optim.muon.lr=0.5", "gone": ""})
-    assert study_problems(other, trials) == [f"{folder}: its plan is not that of case even"]
-    assert missing_cases(other, trials) == ["gone"]
-    (problem,) = study_problems(asked, [replace(trials[0], seed=9)])
-    assert problem.endswith(f"its plan has seed {seed}")
+@pytest.mark.slow
+def test_a_folder_of_a_study_must_hold_whole_runs_of_its_cases(golden, tmp_path, capsys):
+    run, out = golden("tiny-moe-16e"), tmp_path / "example"
+    asked = replace(study(), lane="tiny-moe-16e", cases={"even": ""})
+    publish(asked, [read_trial("even", 1, run)], out, VERDICTS)
+    assert main(["study", "--from", str(out)]) == 0
+    (out / "study.json").write_text((out / "study.json").read_text().replace('"even":""', '"even":"optim.muon.lr=0.5"'))
+    assert main(["study", "--from", str(out)]) == 2
+    assert "its plan is not that of case even" in capsys.readouterr().err
+    (out / "study.json").write_text((out / "study.json").read_text().replace("optim.muon.lr=0.5", ""))
+    (out / "even" / "1").rename(out / "even" / "2")
+    assert main(["study", "--from", str(out)]) == 2
+    assert "its plan has seed 1" in capsys.readouterr().err

@@ -4,6 +4,7 @@ A refusal names the file, the place in it (a dotted key, a line), the value foun
 that cannot be opened is told apart from one that is damaged. What is handed on is the model, or of lines typed dicts.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -18,10 +19,12 @@ from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from harness.errors import UserError
+from harness.packed import chunks, lies_at
 from harness.values import KIND, RULE, Model
 
 MOST_BYTES = 1 << 28  # of one document
 MOST_LOG_BYTES = 1 << 33  # of one file of lines
+MOST_HASHED_BYTES = 1 << 50  # of one file that is only hashed, a piece at a time
 DEEPEST = 100  # levels of YAML
 MOST_NODES = 100_000  # of YAML, aliases written out
 NAMED = 3  # faults of a file that are told in full
@@ -42,13 +45,13 @@ _repr.maxlevel, _repr.maxlist, _repr.maxdict = 2, 3, 3
 
 
 def remedy_of(path: Path) -> str:
-    return f"restore it (git checkout -- {path}, where it was committed) or run that lane again"
+    return f"restore it (git checkout -- {lies_at(path)}, where it was committed) or run that lane again"
 
 
 def is_there(path: Path) -> bool:
     """Whether there is something of this name, be it a folder, or a link to nothing or to itself: readers say what is wrong
     with it."""
-    return os.path.lexists(path)
+    return os.path.lexists(lies_at(path))
 
 
 def read_bytes(path: Path, remedy: str | None = None, most: int = MOST_BYTES) -> bytes:
@@ -57,13 +60,27 @@ def read_bytes(path: Path, remedy: str | None = None, most: int = MOST_BYTES) ->
     Raises:
         UserError: it is missing, no file, too large, or may not be read.
     """
+    path = lies_at(path)
     size = require_file(path, remedy)
     if size > most:
         raise UserError(f"{path} cannot be read: it has {size:,} bytes, at most {most:,} are read", remedy or remedy_of(path))
     try:
-        return path.read_bytes()
+        return b"".join(chunks(path, most, remedy or remedy_of(path)))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {_said(error)}", remedy or remedy_of(path)) from error
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of what a file holds, unpacked where it lies packed. Raises: UserError."""
+    path = lies_at(path)
+    require_file(path)
+    found = hashlib.sha256()
+    try:
+        for chunk in chunks(path, MOST_HASHED_BYTES, remedy_of(path)):
+            found.update(chunk)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_said(error)}", remedy_of(path)) from error
+    return found.hexdigest()
 
 
 def require_file(path: Path, remedy: str | None = None) -> int:
@@ -72,6 +89,7 @@ def require_file(path: Path, remedy: str | None = None) -> int:
     Raises:
         UserError: it is no regular file.
     """
+    path = lies_at(path)
     try:
         found = os.stat(path)
     except FileNotFoundError as error:
@@ -214,6 +232,7 @@ def read_lines(path: Path, models: Mapping[str, Any], ended: bool = True) -> lis
     Raises:
         UserError: it cannot be read, a row is none of its kind, or the steps of one kind do not rise.
     """
+    path = lies_at(path)
     content = read_bytes(path, most=MOST_LOG_BYTES)
     lines = (content if ended else content[: content.rfind(b"\n") + 1]).splitlines()
     rows = _all_of(lines, models)

@@ -8,6 +8,7 @@ many, from the repository's root with PYTHONPATH=. set.
 
 import io
 import json
+import lzma
 import os
 import random
 import shutil
@@ -80,8 +81,9 @@ def damage(path: Path, chance: random.Random) -> str:
 
 
 def _parsed(path: Path) -> list[Any]:
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
+    if ".jsonl" in path.suffixes:
+        content = path.read_bytes()
+        return list(map(json.loads, (lzma.decompress(content) if path.suffix == ".xz" else content).splitlines()))
     return [yaml.safe_load(path.read_text()) if path.suffix == ".yaml" else json.loads(path.read_text())]
 
 
@@ -93,7 +95,7 @@ def _write(path: Path, rows: list[Any]) -> None:
     deep = "[" * 3000 + "]" * 3000
     for mark, meant in ((HUGE, "1e400"), (DEEP, deep)):
         text = text.replace(f'"{mark}"', meant).replace(f"'{mark}'", meant)
-    path.write_text(text)
+    path.write_bytes(lzma.compress(text.encode()) if path.suffix == ".xz" else text.encode())
 
 
 def _damage_rows(path: Path, rows: list[Any], chance: random.Random) -> str:
@@ -137,7 +139,7 @@ def _damage_file(path: Path, chance: random.Random) -> str:
 
 
 LONGEST_S = 60  # of a trial
-RUN_FILES = ("record.json", "plan.yaml", "metrics.jsonl", "identity.json")
+RUN_FILES = ("record.json", "plan.yaml", "metrics.jsonl*", "identity.json")  # a log plain or packed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from harness.errors import UserError
 from harness.plan.fingerprint import stored_plan_hash
+from harness.reading import read_bytes
 from harness.record.record import content_hash
 
 LINES = {
@@ -101,7 +103,10 @@ def sign(folder: Path) -> None:
     path = folder / "record.json"
     record = json.loads(path.read_text())
     for name in ("plan.yaml", "identity.json", "metrics.jsonl"):
-        content = (folder / name).read_bytes() if (folder / name).exists() else b""
+        try:
+            content = read_bytes(folder / name)
+        except UserError:  # gone, or damaged
+            content = b""
         record["artifacts"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     record["artifacts"]["weights.safetensors"] = {"sha256": "ee" * 32, "bytes": 21_000_000}
     record["content_sha256"] = content_hash(record)

@@ -10,6 +10,7 @@ import micro
 import pytest
 from micro import finished_fixture  # noqa: F401
 
+pytestmark = pytest.mark.slow
 TRIALS = int(os.environ.get("DAMAGE_TRIALS", "60"))
 
 

@@ -45,7 +45,7 @@ def test_every_kind_of_run_is_drawn(tmp_path, case, monkeypatch):
     for path in paths:
         pixels = matplotlib.image.imread(path)[..., :3]
         height, width = pixels.shape[:2]
-        assert width == 1600 and 600 <= height <= 2600
+        assert width == style.WIDTH_IN * style.DPI and 3 <= height / style.DPI <= 13
         for top, bottom in ((0.1, 0.5), (0.5, 0.85)):  # the panels, not only the title, hold ink
             band = pixels[int(top * height) : int(bottom * height)]
             assert (band.min(-1) < 0.9).mean() > 0.003

@@ -9,9 +9,12 @@ from pathlib import Path
 import micro
 import numpy as np
 import pytest
+from golden_runs import golden_fixture  # noqa: F401
+from harness.report.record_folders import record_folders
 from report_factory import write_run
 from study_factory import trial
 
+from harness.__main__ import main
 from harness.doctor.diagnose import troubles
 from harness.errors import UserError
 from harness.plan.compose import compose
@@ -20,7 +23,7 @@ from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_name
 from harness.reading import validate
 from harness.record.record_folders import record_folders
 from harness.report.groups import find_groups
-from harness.report.study.check import missing_cases, study_problems
+from harness.report.run_data import best_record
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial
@@ -158,6 +161,7 @@ def test_a_published_study_holds_light_evidence_and_is_drawn_again_from_it_witho
         and trials_in(out) == {("even", 2), ("uneven", 1)}
         and not (out.parent / ".example.part").exists()
     )
+    assert len(list(out.rglob("metrics.jsonl.xz"))) == 2 and not list(out.rglob("metrics.jsonl"))
     assert [one.folder for one in read_folder(out)[1]] == [out / "even" / "2", out / "uneven" / "1"]
     drawn = json.loads(numbers.read_text())["trials"]
     assert drawn[0]["slice_bpb"] == trials[0].bpb and np.mean(drawn[0]["relative_load"]) == pytest.approx(1, abs=1e-3)
@@ -186,12 +190,15 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", sorted(Path("results/studies").iterdir()), ids=lambda folder: folder.name)
-def test_a_committed_study_is_whole_and_its_table_and_figure_are_those_of_its_records(folder, tmp_path):
-    """The figure apart from the renderer's bits: it is drawn, and study.json holds the numbers that it is drawn from."""
-    committed, trials = read_folder(folder)
-    assert study_problems(committed, trials) == [] and missing_cases(committed, trials) == []
-    verdicts = {(one.case, one.seed): troubles(one.folder) for one in trials}
-    write_study(committed, trials, tmp_path, verdicts)
-    assert (tmp_path / "study.md").read_text() == (folder / "study.md").read_text()
-    assert json.loads((tmp_path / "study.json").read_text()) == json.loads((folder / "study.json").read_text())
+def test_a_folder_of_a_study_must_hold_whole_runs_of_its_cases(golden, tmp_path, capsys):
+    run, out = golden("tiny-moe-16e"), tmp_path / "example"
+    asked = replace(study(), lane="tiny-moe-16e", cases={"even": ""})
+    publish(asked, [read_trial("even", 1, run)], out, VERDICTS)
+    assert main(["study", "--from", str(out)]) == 0
+    (out / "study.json").write_text((out / "study.json").read_text().replace('"even":""', '"even":"optim.muon.lr=0.5"'))
+    assert main(["study", "--from", str(out)]) == 2
+    assert "its plan is not that of case even" in capsys.readouterr().err
+    (out / "study.json").write_text((out / "study.json").read_text().replace("optim.muon.lr=0.5", ""))
+    (out / "even" / "1").rename(out / "even" / "2")
+    assert main(["study", "--from", str(out)]) == 2
+    assert "its plan has seed 1" in capsys.readouterr().err

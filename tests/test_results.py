@@ -1,16 +1,66 @@
-"""What is committed in results/."""
+"""What is committed in results/: the only tests that read it. Everything else is tested on golden runs and synthetic ones."""
+
+import json
+import shutil
+from pathlib import Path
 
 import micro
+import pytest
 
+from harness.__main__ import main
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
+from harness.plan.lanes import lane_names
+from harness.reading import read_json
+from harness.record.read import read_claim, read_identity, read_stop
 from harness.record.record_folders import record_folders
+from harness.record.results import BASELINE_VERSION, Baseline
 from harness.report.board.claims import check_claims
+from harness.report.board.gather import gather
+from harness.report.board.markdown import leaderboard_markdown
+from harness.report.board.page import render_page
+from harness.report.board.passages import refreshed
 from harness.report.integrity import check
+from harness.report.run.table import end_table
 from harness.report.run_data import load_run
+from harness.verbs.report import PRINTERS
 
-RESULTS = micro.ROOT / "results"
+RESULTS = Path("results")
 
 
-def test_every_committed_record_and_claim_can_be_read_and_is_whole():
-    folders = record_folders([RESULTS], studies=True)
-    found = [f"{folder}: {sentence}" for folder in folders for sentence in check(load_run(folder))]
-    assert folders and found + check_claims(RESULTS) == []
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(micro.ROOT)
+
+
+@pytest.mark.slow
+def test_every_committed_record_and_claim_can_be_read_is_whole_and_belongs_to_its_lane():
+    runs = [load_run(folder) for folder in record_folders([RESULTS], studies=True)]
+    found = [f"{run.folder}: {sentence}" for run in runs for sentence in check(run)]
+    assert runs and found + check_claims(RESULTS) == []
+    others = [read_identity(path.parent) for path in RESULTS.rglob("identity.json")]
+    others += [read_stop(path.parent) for path in RESULTS.rglob("stopped.json")]
+    others += [read_claim(path) for path in RESULTS.rglob("claim-*.json")]
+    others += [read_json(path, Baseline, newest=BASELINE_VERSION) for path in (RESULTS / "baselines").glob("*.json")]
+    assert others and all(others)
+    assert not list(RESULTS.rglob("metrics.jsonl")), "rows are kept packed"
+    stated = [json.loads((run.folder / "record.json").read_text()) for run in runs]
+    ranked = {record["lane"]: record["plan_hash"] for record in stated if record["ranked"]}
+    assert ranked.keys() <= set(lane_names())
+    assert ranked == {lane: plan_hash(compose([f"lane={lane}"]).plan) for lane in ranked}
+
+
+@pytest.mark.slow
+def test_what_is_generated_from_the_committed_records_is_up_to_date(tmp_path, capsys):
+    """Figures apart from the renderer's bits: they are drawn, and study.json holds the numbers that they are drawn from."""
+    leaderboard, page = gather([RESULTS]), (RESULTS / "README.md").read_text()
+    assert (RESULTS / "LEADERBOARD.md").read_text() == leaderboard_markdown(leaderboard, RESULTS)
+    assert (RESULTS / "index.html").read_text() == render_page(leaderboard, RESULTS)
+    assert page == refreshed(page, PRINTERS, RESULTS / "README.md")
+    shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.2", "tiny-dense/1-18493b88.2"))
+    assert end_table(*shown) in Path("README.md").read_text()
+    for folder in sorted((RESULTS / "studies").iterdir()):
+        copy = shutil.copytree(folder, tmp_path / folder.name)
+        assert main(["study", "--from", str(copy)]) == 0
+        assert all((copy / name).read_bytes() == (folder / name).read_bytes() for name in ("study.md", "study.json"))
+    assert "has no record of" not in capsys.readouterr().err

@@ -56,6 +56,7 @@ print(torch.compile(lambda x: x.sin() + x.cos())(torch.zeros(8)).sum().item())
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(bool(compiler_missing()), reason="nothing is compiled here")
 def test_torch_compiles_where_environment_and_cache_lie_below_a_folder_with_blanks(tmp_path):
     odd = tmp_path / ODD

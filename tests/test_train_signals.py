@@ -17,7 +17,7 @@ from harness.evaluate.bpb import Score
 from harness.train.health import Monitor
 from harness.train.session import Session
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.slow]
 NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 

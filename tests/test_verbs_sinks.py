@@ -14,6 +14,7 @@ from harness.__main__ import main
 from harness.launch import child, sinks
 from harness.terminal import hold_streams
 
+pytestmark = pytest.mark.slow
 CLOSED = """
 import os, sys
 from harness.__main__ import main

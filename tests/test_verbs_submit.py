@@ -43,6 +43,16 @@ def test_three_seeds_become_records_and_a_claim(runs, tmp_path, capsys):
     (group,) = find_groups([results]).groups
     assert group.seeds == (1, 2, 3) and check_claims(results) == []
     assert not list(results.rglob("*.part")) and not list(results.rglob("*.safetensors"))
+    assert len(list(results.rglob("metrics.jsonl.xz"))) == 3 and not list(results.rglob("metrics.jsonl"))
+    assert len(list(runs.glob("*/metrics.jsonl"))) == 3  # the runs' own stay as they are
+
+
+def test_records_are_submitted_elsewhere_with_the_same_bytes(runs, tmp_path):
+    first, second = tmp_path / "results", tmp_path / "other"
+    assert submit(runs, "--to", first) == submit(first, "--to", second) == 0
+    files = [{path.relative_to(top): path.read_bytes() for path in top.glob("*/*/*")}
+             for top in (first, second)]  # fmt: skip
+    assert files[0] == files[1] and len(files[0]) == 12
 
 
 def test_one_run_is_submitted_and_never_called_significant(runs, tmp_path, capsys):

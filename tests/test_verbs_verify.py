@@ -104,6 +104,7 @@ def test_the_evidence_alone_answers_without_torch_and_says_what_it_cannot_see(co
     assert verdict(copy)["verdict"] == "evidence whole" and len(verdict(copy)["not_covered"]) == 3
 
 
+@pytest.mark.slow
 def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(copy, quick, capsys):
     assert main(["verify", str(copy)]) == 0
     said = capsys.readouterr().out
@@ -179,6 +180,7 @@ def test_an_edit_after_the_executed_steps_is_found_by_executing_all(copy, quick,
     assert verdict(copy)["not_covered"] == ["seconds, peak memory and the machine's measured peaks"]
 
 
+@pytest.mark.slow
 def test_final_weights_of_another_hash_are_found_by_executing_all(copy, quick, capsys):
     edit_record(copy, determinism__weights="00" * 32)
     assert main(["verify", str(copy), "steps=all"]) == 1

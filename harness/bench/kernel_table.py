@@ -6,17 +6,9 @@ from typing import Any
 from harness.bench.contestants import Contestant, contestants, in_formats
 from harness.bench.measure import measure
 from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
-from harness.bench.table import Table
+from harness.bench.text import kernel_line, kernels_head, shape_line
 from harness.train.machine import Machine
 from kernels import Arithmetic
-
-TABLE = Table(24, (
-    (8, ",.2f", "ms", "forward"), (9, ",.2f", "ms", "backward"), (9, ".3g", "TFLOP/s", "forward"),
-    (9, ".3g", "TFLOP/s", "backward"), (9, ".0%", "of peak", "forward"), (9, ".0%", "of peak", "backward"),
-    (8, ".2f", "x ours", "forward"), (8, ".2f", "x ours", "back"), (10, ",.1f", "saved", "MiB"), (9, ".1e", "error y"),
-    (11, ".1e", "gradients"), (0, "", "  same bits"),
-))  # fmt: skip
-FIGURES = ("ms", "tflops", "share", "ratio")
 
 
 def precision_of(here: Machine) -> str:
@@ -53,26 +45,15 @@ def _table(
     precision = precision_of(here)
     dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
-    say(f"{here.model}, {here.isa}, {number}, matmul peak {peak / 1e12:,.2f} TFLOP/s, medians of {rounds} rounds in turns")
-    say(TABLE.head())
+    say(kernels_head(here.as_record(), number, rounds))
     tables = []
     for shape in shapes:
         rows = measure(shape, everyone(shape), dtype, here.device, rounds, peak)
-        say(f"T x D, E x F: {shape}; the formula keeps {shape.lean_bytes / 2**20:,.1f} MiB in bf16")
+        said = vars(shape) | {"activation": shape.activation}
+        say(shape_line(said, shape.lean_bytes))
         for row in rows:
-            say(line(row))
-        tables.append({"shape": vars(shape) | {"activation": shape.activation}, "lean_bytes": shape.lean_bytes, "rows": rows})
+            say(kernel_line(row))
+        tables.append({"shape": said, "lean_bytes": shape.lean_bytes, "rows": rows})
     for name, why in missing.items():
         say(f"not timed: {name} ({why})")
     return {"precision": precision, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}
-
-
-def line(row: dict[str, Any]) -> str:
-    if "failed" in row:
-        return f"  {row['name']:<22}failed: {row['failed']}"
-    cells = [row.get(f"{way}_{figure}") for figure in FIGURES for way in ("forward", "backward")]
-    if not row["is_bound"]:
-        worst = max(error for name, error in row["errors"].items() if name != "y")
-        same = "yes" if row["bit_equal"] else "NO"
-        cells += [row["saved_bytes"] / 2**20, row["errors"]["y"], worst, f"  {same}"]
-    return TABLE.row(f"  {row['name']}", *cells)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench import random_tokens
-from harness.bench.table import Table
+from harness.bench.text import steps_lines
 from harness.plan.compose import compose
 from harness.train.machine import Machine, synchronize
 
@@ -34,15 +34,8 @@ def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], Non
     }
     seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
     rows = _rows(plans, seconds, here)
-    peak = f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s"
-    say(f"{here.model}, {here.isa}, {here.threads} threads, bf16 {here.execution('bf16')}, {peak}")
-    ratio = f"speed-up of {ours.lane.name}"
-    table = Table(22, ((9, ",.0f", "ms/step"), (11, ",.0f", "tokens/s"), (6, ".0%", "MFU"), (38, "", ratio), (0, "", SPREAD)))
-    say(table.head())
-    for row in rows:
-        low, high = (1e3 * q for q in row["quartiles_s"])
-        cells = 1e3 * row["step_s"], row["tokens_per_second"], row["mfu"], f"{row['ratio']:.2f}x"
-        say(table.row(row["name"], *cells, f"   {low:,.0f} to {high:,.0f}"))
+    for line in steps_lines(here.as_record(), here.execution("bf16"), rows):
+        say(line)
     return {"rounds": rounds, "rows": rows}
 
 

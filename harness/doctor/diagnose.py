@@ -97,4 +97,4 @@ def _remarks(run: Patient, control: Patient | None) -> list[str]:
 def folder_of(word: str) -> Path:
     """A run folder, also where its record was named."""
     path = Path(word)
-    return path.parent if path.name in ("record.json", "metrics.jsonl", "stopped.json") else path
+    return path.parent if path.name in ("record.json", "metrics.jsonl", "metrics.jsonl.xz", "stopped.json") else path

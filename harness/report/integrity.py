@@ -11,9 +11,8 @@ from itertools import islice
 from typing import Any
 
 from harness.errors import UserError
-from harness.files import file_sha256
 from harness.plan.fingerprint import stored_plan_hash
-from harness.reading import is_there, parse_json, read_bytes
+from harness.reading import file_hash, is_there, parse_json, read_bytes
 from harness.record.load import Load
 from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
@@ -73,10 +72,10 @@ def _files(run: RunData) -> Iterator[str]:
                 yield f"{name} is missing"
             continue
         try:
-            if file_sha256(path) != artifacts[name].sha256:
+            if file_hash(path) != artifacts[name].sha256:
                 yield f"{name} was changed after the record was written: its sha256 is not the recorded one"
-        except OSError as error:
-            yield f"{name} cannot be read: {error.strerror}"
+        except UserError as error:
+            yield error.problem
 
 
 def _content(run: RunData) -> dict[str, Any]:

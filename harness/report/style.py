@@ -1,6 +1,6 @@
 """How every figure of the project looks: sizes, colours, number formats, and the caption that says what was measured.
 
-Figures are 8 inches wide at 200 dpi, 1,600 px: a README shows them at about 800 px, where 9 pt is 12.5 px high. Nothing
+Figures are 8 inches wide at 110 dpi, 880 px: as wide as a README shows them, where 9 pt is 13 px high. Nothing
 here touches matplotlib's global state or a display: figures are `Figure` objects on the Agg canvas, drawn within `styled()`.
 """
 
@@ -20,7 +20,7 @@ from harness.files import whole
 from harness.report.run_data import RunData
 from harness.shown import one_line
 
-WIDTH_IN, DPI = 8.0, 200
+WIDTH_IN, DPI = 8.0, 110
 CAPTION_PT, CAPTION_LINE_IN, CAPTION_CHARS = 8, 0.155, 136
 TITLE_IN, LEGEND_IN = 0.3, 0.25
 

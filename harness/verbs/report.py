@@ -5,9 +5,11 @@ usage: python -m harness report [FOLDER ...] [--out FOLDER]
        python -m harness report runs --out /tmp/look   what your own runs amount to
        make report [RUN="results runs"] [OUT=results]
 
-Written into the folder after --out: LEADERBOARD.md, index.html, figures/leaderboard-*.png, figures/holders-*.png. The same
-records give the same bytes. A record that is corrupt, newer than this harness, foreign, or whose evidence does not hold is
-named and left out of the ranking, and the exit status is 1; everything else is still reported.
+Written into the folder after --out: LEADERBOARD.md, index.html, figures/leaderboard-*.png, figures/holders-*.png. In a
+README.md that lies there every passage between "<!-- printed by `make show RUN=results` -->" and "<!-- end -->" is printed anew
+(of `make show`, `make compare` of two folders, and `make bench SET="PART out=FOLDER"` as it was measured). The same records
+give the same bytes. A record that is corrupt, newer than this harness, foreign, or whose evidence does not hold is named and
+left out of the ranking, and the exit status is 1; everything else is still reported.
 """
 
 import sys
@@ -32,10 +34,56 @@ def main(arguments: list[str]) -> int:
     leaderboard = gather(folders)
     if not leaderboard.records and not leaderboard.unreadable:
         raise UserError(f"no record below {', '.join(map(str, folders))}", "make speedrun makes one; make submit files it")
-    for path in publish(leaderboard, out):
+    for path in [*publish(leaderboard, out), *_refreshed(out)]:
         print(f"wrote {path}")
     _say(leaderboard)
     return 0 if leaderboard.holds else 1
+
+
+def _refreshed(out: Path) -> list[Path]:
+    """The page beside the leaderboard, where there is one."""
+    from harness.files import replace_atomically
+    from harness.report.board.passages import PAGE, refreshed
+
+    page = out / PAGE
+    if not page.is_file():
+        return []
+    text = refreshed(page.read_text(encoding="utf-8"), PRINTERS, page)
+    replace_atomically(page, [text.encode()])
+    return [page]
+
+
+def _shown(words: dict[str, str]) -> str:
+    from harness.report.compare.summary import summary_table
+    from harness.report.groups import find_groups
+
+    return summary_table(find_groups(words["RUN"].split()).ranked)
+
+
+def _compared(words: dict[str, str]) -> str:
+    from harness.report.board.claims import find_claim
+    from harness.report.board.passages import block
+    from harness.report.compare.contract import contract
+    from harness.report.compare.ranking import rank
+    from harness.report.compare.text import verdict_text
+    from harness.verbs.compare import pair
+
+    a, b = pair(words["A"], words["B"], words.get("SET", "").removeprefix("--hardware "))
+    return block(verdict_text(contract(a, b, find_claim(a), find_claim(b)), rank(a, b)))
+
+
+def _benched(words: dict[str, str]) -> str:
+    """As it was measured: the file that the command left in its folder."""
+    from harness.bench.text import stored
+    from harness.reading import parse_json, read_bytes
+    from harness.report.board.passages import block
+
+    part, _, out = words["SET"].partition(" out=")
+    path = Path(out) / f"{part}.json"
+    return block(stored(parse_json(read_bytes(path), path)))
+
+
+PRINTERS = {"show": _shown, "compare": _compared, "bench": _benched}
 
 
 def _say(leaderboard) -> None:

@@ -194,6 +194,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
 def _copy(group, lane_folder: Path) -> dict[str, str]:
     """Copies the evidence, each run whole or not at all. Returns {folder name: sha256 of its record.json}."""
     from harness.files import whole
+    from harness.packed import put_kept
     from harness.record.folder import writing
     from harness.report.board.claims import record_sha256
 
@@ -205,7 +206,7 @@ def _copy(group, lane_folder: Path) -> dict[str, str]:
         with writing(target), whole(target) as part:
             part.mkdir()
             for name in (*KEPT, PUBLIC) if (run.folder / PUBLIC).exists() else KEPT:
-                shutil.copyfile(run.folder / name, part / name)
+                put_kept(run.folder / name, part)
         copied[target.name] = record_sha256(target)
     return copied
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from harness.packed import lies_at
 from harness.report.board.cells import COLUMNS, NONE, recipe, row, twin_row
 from harness.report.board.chart import curves, holders
 from harness.report.board.figure import SHOWN, name
@@ -127,6 +128,7 @@ def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
         "finished": (where.finished_at or "")[:16].replace("T", " ") or "not stated",
         "commit": where.commit[:7],
         "link": href(run.folder, out),
+        "log": lies_at(run.folder / "metrics.jsonl").name,
     }
 
 

@@ -34,6 +34,11 @@ def rankings_text(rankings: list[Ranking]) -> str:
     return "\n".join(lines)
 
 
+def verdict_text(deal: Contract, rankings: list[Ranking]) -> str:
+    """Whether it is fair, and the ranking."""
+    return f"{one_line(_fairness(deal))}\n\n{rankings_text(rankings)}"
+
+
 def as_markdown(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences) -> str:
     rows = [row(_row(r)) for r in rankings]
     fields = [row((f.part, code(f.name), text(f.a), text(f.b), "differs" if f.differs else "same")) for f in deal.fields]

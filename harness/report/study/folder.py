@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import whole
+from harness.packed import put_kept
 from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
 from harness.record.record_folders import STUDY_FILE
@@ -77,8 +78,8 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdi
             place = part / trial.case / str(trial.seed)
             place.mkdir(parents=True)
             for name in EVIDENCE:
-                if (trial.folder / name).exists():
-                    shutil.copyfile(trial.folder / name, place / name)
+                if is_there(trial.folder / name):
+                    put_kept(trial.folder / name, place)
         written = write_study(study, _trials(study, part), part, verdicts)
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]

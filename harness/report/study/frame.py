@@ -62,7 +62,7 @@ def draw_curves(ax: Axes, cases: Sequence[Case]) -> None:
         margin = 0.08 * (max(late) - min(late)) or 0.05
         ax.set_ylim(min(late) - margin, max(late) + margin)
     above = any(bpb > ax.get_ylim()[1] for case in cases for trial in case.trials for _, bpb in trial.curve)
-    ax.set_title("bits per byte of the slice" + (" (some early ones lie above)" if above else ""), loc="left")
+    ax.set_title("bits per byte of the slice" + (" (early ones above)" if above else ""), loc="left")
     tokens_axis(ax, cases)
 
 

@@ -28,12 +28,7 @@ from harness.reading import read_json
 from harness.record.documents import SweepJob
 from harness.record.read import read_record
 
-QUIET = (
-    "hydra.sweep.subdir=.",
-    "hydra.output_subdir=null",
-    "hydra/job_logging=none",
-    "hydra/hydra_logging=none",
-)
+QUIET = ("hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OUTCOMES = "job-*.json"  # the star is the job's number
 
 

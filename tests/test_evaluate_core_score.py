@@ -11,6 +11,7 @@ from harness.evaluate.core import bundle, score, tasks
 from harness.evaluate.core.packing import batches, rows
 from harness.evaluate.core.prompts import Item, item
 from harness.evaluate.core.tasks import Example, Task
+from tests.core_oracles import __main__ as core_oracles
 from tests.core_oracles import plain
 from tests.core_oracles.check import TOLERANCE, compare, small_model
 from tests.core_oracles.exact import ExactModel
@@ -85,6 +86,15 @@ def test_the_check_notices_a_model_that_ignores_who_may_see_what(tiny):
 
     found = compare(Leaky(LONG, TOKENS.vocab_size), TOKENS, tiny[0], 9)
     assert found.wrong and found.largest > 0.1
+
+
+def test_the_check_prints_a_line_a_task_and_that_no_answer_differs(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "load", lambda: tiny)
+    monkeypatch.setattr("harness.data.tokenizer.gpt2", lambda: TOKENS)
+    assert core_oracles.main(["--model", "exact", "--context", str(SHORT)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n{task.label}" in said for task in tiny) and "largest difference of a mean 0.0e+00 nats, 0 allowed" in said
+    assert core_oracles.main(["--model", "exac"]) == 2 and "did you mean exact?" in capsys.readouterr().err
 
 
 def test_options_read_their_common_prefix_once(tiny):

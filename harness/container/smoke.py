@@ -27,10 +27,7 @@ def smoke(engine: Engine) -> int:
     if image.environment["SPEEDRUN_COMMIT"] == UNKNOWN:
         raise UserError("the image does not know the commit it was built from", "build it in a git checkout that git trusts")
     found = json.loads(written.pop().read_text())["provenance"]
-    expected = {
-        "container_image": f"sha256:{image.id}",
-        "commit": image.environment["SPEEDRUN_COMMIT"].removesuffix("+dirty"),
-    }
+    expected = {"container_image": f"sha256:{image.id}", "commit": image.environment["SPEEDRUN_COMMIT"].removesuffix("+dirty")}
     for key, value in expected.items():
         if found[key] != value:
             raise UserError(f"the record's {key} is {found[key]}, the image's {value}", "make container, then try again")

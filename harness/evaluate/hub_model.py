@@ -39,11 +39,7 @@ class HubModel:
         self.device = self.head.weight.device
 
     def score(
-        self,
-        input_BS: Tensor,
-        target_BS: Tensor,
-        position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None,
+        self, input_BS: Tensor, target_BS: Tensor, position_BS: Tensor | None = None, visible_BSS: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `LanguageModel.score`: nats_BS fp32 and hit_BS."""
         with torch.inference_mode():

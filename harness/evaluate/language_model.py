@@ -16,11 +16,7 @@ class LanguageModel(Protocol):
     packs: bool  # whether `score` takes positions and visibility
 
     def score(
-        self,
-        input_BS: Tensor,
-        target_BS: Tensor,
-        position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None,
+        self, input_BS: Tensor, target_BS: Tensor, position_BS: Tensor | None = None, visible_BSS: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """(nats_BS fp32, hit_BS bool): the cross-entropy of each target after its input, and whether the target is the argmax
         (the lowest id on ties). Inputs and targets int64 on the CPU or the model's device; results on the model's device.

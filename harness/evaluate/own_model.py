@@ -23,11 +23,7 @@ class OwnModel:
 
     @torch.no_grad()
     def score(
-        self,
-        input_BS: Tensor,
-        target_BS: Tensor,
-        position_BS: Tensor | None = None,
-        visible_BSS: Tensor | None = None,
+        self, input_BS: Tensor, target_BS: Tensor, position_BS: Tensor | None = None, visible_BSS: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `LanguageModel.score`."""
         longest = input_BS.shape[1] if position_BS is None else int(position_BS.max()) + 1

@@ -27,12 +27,7 @@ from harness.record.documents import SweepJob
 from harness.record.read import read_record
 from harness.record.schema import Metrics
 
-QUIET = (
-    "hydra.sweep.subdir=.",
-    "hydra.output_subdir=null",
-    "hydra/job_logging=none",
-    "hydra/hydra_logging=none",
-)
+QUIET = ("hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OUTCOMES = "job-*.json"  # the star is the job's number
 
 

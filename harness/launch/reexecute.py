@@ -58,8 +58,7 @@ def changed_keys(run: RunData) -> tuple[list[str], list[str]]:
         plan = compose(command_line(run)).plan
     except UserError as error:
         raise UserError(
-            f"the record's plan means nothing in this checkout: {error.problem}",
-            "commit=record runs it at its own commit",
+            f"the record's plan means nothing in this checkout: {error.problem}", "commit=record runs it at its own commit"
         ) from error
     found = differences(plan, run.plan)
     gained = [line for line in found if ": (absent) -> " in line]

@@ -10,8 +10,8 @@ from report_factory import edit_record, write_run
 
 from harness.errors import UserError
 from harness.plan.compose import compose
-from harness.plan.fingerprint import to_yaml
-from harness.plan.stored import read_plan, read_stored_plan, settings
+from harness.plan.fingerprint import differences, plan_hash, stored_plan_hash, to_yaml
+from harness.plan.stored import read_plan, read_stored_plan, settings, words_of
 from harness.reading import read_bytes, read_json, read_yaml
 from harness.record.documents import Identity
 from harness.record.read import read_claim, read_identity, read_record, read_rows

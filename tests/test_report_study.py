@@ -10,7 +10,6 @@ import micro
 import numpy as np
 import pytest
 from golden_runs import golden_fixture  # noqa: F401
-from harness.report.record_folders import record_folders
 from report_factory import write_run
 from study_factory import trial
 
@@ -23,7 +22,6 @@ from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_name
 from harness.reading import validate
 from harness.record.record_folders import record_folders
 from harness.report.groups import find_groups
-from harness.report.run_data import best_record
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial

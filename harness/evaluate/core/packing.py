@@ -46,8 +46,8 @@ class Batch:
 
 
 def rows(example: int, item: Item, context: int, packs: bool = True) -> list[Row]:
-    """The rows of one example; a model that does not pack reads every option by itself. Options with the same tokens are read once,
-    so that they always tie. Raises: as `cropped`."""
+    """The rows of one example; a model that does not pack reads every option by itself. Options with the same tokens are read
+    once, so that they always tie. Raises: as `cropped`."""
     if not packs:
         whole = item if max(map(len, item.options)) <= context else cropped(item, context)
         return [_row(example, whole, [number]) for number in range(len(item.options))]

@@ -27,8 +27,7 @@ ROOMS = {
     "doctor": "ground plan record",
     "container": "ground plan data record",
     "launch": "ground plan data model record evaluate train report kernels",
-    "sabotage": "ground plan data model optim record evaluate train report launch verbs __main__ kernels",
-    "verbs": "ground plan data record evaluate train bench report doctor launch sabotage kernels",
+    "verbs": "ground plan data model record evaluate train bench report doctor launch kernels",
     "__main__": "ground train",  # verbs it imports by name
 }
 # The same for the wings of report/; `root`: the files beside them.
@@ -37,7 +36,6 @@ WINGS = {
     "gate": "root verify",
 }  # fmt: skip
 DOCTORS_WORDS = "harness.doctor.commands"  # composes what it tells one to type
-ONE_VERB = {"harness.verbs.gate", "harness.verbs.gate_update"}  # a verb in two files
 
 
 @cache
@@ -109,13 +107,13 @@ def wing_of(module: str) -> str:
 
 def test_files_stand_in_no_circle():
     found = circles({module: imported(module) for module in files()})
-    assert [circle for circle in found if circle != ONE_VERB] == []
+    assert found == []
 
 
 @pytest.mark.parametrize("table", [ROOMS, WINGS], ids=["rooms", "wings"])
-def test_the_tables_have_no_circle_but_that_of_the_verb_which_sabotages_verbs(table):
+def test_the_tables_have_no_circle(table):
     found = circles({name: frozenset(known.split()) for name, known in table.items()})
-    assert [circle for circle in found if circle != {"verbs", "sabotage"}] == []
+    assert found == []
 
 
 def test_every_room_knows_only_those_that_it_may():

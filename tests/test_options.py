@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.options import FOLDER, PATH, SEEDS, SWITCH, TEXT, Names, Word, Words, choice, number, several, whole
+from harness.launch.options import FOLDER, PATH, SEEDS, SWITCH, TEXT, Names, Word, Words, choice, number, several, whole
 
 OWN = (
     Word("rounds", whole(1), 9), Word("seeds", SEEDS), Word("out", PATH), Word("max-heat", number(0), 0.5),

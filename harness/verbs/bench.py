@@ -27,7 +27,7 @@ from typing import Any
 
 from harness.bench import SETS
 from harness.errors import UserError
-from harness.options import PATH, Names, Word, Words, choice, whole
+from harness.launch.options import PATH, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
 WORDS = Words(

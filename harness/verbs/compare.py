@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from harness.errors import UserError, nearest
-from harness.options import PATH, SWITCH, TEXT, Names, Word, Words
+from harness.launch.options import PATH, SWITCH, TEXT, Names, Word, Words
 
 SIDES = Names("lane or folder", TEXT, 2, 2, "python -m harness compare A B: two lanes, records or run folders")
 WORDS = Words("compare", Word("all", SWITCH, False), Word("hardware", TEXT, ""), Word("out", PATH), names=SIDES)

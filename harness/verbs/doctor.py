@@ -14,7 +14,7 @@ first health window.
 import json
 
 from harness.errors import UserError
-from harness.options import SWITCH, TEXT, Names, Word, Words
+from harness.launch.options import SWITCH, TEXT, Names, Word, Words
 
 NOT_KNOWN_YET = 3
 RUN = "python -m harness doctor runs/LANE/SEED-PLAN"

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.errors import UserError
+from harness.launch.options import PATH, SWITCH, TEXT, Names, Word, Words, whole
 from harness.launch.scores import SCORES, Scored, Subject, refusal
-from harness.options import PATH, SWITCH, TEXT, Names, Word, Words, whole
 
 WORDS = Words(
     "evaluate", Word("val", TEXT, alone=""), Word("wikitext", SWITCH, False), Word("core", SWITCH, False), Word("out", PATH),

@@ -17,7 +17,7 @@ and the run stay in the folder that is printed. `update` trains what is missing 
 keeps the reasons of all earlier baselines.
 """
 
-from harness.options import FOLDER, PATH, SEEDS, TEXT, Kind, Names, Word, Words
+from harness.launch.options import FOLDER, PATH, SEEDS, TEXT, Kind, Names, Word, Words
 
 SUMMARY = "train a lane and judge it against its baseline; `gate update` accepts a new one"
 FINISHED = Names("run folder", FOLDER, remedy="python -m harness gate RUN_FOLDER [baselines=FOLDER]")

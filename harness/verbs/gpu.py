@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.launch import child
-from harness.options import PATH, SWITCH, Names, Word, Words, choice, whole
+from harness.launch.options import PATH, SWITCH, Names, Word, Words, choice, whole
 from harness.plan.lanes import ROOT
 from harness.reading import is_there, read_json
 from harness.values import Model

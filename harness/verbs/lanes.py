@@ -4,7 +4,7 @@ usage: python -m harness lanes
        make lanes
 """
 
-from harness.options import Words
+from harness.launch.options import Words
 
 SUMMARY = "what exists: lanes, their tracks, budgets and targets"
 

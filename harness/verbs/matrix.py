@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.job import Job, State, make_job, take_or_run
-from harness.options import SEEDS, Word, Words, choice
+from harness.launch.options import SEEDS, Word, Words, choice
 from harness.shown import one_line
 
 SUMMARY = "every lane of a track: dense and MoE by precision, table and figure"

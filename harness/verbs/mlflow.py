@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import SWITCH, TEXT, Names, Word, Words
+from harness.launch.options import SWITCH, TEXT, Names, Word, Words
 from harness.reading import is_there
 
 RUNS = Names("run folder", least=1, remedy="python -m harness mlflow runs/LANE/SEED-PLAN")

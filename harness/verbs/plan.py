@@ -13,7 +13,7 @@ key with its mark (frozen: the lane's; free; at most N: free up to the bound of 
 and no bit of a run depends on it), its value, and the values that it may have.
 """
 
-from harness.options import SWITCH, Word, Words
+from harness.launch.options import SWITCH, Word, Words
 
 WORDS = Words("plan", Word("keys", SWITCH, False), plan=True)
 SUMMARY = "the starting plan of a run: composed, checked, counted; nothing runs"

@@ -16,7 +16,7 @@ one that was cut off goes on after the last finished file. `speedrun` does the s
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import PATH, TEXT, Names, Word, Words, whole
+from harness.launch.options import PATH, TEXT, Names, Word, Words, whole
 
 WORDS = Words("prepare", Word("from", PATH), Word("as-bin", PATH), Word("tokens", whole()), names=Names("track", TEXT, most=1))
 SUMMARY = "data fetched, checked and tokenized, classical lines recomputed"

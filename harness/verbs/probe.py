@@ -9,7 +9,7 @@ throttled is so for both. The scorer must give a model that knows nothing exactl
 
 import json
 
-from harness.options import PATH, Word, Words
+from harness.launch.options import PATH, Word, Words
 from harness.record.documents import Probe, Timing, UniformScores
 
 WORDS = Words("probe", Word("out", PATH), plan=True)

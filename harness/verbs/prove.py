@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch import child
-from harness.options import Word, Words, whole
+from harness.launch.options import Word, Words, whole
 from harness.record.read import read_record, read_rows
 
 SUMMARY = "same bits: two runs and one killed three times must have equal hash chains"

@@ -9,7 +9,7 @@ Records, metrics, plans, figures and final weights of finished runs stay. A run 
 import shutil
 from pathlib import Path
 
-from harness.options import PATH, SWITCH, Word, Words
+from harness.launch.options import PATH, SWITCH, Word, Words
 from harness.record.folder import is_running
 
 WORDS = Words("prune", Word("all", SWITCH, False), Word("folder", PATH, Path("runs")))

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import FOLDER, PATH, Names, Word, Words
+from harness.launch.options import FOLDER, PATH, Names, Word, Words
 
 FOLDERS = Names("folder", FOLDER, remedy="name a folder of records, such as results or runs")
 WORDS = Words("report", Word("out", PATH, Path("results")), names=FOLDERS)

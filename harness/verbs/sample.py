@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.errors import UserError
-from harness.options import TEXT, Names, Word, Words, number, whole
+from harness.launch.options import TEXT, Names, Word, Words, number, whole
 
 WORDS = Words(
     "sample", Word("prompt", TEXT, "Fellow-Citizens of the Senate and House of Representatives:\n"),

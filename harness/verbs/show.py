@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.options import FOLDER, Names, Words
+from harness.launch.options import FOLDER, Names, Words
 from harness.terminal import warn
 
 WORDS = Words("show", names=Names("folder", FOLDER, remedy="name a run folder, or a folder of runs"))

@@ -17,7 +17,7 @@ folder. The last line is `record: PATH`.
 from functools import partial
 
 from harness.errors import UserError
-from harness.options import SWITCH, Word, Words
+from harness.launch.options import SWITCH, Word, Words
 from harness.terminal import warn
 
 SUMMARY = "train and score a lane; ends with a table, figures and `record: PATH`"

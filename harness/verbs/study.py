@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.job import Job, Start, State, make_job, take_or_run
-from harness.options import PATH, SEEDS, TEXT, Names, Word, Words
+from harness.launch.options import PATH, SEEDS, TEXT, Names, Word, Words
 from harness.shown import one_line
 
 WORDS = Words("study", Word("seeds", SEEDS), Word("out", PATH), Word("from", PATH), names=Names("study", TEXT), plan=True)

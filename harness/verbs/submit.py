@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.options import PATH, TEXT, Names, Word, Words, whole
+from harness.launch.options import PATH, TEXT, Names, Word, Words, whole
 from harness.record.record import PUBLIC
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a folder below results/, whoever states it

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.bench import SETS
-from harness.options import PATH, Kind, Word, Words, choice
+from harness.launch.options import PATH, Kind, Word, Words, choice
 
 SUMMARY = "tile sizes of the GPU kernels, measured into the committed table"
 

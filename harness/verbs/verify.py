@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.options import FOLDER, Kind, Names, Word, Words, choice, whole
+from harness.launch.options import FOLDER, Kind, Names, Word, Words, choice, whole
 
 STEPS = Kind(lambda text: text if text == "all" else whole().read(text), "a whole number, 0 for the evidence alone, or all")
 COMMIT = Word("commit", choice("here", "record"), "here", "here (this checkout) or record (the record's own commit)")

@@ -11,7 +11,7 @@ mean does by more than the tolerance. `--model exact` (see exact.py) must agree 
 import sys
 
 from harness.__main__ import HELP, answered
-from harness.options import Word, Words, choice, whole
+from harness.launch.options import Word, Words, choice, whole
 
 WORDS = Words(
     "core_oracles", Word("model", choice("exact", "dense", "moe"), "dense"), Word("context", whole(2), 1024),

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.__main__ import HELP, answered
-from harness.options import Word, Words, choice, several, whole
+from harness.launch.options import Word, Words, choice, several, whole
 from harness.plan.compose import compose
 from harness.report.markup import head, row, text
 from harness.report.statistics import ALPHA

@@ -93,12 +93,10 @@ def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_a
     assert micro.run(tmp_path / "cut", *words) == run_folder
     assert bits(run_folder) == bits(expected)
     ours, theirs = micro.record(run_folder), micro.record(expected)
-    assert ours["router_health"] == theirs["router_health"] and all(
-        layer["dropped"] > 0 for layer in theirs["router_health"]["layers"]
-    )
-    assert ours["metrics"]["val_bpb"] == theirs["metrics"]["val_bpb"]
+    assert ours.router_health == theirs.router_health and all(layer.dropped > 0 for layer in theirs.router_health.layers)
+    assert ours.metrics.val_bpb == theirs.metrics.val_bpb
     assert [row["step"] for row in micro.rows(run_folder, "validation")] == [8, 16, 24, 32]
-    assert len(micro.rows(run_folder, "final")) == 1 and ours["resumes"] == 1
+    assert len(micro.rows(run_folder, "final")) == 1 and ours.resumes == 1
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it computes", "while its numbers are read"])

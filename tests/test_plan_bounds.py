@@ -1,5 +1,7 @@
 """The bounds of ranking: nobody sets them for himself, and everybody may be stricter."""
 
+from types import SimpleNamespace
+
 import micro
 import pytest
 from micro import no_figures_fixture  # noqa: F401
@@ -32,7 +34,7 @@ EVEN, DOMINATED, ONE_DEAD = [[2, 2, 2, 2]], [[4, 2, 1, 1]], [[3, 3, 2, 0]]
 
 
 def reasons(*words):
-    return unranked_reasons(compose([LANE, *words]).plan, {}, {"dirty": False}, 0, None, (0, 0.0))
+    return unranked_reasons(compose([LANE, *words]).plan, {}, SimpleNamespace(dirty=False), 0, None, (0, 0.0))
 
 
 def test_every_way_to_loosen_a_bound_is_tried_here():

@@ -21,7 +21,7 @@ TEXT = " \n = First = \n \n A page , of two lines . \n = Second = \n \n Another 
 
 
 class Uniform:
-    context, vocab_size = 8, 257
+    context, vocab_size, packs = 8, 257, True
 
     def score(self, input_BS, target_BS, position_BS=None, visible_BSS=None):
         return torch.full(input_BS.shape, math.log(self.vocab_size)), torch.zeros(input_BS.shape, dtype=torch.bool)
@@ -132,7 +132,7 @@ def tiny_core(monkeypatch, tmp_path):
     monkeypatch.setattr(tasks, "load", lambda: load(place))
     tokenizer = core_bundle.tokenizer()
     facts = {"parameters": 10, "device": "cpu", "dtype": "float32"}
-    model = SimpleNamespace(context=200, vocab_size=tokenizer.vocab_size, score=Uniform.score)
+    model = SimpleNamespace(packs=True, context=200, vocab_size=tokenizer.vocab_size, score=Uniform.score)
     model.score = lambda *words: Uniform.score(SimpleNamespace(vocab_size=tokenizer.vocab_size), *words)
     monkeypatch.setattr(evaluate, "_hub_subject", lambda word: evaluate.Subject(word, model, tokenizer, facts))
 

@@ -92,7 +92,7 @@ def without_torch(kind: str, name: str) -> ModuleType | None:
 def mathematics(kind: str, name: str) -> ModuleType:
     if not is_outside(kind, name):
         return importlib.import_module(f"{KINDS[kind].folder}.{name}")
-    path, module = outside() / kind / f"{name}.py", f"speedrun_parts.{kind}.{name}"
+    path, module = outside() / kind / f"{name}.py", f"speedrun_parts_{kind}_{name}"
     spec = importlib.util.spec_from_file_location(module, path)
     made = importlib.util.module_from_spec(spec)
     sys.modules[module] = made

@@ -18,8 +18,8 @@ def test_three_faults_are_caught_and_two_clean_reruns_pass(capsys):
     """Shortened: 32 steps, nothing timed. Whole: make sabotage."""
     words = ["faults=balancing,bytes,memory", "seeds=3", "clean=2", "jobs=2", "timing=off"]
     status = main([*words, "budget.tokens=8192", "validation.steps=[16]"])
-    said = capsys.readouterr().out
-    assert status == 0, said
+    said, why = capsys.readouterr()
+    assert status == 0, said + why
     assert "| validation bytes miscounted by 1% | exact bits, record | yes |" in said
     assert "| 30% more memory | peak memory | yes |" in said and "| balancing off | exact bits" in said
     assert "2 of 2 pass." in said

@@ -36,7 +36,7 @@ WORDS = Words(
 MICRO = (
     "lane=tiny-moe-16e unranked=true model.width=32 model.layers=2 model.heads=2 model.sequence_length=32 "
     "model.num_experts=8 model.expert_width=16 model.top_k=2 batch.tokens_per_step=256 budget.tokens=16384 "
-    "validation.steps=[32] validation.batch_tokens=2048 kernels.compile=off run.log_every_steps=8"
+    "validation.steps=[32] validation.batch_tokens=2048 kernels.compile=off run.log_every_steps=8 run.mlflow=off"
 ).split()
 BEGIN, END = "<!-- sabotage -->", "<!-- /sabotage -->"
 

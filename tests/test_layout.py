@@ -4,6 +4,7 @@ Read off the syntax: an import within a function is an arrow too; one under TYPE
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,8 @@ WINGS = {
     "gate": "root verify",
 }  # fmt: skip
 DOCTORS_WORDS = "harness.doctor.commands"  # composes what it tells one to type
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
+UNLIKE = re.compile(r"Errors:|Raises [A-Z]|Raises: \S")
 ONE_VERB = {"harness.verbs.gate", "harness.verbs.gate_update"}  # a verb in two files
 
 
@@ -149,6 +152,16 @@ def test_a_room_of_records_never_reaches_torch_nor_what_composes_plans(room):
         seen |= new
         left += [module for module in new if module in files()]
     assert "numpy" in seen and not seen & {"torch", "triton", "kernels", "safetensors.torch", "harness.plan.compose"}
+
+
+def test_docstrings_of_rooms_of_records_say_what_is_raised_in_one_way_and_have_a_subject():
+    found = []
+    for module, path in files().items():
+        if room_of(module) in ("report", "doctor", "record"):
+            nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, DOCUMENTED)]
+            said = [ast.get_docstring(node) or "" for node in nodes]
+            found += [f"{module}: {text}" for text in said if text.startswith("Of ") or UNLIKE.search(text)]
+    assert found == []
 
 
 def test_an_arrow_is_seen_wherever_it_stands(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from harness.plan.bounds import RANKING, looser
 from harness.plan.compose import compose
 from harness.plan.schema import BOUNDS, Health
 from harness.record.record import unranked_reasons
+from harness.record.schema import Provenance
 from harness.train.health import HealthStop, Monitor, RankingWatch
 
 LOOSER = {
@@ -32,7 +33,7 @@ EVEN, DOMINATED, ONE_DEAD = [[2, 2, 2, 2]], [[4, 2, 1, 1]], [[3, 3, 2, 0]]
 
 
 def reasons(*words):
-    return unranked_reasons(compose([LANE, *words]).plan, {}, {"dirty": False}, 0, None, (0, 0.0))
+    return unranked_reasons(compose([LANE, *words]).plan, {}, Provenance(commit="c0", dirty=False), 0, None, (0, 0.0))
 
 
 def test_every_way_to_loosen_a_bound_is_tried_here():

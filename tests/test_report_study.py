@@ -25,6 +25,7 @@ from harness.report.study.folder import publish, read_folder, trials_in, write_s
 from harness.report.study.table import study_table
 from harness.report.study.trials import read_trial
 from harness.report.twin import best_record
+from harness.verbs.study import asked
 
 VERDICTS = {(case, seed): [] for case in ("even", "uneven") for seed in (1, 2)} | {
     ("uneven", 1): ["hot expert"], ("uneven", 2): ["hot expert", "collapse"],
@@ -190,7 +191,7 @@ def test_records_of_a_study_are_no_leaderboard_rows_and_no_twins_unless_it_is_na
 def test_a_committed_study_is_whole_and_its_table_and_figure_are_those_of_its_records(folder, tmp_path):
     """The figure apart from the renderer's bits: it is drawn, and study.json holds the numbers that it is drawn from."""
     committed, trials = read_folder(folder)
-    assert study_problems(committed, trials) == [] and missing_cases(committed, trials) == []
+    assert study_problems(trials, asked(committed, trials)) == [] and missing_cases(committed, trials) == []
     verdicts = {(one.case, one.seed): troubles(one.folder) for one in trials}
     write_study(committed, trials, tmp_path, verdicts)
     assert (tmp_path / "study.md").read_text() == (folder / "study.md").read_text()

@@ -4,6 +4,7 @@ Read off the syntax: an import within a function is an arrow too; one under TYPE
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,8 @@ WINGS = {
     "gate": "root verify",
 }  # fmt: skip
 DOCTORS_WORDS = "harness.doctor.commands"  # composes what it tells one to type
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
+UNLIKE = re.compile(r"^Of |Errors:|Raises [A-Z]")
 
 
 @cache
@@ -147,6 +150,15 @@ def test_a_room_of_records_never_reaches_torch_nor_what_composes_plans(room):
         seen |= new
         left += [module for module in new if module in files()]
     assert "numpy" in seen and not seen & {"torch", "triton", "kernels", "safetensors.torch", "harness.plan.compose"}
+
+
+def test_docstrings_of_rooms_of_records_say_what_is_raised_in_one_way_and_have_a_subject():
+    found = []
+    for module, path in files().items():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, DOCUMENTED)]
+        said = [ast.get_docstring(node) or "" for node in nodes]
+        found += [f"{module}: {text}" for text in said if UNLIKE.search(text)]
+    assert found == []
 
 
 def test_an_arrow_is_seen_wherever_it_stands(tmp_path, monkeypatch):

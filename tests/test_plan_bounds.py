@@ -1,7 +1,5 @@
 """The bounds of ranking: nobody sets them for himself, and everybody may be stricter."""
 
-from types import SimpleNamespace
-
 import micro
 import pytest
 from micro import no_figures_fixture  # noqa: F401
@@ -12,6 +10,7 @@ from harness.plan.bounds import RANKING, looser
 from harness.plan.compose import compose
 from harness.plan.schema import BOUNDS, Health
 from harness.record.record import unranked_reasons
+from harness.record.schema import Provenance
 from harness.train.health import HealthStop, Monitor, RankingWatch
 
 LOOSER = {
@@ -34,7 +33,7 @@ EVEN, DOMINATED, ONE_DEAD = [[2, 2, 2, 2]], [[4, 2, 1, 1]], [[3, 3, 2, 0]]
 
 
 def reasons(*words):
-    return unranked_reasons(compose([LANE, *words]).plan, {}, SimpleNamespace(dirty=False), 0, None, (0, 0.0))
+    return unranked_reasons(compose([LANE, *words]).plan, {}, Provenance(commit="c0", dirty=False), 0, None, (0, 0.0))
 
 
 def test_every_way_to_loosen_a_bound_is_tried_here():

@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from harness.errors import UserError
 from harness.record import provenance
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -152,3 +153,10 @@ def test_provenance_holds_the_command_line_and_the_image(tree, monkeypatch):
     monkeypatch.setenv("SPEEDRUN_IMAGE", "sha256:abc")
     found = provenance.provenance(("seed=2",))
     assert found.overrides == ["seed=2"] and found.container_image == "sha256:abc" and found.dirty is False
+
+
+@pytest.mark.parametrize("word, image", [("run.folder=a\x01b", "x"), ("seed=2", "x\x1b[2J")])
+def test_what_no_record_can_hold_is_refused_before_anything_is_trained(tree, monkeypatch, word, image):
+    monkeypatch.setenv("SPEEDRUN_IMAGE", image)
+    with pytest.raises(UserError, match="a record cannot hold .*text without control characters"):
+        provenance.provenance((word,))

@@ -10,6 +10,7 @@ from harness.report.verify.executions import (
     LATE_TOLERANCE,
     SCORE_TOLERANCE,
     compare,
+    parting,
     try_fresh_seed,
     window_losses,
 )
@@ -98,3 +99,16 @@ def test_a_record_that_lies_outside_the_other_seeds_does_not_pass():
 
 def test_two_recorded_seeds_show_no_interval():
     assert "3 are needed" in try_fresh_seed(seeds(2), 1, 9, [4.0, 3.0]).problem
+
+
+@pytest.mark.parametrize(
+    "theirs, found",
+    [
+        ([(16, "a"), (32, "b"), (48, "c")], (48, None)),
+        ([(16, "a"), (32, "x"), (48, "y")], (16, 32)),
+        ([(16, "x")], (0, 16)),
+        ([(16, "a"), (40, "x")], (16, None)),  # no window of both shows it
+    ],
+)
+def test_two_executions_part_in_the_first_window_of_both_that_has_two_chains(theirs, found):
+    assert parting([(16, "a"), (32, "b"), (48, "c")], theirs) == found

@@ -17,6 +17,7 @@ from harness.data.shards import write_shards
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, tasks
 from harness.plan.compose import Composed
+from harness.record.schema import Record
 from harness.report import integrity
 from harness.report.board.sentences import figures
 from harness.report.compare.matrix_figure import draw_matrix
@@ -136,9 +137,9 @@ def test_an_edited_loss_target_is_found(wiki):
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     run = load_run(micro.run(home / "runs", *COMMON, f"data.shards={home / 'bin'}", lane=["lane=dense"]))
-    edited = json.loads(json.dumps(run.record))
+    edited = run.record.content()
     edited["metrics"]["target"]["slice_loss"] = 20.0
-    assert any("metrics.target.slice_loss is 20.0" in w for w in integrity.check(replace(run, record=edited)))
+    assert any("metrics.target.slice_loss is 20.0" in w for w in integrity.check(replace(run, record=Record(**edited))))
 
 
 def test_tables_frames_and_figures_read_records_of_token_tracks(wiki):

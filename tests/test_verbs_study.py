@@ -107,7 +107,7 @@ def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(st
     out = tmp_path / "out"
     status, ran, said = study("example", "run.checkpoint_every_s=3600", "--out", str(out))
     assert status == 1 and ran == 3 and "from-nowhere seed 1 ended with status 2" in said.err
-    record = json.loads((out / "healed" / "1" / "record.json").read_text())
+    record = micro.record(out / "healed" / "1")
     source = next(path.parent for path in (tmp_path / "runs").rglob("stopped.json"))
     assert Path(record.fork).resolve() == Path(f"{source}@4") and record.unranked_reasons
     assert (source / "checkpoints" / "step-000004.json").exists() and "| source |" in said.out and "collapse" in said.out

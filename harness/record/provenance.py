@@ -7,8 +7,10 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from harness.errors import UserError
 from harness.plan import parts
 from harness.plan.lanes import ROOT
+from harness.reading import faults
 from harness.record.commit import UNKNOWN, commit_of, in_repository, parsed
 from harness.record.schema import Provenance
 
@@ -50,17 +52,25 @@ def versions() -> dict[str, str]:
 
 
 def provenance(overrides: tuple[str, ...]) -> Provenance:
+    """Where the run that starts now comes from.
+
+    Raises:
+        UserError: a word or the environment has what no record can hold; a run that has trained for hours would have none.
+    """
     head, dirty = commit()
-    return Provenance(
-        commit=head,
-        dirty=dirty,
-        source_sha256=source_hash(),
-        versions=versions(),
-        container_image=os.environ.get("SPEEDRUN_IMAGE"),
-        platform=platform.platform(),
-        overrides=list(overrides),
-        started_at=now(),
-    )
+    found = {
+        "commit": head,
+        "dirty": dirty,
+        "source_sha256": source_hash(),
+        "versions": versions(),
+        "container_image": os.environ.get("SPEEDRUN_IMAGE"),
+        "platform": platform.platform(),
+        "overrides": list(overrides),
+        "started_at": now(),
+    }
+    if wrong := faults(found, Provenance):
+        raise UserError(f"a record cannot hold where this run comes from: {'; '.join(wrong)}", "leave those characters out")
+    return Provenance(**found)
 
 
 def now() -> str:

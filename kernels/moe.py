@@ -19,6 +19,7 @@ from kernels.reference_quantized import moe_mlp_quantized_reference
 from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
+FULL = Precision.of("full")
 
 
 def moe_mlp(
@@ -30,17 +31,16 @@ def moe_mlp(
     *,
     activation: str,
     backend: str = "torch",
-    precision: Precision | str = "full",
+    precision: Precision = FULL,
     key_4: Tensor | None = None,
     debug: bool = False,
 ) -> Tensor:
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
     x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E), or -1 for a dropped row, which is not computed
-    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `precision`: a `Precision`, or the name of its
-    arithmetic alone (native | emulated | full). `key_4` int64 (seed, step, first token, layer), by default zeros: what
-    stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts
-    and all tokens on one expert work; a token listing one expert twice gets it twice.
+    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `key_4` int64 (seed, step, first token, layer), by
+    default zeros: what stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E,
+    T = 1, empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
@@ -50,8 +50,6 @@ def moe_mlp(
     `debug` for routing weights that are not finite, and for ids out of range on every backend.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
-    if isinstance(precision, str):
-        precision = Precision.of(precision)
     _check_blocks(w_up_EDG, w_down_EFD, precision)
     if key_4 is None and precision.quantization:
         key_4 = torch.zeros(4, dtype=torch.int64, device=x_TD.device)

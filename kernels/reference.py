@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
-from kernels.rounding import Arithmetic
+from kernels.precision import Arithmetic
 
 
 class _StraightThrough(torch.autograd.Function):

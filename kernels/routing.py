@@ -10,6 +10,7 @@ GEMM whose row count is a multiple of the micro-kernel's treats each row alike w
 tile's; at 96 rows an expert 32 computed 17% more rows than there are and 16 computes 8% more, with the same bits in bf16.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,22 @@ def slot_bound(rows: int, experts: int) -> int:
     return rows + min(rows, experts) * (ROW_MULTIPLE - 1)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Slots that are worked on at once: which of Segments, their `token_P` and `row_P`, and `bounds` counted from the first
+    slot; `rows`: R."""
+
+    slots: slice
+    token_P: Tensor
+    row_P: Tensor
+    bounds: list[tuple[int, int, int]]
+    rows: int
+
+    def padding(self) -> Tensor:
+        """int64: the slots that hold no row, counted from the first."""
+        return torch.nonzero(self.row_P == self.rows).view(-1)
+
+
 @dataclass
 class Segments:
     """token_P, row_P int64: the token and the row (t*K + k) in each slot, row R in padding slots; slot_TK int64: where each
@@ -33,6 +50,15 @@ class Segments:
     slot_TK: Tensor
     bounds: list[tuple[int, int, int]]
     dropped: int  # rows
+
+    def parts(self, apart: bool) -> Iterator[Part]:
+        """Every expert's segment alone, or all of them as one."""
+        if not apart:
+            yield Part(slice(0, len(self.token_P)), self.token_P, self.row_P, self.bounds, self.slot_TK.numel())
+            return
+        for expert, start, end in self.bounds:
+            slots = slice(start, end)
+            yield Part(slots, self.token_P[slots], self.row_P[slots], [(expert, 0, end - start)], self.slot_TK.numel())
 
 
 def check_ids(expert_TK: Tensor, num_experts: int) -> None:

@@ -7,7 +7,7 @@ from harness.bench.contestants import Contestant, contestants, in_formats
 from harness.bench.measure import measure
 from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
 from harness.train.machine import Machine
-from kernels import Arithmetic
+from kernels import Arithmetic, Precision
 
 HEADER = (
     f"{'':<24}{'ms':>8}{'ms':>9}{'TFLOP/s':>9}{'TFLOP/s':>9}{'of peak':>9}{'of peak':>9}{'x ours':>8}{'x ours':>8}"
@@ -17,9 +17,9 @@ HEADER = (
 )
 
 
-def precision_of(here: Machine) -> str:
+def arithmetic_of(here: Machine) -> Arithmetic:
     """What ours multiplies in: bf16 where it is native; fp32 where bf16 would be emulated, for everyone alike."""
-    return "full" if Arithmetic.of(here.arithmetic).rounds else here.arithmetic
+    return Arithmetic.of("full" if Arithmetic.of(here.arithmetic).rounds else here.arithmetic)
 
 
 def kernel_table(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -34,13 +34,20 @@ def sweep(here: Machine, backend: str, which: str, rounds: int, say: Callable[[s
 
 def formats(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Ours below bf16 beside ours in bf16; "x ours" is a format's time over bf16's, errors are against fp32."""
-    return _table(FORMAT_SHAPES[which], lambda shape: in_formats(backend, precision_of(here), shape), {}, here, rounds, say)
+    return _table(
+        FORMAT_SHAPES[which],
+        lambda shape: in_formats(backend, arithmetic_of(here), shape),
+        {},
+        here,
+        rounds,
+        say,
+    )
 
 
 def _among_peers(
     shapes: tuple[Shape, ...], here: Machine, backend: str, rounds: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    everyone, missing = contestants(backend, precision_of(here), here.device)
+    everyone, missing = contestants(backend, Precision(arithmetic_of(here)), here.device)
     return _table(shapes, lambda shape: everyone, missing, here, rounds, say)
 
 
@@ -48,8 +55,8 @@ def _table(
     shapes: tuple[Shape, ...], everyone: Callable[[Shape], list[Contestant]], missing: dict[str, str], here: Machine,
     rounds: int, say: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    precision = precision_of(here)
-    dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
+    arithmetic = arithmetic_of(here)
+    dtype, peak = arithmetic.dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
     say(f"{here.model}, {here.isa}, {number}, matmul peak {peak / 1e12:,.2f} TFLOP/s, medians of {rounds} rounds in turns")
     say(HEADER)
@@ -62,7 +69,7 @@ def _table(
         tables.append({"shape": vars(shape) | {"activation": shape.activation}, "lean_bytes": shape.lean_bytes, "rows": rows})
     for name, why in missing.items():
         say(f"not timed: {name} ({why})")
-    return {"precision": precision, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}
+    return {"precision": arithmetic.name, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}
 
 
 def line(row: dict[str, Any]) -> str:

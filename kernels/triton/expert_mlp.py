@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from kernels.activation import Activation
-from kernels.rounding import Arithmetic
+from kernels.precision import Arithmetic
 from kernels.stages import stage
 from kernels.triton.backward import dh_kernel, weight_gradient_kernel
 from kernels.triton.configuration import Configuration, Key, Tile, configuration

@@ -24,20 +24,27 @@ def slot_bound(rows: int, experts: int) -> int:
     return rows + min(rows, experts) * (ROW_MULTIPLE - 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
-    """Slots that are worked on at once: which of Segments, their `token_P` and `row_P`, and `bounds` counted from the first
-    slot; `rows`: R."""
+    """Slots that are worked on at once: which of `of`, their `token_P`, and `bounds` counted from the first of them."""
 
+    of: "Segments"
     slots: slice
     token_P: Tensor
-    row_P: Tensor
     bounds: list[tuple[int, int, int]]
-    rows: int
+
+    @property
+    def row_P(self) -> Tensor:
+        return self.of.row_P[self.slots]
+
+    def split(self, *tensors: Tensor) -> Iterator[tuple[int, *tuple[Tensor, ...]]]:
+        """(expert, its rows of every tensor). No view of what is whole: eight an expert are felt where it has 32 rows."""
+        for expert, start, end in self.bounds:
+            yield expert, *(tensors if len(self.bounds) == 1 else (t[start:end] for t in tensors))
 
     def padding(self) -> Tensor:
         """int64: the slots that hold no row, counted from the first."""
-        return torch.nonzero(self.row_P == self.rows).view(-1)
+        return torch.nonzero(self.row_P == self.of.slot_TK.numel()).view(-1)
 
 
 @dataclass
@@ -54,11 +61,10 @@ class Segments:
     def parts(self, apart: bool) -> Iterator[Part]:
         """Every expert's segment alone, or all of them as one."""
         if not apart:
-            yield Part(slice(0, len(self.token_P)), self.token_P, self.row_P, self.bounds, self.slot_TK.numel())
+            yield Part(self, slice(0, len(self.token_P)), self.token_P, self.bounds)
             return
         for expert, start, end in self.bounds:
-            slots = slice(start, end)
-            yield Part(slots, self.token_P[slots], self.row_P[slots], [(expert, 0, end - start)], self.slot_TK.numel())
+            yield Part(self, slice(start, end), self.token_P[start:end], [(expert, 0, end - start)])
 
 
 def check_ids(expert_TK: Tensor, num_experts: int) -> None:

@@ -57,19 +57,21 @@ def backward(
     weight_P1 = slot_weights(weight_TK, segments)
     dw_up_EDG, dw_down_EFD = (empty_gradient(w, segments, h_PG.dtype) for w in (w_up_EDG, w_down_EFD))
     dx_PD = torch.empty(len(h_PG), x_TD.shape[1], dtype=h_PG.dtype)
-    dweight_P = torch.empty(len(h_PG))
+    dweights = [torch.empty(0)]
     for part in segments.parts(make.apart):
-        h_SG, da_SF = h_PG[part.slots], torch.empty(len(part.token_P), w_down_EFD.shape[1], dtype=h_PG.dtype)
+        h_SG = h_PG[part.slots]
+        da_SF = torch.empty(h_SG.shape[0], w_down_EFD.shape[1], dtype=h_PG.dtype)
         with stage("gather"):
             dy = make.rows_of_tokens(dy_TD, "gradient", "gradient", part, drawn=True)
             x_SD, dy_SD = make.factor_of_tokens(x_TD, part), make.factor_of_tokens(dy_TD, part, dy)
         with stage("dH"):
             product(make, dy, make.weights(w_down_EFD, "weight_down", 2), part, da_SF)
         with stage("activation"):
-            dweight_P[part.slots], a_SF, dh_SG = make.run(activate_backward, h_SG, da_SF, weight_P1[part.slots])
+            dweight_S, a_SF, dh_SG = make.run(activate_backward, h_SG, da_SF, weight_P1[part.slots])
             a_SF, dh_SG = make.operand(a_SF), make.operand(dh_SG)
+            dweights.append(dweight_S)
         with stage("dX"):
-            dh = make.rows(dh_SG, "gradient", "hidden_gradient", part.row_P)
+            dh = make.rows(dh_SG, "gradient", "hidden_gradient", part.row_P if make.quantizes("gradient") else None)
             product(make, dh, make.weights(w_up_EDG, "weight_up", 2), part, dx_PD[part.slots])
         with stage("dW"):
             x, dh = make.columns(x_SD, "wgrad_input"), make.columns(dh_SG, "wgrad_hidden_gradient", drawn=True)
@@ -78,7 +80,7 @@ def backward(
             weight_gradient(make, a, dy, part, dw_down_EFD)
     with stage("combine"):
         dx_TD = combine(make, dx_PD, segments.slot_TK)
-    dweight_TK = dweight_P.index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
+    dweight_TK = torch.cat(dweights).index_select(0, segments.slot_TK.view(-1)).view_as(segments.slot_TK)
     return dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,8 +35,7 @@ class NonFiniteOperand(ValueError):
         self.layer, self.tensor, self.step = layer, tensor, step
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """`values` in the arithmetic's dtype; `scale` fp32, of rows (S, N), of weights (E, N, M), of columns (S/16, I), None
     where the values hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of
     every expert (E), or None."""

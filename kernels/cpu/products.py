@@ -15,14 +15,12 @@ def product(make: Quantizer, rows: Operand, weights: Operand, part: Part, out_SO
     if rows.scale is not None or weights.scale is not None:
         _promoted(make, rows, weights, part, out_SO)
         return
-    for expert, start, end in part.bounds:
-        torch.mm(rows.values[start:end], weights.values[expert], out=out_SO[start:end])
+    for expert, rows_RI, out_RO in part.split(rows.values, out_SO):
+        torch.mm(rows_RI, weights.values[expert], out=out_RO)
     divisors = _divisors(rows, weights)
-    if any(divisor.ndim for divisor in divisors):
-        expert_S = _experts(part)
-        divisors = [d.index_select(0, expert_S).view(-1, 1) if d.ndim else d for d in divisors]
     if divisors:
-        make.run(_divide, out_SO, *divisors)
+        expert_S = _experts(part)
+        make.run(_divide, out_SO, *(d.index_select(0, expert_S).view(-1, 1) if d.ndim else d for d in divisors))
 
 
 def _promoted(make: Quantizer, rows: Operand, weights: Operand, part: Part, out_SO: Tensor) -> None:
@@ -42,14 +40,15 @@ def _promoted(make: Quantizer, rows: Operand, weights: Operand, part: Part, out_
 
 def weight_gradient(make: Quantizer, left: Operand, right: Operand, part: Part, dw_EIO: Tensor) -> None:
     """left^T right over the rows of every expert, into `dw_EIO` of the arithmetic's dtype."""
-    for expert, start, end in part.bounds:
-        if left.scale is None:
-            torch.mm(left.values[start:end].t(), right.values[start:end], out=dw_EIO[expert])
-        else:
+    if left.scale is not None:
+        for expert, start, end in part.bounds:
             dw_EIO[expert] = _promoted_rows(make, left, right, start, end)
-    divisors = [d.view(-1, 1, 1) if d.ndim else d for d in _divisors(left, right)]
+        return
+    for expert, left_RI, right_RO in part.split(left.values, right.values):
+        torch.mm(left_RI.t(), right_RO, out=dw_EIO[expert])
+    divisors = _divisors(left, right)
     if divisors:
-        make.run(_divide, dw_EIO, *divisors)
+        make.run(_divide, dw_EIO, *(d.view(-1, 1, 1) if d.ndim else d for d in divisors))
 
 
 def _promoted_rows(make: Quantizer, left: Operand, right: Operand, start: int, end: int) -> Tensor:

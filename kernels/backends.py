@@ -92,16 +92,11 @@ class _OnCpu:
 
 class _OnGpu:
     def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
-        tensors = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
-        if precision.quantization:
-            return _triton().quantized.forward(*tensors, precision, key_4)
-        return _triton().forward(*tensors, precision.arithmetic)
+        return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4)
 
     def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
-        tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
-        if precision.quantization:
-            return _triton().quantized.backward(*tensors, precision, key_4, h_PG)
-        return _triton().backward(*tensors, precision.arithmetic, h_PG)
+        tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
+        return _triton().backward(*tensors, activation, precision, key_4, h_PG)
 
     def saved_rows(self, rows, experts):
         return rows

@@ -68,14 +68,22 @@ class Segments:
 
 
 def check_ids(expert_TK: Tensor, num_experts: int) -> None:
-    """Errors: ValueError for an expert id outside [0, num_experts) that is not -1 (dropped). Reads the ids on the host."""
+    """Reads the ids on the host.
+
+    Raises:
+        ValueError: an expert id outside [0, num_experts) that is not -1 (dropped).
+    """
     if expert_TK.numel() and not -1 <= int(expert_TK.min()) <= int(expert_TK.max()) < num_experts:
         found = f"{int(expert_TK.min())}..{int(expert_TK.max())}"
         raise ValueError(f"expert ids must lie in [0, {num_experts}), or be -1 for a dropped row; found {found}")
 
 
 def check_weights(weight_TK: Tensor) -> None:
-    """Errors: ValueError naming the first routing weight that is not finite. Reads the weights on the host."""
+    """Reads the weights on the host.
+
+    Raises:
+        ValueError: a routing weight that is not finite; names the first.
+    """
     bad = torch.nonzero(~torch.isfinite(weight_TK))
     if len(bad):
         token, slot = bad[0].tolist()
@@ -88,7 +96,8 @@ def check_weights(weight_TK: Tensor) -> None:
 def segments(expert_TK: Tensor, num_experts: int) -> Segments:
     """Sorts the rows by expert; stable, so rows of one expert keep the order of their tokens. CPU: reads counts on the host.
 
-    Errors: ValueError for an expert id outside [0, num_experts) that is not -1.
+    Raises:
+        ValueError: an expert id outside [0, num_experts) that is not -1.
     """
     tokens, top_k = expert_TK.shape
     rows = tokens * top_k

@@ -119,6 +119,15 @@ def _sums(
 
 
 @triton.jit
+def _place(tile_row_I, start_E1, tile, expert, column, OUTER: constexpr, BLOCK_R: constexpr, BLOCK_N: constexpr):
+    """A tile's first row, its rows from there on, a block's columns, and which of both there are."""
+    first = tl.load(tile_row_I + tile)
+    r = tl.arange(0, BLOCK_R)
+    n = column * BLOCK_N + tl.arange(0, BLOCK_N)
+    return first, r, n, r < tl.load(start_E1 + expert + 1) - first, n < OUTER
+
+
+@triton.jit
 def up_kernel(
     x, x_scale, x_whole, w_EOI, w_scale, w_whole, h_RG, a_RF, a_scale, weight_TK, row_R, start_E1, tile_expert_I, tile_row_I,
     D: constexpr, F: constexpr, K: constexpr, GATED: constexpr, BY_ROW: constexpr, STORED: constexpr, ENCODE: constexpr,
@@ -130,14 +139,11 @@ def up_kernel(
     or with STORED from h as stored. With ENCODE a is quantized to fp8 in the epilogue: a tile holds whole blocks of 128."""
     columns: constexpr = (F + BLOCK_N - 1) // BLOCK_N
     G: constexpr = 2 * F if GATED else F
-    tile = tl.program_id(0) // columns
+    tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     expert = tl.load(tile_expert_I + tile)
     if expert < 0:
         return
-    first = tl.load(tile_row_I + tile)
-    r = tl.arange(0, BLOCK_R)
-    n = (tl.program_id(0) % columns) * BLOCK_N + tl.arange(0, BLOCK_N)
-    live_R, live_N = r < tl.load(start_E1 + expert + 1) - first, n < F
+    first, r, n, live_R, live_N = _place(tile_row_I, start_E1, tile, expert, column, F, BLOCK_R, BLOCK_N)
     row = tl.load(row_R + first + r, mask=live_R, other=0)
     first_RN, second_RN = _sums(
         x, x_scale, x_whole, first + r if BY_ROW else row // K, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,
@@ -159,7 +165,7 @@ def up_kernel(
         amax_3 = tl.max(magnitude_bits(a_3), axis=2).to(tl.float32, bitcast=True)[:, :, None]
         value_3, scale_3 = quantized(a_3, amax_3, 1.0, 0.0, True, CLIP, False)
         tl.store(out_RN, tl.reshape(value_3, (BLOCK_R, BLOCK_N)).to(tl.float8e4nv), mask=live_RN)
-        m = (tl.program_id(0) % columns) * (BLOCK_N // B) + tl.arange(0, BLOCK_N // B)
+        m = column * (BLOCK_N // B) + tl.arange(0, BLOCK_N // B)
         out_RM = a_scale + first * (F // B) + r[:, None] * (F // B) + m[None, :]
         tl.store(out_RM, tl.reshape(scale_3, (BLOCK_R, BLOCK_N // B)), mask=live_R[:, None] & (m < F // B)[None, :])
     else:
@@ -184,14 +190,11 @@ def rows_kernel(
 ):  # fmt: skip
     """out[r] = in[r] @ w[expert]^T: the down-projection, and dX's rows."""
     columns: constexpr = (OUTER + BLOCK_N - 1) // BLOCK_N
-    tile = tl.program_id(0) // columns
+    tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     expert = tl.load(tile_expert_I + tile)
     if expert < 0:
         return
-    first = tl.load(tile_row_I + tile)
-    r = tl.arange(0, BLOCK_R)
-    n = (tl.program_id(0) % columns) * BLOCK_N + tl.arange(0, BLOCK_N)
-    live_R, live_N = r < tl.load(start_E1 + expert + 1) - first, n < OUTER
+    first, r, n, live_R, live_N = _place(tile_row_I, start_E1, tile, expert, column, OUTER, BLOCK_R, BLOCK_N)
     sums_RN, _ = _sums(
         in_RI + first * INNER, in_scale + first * (INNER // B), in_whole, r, live_R,
         w_EOI, w_scale, w_whole, expert, n, live_N, INNER, OUTER, False, STRIDE_E, STRIDE_O, STRIDE_I,
@@ -219,10 +222,7 @@ def dh_kernel(
     expert = tl.load(tile_expert_I + tile)
     if expert < 0:
         return
-    first = tl.load(tile_row_I + tile)
-    r = tl.arange(0, BLOCK_R)
-    n = column * BLOCK_N + tl.arange(0, BLOCK_N)
-    live_R, live_N = r < tl.load(start_E1 + expert + 1) - first, n < F
+    first, r, n, live_R, live_N = _place(tile_row_I, start_E1, tile, expert, column, F, BLOCK_R, BLOCK_N)
     row = tl.load(row_R + first + r, mask=live_R, other=0)
     da_RN, _ = _sums(
         dy, dy_scale, dy_whole, first + r if BY_ROW else row // K, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,

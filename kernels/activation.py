@@ -7,6 +7,7 @@ stay in cache.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -52,3 +53,20 @@ ACTIVATIONS = {
     "relu2": Activation(1, _relu2, _relu2_backward),
     "swiglu": Activation(2, _swiglu, _swiglu_backward),
 }
+
+
+@cache
+def between_products(activation: Activation) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """(h_PG, weight_P1) -> weight * act(h), and (h_PG, da_PF, weight_P1) -> dweight_P, weight * act(h), dh_PG; computed in
+    fp32, stored in h's dtype. An fp32 da_PF is overwritten."""
+
+    def activate(h_PG: Tensor, weight_P1: Tensor) -> Tensor:
+        return activation.forward(h_PG.float()).mul_(weight_P1).to(h_PG.dtype)
+
+    def activate_backward(h_PG: Tensor, da_PF: Tensor, weight_P1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        da_PF = da_PF.float()
+        a_PF, dh_PG = activation.backward(h_PG.float(), da_PF)
+        dweight_P = da_PF.mul_(a_PF).sum(-1)
+        return dweight_P, a_PF.mul_(weight_P1).to(h_PG.dtype), dh_PG.mul_(weight_P1).to(h_PG.dtype)
+
+    return activate, activate_backward

@@ -1,81 +1,124 @@
 """The backends behind the custom operators of `kernels.moe`, under one interface.
 
-Letters as in `kernels.moe`. A backend takes operands (already in the arithmetic's dtype), fp32 routing weights and int64 ids.
+Letters as in `kernels.moe`. A backend takes operands (already in the arithmetic's dtype; weights that are quantized: the
+masters), fp32 routing weights and int64 ids.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kernels import cpu, cpu_fused, cpu_quantized
-from kernels.precision import Precision
-from kernels.rounding import Arithmetic
+from kernels.activation import Activation
+from kernels.cpu import expert_mlp as on_cpu
+from kernels.cpu.operands import Quantizer
+from kernels.precision import Arithmetic, Precision
 from kernels.routing import segments, slot_bound
 from kernels.stages import stage
 
 E4M3_CAPABILITY = (8, 9)  # of a CUDA device, from which on it converts E4M3
 
 
+class Backend(Protocol):
+    def forward(
+        self, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
+        activation: Activation, precision: Precision, key_4: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """y_TD in fp32, and the pre-activations h_PG for the backward, in the arithmetic's dtype."""
+
+    def backward(
+        self, dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
+        activation: Activation, precision: Precision, key_4: Tensor | None, h_PG: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Gradients of x, both weights and the routing weights; of the weights in `gradient_dtype`, else fp32."""
+
+    def saved_rows(self, rows: int, experts: int) -> int:
+        """P, of `rows` = T*K; it depends on shapes only."""
+
+    def gradient_dtype(self, arithmetic: Arithmetic) -> torch.dtype: ...
+
+    def check(self, device: torch.device, precision: Precision) -> None:
+        """
+        Raises:
+            ValueError: the backend cannot run there or in that precision.
+        """
+
+
 @dataclass(frozen=True)
-class Backend:
-    """forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4) -> (y_TD in fp32, h_PG for
-    backward); backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG) ->
-    gradients of x, both weights and the routing weights, fp32 but for the weights' of dtype gradient_dtype(arithmetic);
-    saved_rows(T*K, E) -> P; check(device, precision): ValueError where it cannot run."""
+class _OnCpu:
+    """On padded segments of rows; `fused`: what lies between the products is compiled."""
 
-    forward: Callable[..., tuple[Tensor, Tensor]]
-    backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
-    saved_rows: Callable[[int, int], int]
-    gradient_dtype: Callable[[Arithmetic], torch.dtype]
-    check: Callable[[torch.device, Precision], None]
+    fused: bool
 
-
-def _on_segments(module: ModuleType, check: Callable[[torch.device, Precision], None]) -> Backend:
-    """A CPU backend: its module works on padded segments of rows; below bf16 `cpu_quantized` does, fused or not as it is."""
-    fused = module is cpu_fused
-
-    def forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
-        rows, experts = expert_TK.numel(), w_up_EDG.shape[0]
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+        experts = w_up_EDG.shape[0]
         with stage("metadata"):
             where = segments(expert_TK, experts)
-        h_PG = x_TD.new_empty(slot_bound(rows, experts), w_up_EDG.shape[2])
+        h_PG = x_TD.new_empty(slot_bound(expert_TK.numel(), experts), w_up_EDG.shape[2])
         h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
-        words = (x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation)
-        if precision.quantization:
-            return cpu_quantized.forward(*words, precision, h_PG, key_4, fused), h_PG
-        return module.forward(*words, precision.arithmetic, h_PG), h_PG
+        make = Quantizer.of(precision, key_4, self.fused, where, experts)
+        return on_cpu.forward(x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, make, h_PG), h_PG
 
-    def backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+        experts = w_up_EDG.shape[0]
         with stage("metadata"):
-            where = segments(expert_TK, w_up_EDG.shape[0])
-        words = (dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation)
-        if precision.quantization:
-            found = cpu_quantized.backward(*words, precision, h_PG, key_4, fused)
-        else:
-            found = module.backward(*words, precision.arithmetic, h_PG)
-        dx, dw_up, dw_down, dweight_TK = found
+            where = segments(expert_TK, experts)
+        make = Quantizer.of(precision, key_4, self.fused, where, experts)
+        tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK)
+        dx, dw_up, dw_down, dweight_TK = on_cpu.backward(*tensors, where, activation, make, h_PG)
         if where.dropped:  # the padding slot that dropped rows share has a gradient of its own, which is nobody's
             dweight_TK = dweight_TK.masked_fill(expert_TK < 0, 0.0)
         return dx, dw_up, dw_down, dweight_TK
 
-    return Backend(forward, backward, slot_bound, lambda arithmetic: arithmetic.dtype, check)
+    def saved_rows(self, rows, experts):
+        return slot_bound(rows, experts)
+
+    def gradient_dtype(self, arithmetic):
+        return arithmetic.dtype
+
+    def check(self, device, precision):
+        if device.type == "cuda":
+            raise ValueError(
+                f"x is on {device}, but the backends torch and inductor run on a CPU; use backend='triton' on a GPU"
+            )
+        if self.fused and precision.arithmetic.rounds:
+            raise ValueError(
+                f"backend='inductor' with precision={precision.arithmetic.name!r}: Inductor drops the rounding of emulated "
+                "bf16; use backend='torch'"
+            )
 
 
-def _check_torch(device: torch.device, precision: Precision) -> None:
-    if device.type == "cuda":
-        raise ValueError(f"x is on {device}, but the backends torch and inductor run on a CPU; use backend='triton' on a GPU")
+class _OnGpu:
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+        return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4)
 
+    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+        tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
+        return _triton().backward(*tensors, activation, precision, key_4, h_PG)
 
-def _check_inductor(device: torch.device, precision: Precision) -> None:
-    _check_torch(device, precision)
-    if precision.arithmetic.rounds:
-        raise ValueError(
-            f"backend='inductor' with precision={precision.arithmetic.name!r}: Inductor drops the rounding of emulated bf16; "
-            "use backend='torch'"
-        )
+    def saved_rows(self, rows, experts):
+        return rows
+
+    def gradient_dtype(self, arithmetic):
+        return torch.float32
+
+    def check(self, device, precision):
+        if precision.arithmetic.rounds:
+            raise ValueError(
+                f"backend='triton' with precision={precision.arithmetic.name!r}: a GPU multiplies bf16 natively; use 'native'"
+            )
+        if device.type != "cuda" and not _triton().interpreted():
+            raise ValueError(f"x is on {device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
+        if precision.quantization and device.type == "cuda":
+            found = torch.cuda.get_device_capability(device)
+            if found < E4M3_CAPABILITY:
+                needed, found = (".".join(map(str, version)) for version in (E4M3_CAPABILITY, found))
+                raise ValueError(
+                    f"backend='triton' in {precision.quantization.format} needs compute capability {needed}, from which on "
+                    f"GPUs convert E4M3 numbers, but {device} has {found}; use bf16, or backend='reference'"
+                )
 
 
 def _triton() -> ModuleType:
@@ -84,45 +127,4 @@ def _triton() -> ModuleType:
     return kernels.triton
 
 
-def _check_triton(device: torch.device, precision: Precision) -> None:
-    if precision.arithmetic.rounds:
-        raise ValueError(
-            f"backend='triton' with precision={precision.arithmetic.name!r}: a GPU multiplies bf16 natively; use 'native'"
-        )
-    if device.type != "cuda" and not _triton().interpreted():
-        raise ValueError(f"x is on {device}, but backend='triton' needs a CUDA device; use backend='torch' on a CPU")
-    if precision.quantization and device.type == "cuda":
-        found = torch.cuda.get_device_capability(device)
-        if found < E4M3_CAPABILITY:
-            needed, found = (".".join(map(str, version)) for version in (E4M3_CAPABILITY, found))
-            raise ValueError(
-                f"backend='triton' in {precision.quantization.format} needs compute capability {needed}, from which on GPUs "
-                f"convert E4M3 numbers, but {device} has {found}; use bf16, or backend='reference'"
-            )
-
-
-def _triton_forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
-    words = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
-    if precision.quantization:
-        return _triton().quantized.forward(*words, precision, key_4)
-    return _triton().forward(*words, precision.arithmetic)
-
-
-def _triton_backward(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_RG):
-    words = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation)
-    if precision.quantization:
-        return _triton().quantized.backward(*words, precision, key_4, h_RG)
-    return _triton().backward(*words, precision.arithmetic, h_RG)
-
-
-OPERATORS = {
-    "torch": _on_segments(cpu, _check_torch),
-    "inductor": _on_segments(cpu_fused, _check_inductor),
-    "triton": Backend(
-        _triton_forward,
-        _triton_backward,
-        lambda rows, experts: rows,
-        lambda arithmetic: torch.float32,
-        _check_triton,
-    ),
-}
+OPERATORS: dict[str, Backend] = {"torch": _OnCpu(fused=False), "inductor": _OnCpu(fused=True), "triton": _OnGpu()}

@@ -73,7 +73,10 @@ def _decode_e4m3(codes: Tensor) -> Tensor:
 
 
 def _encode_e2m1(values: Tensor) -> Tensor:
-    """Errors: ValueError for NaN, which E2M1 cannot hold."""
+    """
+    Raises:
+        ValueError: NaN, which E2M1 cannot hold.
+    """
     if bool(values.isnan().any()):
         raise ValueError("E2M1 has no NaN, but the values to encode hold one")
     bounds = torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], device=values.device)

@@ -19,39 +19,30 @@ from kernels.reference_quantized import moe_mlp_quantized_reference
 from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
+FULL = Precision.of("full")
 
 
 def moe_mlp(
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    *,
-    activation: str,
-    backend: str = "torch",
-    precision: Precision | str = "full",
-    key_4: Tensor | None = None,
-    debug: bool = False,
-) -> Tensor:
+    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, *, activation: str,
+    backend: str = "torch", precision: Precision = FULL, key_4: Tensor | None = None, debug: bool = False,
+) -> Tensor:  # fmt: skip
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
     x_TD, w_up_EDG, w_down_EFD: floating point; expert_TK: int64 ids in [0, E), or -1 for a dropped row, which is not computed
-    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `precision`: a `Precision`, or the name of its
-    arithmetic alone (native | emulated | full). `key_4` int64 (seed, step, first token, layer), by default zeros: what
-    stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E, T = 1, empty experts
-    and all tokens on one expert work; a token listing one expert twice gets it twice.
+    and adds nothing (its routing weight has no gradient); weight_TK: fp32. `key_4` int64 (seed, step, first token, layer), by
+    default zeros: what stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E,
+    T = 1, empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
     device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
     `debug` looks at the values too, before anything is launched, and waits for the device to do so.
-    Errors: ValueError for shapes, dtypes and devices that do not fit, ids out of range, an unknown backend or activation, a
-    backend that cannot run on x's device or in this precision, or widths that the precision's blocks do not divide; with
-    `debug` for routing weights that are not finite, and for ids out of range on every backend.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit; ids out of range; an unknown backend or activation; a backend
+            that cannot run on x's device or in this precision; widths that the precision's blocks do not divide; with `debug`
+            routing weights that are not finite, and ids out of range on every backend.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
-    if isinstance(precision, str):
-        precision = Precision.of(precision)
     _check_blocks(w_up_EDG, w_down_EFD, precision)
     if key_4 is None and precision.quantization:
         key_4 = torch.zeros(4, dtype=torch.int64, device=x_TD.device)
@@ -72,13 +63,8 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         raise ValueError(f"activation={activation!r}: known are {', '.join(ACTIVATIONS)}")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: known are {', '.join(BACKENDS)}")
-    for name, tensor, letters in (
-        ("x", x_TD, "TD"),
-        ("w_up", w_up_EDG, "EDG"),
-        ("w_down", w_down_EFD, "EFD"),
-        ("expert", expert_TK, "TK"),
-        ("weight", weight_TK, "TK"),
-    ):
+    shapes = {"x": "TD", "w_up": "EDG", "w_down": "EFD", "expert": "TK", "weight": "TK"}
+    for (name, letters), tensor in zip(shapes.items(), (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)):
         if tensor.ndim != len(letters):
             raise ValueError(f"{name} is {tuple(tensor.shape)}, but must have the dimensions {letters}")
         if tensor.device != x_TD.device:
@@ -110,17 +96,9 @@ def _check_blocks(w_up_EDG: Tensor, w_down_EFD: Tensor, precision: Precision) ->
 
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    key_4: Tensor | None,
-    activation: str,
-    precision: str,
-    backend: str,
-    debug: bool,
-) -> list[Tensor]:
+    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, key_4: Tensor | None,
+    activation: str, precision: str, backend: str, debug: bool,
+) -> list[Tensor]:  # fmt: skip
     if debug:
         check_ids(expert_TK, w_up_EDG.shape[0])
         check_weights(weight_TK)
@@ -138,18 +116,9 @@ def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, activation, preci
 
 @torch.library.custom_op("moe_speedrun::expert_mlp_backward", mutates_args=())
 def _backward_op(
-    dy_TD: Tensor,
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    key_4: Tensor | None,
-    h_PG: Tensor,
-    activation: str,
-    precision: str,
-    backend: str,
-) -> list[Tensor]:
+    dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
+    key_4: Tensor | None, h_PG: Tensor, activation: str, precision: str, backend: str,
+) -> list[Tensor]:  # fmt: skip
     known = Precision.of(precision)
     operands = (
         known.arithmetic.operand(dy_TD), known.arithmetic.operand(x_TD),

@@ -1,7 +1,14 @@
 """What the products of an FFN multiply: the one object that `moe_mlp` and the dense FFN take.
 
-A precision is an arithmetic (`kernels.rounding`: how bf16 operands are held and multiplied) and, below bf16, a
-quantization with its dials. Custom operators carry it as text: `Precision.of(str(precision)) == precision`.
+A precision is an arithmetic and, below bf16, a quantization with its dials. Custom operators carry it as text:
+`Precision.of(str(precision)) == precision`.
+
+An arithmetic says what "bf16" means to a product, operands rounded to bf16 and accumulated in fp32:
+
+- `native`: operands are bf16 tensors, the hardware multiplies them. CPUs with AMX, GPUs.
+- `emulated`: operands are rounded to bf16 but kept and multiplied in fp32. For CPUs whose bf16 GEMM is slower than their
+  fp32 one (no AMX: 2 against 223 GFLOP/s seen with AVX2); its own hardware class.
+- `full`: fp32 throughout, the oracle.
 
 | | fp8 | nvfp4 (arXiv 2509.25149) |
 |---|---|---|
@@ -15,12 +22,43 @@ quantization with its dials. Custom operators carry it as text: `Precision.of(st
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from torch import Tensor
-
-from kernels.rounding import Arithmetic
 
 FORMATS = {"fp8": 128, "nvfp4": 16}  # block length
 OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """`dtype` of the operands in memory; `rounds`: whether fp32 operands are rounded to bf16 first."""
+
+    name: str
+    dtype: torch.dtype
+    rounds: bool
+
+    @staticmethod
+    def of(name: str) -> "Arithmetic":
+        """
+        Raises:
+            ValueError: an unknown name.
+        """
+        if name not in _KNOWN:
+            raise ValueError(f"arithmetic={name!r}: known are {', '.join(_KNOWN)}")
+        return _KNOWN[name]
+
+    def operand(self, x: Tensor) -> Tensor:
+        """`x` as an operand of a product. Not differentiable on purpose where it rounds: use inside a Function."""
+        if self.rounds:
+            return x.to(torch.bfloat16).to(torch.float32)
+        return x.to(self.dtype)
+
+
+_KNOWN = {
+    "native": Arithmetic("native", torch.bfloat16, rounds=False),
+    "emulated": Arithmetic("emulated", torch.float32, rounds=True),
+    "full": Arithmetic("full", torch.float32, rounds=False),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +94,11 @@ class Quantization:
 
     @staticmethod
     def recipe(format: str) -> "Quantization":
-        """The published recipe of a format. Errors: ValueError for an unknown one."""
+        """The published recipe of a format.
+
+        Raises:
+            ValueError: an unknown format.
+        """
         if format not in FORMATS:
             raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
         return Quantization(format, stochastic_rounding=format == "nvfp4", hadamard=format == "nvfp4")
@@ -91,15 +133,19 @@ class Precision:
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
 
     def weight_operand(self, w: Tensor) -> Tensor:
-        """What the backends take: values in the arithmetic's dtype, or the master weights, which a quantizer is to see, as
-        they are: it computes in fp32, and a copy in fp32 would cost more than the product saves."""
-        return self.arithmetic.operand(w) if self.quantization is None else w
+        """What the backends take: an operand of the arithmetic, or the master weights as they are, for a quantizer to see: it
+        computes in fp32, and a copy in fp32 would cost more than the product saves."""
+        quantized = self.quantization is not None and self.quantization.quantizes("weight")
+        return w if quantized else self.arithmetic.operand(w)
 
     @staticmethod
     @cache
     def of(text: str) -> "Precision":
-        """From what `str` wrote; the name of an arithmetic alone quantizes nothing. Errors: ValueError for an unknown
-        name."""
+        """From what `str` wrote; the name of an arithmetic alone quantizes nothing.
+
+        Raises:
+            ValueError: an unknown name.
+        """
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))

@@ -77,7 +77,9 @@ def quantize(
     """`x` (floating point, any shape) in blocks along `axis`, or with `square` in squares of the last two axes.
 
     `noise` fp32 in [0, 1) of x's shape: stochastic rounding, else nearest. `clip`: see `kernels.precision`.
-    Errors: ValueError for an unknown format, blocks that do not divide an axis, values that are not finite.
+
+    Raises:
+        ValueError: an unknown format, blocks that do not divide an axis, values that are not finite.
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")

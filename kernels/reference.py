@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
-from kernels.rounding import Arithmetic
+from kernels.precision import Arithmetic
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -22,14 +22,9 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def moe_mlp_reference(
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    activation: str,
+    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: str,
     arithmetic: Arithmetic,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """y_t = sum over k of weight_tk * act(x_t w_up_e) w_down_e with e = expert_tk; shapes as `kernels.moe.moe_mlp`."""
 
     def rounded(x: Tensor) -> Tensor:

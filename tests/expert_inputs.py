@@ -4,7 +4,7 @@ import torch
 
 from harness.bench.shapes import ROUTINGS as ROUTINGS
 from harness.bench.shapes import routing
-from kernels import moe_mlp
+from kernels import Precision, moe_mlp
 
 
 def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):
@@ -18,11 +18,11 @@ def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distin
     return x_TD, w_up_EDG, w_down_EFD, expert_TK, torch.rand(tokens, top_k, generator=draws)
 
 
-def run(tensors, dy_TD, **options):
-    """(y, dx, dw_up, dw_down, dweight)."""
+def run(tensors, dy_TD, *, precision="full", **options):
+    """(y, dx, dw_up, dw_down, dweight). `precision`: one, or its text."""
     x, w_up, w_down, expert_TK, weight = tensors
     leaves = [t.detach().requires_grad_() for t in (x, w_up, w_down, weight)]
-    y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], **options)
+    y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], precision=Precision.of(str(precision)), **options)
     return [y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)]
 
 

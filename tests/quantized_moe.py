@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from expert_inputs import inputs
 
-from kernels import Arithmetic, Precision, Quantization, cpu_quantized
+from kernels import Arithmetic, Precision, Quantization
+from kernels.cpu import expert_mlp
 
 WIDTH, EXPERT_WIDTH = 256, 128  # two blocks of fp8's 128 in one of the products
 ROWS = 20  # no multiple of 16
@@ -48,11 +49,11 @@ def watch_products(monkeypatch):
     then backward dH, dX, dW of up, dW of down."""
     seen = []
     for name in ("product", "weight_gradient"):
-        original = getattr(cpu_quantized, name)
+        original = getattr(expert_mlp, name)
 
         def watched(make, left, right, *rest, original=original):
             seen.append((left, right))
             return original(make, left, right, *rest)
 
-        monkeypatch.setattr(cpu_quantized, name, watched)
+        monkeypatch.setattr(expert_mlp, name, watched)
     return seen

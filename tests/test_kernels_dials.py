@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.precision import FORMATS, OPERANDS, Precision, Quantization
-from kernels.rounding import Arithmetic
+from kernels.precision import FORMATS, OPERANDS, Arithmetic, Precision, Quantization
 
 DIALS = st.builds(
     Quantization,
@@ -32,7 +31,7 @@ def test_recipes_are_the_published_ones_and_unknown_names_are_refused():
     assert (Quantization.recipe("fp8").block, Quantization.recipe("nvfp4").block) == (128, 16)
     with pytest.raises(ValueError, match="format='mxfp8': known are fp8, nvfp4"):
         Quantization.recipe("mxfp8")
-    with pytest.raises(ValueError, match="precision='half': known are native, emulated, full"):
+    with pytest.raises(ValueError, match="arithmetic='half': known are native, emulated, full"):
         Precision.of("half")
 
 

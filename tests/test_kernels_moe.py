@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from kernels import moe_mlp, prepare_products
+from kernels import Precision, moe_mlp, prepare_products
 from kernels.moe import _backward_op, _forward_op
 
 ACTIVATIONS = ("relu2", "swiglu")
@@ -159,7 +159,9 @@ def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(toke
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
     saved = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.setdefault(t.data_ptr(), t), lambda t: t):
-        y_TD = moe_mlp(*leaves[:3], expert_TK, leaves[3], activation=activation, backend=backend, precision=precision)
+        y_TD = moe_mlp(
+            *leaves[:3], expert_TK, leaves[3], activation=activation, backend=backend, precision=Precision.of(precision)
+        )
     activations = [t for pointer, t in saved.items() if pointer not in (w_up.data_ptr(), w_down.data_ptr())]
     rows = tokens * top_k
     slots = rows + min(rows, experts) * 15  # every expert that can have rows is padded by at most 15
@@ -171,7 +173,6 @@ def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(toke
 BAD = {
     "an unknown activation": (dict(activation="gelu"), ["gelu", "relu2", "swiglu"]),
     "an unknown backend": (dict(backend="cuda"), ["cuda", "torch"]),
-    "an unknown precision": (dict(precision="bf17"), ["bf17", "native", "emulated", "full"]),
     "an up-projection of the other activation": (dict(activation="relu2"), ["(4, 8, 12)", "(4, 8, 6)"]),
     "an up-projection of another width": (dict(w_up=torch.zeros(4, 9, 12)), ["(4, 9, 12)", "(4, 8, 12)"]),
     "an up-projection of fewer experts": (dict(w_up=torch.zeros(3, 8, 12)), ["(3, 8, 12)", "(4, 8, 12)"]),
@@ -224,13 +225,13 @@ def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
 def test_the_fused_backend_refuses_emulated_bf16_and_says_what_to_use():
     *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
     with pytest.raises(ValueError, match="inductor.*emulated.*use backend='torch'"):
-        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="inductor", precision="emulated")
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="inductor", precision=Precision.of("emulated"))
 
 
 def test_preparing_products_changes_no_bits():
     tensors, dy_TD = inputs(300, 64, 32, 5, 3, "relu2"), torch.randn(300, 64)
     before = run(tensors, dy_TD, activation="relu2", precision="native")
-    prepare_products(300, 64, 32, activation="relu2", precision="native")
+    prepare_products(300, 64, 32, activation="relu2", precision=Precision.of("native"))
     after = run(tensors, dy_TD, activation="relu2", precision="native")
     assert all(torch.equal(a, b) for a, b in zip(before, after))
 
@@ -268,9 +269,10 @@ def test_debug_names_the_first_routing_weight_that_is_not_finite(value, backend)
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend, precision):
     *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "swiglu")
+    options = dict(activation="swiglu", backend=backend, precision=Precision.of(precision))
 
     def layer(x, w_up, w_down, weight):
-        return moe_mlp(x, w_up, w_down, expert_TK, weight, activation="swiglu", backend=backend, precision=precision)
+        return moe_mlp(x, w_up, w_down, expert_TK, weight, **options)
 
     results = []
     for function in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager")):
@@ -283,9 +285,10 @@ def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend,
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, precision):
     *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "relu2")
+    options = dict(activation="relu2", backend=backend, precision=Precision.of(precision))
 
     def layer(x, w_up, w_down, weight):
-        return moe_mlp(x, w_up, w_down, expert_TK, weight, activation="relu2", backend=backend, precision=precision)
+        return moe_mlp(x, w_up, w_down, expert_TK, weight, **options)
 
     results, saved = [], []
     for run_layer in (layer, lambda *leaves: checkpoint(layer, *leaves, use_reentrant=False)):

@@ -8,7 +8,7 @@ from expert_inputs import run
 from quantized_moe import drawn, precision
 
 from kernels import Arithmetic, Quantization, moe_mlp, observe
-from kernels.cpu_operands import Quantizer
+from kernels.cpu.operands import Quantizer
 
 FORWARD = {"input", "weight_up", "hidden", "weight_down"}
 BACKWARD = {"gradient", "hidden_gradient"}

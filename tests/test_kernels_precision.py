@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels import Arithmetic, moe_mlp
+from kernels import Arithmetic, Precision, moe_mlp
 from kernels.reference import moe_mlp_reference
 
 
@@ -48,7 +48,7 @@ def test_bf16_stays_within_its_error_of_fp32_on_the_same_bf16_inputs(
     results = []
     fast = "inductor" if precision == "native" else "torch"
     for name, who in ((precision, fast if backend != "reference" else backend), ("full", "reference")):
-        y_TD = moe_mlp(*tensors, expert_TK, weight_TK, activation=activation, backend=who, precision=name)
+        y_TD = moe_mlp(*tensors, expert_TK, weight_TK, activation=activation, backend=who, precision=Precision.of(name))
         results.append([y_TD.detach(), *torch.autograd.grad(y_TD, leaves, dy_TD)])
     names = ("y", "dx", "dw_up", "dw_down", "dweight")
     errors = {name: (rms_error(a, b), calc_diff(a, b)) for name, a, b in zip(names, *results)}
@@ -58,7 +58,8 @@ def test_bf16_stays_within_its_error_of_fp32_on_the_same_bf16_inputs(
 @pytest.mark.parametrize("precision", ["emulated", "native"])
 def test_bf16_really_rounds(precision):
     tensors, expert_TK, weight_TK = inputs(32, 64, 32, 4, 2, "relu2")
-    full, rounded = (moe_mlp(*tensors, expert_TK, weight_TK, activation="relu2", precision=p) for p in ("full", precision))
+    words = dict(expert_TK=expert_TK, weight_TK=weight_TK, activation="relu2")
+    full, rounded = (moe_mlp(*tensors, **words, precision=Precision.of(p)) for p in ("full", precision))
     assert rms_error(rounded, full) > 5e-4  # bf16 keeps 8 bits: a single rounding is off by about 1e-3
 
 
@@ -67,7 +68,8 @@ def test_emulated_products_see_only_bf16_values():
     tensors, expert_TK, weight_TK = inputs(32, 64, 32, 4, 2, "relu2")
     rounded = [t.detach().bfloat16().float() for t in tensors]
     nudged = [t * (1 + 2**-12) for t in rounded]
-    a, b = (moe_mlp(*t, expert_TK, weight_TK, activation="relu2", precision="emulated") for t in (rounded, nudged))
+    words = dict(expert_TK=expert_TK, weight_TK=weight_TK, activation="relu2", precision=Precision.of("emulated"))
+    a, b = (moe_mlp(*t, **words) for t in (rounded, nudged))
     assert torch.equal(a, b)
 
 

@@ -6,7 +6,7 @@ from expert_inputs import relative_error, run
 from quantized_moe import drawn, in_float64, precision, turned_dials
 
 from kernels import Arithmetic, Quantization, moe_mlp
-from kernels.cpu_operands import Quantizer
+from kernels.cpu.operands import Quantizer
 
 ACTIVATIONS = ("relu2", "swiglu")
 FORMATS = ("fp8", "nvfp4")
@@ -87,6 +87,15 @@ def test_fused_rounding_draws_the_codes_of_unfused_rounding():
     row_T = torch.arange(len(x_TD), dtype=torch.int32)
     fused, plain = (make.rows(x_TD, "gradient", "gradient", row_T) for make in makes)
     assert torch.equal(fused.values, plain.values) and torch.equal(fused.divisor, plain.divisor)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_tensors_that_are_not_contiguous_have_the_bits_of_their_copies(format):
+    (x, w_up, w_down, expert_TK, weight), dy_TD = drawn("swiglu")
+    strided = (x.t().contiguous().t(), *(w.mT.contiguous().mT for w in (w_up, w_down)), expert_TK, weight)
+    words = dict(activation="swiglu", precision=precision(format), key_4=KEY_4)
+    found, expected = (run(tensors, dy_TD, **words) for tensors in (strided, (x, w_up, w_down, expert_TK, weight)))
+    assert not strided[1].is_contiguous() and all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
 @pytest.mark.parametrize("dials, activation", CASES[::2])

@@ -8,7 +8,7 @@ from expert_inputs import run
 from quantized_moe import drawn, precision
 
 from kernels import Arithmetic, Quantization
-from kernels.cpu_operands import Quantizer
+from kernels.cpu.operands import Quantizer
 
 RECIPE = Quantization.recipe("nvfp4")
 BY_EXPERT = replace(RECIPE, tensor_scale="expert")

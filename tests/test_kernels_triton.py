@@ -9,7 +9,7 @@ from expert_inputs import inputs, relative_error, run
 from triton_output import output
 from triton_shapes import KERNELS, SHAPE_NAMES, TARGETS
 
-from kernels import moe_mlp
+from kernels import Precision, moe_mlp
 
 ACTIVATIONS = ("relu2", "swiglu")
 
@@ -80,7 +80,7 @@ def test_triton_on_a_cpu_is_refused_with_what_to_use():
 def test_triton_refuses_emulated_bf16():
     *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
     with pytest.raises(ValueError, match="triton.*emulated.*native"):
-        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="triton", precision="emulated")
+        moe_mlp(*tensors, expert_TK, weight_TK, activation="swiglu", backend="triton", precision=Precision.of("emulated"))
 
 
 @pytest.mark.gpu
@@ -93,7 +93,8 @@ def test_on_a_gpu_4096_experts_and_offsets_beyond_two_billion_match_the_referenc
     w_down = torch.randn(experts, expert_width, width, generator=draws, device="cuda", dtype=torch.bfloat16) / expert_width**0.5
     expert_TK = torch.randint(experts, (tokens, top_k), generator=draws, device="cuda")
     weight_TK = torch.rand(tokens, top_k, generator=draws, device="cuda")
-    y_TD = moe_mlp(x_TD, w_up, w_down, expert_TK, weight_TK, activation="swiglu", backend="triton", precision="native")
+    options = dict(activation="swiglu", backend="triton", precision=Precision.of("native"))
+    y_TD = moe_mlp(x_TD, w_up, w_down, expert_TK, weight_TK, **options)
     for t in (0, 12345, tokens - 1):
         expected = torch.zeros(width, device="cuda")
         for k in range(top_k):

@@ -152,7 +152,7 @@ def test_a_room_of_records_never_reaches_torch_nor_what_composes_plans(room):
     assert "numpy" in seen and not seen & {"torch", "triton", "kernels", "safetensors.torch", "harness.plan.compose"}
 
 
-def test_docstrings_of_rooms_of_records_say_what_is_raised_in_one_way_and_have_a_subject():
+def test_docstrings_say_what_is_raised_in_one_way_and_have_a_subject():
     found = []
     for module, path in files().items():
         nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, DOCUMENTED)]

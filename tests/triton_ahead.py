@@ -1,6 +1,8 @@
-"""Compiles the Triton kernels for GPUs that are not here and prints, as one JSON object, what the assembler made of them.
+"""Compiles the Triton kernels for GPUs that are not here and prints, as one JSON object, what the assembler made of them: the
+launches of a forward and backward are recorded, and one of each kind is compiled.
 
 Its own process: the interpreter must be off. Shapes and pointer alignments are those of the lane moe-64e in bf16.
+usage: [architecture ...]
 """
 
 import json
@@ -18,61 +20,82 @@ import torch  # noqa: E402
 import triton  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
+from triton.runtime.jit import JITFunction  # noqa: E402
 from triton_shapes import KERNELS, TARGETS  # noqa: E402
 
-from kernels.triton.backward import dh_kernel, weight_gradient_kernel  # noqa: E402
-from kernels.triton.configuration import SAFE  # noqa: E402
-from kernels.triton.forward import combine_kernel, rows_kernel, up_kernel  # noqa: E402
+from kernels import Precision  # noqa: E402
+from kernels.activation import ACTIVATIONS  # noqa: E402
+from kernels.triton import expert_mlp  # noqa: E402
 
 WIDTH, EXPERT_WIDTH, TOP_K = 768, 384, 6
-C = SAFE[torch.bfloat16]
-ROUTES = {"row_R": "*i64", "start_E1": "*i64", "tile_expert_I": "*i64", "tile_row_I": "*i64"}
+TYPES = {
+    torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.int64: "*i64",
+}  # fmt: skip
+KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT")  # values that make another kernel of one,
+ONES = ("inner_stride", "outer_stride", "STRIDE_I", "STRIDE_O")  # or do where they are 1
 
 
-def sources():
-    """{name: (kernel, types of the pointers and numbers, compile-time values, launch options)}."""
-    found = {}
-    for activation, gated in (("relu2", False), ("swiglu", True)):
-        values = {"D": WIDTH, "F": EXPERT_WIDTH, "K": TOP_K, "GATED": gated, "PRECISION": "ieee", "BLOCK_R": C.rows}
-        up = {"x_TD": "*bf16", "w_up_EDG": "*bf16", "h_RG": "*bf16", "a_RF": "*bf16", "weight_TK": "*fp32"} | ROUTES
-        dh = {"dy_TD": "*bf16", "w_down_EFD": "*bf16", "h_RG": "*bf16", "dh_RG": "*bf16", "a_RF": "*bf16"}
-        dh |= {"dweight_RN": "*fp32", "weight_TK": "*fp32"} | ROUTES
-        found[f"up {activation}"] = (up_kernel, up, values | {"BLOCK_N": C.up.columns}, C.up.launch)
-        found[f"dh {activation}"] = (dh_kernel, dh, values | {"BLOCK_N": C.dh.columns}, C.dh.launch)
-    rows = {"in_RI": "*bf16", "w_EIO": "*bf16", "out_RO": "*bf16", "start_E1": "*i64", "tile_expert_I": "*i64"}
-    rows |= {"tile_row_I": "*i64", "expert_stride": "i32", "inner_stride": "i32", "outer_stride": "i32"}
-    for name, tile, ones in (("down", C.down, "outer_stride"), ("dx", C.dx, "inner_stride")):
-        types = {key: kind for key, kind in rows.items() if key != ones}
-        values = {
-            ones: 1,
-            "INNER": EXPERT_WIDTH,
-            "OUTER": WIDTH,
-            "PRECISION": "ieee",
-            "BLOCK_R": C.rows,
-            "BLOCK_N": tile.columns,
-        }
-        found[name] = (rows_kernel, types, values, tile.launch)
-    dw = {"left": "*bf16", "right": "*bf16", "dw_EIO": "*fp32", "row_R": "*i64", "start_E1": "*i64"}
-    for name, tile, inputs, outputs in (("dw_up", C.dw_up, WIDTH, EXPERT_WIDTH), ("dw_down", C.dw_down, EXPERT_WIDTH, WIDTH)):
-        values = {"INPUTS": inputs, "OUTPUTS": outputs, "GATHER_LEFT": name == "dw_up", "PRECISION": "ieee", "K": TOP_K}
-        values |= {"BLOCK_I": C.dw_rows, "BLOCK_O": tile.columns}
-        found[name] = (weight_gradient_kernel, dw, values, tile.launch)
-    combine = {"rows_RD": "*bf16", "slot_TK": "*i64", "start_E1": "*i64", "out_TD": "*fp32", "T": "i32"}
-    sizes = {"D": WIDTH, "K": TOP_K, "BLOCK_T": C.combine_tokens, "BLOCK_N": C.combine_columns}
-    found["combine"] = (combine_kernel, combine, sizes, {})
+def launches(precision: Precision, activation: str) -> dict[str, dict[str, tuple]]:
+    """{kernel: {kind: arguments of `compiled`}}. Nothing runs: what the launches would write is never read."""
+    found: dict[str, dict[str, tuple]] = {}
+
+    def record(kernel, *values, grid, warmup, **named):
+        named = dict(zip(kernel.arg_names, values)) | named
+        fixed = {p.name: named[p.name] for p in kernel.params if p.is_constexpr or _is_one(named[p.name])}
+        types = {k: _type(v) for k, v in named.items() if k in kernel.arg_names and k not in fixed}
+        launch = {k: v for k, v in named.items() if k not in kernel.arg_names}
+        kind = str({k: v for k, v in fixed.items() if k in KINDS or (k in ONES and _is_one(v))})
+        found.setdefault(kernel.__name__, {}).setdefault(kind, (kernel, types, fixed, launch))
+
+    kernel_run, JITFunction.run = JITFunction.run, record
+    try:
+        act = ACTIVATIONS[activation]
+        x_TD, weight_TK = torch.zeros(64, WIDTH, dtype=torch.bfloat16), torch.zeros(64, TOP_K)
+        w_up, w_down = torch.zeros(4, WIDTH, act.fan * EXPERT_WIDTH), torch.zeros(4, EXPERT_WIDTH, WIDTH)
+        weights = (precision.weight_operand(w) for w in (w_up, w_down))
+        expert_TK, key_4 = torch.zeros(64, TOP_K, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
+        tensors = (x_TD, *weights, expert_TK, weight_TK, act, precision, key_4)
+        _, h_RG = expert_mlp.forward(*tensors)
+        expert_mlp.backward(x_TD, *tensors, h_RG)
+    finally:
+        JITFunction.run = kernel_run
     return found
+
+
+def _is_one(value: object) -> bool:
+    """What a launch makes a constant of."""
+    return type(value) is int and value == 1
+
+
+def _type(value: object) -> str:
+    return TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+
+
+def sources() -> dict[str, tuple]:
+    """{name: arguments of `compiled`} of the kernels in bf16."""
+    found = {}
+    for activation in ("swiglu", "relu2"):  # of the latter: down, dx, dw
+        recorded = launches(Precision.of("native"), activation)
+        found |= {f"{name} {activation}": _only(recorded[f"{name}_kernel"]) for name in ("up", "dh")}
+        down, dx = sorted(recorded["rows_kernel"].values(), key=lambda words: words[2]["INNER"])
+        dw_up, dw_down = (recorded["weight_gradient_kernel"][str({"GATHER_LEFT": left})] for left in (True, False))
+        found |= {"down": down, "dx": dx, "dw_up": dw_up, "dw_down": dw_down, "combine": _only(recorded["combine_kernel"])}
+    return found
+
+
+def _only(kinds: dict[str, tuple]) -> tuple:
+    (words,) = kinds.values()
+    return words
 
 
 def compiled(
     kernel, types: dict[str, str], values: dict[str, object], launch: dict[str, int], target: int
 ) -> dict[str, object]:
-    values = values | {k: v for k, v in launch.items() if k == "BLOCK_K"}
     names = kernel.arg_names
     signature = {name: types.get(name, "constexpr") for name in names}
     aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in types}  # as launches of contiguous tensors find
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in values.items()}, aligned)
-    options = {k: v for k, v in launch.items() if k != "BLOCK_K"}
-    binary = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+    binary = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch)
     ptx = binary.asm["ptx"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"

@@ -13,14 +13,15 @@ os.environ["TRITON_INTERPRET"] = "1"
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch  # noqa: E402
+import triton.language as tl  # noqa: E402
 from expert_inputs import ROUTINGS, inputs, relative_error, run  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from triton_shapes import SHAPES  # noqa: E402
 
 from kernels import moe_mlp  # noqa: E402
-from kernels.triton.backward import weight_gradient_kernel  # noqa: E402
-from kernels.triton.forward import rows_kernel, up_kernel  # noqa: E402
+from kernels.triton.products import rows_kernel, up_kernel  # noqa: E402
+from kernels.triton.weight_gradients import weight_gradient_kernel  # noqa: E402
 
 BACKENDS = ("triton", "reference")
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
@@ -126,9 +127,12 @@ def beyond_two_billion() -> bool:
     x_TD, out_RO = torch.empty(first + rows, width, dtype=torch.float16), torch.empty(first + rows, width, dtype=torch.float16)
     x_TD[first:] = torch.randn(rows, width, generator=torch.Generator().manual_seed(0)).half()
     w_EIO = torch.randn(2, width, width, generator=torch.Generator().manual_seed(1)).half() / 8
+    w_EOI = w_EIO.mT
     start_E1, expert_I, row_I = torch.tensor([first, first, first + rows]), torch.tensor([1]), torch.tensor([first])
-    blocks = {"BLOCK_R": 16, "BLOCK_N": 32, "BLOCK_K": 32, "PRECISION": "ieee"}
-    rows_kernel[(2,)](x_TD, w_EIO, out_RO, start_E1, expert_I, row_I, *w_EIO.stride(), INNER=width, OUTER=width, **blocks)
+    options = dict(zip(("STRIDE_E", "STRIDE_O", "STRIDE_I"), w_EOI.stride())) | {"DTYPE": tl.float16, "B": 1, "WIDE": 1}
+    options |= dict.fromkeys(("ROWS", "WEIGHTS", "FP8", "BY_EXPERT"), False) | {"BLOCK_R": 16, "BLOCK_N": 32, "BLOCK_K": 32}
+    x, w = (x_TD,) * 3, (w_EOI,) * 3  # neither has scales
+    rows_kernel[(2,)](*x, *w, out_RO, start_E1, expert_I, row_I, INNER=width, OUTER=width, **options)
     expected = x_TD[first:].float() @ w_EIO[1].float()
     moved = torch.allclose(out_RO[first:].float(), expected, rtol=1e-2, atol=1e-2)
     # the gather: rows 0..4 of the last expert are tokens beyond 2^31 / width; the weight gradient reads both sides
@@ -137,26 +141,14 @@ def beyond_two_billion() -> bool:
     weight_TK = torch.empty(first + rows, 1)
     weight_TK[first:] = 0.5
     up_kernel[(2,)](
-        x_TD,
-        w_EIO,
-        h_RG,
-        a_RF,
-        weight_TK,
-        row_R,
-        near,
-        expert_I,
-        torch.tensor([0]),
-        D=width,
-        F=width,
-        K=1,
-        GATED=False,
-        **blocks,
-    )
+        *x, *w, h_RG, a_RF, a_RF, weight_TK, row_R, near, expert_I, torch.tensor([0]), D=width, F=width, K=1,
+        GATED=False, BY_ROW=False, STORED=False, ENCODE=False, CLIP=1.0, **options,
+    )  # fmt: skip
     gathered = torch.allclose(h_RG.float(), expected, rtol=1e-2, atol=1e-2)
     dw_EIO = torch.empty(2, width, width)
     weight_gradient_kernel[(2 * 2 * 4,)](
-        x_TD, a_RF, dw_EIO, row_R, near, INPUTS=width, OUTPUTS=width, K=1, GATHER_LEFT=True, PRECISION="ieee",
-        BLOCK_I=32, BLOCK_O=16, BLOCK_K=16,
+        *x, a_RF, a_RF, a_RF, dw_EIO, row_R, near, INPUTS=width, OUTPUTS=width, K=1, GATHER_LEFT=True, FORMAT="",
+        BY_EXPERT=False, BLOCK_I=32, BLOCK_O=16, BLOCK_K=16,
     )  # fmt: skip
     return moved and gathered and torch.allclose(dw_EIO[1], x_TD[first:].float().t() @ a_RF.float(), rtol=1e-2, atol=1e-2)
 

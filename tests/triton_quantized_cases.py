@@ -33,11 +33,10 @@ DIALS = {
     | {"no Hadamard": {"hadamard": False}, "to the nearest": {"stochastic_rounding": False}}
     | {"tensor scales of experts": {"tensor_scale": "expert"}},
 }
-_BY_ROW = ("up_quantized_kernel", "rows_quantized_kernel", "dh_quantized_kernel")
-PRODUCTS = (*_BY_ROW, "slots_product_kernel", "tiles_product_kernel")
-KERNELS = {"fp8": ("blocks_kernel", *_BY_ROW), "nvfp4": ("blocks_kernel", "slots_kernel", *_BY_ROW, "slots_product_kernel")}
+PRODUCTS = ("up_kernel", "rows_kernel", "dh_kernel", "weight_gradient_kernel")
+KERNELS = {"fp8": ("blocks_kernel", *PRODUCTS[:3]), "nvfp4": ("blocks_kernel", "slots_kernel", *PRODUCTS)}
 KERNELS["nvfp4 by expert"] = ("maxima_kernel", *KERNELS["nvfp4"])
-KERNELS["fp8 weight gradients"] = ("tiles_kernel", "tiles_product_kernel")
+KERNELS["fp8 weight gradients"] = ("tiles_kernel", "weight_gradient_kernel")
 DIALLED = {  # beside the recipe of the format
     "fp8": {}, "nvfp4": {}, "nvfp4 by expert": {"tensor_scale": "expert"},
     "fp8 weight gradients": {"fp8_weight_gradients": True, "stochastic_rounding": True},

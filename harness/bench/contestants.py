@@ -35,7 +35,7 @@ class Contestant:
     is_bound: bool = False  # computes something else with the same number of FLOPs
 
 
-def contestants(backend: str, precision: str, device: str) -> tuple[list[Contestant], dict[str, str]]:
+def contestants(backend: str, precision: Precision, device: str) -> tuple[list[Contestant], dict[str, str]]:
     """All that can run here, ours first and the bound last; and why each of the others cannot."""
     found = [
         Contestant(f"ours ({backend})", "this commit", lambda shape, given: _ours(shape, given, backend, precision)),
@@ -61,11 +61,10 @@ def contestants(backend: str, precision: str, device: str) -> tuple[list[Contest
     return found, missing
 
 
-def in_formats(backend: str, precision: str, shape: Shape) -> list[Contestant]:
-    """Ours with operands in the arithmetic `precision` as they are, then in each format whose blocks divide the shape, then
+def in_formats(backend: str, arithmetic: Arithmetic, shape: Shape) -> list[Contestant]:
+    """Ours with operands in the arithmetic as they are, then in each format whose blocks divide the shape, then
     the bound. Weights are quantized anew in every forward and backward, as in training."""
-    arithmetic = Arithmetic.of(precision)
-    wanted: dict[str, str | Precision] = {f"ours ({backend})": precision}
+    wanted = {f"ours ({backend})": Precision(arithmetic)}
     for format, block in FORMATS.items():
         if shape.D % block == shape.F % block == 0:
             wanted[f"ours, {format}"] = Precision(arithmetic, Quantization.recipe(format))
@@ -80,7 +79,7 @@ def _leaves(*tensors: Tensor) -> list[Tensor]:
     return [t.detach().clone().requires_grad_() for t in tensors]
 
 
-def _ours(shape: Shape, given: Inputs, backend: str, precision: str | Precision) -> Prepared:
+def _ours(shape: Shape, given: Inputs, backend: str, precision: Precision) -> Prepared:
     leaves = _leaves(given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)
     x, w_up, w_down, weight = leaves
     if x.device.type == "cpu":  # as a run does before its clock starts

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.bench.measure import calc_diff, reference, rms_error
 from harness.bench.shapes import Inputs, Shape, inputs
 from harness.bench.table import Table
-from kernels import Arithmetic, moe_mlp
+from kernels import Arithmetic, Precision, moe_mlp
 
 # tokens, width, expert width, experts, top-k, routing
 EDGES = {
@@ -33,20 +33,20 @@ BOUNDS = {"full": (1e-5, 1e-9), "native": (5e-3, 1e-5)}
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 
 
-def correctness(device: str, backend: str, precisions: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
-    """One row an edge case, activation and precision, and one over all cases; `passed` is whether all of them hold."""
+def correctness(device: str, backend: str, arithmetics: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
+    """One row an edge case, activation and arithmetic, and one over all cases; `passed` is whether all of them hold."""
     say(TABLE.head(f"backend {backend} on {device}"))
     rows = []
-    for precision in precisions:
+    for arithmetic in arithmetics:
         for activation in ("relu2", "swiglu"):
             pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in NAMES]
             for name, (*numbers, kind) in EDGES.items():
-                row, results = _case(Shape(*numbers, activation), kind, device, backend, precision)
-                rows.append({"case": f"{name}, {activation}, {precision}"} | row)
+                row, results = _case(Shape(*numbers, activation), kind, device, backend, arithmetic)
+                rows.append({"case": f"{name}, {activation}, {arithmetic}"} | row)
                 say(_line(rows[-1]))
                 for output, pair in zip(pairs, results):
                     output.append(pair)
-            rows.append({"case": f"all together, {activation}, {precision}"} | _together(pairs, precision))
+            rows.append({"case": f"all together, {activation}, {arithmetic}"} | _together(pairs, arithmetic))
             say(_line(rows[-1]))
     failed = sum(not row["passed"] for row in rows)
     say(f"{len(rows) - failed} of {len(rows)} hold")
@@ -59,40 +59,39 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _case(
-    shape: Shape, kind: str, device: str, backend: str, precision: str
+    shape: Shape, kind: str, device: str, backend: str, arithmetic: str
 ) -> tuple[dict[str, Any], list[tuple[Tensor, Tensor]]]:
     """The row of one edge case, and (found, expected) of each output."""
-    given = inputs(shape, Arithmetic.of(precision).dtype, device, kind=kind)
-    first, again = (run(given, shape.activation, backend, precision) for _ in range(2))
+    given = inputs(shape, Arithmetic.of(arithmetic).dtype, device, kind=kind)
+    first, again = (run(given, shape.activation, backend, arithmetic) for _ in range(2))
     expected = reference(shape, given)
     same = all(torch.equal(a, b) for a, b in zip(first, again))
-    invariant = _invariant(given, first, shape.activation, backend, precision)
+    invariant = _invariant(given, first, shape.activation, backend, arithmetic)
     # inputs are of unit size: one unit is the floor under sums that cancel
     error = max(rms_error(a, b) * min(1.0, float(b.norm())) for a, b in zip(first, expected))
     row = {"error": error, "calc_diff": max(map(calc_diff, first, expected)), "same_bits": same, "invariant": invariant}
-    return row | {"passed": same and invariant and (precision != "full" or error <= BOUNDS["full"][0])}, list(
+    return row | {"passed": same and invariant and (arithmetic != "full" or error <= BOUNDS["full"][0])}, list(
         zip(first, expected)
     )
 
 
-def _together(pairs: list[list[tuple[Tensor, Tensor]]], precision: str) -> dict[str, Any]:
+def _together(pairs: list[list[tuple[Tensor, Tensor]]], arithmetic: str) -> dict[str, Any]:
     flat = [tuple(torch.cat([t.float().flatten() for t in side]) for side in zip(*output)) for output in pairs]
     error, diff = max(rms_error(a, b) for a, b in flat), max(calc_diff(a, b) for a, b in flat)
-    error_bound, diff_bound = BOUNDS[precision]
+    error_bound, diff_bound = BOUNDS[arithmetic]
     return {"error": error, "calc_diff": diff, "passed": error <= error_bound and diff < diff_bound}
 
 
-def run(given: Inputs, activation: str, backend: str, precision: str) -> list[Tensor]:
+def run(given: Inputs, activation: str, backend: str, arithmetic: str) -> list[Tensor]:
     """y and the gradients of x, both weights and the routing weights."""
     leaves = [t.detach().requires_grad_() for t in (given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)]
-    y_TD = moe_mlp(
-        *leaves[:3], given.expert_TK, leaves[3], activation=activation, backend=backend, precision=precision, debug=True
-    )
+    options = {"activation": activation, "backend": backend, "precision": Precision.of(arithmetic), "debug": True}
+    y_TD = moe_mlp(*leaves[:3], given.expert_TK, leaves[3], **options)
     return [y_TD.detach(), *torch.autograd.grad(y_TD, leaves, given.dy_TD.to(y_TD.dtype))]
 
 
-def _invariant(given: Inputs, whole: list[Tensor], activation: str, backend: str, precision: str) -> bool:
+def _invariant(given: Inputs, whole: list[Tensor], activation: str, backend: str, arithmetic: str) -> bool:
     """Whether the last token alone has the bits it has in the batch: y and dx."""
     alone = {name: getattr(given, name)[-1:] for name in ("x_TD", "expert_TK", "weight_TK", "dy_TD")}
-    part = run(replace(given, **alone), activation, backend, precision)
+    part = run(replace(given, **alone), activation, backend, arithmetic)
     return torch.equal(part[0], whole[0][-1:]) and torch.equal(part[1], whole[1][-1:])

@@ -8,12 +8,12 @@ from harness.bench.measure import measure
 from harness.bench.shapes import FORMAT_SHAPES, SETS, SWEEPS, Shape
 from harness.bench.text import kernel_line, kernels_head, shape_line
 from harness.train.machine import Machine
-from kernels import Arithmetic
+from kernels import Arithmetic, Precision
 
 
-def precision_of(here: Machine) -> str:
+def arithmetic_of(here: Machine) -> Arithmetic:
     """What ours multiplies in: bf16 where it is native; fp32 where bf16 would be emulated, for everyone alike."""
-    return "full" if Arithmetic.of(here.arithmetic).rounds else here.arithmetic
+    return Arithmetic.of("full" if Arithmetic.of(here.arithmetic).rounds else here.arithmetic)
 
 
 def kernel_table(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -28,13 +28,20 @@ def sweep(here: Machine, backend: str, which: str, rounds: int, say: Callable[[s
 
 def formats(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Ours below bf16 beside ours in bf16; "x ours" is a format's time over bf16's, errors are against fp32."""
-    return _table(FORMAT_SHAPES[which], lambda shape: in_formats(backend, precision_of(here), shape), {}, here, rounds, say)
+    return _table(
+        FORMAT_SHAPES[which],
+        lambda shape: in_formats(backend, arithmetic_of(here), shape),
+        {},
+        here,
+        rounds,
+        say,
+    )
 
 
 def _among_peers(
     shapes: tuple[Shape, ...], here: Machine, backend: str, rounds: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    everyone, missing = contestants(backend, precision_of(here), here.device)
+    everyone, missing = contestants(backend, Precision(arithmetic_of(here)), here.device)
     return _table(shapes, lambda shape: everyone, missing, here, rounds, say)
 
 
@@ -42,8 +49,8 @@ def _table(
     shapes: tuple[Shape, ...], everyone: Callable[[Shape], list[Contestant]], missing: dict[str, str], here: Machine,
     rounds: int, say: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    precision = precision_of(here)
-    dtype, peak = Arithmetic.of(precision).dtype, here.matmul_peak_flops
+    arithmetic = arithmetic_of(here)
+    dtype, peak = arithmetic.dtype, here.matmul_peak_flops
     number = str(dtype).removeprefix("torch.")
     say(kernels_head(here.as_record(), number, rounds))
     tables = []
@@ -56,4 +63,4 @@ def _table(
         tables.append({"shape": said, "lean_bytes": shape.lean_bytes, "rows": rows})
     for name, why in missing.items():
         say(f"not timed: {name} ({why})")
-    return {"precision": precision, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}
+    return {"precision": arithmetic.name, "rounds": rounds, "peak_flops": peak, "missing": missing, "tables": tables}

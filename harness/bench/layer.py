@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from harness.bench.kernel_table import precision_of
+from harness.bench.kernel_table import arithmetic_of
 from harness.bench.measure import WARMUP
 from harness.bench.shapes import SETS, inputs
 from harness.bench.table import Table
 from harness.train.machine import Machine, synchronize
-from kernels import Arithmetic, moe_mlp
+from kernels import Precision, moe_mlp
 from kernels.stages import STAGES, timed
 
 
 def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Milliseconds of each stage at the shapes of set `which`: medians over rounds, forward and backward."""
-    precision, tables = precision_of(here), []
+    precision, tables = Precision(arithmetic_of(here)), []
     table = Table(46, ((10, "", ""), *((11, ",.2f", name) for name in STAGES), (9, ",.2f", "other")))
     say(table.head("stages of a layer, ms"))
     for shape in SETS[which]:
-        given = inputs(shape, Arithmetic.of(precision).dtype, here.device)
+        given = inputs(shape, precision.arithmetic.dtype, here.device)
         leaves = [t.detach().requires_grad_() for t in (given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)]
         seen: dict[str, list[dict[str, float]]] = {"forward": [], "backward": []}
         for _ in range(WARMUP + rounds):
@@ -40,7 +40,7 @@ def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callabl
         for way, stages in parts.items():
             say(table.row(str(shape), way, *map(stages.get, STAGES), stages["other"]))
         tables.append({"shape": vars(shape) | {"activation": shape.activation}, "stages_ms": parts})
-    return {"precision": precision, "backend": backend, "rounds": rounds, "tables": tables}
+    return {"precision": str(precision), "backend": backend, "rounds": rounds, "tables": tables}
 
 
 @contextmanager

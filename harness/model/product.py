@@ -1,4 +1,4 @@
-"""The matrix product of the dense parts, under one of the arithmetics of `kernels.rounding`.
+"""The matrix product of the dense parts, under one of the arithmetics of `kernels.precision`.
 
 Weights are stored input dimension first: y = x @ w.
 """

@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
     from harness.bench.correctness import correctness
     from harness.bench.floor import floor
-    from harness.bench.kernel_table import formats, kernel_table, precision_of, sweep
+    from harness.bench.kernel_table import arithmetic_of, formats, kernel_table, sweep
     from harness.bench.layer import breakdown
     from harness.bench.steps import steps
 
@@ -82,7 +82,7 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
         return floor(here, which, say)
     if part == "steps":
         return steps(words, here, rounds, say)
-    if backend == "torch" and precision_of(here) == "full" and here.compiled:
+    if backend == "torch" and arithmetic_of(here).name == "full" and here.compiled:
         backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
     if part == "correctness":
         return correctness(here.device, backend, ("full", "native") if here.arithmetic == "native" else ("full",), say)

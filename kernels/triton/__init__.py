@@ -6,23 +6,22 @@ routing, and recomputes the activation.
 | step | kernel | reads | writes |
 |---|---|---|---|
 | metadata | `metadata.routes` (torch) | expert ids | rows by expert, tiles |
-| up | `forward.up_kernel` | x gathered by token, w_up | h_RG, weight * act(h) |
-| down | `forward.rows_kernel` | activation, w_down | rows_RD |
-| combine | `forward.combine_kernel` | rows_RD | y_TD, in the order of k, fp32 |
-| dH | `backward.dh_kernel` | dy gathered, w_down, h | dh_RG, weight * act(h), partials of dweight |
-| dW | `backward.weight_gradient_kernel` | rows of each expert | one writer per tile, fp32 |
-| dX | `forward.rows_kernel`, then combine | dh, w_up | dx_TD |
+| up | `products.up_kernel` | x gathered by token, w_up | h_RG, weight * act(h) |
+| down | `products.rows_kernel` | activation, w_down | rows_RD |
+| combine | `products.combine_kernel` | rows_RD | y_TD, in the order of k, fp32 |
+| dH | `products.dh_kernel` | dy gathered, w_down, h | dh_RG, weight * act(h), partials of dweight |
+| dW | `weight_gradients.weight_gradient_kernel` | rows of each expert | one writer per tile, fp32 |
+| dX | `products.rows_kernel`, then combine | dh, w_up | dx_TD |
 
-Below bf16 `quantized` runs the same steps: quantizers before the products (`operands`), products over codes
-(`products_quantized`, `slots_product`), the formats themselves in `numbers`.
+Below bf16 the same kernels read codes, which quantizers (`operands`, `quantizers`) make before them; `numbers` holds the
+formats themselves.
 
 A row's bits depend on its own token and its expert alone: every product sums over its whole inner dimension in one fixed
 order, whatever the tile holds; in nvfp4 on the largest magnitude of each whole tensor too. Checked without a GPU by Triton's
 interpreter and its ahead-of-time compiler (`tests/`).
 """
 
-from kernels.triton import expert_mlp_quantized as quantized
 from kernels.triton.configuration import describe
 from kernels.triton.expert_mlp import backward, forward, interpreted, key
 
-__all__ = ["backward", "describe", "forward", "interpreted", "key", "quantized"]
+__all__ = ["backward", "describe", "forward", "interpreted", "key"]

@@ -105,7 +105,10 @@ def safe(dtype: torch.dtype, format: str) -> Configuration:
 
 @cache
 def read(path: Path = TABLE) -> dict[Key, Configuration]:
-    """Errors: ValueError naming the entry that cannot be read."""
+    """
+    Raises:
+        ValueError: an entry that cannot be read; names it.
+    """
     found = {}
     for number, entry in enumerate(_entries(path)):
         try:

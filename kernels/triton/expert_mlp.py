@@ -1,4 +1,9 @@
-"""Launches the kernels: what `kernels.moe` calls for `backend="triton"`."""
+"""The flow of the expert MLP in Triton, and the launches of its kernels: what `kernels.moe` calls for `backend="triton"`.
+
+One flow for bf16 and below. Below, activations and gradients are rounded to the arithmetic's dtype and then quantized, weights
+are quantized from the masters, by token or by row as they lie: the operands of `kernels.reference_quantized`, bit for bit; the
+order of sums differs. Forward and dX are batch-invariant row by row; in nvfp4 as long as the largest magnitude that a tensor
+scale depends on is the same: of the tensor, or of the rows of an expert. No host synchronization, no float atomics."""
 
 from functools import cache
 
@@ -6,148 +11,193 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels import observe
 from kernels.activation import Activation
-from kernels.rounding import Arithmetic
+from kernels.precision import Precision
 from kernels.stages import stage
-from kernels.triton.backward import dh_kernel, weight_gradient_kernel
 from kernels.triton.configuration import Configuration, Key, Tile, configuration
-from kernels.triton.forward import combine_kernel, rows_kernel, up_kernel
 from kernels.triton.metadata import Routes, routes
+from kernels.triton.operands import CODES, Operand, Quantizer, slot_starts
+from kernels.triton.products import combine_kernel, dh_kernel, rows_kernel, up_kernel
+from kernels.triton.weight_gradients import weight_gradient_kernel
+
+_DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.language.float32}
 
 
 def forward(
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    activation: Activation,
-    arithmetic: Arithmetic,
-    config: Configuration | None = None,
-) -> tuple[Tensor, Tensor]:
+    x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: Activation,
+    precision: Precision, key_4: Tensor | None, config: Configuration | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Returns y_TD in fp32 and h_RG, the pre-activations in expert order, in the arithmetic's dtype.
 
-    `x_TD` and the weights are operands already. `config`: instead of the table's, for tuning.
+    `x_TD` and weights that are not quantized are operands already; those that are, the masters, in any dtype. `config`:
+    instead of the table's, for tuning.
     """
+    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation)
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
     with stage("metadata"):
         where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("up"):
-        h_RG, a_RF = up(x_TD, w_up_EDG, weight_TK.float().contiguous(), where, activation, c)
+        x = make.rows_of_tokens(x_TD, "input", "input", where, expert_TK.shape[1])
+        w_up = make.weights(w_up_EDG, "weight_up", 1)
+        h_RG, a = up(make, x, w_up, weight_TK.float().contiguous(), where, activation, c)
     with stage("down"):
-        y_RD = rows(a_RF, w_down_EFD, where, c.rows, c.down)
+        y_RD = rows(make, a, make.weights(w_down_EFD, "weight_down", 1), where, c.rows, c.down)
     with stage("combine"):
         return combine(y_RD, where, c), h_RG
 
 
 def backward(
-    dy_TD: Tensor,
-    x_TD: Tensor,
-    w_up_EDG: Tensor,
-    w_down_EFD: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    activation: Activation,
-    arithmetic: Arithmetic,
-    h_RG: Tensor,
-    config: Configuration | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
+    activation: Activation, precision: Precision, key_4: Tensor | None, h_RG: Tensor, config: Configuration | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32."""
+    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
     dy_TD, x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation)
-    experts, top_k = w_up_EDG.shape[0], expert_TK.shape[1]
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
     with stage("metadata"):
-        where = routes(expert_TK, experts, c.rows)
+        where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
     with stage("dH"):
-        dh_RG, a_RF, dweight_RN = dh(dy_TD, w_down_EFD, h_RG, weight_TK.float().contiguous(), where, activation, c)
-        dweight_TK = summed(dweight_RN).index_select(0, where.slot_TK.view(-1)).view(expert_TK.shape)
+        dy = make.rows_of_tokens(dy_TD, "gradient", "gradient", where, expert_TK.shape[1])
+        w_down = make.weights(w_down_EFD, "weight_down", 2)
+        dh_RG, a_RF, dweight_RN = dh(make, dy, w_down, h_RG, weight_TK.float().contiguous(), where, activation, c)
+        dweight_TK = _summed(dweight_RN).index_select(0, where.row_of_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
-        dw_up_EDG = weight_gradient(x_TD, dh_RG, where, experts, top_k, True, c.dw_rows, c.dw_up)
-        dw_down_EFD = weight_gradient(a_RF, dy_TD, where, experts, top_k, False, c.dw_rows, c.dw_down)
+        dw_up_EDG, dw_down_EFD = _weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, expert_TK, w_up_EDG.shape[0], where, c)
     with stage("dX"):
-        dx_RD = rows(dh_RG, w_up_EDG.mT, where, c.rows, c.dx)
+        dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where, where.row_R)
+        dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
     with stage("combine"):
         return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
 
 def up(
-    x_TD: Tensor, w_up_EDG: Tensor, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
-) -> tuple[Tensor, Tensor]:
-    """h_RG = x[token] @ w_up[expert], and a_RF = weight * act(h)."""
-    count, width, expert_width = where.row_R.numel(), x_TD.shape[1], w_up_EDG.shape[2] // activation.fan
-    h_RG, a_RF = x_TD.new_empty(count, w_up_EDG.shape[2]), x_TD.new_empty(count, expert_width)
+    make: Quantizer, x: Operand, w: Operand, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
+) -> tuple[Tensor, Operand]:
+    """h_RG = x[token] @ w_up[expert], and weight * act(h), which fp8 quantizes in the epilogue; while somebody listens
+    afterwards, to the same codes."""
+    count, width, g = where.row_R.numel(), x.values.shape[1], w.values.shape[1]
+    expert_width = g // activation.fan
+    h_RG = torch.empty(count, g, dtype=make.dtype, device=x.values.device)
+    encode = make.format == "fp8" and make.quantizes("hidden") and not observe.listening()
+    a_RF = h_RG.new_empty(count, expert_width, dtype=CODES) if encode else _by_row(make, count, expert_width, h_RG.device)
+    scale = h_RG.new_empty(count, expert_width // make.block, dtype=torch.float32) if encode else None
     if count:
-        up_kernel[grid(where, expert_width, c.up.columns)](
-            x_TD, w_up_EDG, h_RG, a_RF, weight_TK, where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
-            D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, PRECISION="ieee",
-            BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
+        up_kernel[_grid(where, expert_width, c.up)](
+            *_pointers(x), *_pointers(w), h_RG, a_RF, a_RF if scale is None else scale, weight_TK,
+            where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
+            D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, BY_ROW=x.by_row,
+            STORED=make.dials is not None, ENCODE=encode, CLIP=make.dials.clip if encode else 1.0,
+            **_formats(make, x, w), BLOCK_R=c.rows, BLOCK_N=c.up.columns, **c.up.launch,
         )  # fmt: skip
-    return h_RG, a_RF
+    return h_RG, Operand(a_RF, scale) if encode else make.rows(a_RF, "hidden", "hidden", where)
 
 
-def rows(in_RI: Tensor, w_EIO: Tensor, where: Routes, block_rows: int, tile: Tile) -> Tensor:
-    """out[r] = in[r] @ w[expert]; w may be a transposed view."""
-    out_RO = in_RI.new_empty(in_RI.shape[0], w_EIO.shape[2])
-    if in_RI.shape[0]:
-        rows_kernel[grid(where, out_RO.shape[1], tile.columns)](
-            in_RI, w_EIO, out_RO, where.start_E1, where.tile_expert_I, where.tile_row_I, *w_EIO.stride(),
-            INNER=in_RI.shape[1], OUTER=out_RO.shape[1], PRECISION="ieee",
+def rows(make: Quantizer, of_rows: Operand, w: Operand, where: Routes, block_rows: int, tile: Tile) -> Tensor:
+    """out[r] = rows[r] @ w[expert], in the arithmetic's dtype."""
+    (count, inner), outer = of_rows.values.shape, w.values.shape[1]
+    out_RO = torch.empty(count, outer, dtype=make.dtype, device=w.values.device)
+    if count:
+        rows_kernel[_grid(where, outer, tile)](
+            *_pointers(of_rows), *_pointers(w), out_RO, where.start_E1, where.tile_expert_I, where.tile_row_I,
+            INNER=inner, OUTER=outer, **_formats(make, of_rows, w),
             BLOCK_R=block_rows, BLOCK_N=tile.columns, **tile.launch,
         )  # fmt: skip
     return out_RO
 
 
-def combine(rows_RD: Tensor, where: Routes, c: Configuration) -> Tensor:
-    """out_t = sum over k, in the order of k, of rows[slot_tk], without dropped rows; fp32."""
-    tokens, top_k = where.slot_TK.shape
-    out_TD = rows_RD.new_empty(tokens, rows_RD.shape[1], dtype=torch.float32)
-    if tokens:
-        grid = (triton.cdiv(tokens, c.combine_tokens) * triton.cdiv(rows_RD.shape[1], c.combine_columns),)
-        combine_kernel[grid](
-            rows_RD,
-            where.slot_TK,
-            where.start_E1,
-            out_TD,
-            tokens,
-            D=rows_RD.shape[1],
-            K=top_k,
-            BLOCK_T=c.combine_tokens,
-            BLOCK_N=c.combine_columns,
-        )
-    return out_TD
-
-
 def dh(
-    dy_TD: Tensor, w_down_EFD: Tensor, h_RG: Tensor, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
-) -> tuple[Tensor, Tensor, Tensor]:
+    make: Quantizer, dy: Operand, w: Operand, h_RG: Tensor, weight_TK: Tensor, where: Routes, activation: Activation,
+    c: Configuration,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dh_RG, a_RF = weight * act(h), and dweight_RN: each row's share of the routing weight's gradient per block of columns,
     zeros for dropped rows."""
-    count, (_, expert_width, width) = h_RG.shape[0], w_down_EFD.shape
-    dh_RG, a_RF = torch.empty_like(h_RG), h_RG.new_empty(count, expert_width)
+    count, expert_width = h_RG.shape[0], w.values.shape[1]
+    dh_RG, a_RF = _by_row(make, count, h_RG.shape[1], h_RG.device), h_RG.new_empty(count, expert_width)
     dweight_RN = h_RG.new_zeros(count, triton.cdiv(expert_width, c.dh.columns), dtype=torch.float32)
     if count:
-        dh_kernel[grid(where, expert_width, c.dh.columns)](
-            dy_TD, w_down_EFD, h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
+        dh_kernel[_grid(where, expert_width, c.dh)](
+            *_pointers(dy), *_pointers(w), h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
-            D=width, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, PRECISION="ieee",
-            BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
+            D=dy.values.shape[1], F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, BY_ROW=dy.by_row,
+            STORED=make.dials is not None, **_formats(make, dy, w), BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
         )  # fmt: skip
     return dh_RG, a_RF, dweight_RN
 
 
+def combine(rows_RD: Tensor, where: Routes, c: Configuration) -> Tensor:
+    """out_t = sum over k, in the order of k, of its rows, without dropped ones; fp32."""
+    (tokens, top_k), width = where.row_of_TK.shape, rows_RD.shape[1]
+    out_TD = rows_RD.new_empty(tokens, width, dtype=torch.float32)
+    if tokens:
+        combine_kernel[(triton.cdiv(tokens, c.combine_tokens) * triton.cdiv(width, c.combine_columns),)](
+            rows_RD, where.row_of_TK, where.start_E1, out_TD, tokens, D=width, K=top_k,
+            BLOCK_T=c.combine_tokens, BLOCK_N=c.combine_columns,
+        )  # fmt: skip
+    return out_TD
+
+
 def weight_gradient(
-    left: Tensor, right: Tensor, where: Routes, experts: int, top_k: int, gather_left: bool, block_rows: int, tile: Tile
-) -> Tensor:
-    """dw[expert] = left^T @ right over the expert's rows; one of the two lies by token."""
-    inputs, outputs = left.shape[1], right.shape[1]
-    dw_EIO = left.new_empty(experts, inputs, outputs, dtype=torch.float32)
-    grid = (experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)
-    weight_gradient_kernel[grid](
-        left, right, dw_EIO, where.row_R, where.start_E1, INPUTS=inputs, OUTPUTS=outputs, K=top_k, GATHER_LEFT=gather_left,
-        PRECISION="ieee", BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch,
+    left: Operand, right: Operand, row_R: Tensor, start_E1: Tensor, top_k: int, gather_left: bool, block_rows: int, tile: Tile,
+    format: str = "", block: int = 0,
+) -> Tensor:  # fmt: skip
+    """dw[expert] = left^T @ right, fp32: plain, one of the two by token, over the expert's rows; or quantized to `format`, over
+    its slots."""
+    inputs, outputs, experts = left.values.shape[1], right.values.shape[1], start_E1.numel() - 1
+    dw_EIO = left.values.new_empty(experts, inputs, outputs, dtype=torch.float32)
+    scales = left.tensor_scale
+    weight_gradient_kernel[(experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)](
+        *_pointers(left), *_pointers(right), dw_EIO, row_R, start_E1, INPUTS=inputs, OUTPUTS=outputs, K=top_k,
+        GATHER_LEFT=gather_left, FORMAT=format, BY_EXPERT=scales is not None and scales.ndim == 1,
+        BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch | ({"BLOCK_K": block} if format == "fp8" else {}),
     )  # fmt: skip
     return dw_EIO
+
+
+def _weight_gradients(
+    make: Quantizer, x_TD: Tensor, dh_RG: Tensor, a_RF: Tensor, dy_TD: Tensor, expert_TK: Tensor, experts: int, where: Routes,
+    c: Configuration,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors quantized in blocks of rows of an expert."""
+    top_k = expert_TK.shape[1]
+    if not make.quantizes("weight_gradient"):
+        x, dh, a, dy = (Operand(t) for t in (x_TD, dh_RG, a_RF, dy_TD))
+        place, format = (where.row_R, where.start_E1), ()
+    else:
+        blocks = routes(expert_TK, experts, make.block)
+        x = make.slots(x_TD, blocks, top_k, True, "wgrad_input")
+        dh = make.slots(dh_RG, blocks, top_k, False, "wgrad_hidden_gradient")
+        a = make.slots(a_RF, blocks, top_k, False, "wgrad_hidden")
+        dy = make.slots(dy_TD, blocks, top_k, True, "wgrad_gradient")
+        place, format = (blocks.row_R, slot_starts(blocks, make.block)), (make.format, make.block)
+    dw_up_EDG = weight_gradient(x, dh, *place, top_k, True, c.dw_rows, c.dw_up, *format)
+    return dw_up_EDG, weight_gradient(a, dy, *place, top_k, False, c.dw_rows, c.dw_down, *format)
+
+
+def _by_row(make: Quantizer, count: int, width: int, device: torch.device) -> Tensor:
+    """What a product writes and a quantizer reads next: dropped rows, which no product writes, must be zeros where a figure of
+    the whole tensor is taken."""
+    whole = make.format == "nvfp4" or observe.listening()
+    return (torch.zeros if whole else torch.empty)(count, width, dtype=make.dtype, device=device)
+
+
+def _pointers(operand: Operand) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, scale, tensor scale; in place of what an operand has not, its values, which the kernel does not read as that."""
+    values = operand.values
+    return tuple(values if t is None else t for t in (values, operand.scale, operand.tensor_scale))
+
+
+def _formats(make: Quantizer, of_rows: Operand, w: Operand) -> dict[str, object]:
+    """What a product kernel is told about its operands; DTYPE is what the tensor cores multiply."""
+    either, both = of_rows.quantized or w.quantized, of_rows.quantized and w.quantized
+    fp8 = make.format == "fp8"
+    exact = triton.language.float8e4nv if fp8 else triton.language.float16
+    strides = dict(zip(("STRIDE_E", "STRIDE_O", "STRIDE_I"), w.values.stride()))
+    return strides | {
+        "ROWS": of_rows.quantized, "WEIGHTS": w.quantized, "FP8": fp8 and either, "B": make.block, "WIDE": w.wide,
+        "DTYPE": exact if both else _DTYPES[make.dtype], "BY_EXPERT": make.by_expert,
+    }  # fmt: skip
 
 
 def interpreted() -> bool:
@@ -161,7 +211,7 @@ def key(device: str, dtype: torch.dtype, w_down_shape: tuple[int, int, int], top
     return Key.of(device, dtype, width, expert_width, experts, top_k, gated, format)
 
 
-def configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation, format: str = "") -> Configuration:
+def configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation, format: str) -> Configuration:
     device = _device_name(x_TD.device) if x_TD.is_cuda else ""
     shape = tuple(w_down_EFD.shape)
     return configuration(key(device, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2, format), x_TD.dtype)
@@ -172,11 +222,11 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def grid(where: Routes, columns: int, block_columns: int) -> tuple[int]:
-    return (where.tile_expert_I.numel() * triton.cdiv(columns, block_columns),)
+def _grid(where: Routes, columns: int, tile: Tile) -> tuple[int]:
+    return (where.tile_expert_I.numel() * triton.cdiv(columns, tile.columns),)
 
 
-def summed(dweight_RN: Tensor) -> Tensor:
+def _summed(dweight_RN: Tensor) -> Tensor:
     """In the order of the blocks."""
     dweight_R = dweight_RN[:, 0].clone()
     for n in range(1, dweight_RN.shape[1]):

@@ -1,5 +1,5 @@
-"""Quantized operands on a GPU, and the launches that make them. Nothing is read on the host, so a value that is not finite is
-nobody's error: it makes its scale NaN, and with it every sum that the scale enters.
+"""Operands on a GPU, plain or quantized, and the launches that make them. Nothing is read on the host, so a value that is not
+finite is nobody's error: it makes its scale NaN, and with it every sum that the scale enters.
 
 nvfp4's tensor scale looks at the whole tensor, or at all that an expert has of it: with it a row's bits depend on the
 batch, through the largest magnitude there alone."""
@@ -46,19 +46,35 @@ class Operand:
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Makes operands under one quantization; `dtype` of those that stay as they are."""
+    """Makes operands, quantized where `dials` say so; `dtype` of those that stay as they are."""
 
-    dials: Quantization
+    dials: Quantization | None
     dtype: torch.dtype
-    key_4: Tensor
+    key_4: Tensor | None = None
+
+    @property
+    def format(self) -> str:
+        """fp8 | nvfp4, or "" where nothing is quantized."""
+        return self.dials.format if self.dials else ""
+
+    @property
+    def block(self) -> int:
+        return self.dials.block if self.dials else 1
+
+    @property
+    def by_expert(self) -> bool:
+        return self.dials is not None and self.dials.by_expert
+
+    def quantizes(self, operand: str) -> bool:
+        return self.dials is not None and self.dials.quantizes(operand)
 
     def rows(self, x_RI: Tensor, operand: str, tensor: str, where: Routes, name_R: Tensor | None = None) -> Operand:
         """In blocks along each row. A `tensor` of `kernels.noise.TENSORS` may be rounded by noise, which counts its rows as
         `name_R` (int64) or by place. Tensor scales of experts need rows in expert order."""
-        if not self.dials.quantizes(operand):
+        if not self.quantizes(operand):
             return Operand(x_RI)
         expert_R = tensor_scale_E = None
-        if self.dials.by_expert:
+        if self.by_expert:
             place_R = torch.arange(len(x_RI), device=x_RI.device)
             expert_R = torch.searchsorted(where.start_E1[1:], place_R, right=True)  # of dropped rows any: nobody reads them
             tensor_scale_E = nvfp4_tensor_scale(by_expert(largest(x_RI, 1), where.start_E1))
@@ -71,7 +87,7 @@ class Quantizer:
 
     def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, where: Routes, top_k: int) -> Operand:
         """By token or, under tensor scales of experts, by row: R * D codes, not T * D. Noise counts tokens either way."""
-        if not (self.dials.by_expert and self.dials.quantizes(operand)):
+        if not (self.by_expert and self.quantizes(operand)):
             return self.rows(x_TD, operand, tensor, where)
         token_R = where.row_R // top_k
         x_RD = x_TD.index_select(0, token_R)
@@ -81,12 +97,12 @@ class Quantizer:
         return replace(self.rows(x_RD, operand, tensor, where, token_R), by_row=True)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
-        """Of a product whose reduction runs over axis `inner` (1 or 2) of the masters `w_EIO`; codes (E, outer, inner)."""
+        """(E, outer, inner), of a product whose reduction runs over axis `inner` (1 or 2) of `w_EIO`: a view, or codes."""
         w_EOI = w_EIO.mT if inner == 1 else w_EIO
-        if not self.dials.quantizes("weight"):
-            return Operand(w_EOI.to(self.dtype))
-        wide = self.dials.block if self.dials.weight_blocks == "2d" else 1
-        tensor_scale_E = nvfp4_tensor_scale(largest(w_EIO, (1, 2))) if self.dials.by_expert else None
+        if not self.quantizes("weight"):
+            return Operand(w_EOI)
+        wide = self.block if self.dials.weight_blocks == "2d" else 1
+        tensor_scale_E = nvfp4_tensor_scale(largest(w_EIO, (1, 2))) if self.by_expert else None
         found = self._blocks(w_EOI, wide, tensor, None, tensor_scale_E)
         if observe.listening():
             divisor = found.tensor_scale if tensor_scale_E is None else tensor_scale_E.view(-1, 1, 1)
@@ -98,7 +114,7 @@ class Quantizer:
         tensor_scale_E: Tensor | None = None, expert_O: Tensor | None = None,
     ) -> Operand:  # fmt: skip
         """`tensor_scale_E`: those of experts, which are x's first axis or `expert_O` of its second."""
-        (experts, outer, inner), block, fp8 = x_EOI.shape, self.dials.block, self.dials.format == "fp8"
+        (experts, outer, inner), block, fp8 = x_EOI.shape, self.block, self.format == "fp8"
         codes = torch.empty(experts, outer, inner, dtype=CODES, device=x_EOI.device)
         scale = codes.new_empty(experts, outer // wide, inner // block, dtype=torch.float32 if fp8 else CODES)
         tensor_scale = tensor_scale_E
@@ -121,7 +137,7 @@ class Quantizer:
     def slots(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
         """A factor of a weight gradient; `x` lies by token or by row in expert order. `blocks` are routes in tiles of 16 rows,
         in fp8 of 128. Noise counts slots."""
-        if self.dials.format == "fp8":
+        if self.format == "fp8":
             return self._tiles(x, blocks, top_k, by_token, tensor)
         tiles, width = blocks.tile_expert_I.numel(), x.shape[1]
         codes = torch.empty(tiles * SIZE, width, dtype=CODES, device=x.device)
@@ -137,11 +153,11 @@ class Quantizer:
                     blocks.row_R, blocks.start_E1, blocks.tile_expert_I, blocks.tile_row_I,
                     WIDTH=width, K=top_k, BY_TOKEN=by_token, HADAMARD=self.dials.hadamard, SIGNS=SIGNS,
                     CLIP=self.dials.clip, STOCHASTIC=drawn >= 0, TENSOR=drawn,
-                    SURVEY=survey, BY_EXPERT=self.dials.by_expert, BLOCK_I=COLUMNS, num_warps=4,
+                    SURVEY=survey, BY_EXPERT=self.by_expert, BLOCK_I=COLUMNS, num_warps=4,
                 )  # fmt: skip
             if survey:
-                of_experts = self.dials.by_expert
-                amax = by_expert(tile_amax, slot_starts(blocks, SIZE) // SIZE * chunks) if of_experts else tile_amax.amax()
+                starts = slot_starts(blocks, SIZE) // SIZE * chunks
+                amax = by_expert(tile_amax, starts) if self.by_expert else tile_amax.amax()
                 tensor_scale = nvfp4_tensor_scale(amax)
         if observe.listening() and tiles:
             token_R = blocks.row_R // top_k if by_token else None
@@ -149,7 +165,7 @@ class Quantizer:
         return Operand(codes, scale, tensor_scale)
 
     def _tiles(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
-        tiles, width, length = blocks.tile_expert_I.numel(), x.shape[1], self.dials.block
+        tiles, width, length = blocks.tile_expert_I.numel(), x.shape[1], self.block
         codes = torch.empty(tiles, width, length, dtype=CODES, device=x.device)
         scale = codes.new_empty(tiles, width, dtype=torch.float32)
         drawn = self._drawn(tensor)

@@ -1,7 +1,7 @@
 """Quantizers as kernels: rows and weights in blocks of a product's inner dimension, and weight-gradient factors in blocks of
 rows of one expert.
 
-Letters as in `kernels.triton.forward`; I inner and O outer dimension of a product, P slots: an expert's rows padded to whole
+Letters as in `kernels.triton.products`; I inner and O outer dimension of a product, P slots: an expert's rows padded to whole
 blocks of 16, in fp8 B blocks of 128, S. Codes are E4M3 bytes, inner dimension last, as the products read them, but of
 slots_kernel (see `kernels.triton.numbers`)."""
 

@@ -17,6 +17,7 @@ from kernels.activation import ACTIVATIONS
 from kernels.triton import expert_mlp
 from kernels.triton.configuration import SAFE, Configuration, Tile
 from kernels.triton.metadata import routes
+from kernels.triton.operands import Operand, Quantizer
 
 TOLERANCE = 1e-2  # of bf16 results that differ in the order of their sums only
 BY_ROW, GRADIENTS = ("up", "down", "dh", "dx"), ("dw_up", "dw_down")
@@ -49,30 +50,34 @@ class Problem:
 
     def prepare(self, c: Configuration) -> None:
         """Everything that the kernels read, for tiles of `c.rows` rows."""
-        self.act = ACTIVATIONS[self.activation]
+        self.act, self.make = ACTIVATIONS[self.activation], Quantizer(None, self.x_TD.dtype)
         self.where = routes(self.expert_TK, self.w_up_EDG.shape[0], c.rows)
-        self.h_RG, self.a_RF = self.ups(c)
-        self.dh_RG = self.call("dh", c)
+        self.h_RG, self.a = self.ups(c)
+        self.dh = Operand(self.call("dh", c))
         self.y_RD = self.call("down", c)
 
-    def ups(self, c: Configuration) -> tuple[Tensor, Tensor]:
-        return expert_mlp.up(self.x_TD, self.w_up_EDG, self.weight_TK, self.where, self.act, c)
+    def ups(self, c: Configuration) -> tuple[Tensor, Operand]:
+        return expert_mlp.up(self.make, Operand(self.x_TD), self.weights("up", 1), self.weight_TK, self.where, self.act, c)
+
+    def weights(self, of: str, inner: int) -> Operand:
+        return self.make.weights(self.w_up_EDG if of == "up" else self.w_down_EFD, f"weight_{of}", inner)
 
     def call(self, kernel: str, c: Configuration) -> Tensor:
         """The output of one kernel."""
-        experts, top_k = self.w_up_EDG.shape[0], self.expert_TK.shape[1]
+        make, dy, where = self.make, Operand(self.dy_TD), self.where
         if kernel == "up":
-            return self.ups(c)[1]
+            return self.ups(c)[1].values
         if kernel == "down":
-            return expert_mlp.rows(self.a_RF, self.w_down_EFD, self.where, c.rows, c.down)
+            return expert_mlp.rows(make, self.a, self.weights("down", 1), where, c.rows, c.down)
         if kernel == "dh":
-            return expert_mlp.dh(self.dy_TD, self.w_down_EFD, self.h_RG, self.weight_TK, self.where, self.act, c)[0]
+            return expert_mlp.dh(make, dy, self.weights("down", 2), self.h_RG, self.weight_TK, where, self.act, c)[0]
         if kernel == "dx":
-            return expert_mlp.rows(self.dh_RG, self.w_up_EDG.mT, self.where, c.rows, c.dx)
+            return expert_mlp.rows(make, self.dh, self.weights("up", 2), where, c.rows, c.dx)
         if kernel == "combine":
-            return expert_mlp.combine(self.y_RD, self.where, c)
-        sides = (self.x_TD, self.dh_RG) if kernel == "dw_up" else (self.a_RF, self.dy_TD)
-        return expert_mlp.weight_gradient(*sides, self.where, experts, top_k, kernel == "dw_up", c.dw_rows, getattr(c, kernel))
+            return expert_mlp.combine(self.y_RD, where, c)
+        up, top_k = kernel == "dw_up", self.expert_TK.shape[1]
+        sides = (Operand(self.x_TD), self.dh) if up else (self.a, dy)
+        return expert_mlp.weight_gradient(*sides, where.row_R, where.start_E1, top_k, up, c.dw_rows, getattr(c, kernel))
 
 
 def tune(problem: Problem, space: Space, say: Callable[[str], None]) -> tuple[Configuration, dict[str, float]]:

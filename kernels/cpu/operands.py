@@ -1,7 +1,7 @@
-"""Quantized operands of the CPU's products: values that the arithmetic multiplies exactly, and the scales that its
-sums still need.
+"""Operands of the CPU's products: values that the arithmetic multiplies exactly, and the scales that its sums still need.
 
-Letters: P slots, I inner and O outer dimension of a product, E experts, N blocks of the inner dimension, M of the outer.
+Letters: P slots, S slots that are worked on at once, I inner and O outer dimension of a product, E experts, N blocks of the
+inner dimension, M of the outer.
 
 nvfp4: the values are code * block scale, exact in bf16; what is left is to divide the sums by the tensor scales. fp8:
 the values are codes, exact in bf16 too, and every block of 128 of the inner dimension (of a weight gradient: of an
@@ -11,19 +11,20 @@ every product's sums leave the library rounded to bf16, as in the bf16 lane."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kernels import observe
-from kernels.cpu_fused import with_any_length
+from kernels.cpu.compiled import compiled
 from kernels.formats import E2M1, E4M3
 from kernels.hadamard import SIZE, transform_rows
 from kernels.noise import uniform, word
-from kernels.precision import Quantization
+from kernels.precision import Arithmetic, Precision, Quantization
 from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
-from kernels.rounding import Arithmetic
-from kernels.routing import Segments
+from kernels.routing import Part, Segments
 
 
 class NonFiniteOperand(ValueError):
@@ -34,9 +35,8 @@ class NonFiniteOperand(ValueError):
         self.layer, self.tensor, self.step = layer, tensor, step
 
 
-@dataclass(frozen=True)
-class Operand:
-    """`values` in the arithmetic's dtype; `scale` fp32, of rows (P, N), of weights (E, N, M), of columns (P/16, I), None
+class Operand(NamedTuple):
+    """`values` in the arithmetic's dtype; `scale` fp32, of rows (S, N), of weights (E, N, M), of columns (S/16, I), None
     where the values hold it; `divisor` fp32, what sums are still to be divided by (nvfp4's tensor scale), 0-dim or of
     every expert (E), or None."""
 
@@ -44,10 +44,14 @@ class Operand:
     scale: Tensor | None = None
     divisor: Tensor | None = None
 
-    def take(self, token_P: Tensor) -> "Operand":
+    @property
+    def plain(self) -> bool:
+        return self.scale is None and self.divisor is None
+
+    def take(self, token_S: Tensor) -> "Operand":
         """The rows of slots."""
-        scale = None if self.scale is None else self.scale.index_select(0, token_P)
-        return Operand(self.values.index_select(0, token_P), scale, self.divisor)
+        scale = None if self.scale is None else self.scale.index_select(0, token_S)
+        return Operand(self.values.index_select(0, token_S), scale, self.divisor)
 
     def transposed(self) -> "Operand":
         return Operand(self.values.mT, None if self.scale is None else self.scale.mT, self.divisor)
@@ -55,72 +59,92 @@ class Operand:
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Makes operands under one quantization. `key_4`: see `kernels.noise`; `fused`: whether to compile what is
-    elementwise; `slots_E` int64: every expert's, in their order, for tensor scales of experts and fp8's columns."""
+    """Makes operands, quantized where `dials` say so, of tensors that are operands of the arithmetic already (weights that are
+    quantized: the masters). `key_4`: see `kernels.noise`; `fused`: whether to compile what is elementwise; `slots_E` int64:
+    every expert's, in their order, for tensor scales of experts and fp8's columns."""
 
-    dials: Quantization
+    dials: Quantization | None
     arithmetic: Arithmetic
-    key_4: Tensor
+    key_4: Tensor | None
     fused: bool
     slots_E: Tensor | None = None
 
+    @staticmethod
+    def of(precision: Precision, key_4: Tensor | None, fused: bool, segments: Segments, experts: int) -> "Quantizer":
+        slots_E = None
+        if precision.quantization:
+            slots = {expert: end - start for expert, start, end in segments.bounds}
+            slots_E = torch.tensor([slots.get(expert, 0) for expert in range(experts)], dtype=torch.int64)
+        return Quantizer(precision.quantization, precision.arithmetic, key_4, fused, slots_E)
+
     @property
-    def dtype(self) -> torch.dtype:
-        return self.arithmetic.dtype
+    def apart(self) -> bool:
+        """Whether segments are worked on one by one: nothing looks at more than a row."""
+        return self.dials is None and not self.fused
+
+    def quantizes(self, operand: str) -> bool:
+        return self.dials is not None and self.dials.quantizes(operand)
+
+    def operand(self, x: Tensor) -> Tensor:
+        return self.arithmetic.operand(x)
 
     def run(self, function: Callable, *arguments: Tensor):
-        return _compiled(function)(*arguments) if self.fused else function(*arguments)
+        return compiled(function)(*arguments) if self.fused else function(*arguments)
 
-    def rows(self, x_PI: Tensor, operand: str, tensor: str, row_P: Tensor | None = None) -> Operand:
-        """`x_PI` in blocks along each row, by slot or by token. `row_P` int32 names the rows to stochastic rounding; without
-        it the nearest. Padding slots must hold zeros where tensor scales are those of experts, and rows be slots."""
-        x_PI = self.arithmetic.operand(x_PI)
-        if not self.dials.quantizes(operand):
-            return Operand(x_PI)
-        x_PNB = x_PI.view(len(x_PI), x_PI.shape[1] // self.dials.block, self.dials.block)
-        row = None if row_P is None else row_P.view(-1, 1, 1)
-        values, scale, divisor = self._encoded(x_PNB, (2,), tensor, row, 1)
-        return Operand(values.view(x_PI.shape), None if divisor is not None else scale.view(x_PNB.shape[:2]), divisor)
+    def rows(self, x_SI: Tensor, operand: str, tensor: str, row_S: Tensor | None = None) -> Operand:
+        """`x_SI` in blocks along each row, by slot or by token. `row_S` names the rows to stochastic rounding; without it the
+        nearest. Padding slots must hold zeros where tensor scales are those of experts, and rows be slots."""
+        if not self.quantizes(operand):
+            return Operand(x_SI)
+        x_SNB = x_SI.reshape(len(x_SI), x_SI.shape[1] // self.dials.block, self.dials.block)
+        row = None if row_S is None else row_S.int().view(-1, 1, 1)
+        values, scale, divisor = self._encoded(x_SNB, (2,), tensor, row, 1)
+        return Operand(values.view(x_SI.shape), None if divisor is not None else scale.view(x_SNB.shape[:2]), divisor)
 
-    def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, segments: Segments, drawn: bool = False) -> Operand:
-        """(P, D): the token of every slot, quantized by token or, under tensor scales of experts, by slot. `drawn`: by noise,
+    def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, part: Part, drawn: bool = False) -> Operand:
+        """(S, D): the token of every slot, quantized by token or, under tensor scales of experts, by slot. `drawn`: by noise,
         which counts tokens."""
-        if not (self.dials.by_expert and self.dials.quantizes(operand)):
-            token_T = torch.arange(len(x_TD), dtype=torch.int32) if drawn else None
-            return self.rows(x_TD, operand, tensor, token_T).take(segments.token_P)
-        return self.rows(of_slots(x_TD, segments), operand, tensor, segments.token_P.int() if drawn else None)
+        if not self.quantizes(operand):
+            return Operand(x_TD).take(part.token_P)
+        if self.dials.by_expert:
+            return self.rows(_of_slots(x_TD, part), operand, tensor, part.token_P if drawn else None)
+        return self.rows(x_TD, operand, tensor, torch.arange(len(x_TD)) if drawn else None).take(part.token_P)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
         """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
         one, so that the operand's inner dimension comes first."""
+        if not self.quantizes("weight"):
+            return Operand(w_EIO if inner == 1 else w_EIO.mT)
         block, (experts, inputs, outputs) = self.dials.block, w_EIO.shape
-        if not self.dials.quantizes("weight"):
-            operand = Operand(self.arithmetic.operand(w_EIO))
-        elif self.dials.weight_blocks == "2d":
-            operand = self._blocks(w_EIO, (experts, inputs // block, block, outputs // block, block), (2, 4), tensor)
+        if self.dials.weight_blocks == "2d":
+            shape, axes = (experts, inputs // block, block, outputs // block, block), (2, 4)
         elif inner == 1:
-            operand = self._blocks(w_EIO, (experts, inputs // block, block, outputs), (2,), tensor)
+            shape, axes = (experts, inputs // block, block, outputs), (2,)
         else:
-            operand = self._blocks(w_EIO, (experts, inputs, outputs // block, block), (3,), tensor)
+            shape, axes = (experts, inputs, outputs // block, block), (3,)
+        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
+        operand = Operand(values.reshape(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
         return operand if inner == 1 else operand.transposed()
 
-    def _blocks(self, w_EIO: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], tensor: str) -> Operand:
-        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
-        return Operand(values.view(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
+    def factor_of_tokens(self, x_TD: Tensor, part: Part, rows: Operand | None = None) -> Tensor:
+        """(S, D): the token of every slot as `columns` takes it. `rows`: what `rows_of_tokens` made of the same tensor, which
+        serves if nothing was quantized."""
+        if self.quantizes("weight_gradient"):
+            return _of_slots(x_TD, part)
+        return rows.values if rows is not None and rows.plain else x_TD.index_select(0, part.token_P)
 
-    def columns(self, x_PI: Tensor, tensor: str, drawn: bool = False) -> Operand:
-        """A factor of a weight gradient: blocks of 16 rows (fp8: 128) of an expert, transformed where the dials say so.
-        `drawn`: by noise, which counts slots, an expert's padded to whole blocks."""
-        x_PI = self.arithmetic.operand(x_PI)
-        if not self.dials.quantizes("weight_gradient"):
-            return Operand(x_PI)
+    def columns(self, x_SI: Tensor, tensor: str, drawn: bool = False) -> Operand:
+        """A factor of a weight gradient: blocks of 16 rows (fp8: 128) of an expert, transformed where the dials say so; zeros
+        in padding slots. `drawn`: by noise, which counts slots, an expert's padded to whole blocks."""
+        if not self.quantizes("weight_gradient"):
+            return Operand(x_SI)
         if self.dials.hadamard:
-            x_PI = transform_rows(x_PI)
-        x_NBI = x_PI.view(-1, SIZE, x_PI.shape[1])
+            x_SI = transform_rows(x_SI)
+        x_NBI = x_SI.view(-1, SIZE, x_SI.shape[1])
         length_G = self._blocks_of_16()
         row = self._numbered(length_G).view(-1, SIZE, 1) if drawn else None
         values, scale, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE, length_G)
-        return Operand(values.view(x_PI.shape), None if divisor is not None else scale.squeeze(1), divisor)
+        return Operand(values.view(x_SI.shape), None if divisor is not None else scale.squeeze(1), divisor)
 
     def _blocks_of_16(self) -> Tensor | None:
         """int64 (G): of 16 rows, in each of fp8's blocks of 128, of which an expert's last may be short; None where blocks are
@@ -136,20 +160,24 @@ class Quantizer:
         return length_G
 
     def _numbered(self, length_G: Tensor | None) -> Tensor:
-        """int32 (P): slots as noise counts them."""
+        """int32 (S): slots as noise counts them."""
         slots = int(self.slots_E.sum())
         if length_G is None:
             return torch.arange(slots, dtype=torch.int32)
         short_G = self.dials.block - SIZE * length_G
-        before_P = (short_G.cumsum(0) - short_G).repeat_interleave(SIZE * length_G)
-        return (torch.arange(slots) + before_P).int()
+        before_S = (short_G.cumsum(0) - short_G).repeat_interleave(SIZE * length_G)
+        return (torch.arange(slots) + before_S).int()
 
     def _encoded(
         self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
         length_G: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
         """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`, whose
-        first axis counts so many slots at a time, or with 0 the experts. `length_G` of its entries share each scale."""
+        first axis counts so many slots at a time, or with 0 the experts. `length_G` of its entries share each scale.
+
+        Raises:
+            NonFiniteOperand: a value of `x` is not finite.
+        """
         of_blocks = self.run(_amax_over(axes), x)
         largest = of_blocks.max() if of_blocks.numel() else torch.zeros(())
         if not torch.isfinite(largest):
@@ -160,11 +188,11 @@ class Quantizer:
         amax = of_blocks * self.dials.clip
         if self.dials.format == "fp8":
             scale, divisor = fp8_scale(amax), None
-            values = self.run(_fp8_values(self.dtype), x, scale, *drawn)
+            values = self.run(_fp8_values(self.arithmetic.dtype), x, scale, *drawn)
         else:
             divisor, tensor_scale = self._tensor_scales(of_blocks, largest, slots)
             scale = nvfp4_block_scale(amax, tensor_scale)
-            values = self.run(_nvfp4_values(self.dtype), x, scale, tensor_scale, *drawn)
+            values = self.run(_nvfp4_values(self.arithmetic.dtype), x, scale, tensor_scale, *drawn)
         if observe.listening():
             self._note(tensor, x, values, scale, None if divisor is None else tensor_scale)
         return values, scale, divisor
@@ -187,10 +215,9 @@ class Quantizer:
         observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
 
 
-def of_slots(x_TD: Tensor, segments: Segments) -> Tensor:
-    """(P, D): the token of every slot, zeros in padding slots."""
-    padding = torch.nonzero(segments.row_P == segments.slot_TK.numel()).view(-1)
-    return x_TD.index_select(0, segments.token_P).index_fill_(0, padding, 0.0)
+def _of_slots(x_TD: Tensor, part: Part) -> Tensor:
+    """(S, D): the token of every slot, zeros in padding slots."""
+    return x_TD.index_select(0, part.token_P).index_fill_(0, part.padding(), 0.0)
 
 
 @cache
@@ -219,12 +246,4 @@ def _noise(x: Tensor, row: Tensor | None = None, key: Tensor | None = None) -> T
     if row is None:
         return None
     of_a_row = [n if at > 0 and row.shape[at] == 1 else 1 for at, n in enumerate(x.shape)]
-    size = 1
-    for n in of_a_row:
-        size *= n
-    return uniform(key, row, torch.arange(size, dtype=torch.int32, device=x.device).view(of_a_row))
-
-
-@cache
-def _compiled(function: Callable) -> Callable:
-    return with_any_length(function)
+    return uniform(key, row, torch.arange(prod(of_a_row), dtype=torch.int32, device=x.device).view(of_a_row))

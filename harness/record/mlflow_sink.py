@@ -19,8 +19,9 @@ from typing import Any
 from harness.errors import UserError
 from harness.plan.fingerprint import flattened
 from harness.plan.stored import read_stored_plan, stored_moe_layers
-from harness.reading import is_there, read_lines
+from harness.reading import is_there
 from harness.record.folder import is_running
+from harness.record.lines import read_lines
 from harness.record.mlflow_store import alone, connect, database_of, import_mlflow, reaching
 from harness.record.points import Point, of_record, points
 from harness.record.read import by_kind, check_shapes, read_identity, read_record

@@ -10,8 +10,9 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
-from harness.reading import is_there, read_json, read_lines, remedy_of
+from harness.reading import is_there, read_json, remedy_of
 from harness.record.documents import Identity, Stop
+from harness.record.lines import read_lines
 from harness.record.results import CLAIM_VERSION, Claim
 from harness.record.rows import ROWS, Rows
 from harness.record.schema import SCHEMA_VERSION, Record

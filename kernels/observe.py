@@ -49,7 +49,7 @@ def note(layer: int, tensor: str, x: Tensor, decoded: Tensor, limit: Tensor) -> 
 
 @torch.no_grad()
 def figures(x: Tensor, decoded: Tensor, limit: Tensor) -> dict[str, float]:
-    """Of a tensor before and after quantization; `limit` broadcasts to it and holds the largest magnitude that its
+    """How a tensor is after quantization beside before it; `limit` broadcasts to it and holds the largest magnitude that its
     block can decode to.
 
     `snr_db`: signal over error power, NaN for a tensor of zeros. `underflow`: share of the nonzero values that became 0.

@@ -26,7 +26,7 @@ class Shape:
 
     @property
     def forward_flops(self) -> int:
-        """Of the two products: 6TKDF for SwiGLU, 4TKDF for squared ReLU; the backward takes twice as many."""
+        """The two products take 6TKDF for SwiGLU, 4TKDF for squared ReLU; the backward takes twice as many."""
         return 2 * self.T * self.K * self.D * (self.G + self.F)
 
     @property

@@ -55,7 +55,7 @@ class Batches:
 
 
 def sequences_of(tokens_per_step: int, sequence_length: int) -> int:
-    """Of a step. Raises: UserError where that is no whole number."""
+    """How many a step has. Raises: UserError where that is no whole number."""
     if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
         raise UserError(
             f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",

@@ -33,7 +33,7 @@ class Ended:
 
     @property
     def record(self) -> Path | None:
-        """Of a run: the record that its last line names. One that left early with a checkpoint names none."""
+        """The record that the last line of a run names. One that left early with a checkpoint names none."""
         last = self.said.rstrip().rpartition("\n")[2]
         return Path(last.removeprefix(RECORD).strip()) if last.startswith(RECORD) else None
 

@@ -22,7 +22,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Beside:
-    """Of all parts together, a token. `flops`: forward and backward beside matrix parameters; `cache_values`: numbers that
+    """What all parts together say of a token. `flops`: forward and backward beside matrix parameters; `cache_values`: numbers that
     decoding keeps."""
 
     flops: int

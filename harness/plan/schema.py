@@ -86,7 +86,7 @@ class Validation:
 
 @dataclass
 class Precision:
-    """Of the matrix products; below bf16 those of the FFN only. `auto` is what the format's published recipe does:
+    """The precision of matrix products; below bf16 of those of the FFN only. `auto` is what the format's published recipe does:
     nvfp4 rounds gradients stochastically and quantizes the factors of weight gradients, transformed; fp8 rounds to
     nearest and leaves these factors in bf16; both have square weight blocks. nvfp4 has one tensor scale of all experts
     of a layer, where others have one of each (`kernels/precision.py` says of which tensors). An operand that is to

@@ -93,7 +93,7 @@ def _kind(declared: Any, key: str) -> Any:
 
 
 def _item(declared: Any) -> Any:
-    """Of a list or a mapping; here a field without a default is needed."""
+    """The type of an item of a list or a mapping; here a field without a default is needed."""
     if not is_dataclass(declared):
         return KINDS[declared]
     made = {

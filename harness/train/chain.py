@@ -30,5 +30,5 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Of parameters and persistent buffers (the routing bias among them)."""
+    """The hash of parameters and persistent buffers (the routing bias among them)."""
     return hash_tensors(model.state_dict())

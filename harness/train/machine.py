@@ -54,7 +54,7 @@ class Machine:
 
     @property
     def peak_flops(self) -> float:
-        """Of all ranks together, as far as each measured it alone."""
+        """The peak of all ranks together, as far as each measured it alone."""
         return self.matmul_peak_flops * self.world_size
 
     @property
@@ -226,7 +226,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """Of this process: device memory on a GPU, resident set on a CPU."""
+    """What this process took at most: device memory on a GPU, resident set on a CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     import resource

@@ -94,7 +94,7 @@ def _repeats(work: Callable[[], None], device: str) -> int:
 
 
 def _seconds(work: Callable[[], None], repeats: int, device: str) -> float:
-    """Of one repeat."""
+    """How long one repeat takes."""
     synchronize(device)
     start = time.perf_counter()
     for _ in range(repeats):

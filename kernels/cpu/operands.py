@@ -111,7 +111,7 @@ class Quantizer:
         return self.rows(x_TD, operand, tensor, torch.arange(len(x_TD)) if drawn else None).take(part.token_P)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
-        """Of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
+        """The operand of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
         one, so that the operand's inner dimension comes first."""
         if not self.quantizes("weight"):
             return Operand(w_EIO if inner == 1 else w_EIO.mT)

@@ -13,7 +13,7 @@ from kernels.triton.metadata import Routes
 
 
 def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor, divisor: Tensor | None, wide: int) -> None:
-    """Of `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale, 0-dim or of every R or E."""
+    """Notes `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale, 0-dim or of every R or E."""
     every = _every(x)
     x, codes, scale = (t[::every] for t in (x, codes, scale))
     divisor = divisor[::every] if divisor is not None and divisor.ndim else divisor
@@ -27,7 +27,7 @@ def note_slots(
     layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor | None, blocks: Routes,
     token_R: Tensor | None, hadamard: bool,
 ) -> None:  # fmt: skip
-    """Of a weight gradient's factor; `x` lies by row, or by token where `token_R` says whose each row is."""
+    """Notes a weight gradient's factor; `x` lies by row, or by token where `token_R` says whose each row is."""
     length = len(codes_PI) // blocks.tile_expert_I.numel()
     used_B = torch.nonzero(blocks.tile_expert_I >= 0).view(-1)
     used_B = used_B[:: min(len(used_B), _every(codes_PI))]

@@ -18,7 +18,7 @@ Printers = dict[str, Callable[[dict[str, str]], str]]  # what a make target prin
 
 
 def refreshed(text: str, printers: Printers, where: Path) -> str:
-    """The page with every passage as its command prints it today. Raises UserError for a command that is none of these."""
+    """The page with every passage as its command prints it today. Raises: UserError for a command that is none of these."""
 
     def printed(passage: re.Match[str]) -> str:
         make, target, *words = shlex.split(passage["command"])

@@ -1,9 +1,11 @@
 """What is ranked against what, in which order, and who held the record when."""
 
+import json
 from pathlib import Path
 
 from report_factory import edit_record, write_run
 
+from harness.files import file_sha256
 from harness.report.board.cells import row, twin_row
 from harness.report.board.sentences import about
 from harness.report.board.standings import Board, make_boards, mixed_protocols
@@ -163,10 +165,24 @@ def test_every_tested_sentence_carries_its_assumptions(tmp_path):
     seeds(tmp_path, "holder", lane="holder", step_s=0.2)
     seeds(tmp_path, "other", lane="other", step_s=0.3)
     (board,) = boards(tmp_path)
-    target, holder, tuning = about(board.standings[1], board)
+    target, holder, tuning, executed = about(board.standings[1], board)
     assert target.endswith(f"{ASSUMES}.") and holder.endswith(f"{ASSUMES}.")
     assert "s more to target than holder" in holder and "not significant" in holder
     assert tuning == "Tuning: not stated how many plans were tried for it."
+    assert executed == "Nothing of it has been re-executed yet."
+
+
+def test_the_board_says_by_which_commit_a_record_was_had_again(tmp_path):
+    seeds(tmp_path, "one")
+    folders = [tmp_path / "one" / str(seed) for seed in (1, 2)]
+    for folder in folders:
+        found = {"record_sha256": file_sha256(folder / "record.json"), "commit": "c0ffee" * 5, "steps": 16, "of": 384}
+        (folder / "verified.json").write_text(json.dumps(found | {"verified_at": "2026-01-02T03:04:05+00:00"}))
+    edit_record(folders[1], provenance__started_at="2026-01-01T00:00:00+00:00")  # it is another record since
+    (board,) = boards(tmp_path)
+    assert about(board.standings[0], board)[-1] == (
+        "Re-executed with equal bits: seed 1 (16 of 384 steps at commit c0ffeec0, 2026-01-02)."
+    )
 
 
 def test_one_seed_is_never_called_significant(tmp_path):

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from micro import finished_fixture  # noqa: F401
 from report_factory import edit_record
 
+import harness.record.provenance
 from harness.__main__ import main
 from harness.files import file_sha256
 from harness.launch import reexecute, worktree
@@ -25,6 +26,8 @@ from harness.plan.fingerprint import stored_plan_hash
 from harness.plan.schema import Run
 from harness.plan.stored import read_plan
 from harness.record.record import content_hash
+from harness.report.run_data import load_run
+from harness.verbs.verify import _note
 
 NO_TORCH = "import sys; from harness.__main__ import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
 
@@ -105,7 +108,8 @@ def test_the_evidence_alone_answers_without_torch_and_says_what_it_cannot_see(co
 
 
 @pytest.mark.slow
-def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(copy, quick, capsys):
+def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(copy, quick, capsys, monkeypatch):
+    monkeypatch.setattr(harness.record.provenance, "commit", lambda: ("c0ffee" * 5, False))
     assert main(["verify", str(copy)]) == 0
     said = capsys.readouterr().out
     assert "re-execution of 16 of 32 steps" in said and "verdict   equal bits" in said and "params_total" in said
@@ -116,6 +120,21 @@ def test_an_honest_record_has_equal_bits_and_the_verdict_says_of_how_many_steps(
         and written["not_covered"][0].startswith("after step 16")
     )
     assert all(written["execution"]["same"].values())
+    again = load_run(copy).verified
+    assert (again.steps, again.of, again.commit) == (16, 32, written["execution"]["commit"])
+    edit_record(copy, seed=7)
+    assert load_run(copy).verified is None  # it is of another record
+
+
+def test_code_with_changes_is_no_commit_that_has_had_the_bits(copy, monkeypatch):
+    report = {"execution": {"commit": "c0ffee", "steps": 4, "of": 32}, "verified_at": "2026-01-02T03:04:05+00:00", "notes": []}
+    monkeypatch.setattr(harness.record.provenance, "commit", lambda: ("c0ffee", True))
+    _note(copy, report)
+    assert not (copy / "verified.json").exists() and "uncommitted changes" in report["notes"][0]
+    # a clean checkout of that commit ran it, beside a tree with changes
+    monkeypatch.setattr(harness.record.provenance, "commit", lambda: ("another", True))
+    _note(copy, report)
+    assert load_run(copy).verified.commit == "c0ffee"
 
 
 def test_an_edited_figure_is_found_by_the_evidence_and_nothing_is_run(copy, quick, capsys):

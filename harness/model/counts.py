@@ -22,8 +22,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Beside:
-    """What all parts together say of a token. `flops`: forward and backward beside matrix parameters; `cache_values`: numbers that
-    decoding keeps."""
+    """What all parts together say of a token. `flops`: forward and backward beside matrix parameters; `cache_values`:
+    numbers that decoding keeps."""
 
     flops: int
     cache_values: int

@@ -1,4 +1,5 @@
-"""What is in the other files that runs and jobs leave: identity, stop and checkpoints of a run, a job of a sweep, a probe."""
+"""What is in the other files that runs and jobs leave: identity, stop, checkpoints and re-executions of a run, a job of a
+sweep, a probe."""
 
 from typing import Self
 
@@ -18,6 +19,16 @@ class Identity(v.Model):
     source_sha256: v.Hex = v.absent()
     versions: dict[str, v.Text] = v.absent()
     hardware_class: v.Filled
+
+
+class Verified(v.Model):
+    """verified.json beside a record: the newest re-execution that gave its bits, by code of a commit without changes."""
+
+    record_sha256: v.Hex  # of record.json
+    commit: v.Filled
+    steps: v.Count
+    of: v.Count
+    verified_at: v.Text
 
 
 class Stop(v.Model):

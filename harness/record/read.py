@@ -11,11 +11,13 @@ from typing import Any
 from harness.errors import UserError
 from harness.plan.stored import stored_moe_layers
 from harness.reading import is_there, read_json, remedy_of
-from harness.record.documents import Identity, Stop
+from harness.record.documents import Identity, Stop, Verified
 from harness.record.lines import read_lines
 from harness.record.results import CLAIM_VERSION, Claim
 from harness.record.rows import ROWS, Rows
 from harness.record.schema import SCHEMA_VERSION, Record
+
+VERIFIED = "verified.json"
 
 
 def read_record(folder: str | Path) -> Record:
@@ -39,6 +41,12 @@ def read_stop(folder: Path) -> Stop | None:
     """stopped.json of a run folder; None where there is none."""
     path = folder / "stopped.json"
     return read_json(path, Stop, "run that lane again") if is_there(path) else None
+
+
+def read_verified(folder: Path) -> Verified | None:
+    """verified.json of a run folder; None where its record was never re-executed with equal bits."""
+    path = folder / VERIFIED
+    return read_json(path, Verified, f"remove it, and verify {folder} again") if is_there(path) else None
 
 
 def read_claim(path: Path) -> Claim:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import file_sha256
 from harness.reading import is_there, remedy_of
-from harness.record.read import read_record
+from harness.record.documents import Verified
+from harness.record.read import read_record, read_verified
 from harness.record.run import Run, read_run
 from harness.record.schema import Record
 
@@ -42,6 +44,12 @@ class RunData(Run):
         """None where the track is a fixed budget."""
         stated = self.record.metrics.target
         return Target(stated.line, self.labels[stated.line], stated.metric, stated.level) if stated else None
+
+    @property
+    def verified(self) -> Verified | None:
+        """The newest re-execution with equal bits of this very record."""
+        found = read_verified(self.folder)
+        return found if found and found.record_sha256 == file_sha256(self.folder / "record.json") else None
 
     @property
     def labels(self) -> dict[str, str]:

@@ -19,7 +19,8 @@ Verdicts, strongest first. Each needs whole evidence, and says how many steps we
   fresh seeds inside the recorded interval   a new seed is where at least three recorded seeds predict it, and so is this one
   not verified            exit status 1
 On the hardware class, source and versions of the record its bits are promised: there only equal bits pass. `steps` is
-rounded up to whole log windows, whose chains are compared. The verdict is written to verify.json beside the record.
+rounded up to whole log windows, whose chains are compared. The verdict is written to verify.json beside the record, and after
+equal bits the commit that had them to verified.json, which the leaderboard shows.
 """
 
 import json
@@ -56,6 +57,8 @@ def main(arguments: list[str]) -> int:
         report = verify(folder, steps, commit)
         try:
             replace_atomically(folder / "verify.json", [json.dumps(report, indent=1).encode()])
+            if report["verdict"] == EQUAL:
+                _note(folder, report)
         except OSError as error:
             raise UserError(
                 f"cannot write {folder / 'verify.json'}: {error}", "copy the record to where you may write"
@@ -68,6 +71,24 @@ def main(arguments: list[str]) -> int:
     if len(folders) > 1:
         print(f"{sum(passed)} of {len(passed)} records pass; each verdict is in its verify.json")
     return int(not all(passed))
+
+
+def _note(folder: Path, report: dict[str, Any]) -> None:
+    """Leaves verified.json: what of the record was had again, and by which commit. Code with changes has no commit."""
+    from harness.files import file_sha256, replace_atomically
+    from harness.record.documents import Verified
+    from harness.record.provenance import commit
+    from harness.record.read import VERIFIED
+
+    did = report["execution"]
+    if did["commit"] == commit()[0] and commit()[1]:
+        report["notes"].append(f"{VERIFIED} is not written: the source tree has uncommitted changes")
+        return
+    found = Verified(
+        record_sha256=file_sha256(folder / "record.json"), commit=did["commit"], steps=did["steps"], of=did["of"],
+        verified_at=report["verified_at"],
+    )  # fmt: skip
+    replace_atomically(folder / VERIFIED, [json.dumps(found.content(), indent=1).encode()])
 
 
 def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:

@@ -27,8 +27,8 @@ SIGNS = sum(1 << c for c in range(SIZE) if matrix()[0, c] < 0)  # Sylvester's fi
 
 @dataclass(frozen=True)
 class Operand:
-    """The codes of rows (R, I) or weights (E, O, I): `values` are bf16 (or fp32) where `scale` is None, else codes with their inner
-    dimension contiguous. `scale` (R, I/B) or (E, O/wide, I/B), fp32 for fp8, E4M3 for nvfp4, whose `tensor_scale` (fp32,
+    """The codes of rows (R, I) or weights (E, O, I): `values` are bf16 (or fp32) where `scale` is None, else codes with their
+    inner dimension contiguous. `scale` (R, I/B) or (E, O/wide, I/B), fp32 for fp8, E4M3 for nvfp4, whose `tensor_scale` (fp32,
     0-dim or (E)) the values are divided by. Factors of weight gradients: (P, I), scale (P/16, I); fp8 (P/128, I, 128), scale
     (P/128, I). `by_row`: what would lie by
     token lies by row, in expert order."""

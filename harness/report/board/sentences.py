@@ -21,7 +21,8 @@ HOW_TESTED = (
 
 def about(standing: Standing, board: Board) -> list[str]:
     """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
-    return [_against_target(standing, board), _against_holder(standing, board), _tuning(standing.group)]
+    against = [_against_target(standing, board), _against_holder(standing, board)]
+    return [*against, _tuning(standing.group), _executed(standing.group)]
 
 
 def about_claim(standing: Standing, board: Board) -> list[str]:
@@ -74,6 +75,17 @@ def _tuning(group: Group) -> str:
     """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
     tried = trials(find_claim(group))
     return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
+
+
+def _executed(group: Group) -> str:
+    """What has been had again since, by which commit."""
+    found = {run.record.seed: run.verified for run in group.runs}
+    done = [
+        f"seed {seed} ({it.steps:,} of {it.of:,} steps at commit {it.commit[:8]}, {it.verified_at[:10]})"
+        for seed, it in found.items()
+        if it
+    ]
+    return f"Re-executed with equal bits: {', '.join(done)}." if done else "Nothing of it has been re-executed yet."
 
 
 def about_tenure(tenure: Tenure) -> str:

@@ -18,8 +18,8 @@ class Keys:
 
 
 def flops_per_step(plan: "Plan", parameters: int) -> float:
-    """Of the iteration: two products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix, which for
-    matrices twice as wide as high is 5 x rows per parameter."""
+    """What the iteration takes: two products of (rows, rows, columns) and one of (rows, rows, rows) per step and matrix,
+    which for matrices twice as wide as high is 5 x rows per parameter."""
     m = plan.model
     rows = min(m.width, m.expert_width) if m.num_experts else m.width
     return plan.optim.muon.newton_schulz_steps * 5 * rows * parameters

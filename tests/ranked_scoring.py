@@ -13,7 +13,7 @@ from small_tokens import documents, small_tokenizer, small_track
 
 import harness.data.corpora.documents
 import harness.launch.sinks
-import harness.train.run as run_module
+import harness.train.ending as ending
 from harness.__main__ import main
 from harness.data import tokenizer
 from harness.data.corpora.documents import Corpus
@@ -35,7 +35,7 @@ def small_public_sets(home: Path) -> None:
     place, load = bundle.folder(core_bundle.archive(home / "mirror", core_bundle.files())), tasks.load
     tasks.load = lambda: load(place)
     wikitext.raw_text = lambda: PAGE + PAGE.replace("First", "Second")
-    tokenizer.TOKENIZERS["gpt2"] = run_module.gpt2 = small_tokenizer
+    tokenizer.TOKENIZERS["gpt2"] = ending.gpt2 = small_tokenizer
     harness.data.corpora.documents.REBUILDERS = {}
     track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), Corpus.load
     Corpus.load = lambda _, *rest: real(track, *rest)

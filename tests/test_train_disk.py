@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 import harness.errors
 import harness.files
-import harness.train.run
+import harness.train.ending
 from harness.record.documents import RunState
 from harness.record.folder import MetricsLog
 from harness.train import checkpoint
@@ -116,7 +116,7 @@ def test_a_full_disk_under_the_final_weights_is_a_clear_error_and_the_rerun_give
     tmp_path, stopped, finished, monkeypatch, capsys, error
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(harness.train.run, "save_file", raising(error))
+        patch.setattr(harness.train.ending, "save_file", raising(error))
         assert micro.speedrun(tmp_path) == 2
     said = capsys.readouterr().err
     assert "weights.safetensors" in said and "No space left" in said and "same command" in said

@@ -10,7 +10,7 @@ import pytest
 import torch
 from micro import no_figures_fixture  # noqa: F401
 
-import harness.train.run
+import harness.train.ending
 from harness.evaluate.bpb import Score
 from harness.plan.schema import Health
 from harness.train import checkpoint
@@ -155,11 +155,11 @@ def test_weights_that_turn_bad_in_the_very_last_step_are_stopped_by_health_too(t
 def test_a_score_that_is_not_finite_beyond_the_slice_stops_the_run_as_one_within_it_does(monkeypatch):
     """The slice is the first part of val: the curve's last point is fine, all of val is not."""
     found = Score(np.array([1.0, 2.0, math.nan]), torch.zeros(0, 0), torch.zeros(0))
-    monkeypatch.setattr(harness.train.run, "score", lambda *_, **__: found)
+    monkeypatch.setattr(harness.train.ending, "score", lambda *_, **__: found)
     session = SimpleNamespace(model=SimpleNamespace(moe_layers=[]), scoring_tokens=8, corpus=SimpleNamespace(token_bytes=None))
     loop = SimpleNamespace(session=session, plan=SimpleNamespace(steps=4), add_point=lambda step, score: None)
     with pytest.raises(HealthStop, match="step 4: the score of a token of val not finite"):
-        harness.train.run._final_scores(loop, np.zeros(4))
+        harness.train.ending._final_scores(loop, np.zeros(4))
 
 
 def test_a_collapsing_router_stops_the_run_and_names_the_layer(tmp_path, capsys):

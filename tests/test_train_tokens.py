@@ -10,7 +10,6 @@ from micro import no_figures_fixture  # noqa: F401
 from small_tokens import documents, everywhere, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
 import harness.report
-import harness.train.run as run_module
 from harness.__main__ import main
 from harness.data import corpora
 from harness.data.shards import write_shards

@@ -3,41 +3,27 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from harness.data.corpora import Splits
-from harness.data.tokenizer import gpt2
 from harness.errors import UserError
-from harness.evaluate import public
-from harness.evaluate.bpb import Score, score
-from harness.evaluate.own_model import OwnModel
-from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
-from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.plan.goal import slice_length
 from harness.progress import Progress
 from harness.ranks import Ranks
 from harness.record import documents, record, schema
-from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256, writing
-from harness.record.load import router_health
-from harness.record.provenance import now, provenance
-from harness.record.rows import FinalRow
-from harness.train import checkpoint, machine
-from harness.train.chain import hash_weights
+from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256
+from harness.record.provenance import provenance
+from harness.train import checkpoint, ending, machine
 from harness.train.clock import Clock
-from harness.train.health import HealthStop, not_finite
+from harness.train.health import HealthStop
 from harness.train.loop import Loop, State
 from harness.train.session import Session
 from harness.train.signals import RECORD, Stop, number_of
 from harness.train.warmup import warm_up
-
-SHUFFLE_SEED = 0  # of the shuffled-routing control: the same shuffle for every run
 
 
 class Stopped(Exception):
@@ -198,116 +184,11 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Prove
     trained = loop.mark()
     try:
         with stop.interrupting(), loop.session.optimizer.scoring():
-            evaluations = _public_scores(composed, loop)
-            content = _content(composed, loop, val_N, origin, evaluations) if loop.first_rank else None
+            evaluations = ending.public_scores(composed, loop)
+            content = ending.content(composed, loop, val_N, origin, evaluations) if loop.first_rank else None
     except KeyboardInterrupt as interrupted:
         loop.back_to(trained)
         loop.save()
         raise Stopped(loop.folder.path, 128 + number_of(interrupted)) from None
     stop.notice = RECORD
     return record.write(loop.folder, content) if content else None
-
-
-def _content(
-    composed: Composed, loop: Loop, val_N, origin: schema.Provenance, evaluations: dict[str, dict[str, Any]]
-) -> schema.Record:
-    """The record, but for the hash of itself."""
-    plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
-    with clock.entry("final_evaluation_s"):
-        final, shuffled = _final_scores(loop, val_N)
-        clean_N, _ = session.corpus.examine()
-        weights = hash_weights(session.model)
-        tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
-        with writing(folder.path / "weights.safetensors"):
-            save_file(tensors, folder.path / "weights.safetensors")
-    nats, size = final.sums()
-    scores = {
-        "val_bpb": final.bpb(),
-        "val_bpb_clean": None if clean_N is None else final.bpb_where(clean_N[: len(val_N)]),
-        "slice_bpb_shuffled_routing": shuffled,
-        "scored_bytes": len(val_N) if final.bytes_N is None else size,
-    }
-    of_tokens = {}
-    if final.bytes_N is not None:
-        scores |= {"val_loss": final.loss()}
-        of_tokens = {"target_bytes": size}
-    row = FinalRow(
-        kind="final", step=plan.steps, nats=nats, targets=len(final.nats_N), counts=final.count_LE.tolist(), **of_tokens,
-        **scores,
-    )  # fmt: skip
-    loop.log.append([row])
-    health = router_health(
-        final.count_LE.numpy(), final.margin_L.tolist(), bias_ranges(session.model), session.model.moe_layers,
-        plan.model.top_k, loop.state.dropped,
-    )  # fmt: skip
-    loop.log.sync()  # before it is hashed
-    scores |= {
-        "partial": composed.partial,
-        "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
-    }
-    here, counts = session.machine.measured_again(), session.counts
-    judged = loop.ranking.monitor
-    reasons = record.unranked_reasons(
-        plan, composed.broken, origin, loop.state.resumes, health, (judged.last_dead, judged.last_dominance),
-        loop.ranking.breaches.values(),
-    )  # fmt: skip
-    reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
-    tokens = plan.steps * plan.batch.tokens_per_step
-    return schema.Record(
-        schema_version=schema.SCHEMA_VERSION,
-        lane=plan.lane.name,
-        track=plan.track.name,
-        seed=plan.seed,
-        ranked=not reasons,
-        unranked_reasons=reasons,
-        resumes=loop.state.resumes,
-        fork=plan.fork,
-        plan_hash=plan_hash(plan),
-        lane_hash=lane_hash(plan),
-        recipe_hash=recipe_hash(composed),
-        hardware_class=here.hardware_class,
-        hardware=schema.Hardware(**here.as_record()),
-        precision=schema.Precision(format=plan.precision.format, execution=here.execution(plan.precision.format)),
-        data=schema.Data(corpus=plan.track.corpus, release=plan.track.release, **session.corpus.facts()),
-        metrics=record.metrics(plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores),
-        evaluations={name: schema.Evaluation(**_summary(found)) for name, found in evaluations.items()},
-        router_health=health,
-        counts=schema.Parameters(**asdict(counts)),
-        determinism=schema.Determinism(chain=loop.state.chain, weights=weights),
-        lines={name: schema.Line(**asdict(line)) for name, line in plan.track.lines.items()},
-        provenance=origin.model_copy(update={"finished_at": now()}),
-        clock=schema.Clock(**clock.as_record()),
-        artifacts=record.artifacts(folder.path),
-    )
-
-
-def _public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
-    """The track's public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json.
-    Empty for a partial run. Val comes after them: the first rank alone scores it, and nobody waits for that."""
-    names, session = composed.plan.track.tokens.final, loop.session
-    if composed.partial or not names:
-        return {}
-    loop.progress.say(f"scoring {' and '.join(names)}, once ...")
-    with loop.clock.entry("final_evaluation_s"):
-        found = public.score_all(names, OwnModel(session.model), gpt2(), loop.progress.count, session.ranks)
-        if session.ranks.is_first:
-            loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
-    return found
-
-
-def _summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Without what only evaluations.json needs to hold."""
-    return {key: value for key, value in found.items() if key not in ("pages", "right")}
-
-
-def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
-    """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
-    session, plan = loop.session, loop.plan
-    tokens, token_bytes_V = session.scoring_tokens, session.corpus.token_bytes
-    final = score(session.model, val_N, tokens, token_bytes_V=token_bytes_V)
-    if not np.isfinite(final.nats_N).all():
-        raise not_finite(plan.steps, "the score of a token of val")
-    loop.add_point(plan.steps, final)
-    if not session.model.moe_layers:
-        return final, None
-    return final, score(session.model, loop.slice_N, tokens, SHUFFLE_SEED, token_bytes_V).bpb()

@@ -10,6 +10,7 @@ from micro import no_figures_fixture  # noqa: F401
 from small_tokens import documents, everywhere, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
 import harness.report
+import harness.train.ending
 from harness.__main__ import main
 from harness.data import corpora
 from harness.data.shards import write_shards
@@ -74,7 +75,7 @@ def public_fixture(wiki, monkeypatch):
     load = tasks.load
     monkeypatch.setattr(tasks, "load", lambda: load(place))
     monkeypatch.setattr(wikitext, "raw_text", lambda: " \n = First = \n \n A page , of two lines . \n")
-    monkeypatch.setattr(run_module, "gpt2", small_tokenizer)
+    monkeypatch.setattr(harness.train.ending, "gpt2", small_tokenizer)
     return home
 
 

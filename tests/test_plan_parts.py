@@ -38,7 +38,7 @@ words.append(f"kernels.compile={sys.argv[3]}")
 whole = micro.run(home / "whole", *words)
 micro.speedrun(home / "parted", *words, "run.stop_after_step=12")
 assert micro.bits(micro.run(home / "parted", *words)) == micro.bits(whole)
-print(json.dumps(micro.losses(whole)), json.dumps(micro.record(whole)), sep="\\n")
+print(json.dumps(micro.losses(whole)), json.dumps(micro.record_json(whole)), sep="\\n")
 """,
         tmp_path,
         compile,

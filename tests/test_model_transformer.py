@@ -221,11 +221,12 @@ def test_shorter_sequences_give_the_first_logits_of_longer_ones():
 
 
 def test_emulated_is_bf16_with_fp32_accumulation():
-    """Between them native and emulated may differ by what is stored in bf16; both differ from full by their operands."""
+    """Between them native and emulated may differ by what is stored in bf16; both differ from full by their operands. Routes
+    are fixed: a rounding that sends one token to another expert is no small difference."""
     logits = {}
     for precision in ("full", "emulated", "native"):
         with torch.no_grad():
-            logits[precision] = build("moe", precision).logits(batch()[0]).double()
+            logits[precision] = build("hash", precision).logits(batch()[0]).double()
     error = {p: float((logits[p] - logits["full"]).norm() / logits["full"].norm()) for p in ("emulated", "native")}
     assert all(1e-3 < e < 3e-2 for e in error.values()), error
 

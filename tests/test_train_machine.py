@@ -9,6 +9,7 @@ import torch
 
 from harness.errors import UserError
 from harness.plan.compose import compose
+from harness.revision import REVISION
 from harness.train import machine
 
 
@@ -105,7 +106,7 @@ def test_the_hardware_class_names_everything_that_can_move_bits(rates):
     here = machine.detect(compose(micro.MOE).plan)
     parts = here.hardware_class.split(", ")
     assert parts[0] == "cpu" and f"{torch.get_num_threads()} threads" in parts and f"torch {torch.__version__}" in parts
-    assert ".".join(platform.python_version_tuple()[:2]) in parts[-1]
+    assert ".".join(platform.python_version_tuple()[:2]) in parts[-2] and parts[-1] == f"revision {REVISION}"
     for change in ({"threads": here.threads + 1}, {"isa": "other"}, {"model": "other"}, {"compiled": True}, {"world_size": 2}):
         assert replace(here, **change).hardware_class != here.hardware_class
     for change in ({"matmul_peak_flops": 1.0}, {"memory_bytes_per_s": 1.0}):

@@ -31,9 +31,9 @@ class Beside:
 
 def count(model: Transformer) -> Counts:
     parameters = owned(model)
-    total = sum(p.numel() for _, p, _ in parameters)
+    total = sum(p.numel() for _, p, _, _ in parameters)
     active = total - sum(part.idle() for part in _parts(model))
-    matrices = active - sum(p.numel() for _, p, own in parameters if own.group in NO_PRODUCT)
+    matrices = active - sum(p.numel() for _, p, _, own in parameters if own.group in NO_PRODUCT)
     return Counts(total, active, 6 * matrices + beside(model).flops)
 
 

@@ -68,7 +68,7 @@ class Dense(Part):
 
 
 class Experts(Part):
-    OWN = {"up": Own("expert"), "down": Own("expert", "output")}
+    OWN = {"up": Own("expert", by_expert=True), "down": Own("expert", "output", by_expert=True)}
 
     def __init__(
         self, model: Model, router: Router, transport: Transport, precision: Precision, shared_precision: Precision, layer: int,
@@ -80,9 +80,9 @@ class Experts(Part):
         self.output_gain, self.debug = output_gain, debug
         _register_key(self, precision, layer)
         self.router, self.transport = router, transport
-        held, width = len(transport.held), model.expert_width
-        self.up = nn.Parameter(torch.empty(held, model.width, width * ACTIVATIONS[model.activation].fan))
-        self.down = nn.Parameter(torch.empty(held, width, model.width))
+        self.held, width = transport.held, model.expert_width
+        self.up = nn.Parameter(torch.empty(len(self.held), model.width, width * ACTIVATIONS[model.activation].fan))
+        self.down = nn.Parameter(torch.empty(len(self.held), width, model.width))
         shared_width = model.shared_experts * width
         self.shared = Dense(model, shared_width, shared_precision, layer, backend) if shared_width else None
 

@@ -1,4 +1,5 @@
-"""Initial weights, drawn by a counter-based generator keyed by (seed, parameter name): the same on every device.
+"""Initial weights, drawn by a counter-based generator keyed by (seed, parameter name), and of a stack of experts
+by the expert's number too: the same on every device, and whichever experts a process holds.
 
 Each part says how its parameters start (`harness/model/part.py`). Where `zero_output` is on, every block starts as the identity
 (arXiv 2203.03466 appendix D.2).
@@ -6,6 +7,7 @@ Each part says how its parameters start (`harness/model/part.py`). Where `zero_o
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 
@@ -17,15 +19,16 @@ from harness.plan.schema import Init
 
 @torch.no_grad()
 def initialize(model: Transformer, init: Init, seed: int) -> None:
-    for name, parameter, own in owned(model):
+    for name, parameter, part, own in owned(model):
         if own.start == "one":
             parameter.fill_(1.0)
         elif own.start == "zero" or (own.start == "output" and init.zero_output):
             parameter.zero_()
         else:
             std = init.embedding_std if own.start == "embedding" else init.matrix_gain / math.sqrt(parameter.shape[-2])
-            draws = generator(seed, "initial weights", name).standard_normal(parameter.shape, dtype="float32")
-            parameter.copy_(torch.from_numpy(draws).mul_(std))
+            for purpose, matrix in _drawn(name, parameter, part, own):
+                draws = generator(seed, "initial weights", *purpose).standard_normal(matrix.shape, dtype="float32")
+                matrix.copy_(torch.from_numpy(draws).mul_(std))
     seen: Counter[type] = Counter()
     for module in model.modules():
         if isinstance(module, Part):
@@ -33,8 +36,17 @@ def initialize(model: Transformer, init: Init, seed: int) -> None:
             seen[type(module)] += 1
 
 
-def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Own]]:
-    """(name, parameter, what its part declares) of every parameter, in the model's order.
+def _drawn(name: str, parameter: torch.Tensor, part: Part, own: Own) -> Iterator[tuple[tuple[str | int, ...], torch.Tensor]]:
+    """(what it is drawn for, what is filled): a stack of experts one by one, so that a process draws those that it holds alone,
+    and at no time more than one."""
+    if own.by_expert:
+        yield from (((name, expert), matrix) for expert, matrix in zip(part.held, parameter, strict=True))
+    else:
+        yield (name,), parameter
+
+
+def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Part, Own]]:
+    """(name, parameter, its part, what the part declares) of every parameter, in the model's order.
 
     Raises:
         ValueError: no part declares a parameter. None is started, counted or updated by default.
@@ -48,5 +60,5 @@ def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Own]]:
                     f"no part declares the parameter {name} {tuple(parameter.shape)}: {type(module).__name__} is a Part of "
                     "harness/model/part.py and names its group and its start in OWN"
                 )
-            found.append((name, parameter, declared[leaf]))
+            found.append((name, parameter, module, declared[leaf]))
     return found

@@ -18,6 +18,7 @@ class Own(NamedTuple):
 
     group: str
     start: str = "matrix"
+    by_expert: bool = False  # the first axis is of experts, each drawn by its number
 
 
 class Part(nn.Module):
@@ -27,6 +28,7 @@ class Part(nn.Module):
 
     OWN: dict[str, Own] = {}
     CANNOT: frozenset[str] = frozenset()
+    held: range  # of a part with parameters `by_expert`: the numbers of its experts among those of all processes
 
     def idle(self) -> int:
         """How many of its own parameters one token does not touch."""

@@ -26,7 +26,8 @@ class Angles(NamedTuple):
 class Rotary(nn.Module):
     def __init__(self, model: "Model"):
         super().__init__()
-        cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
+        with torch.device("cpu"):  # the same angles on every device
+            cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
         self.register_buffer("cos_SA", cos, persistent=False)
         self.register_buffer("sin_SA", sin, persistent=False)
 

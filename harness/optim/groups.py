@@ -18,7 +18,7 @@ def group_parameters(model: Transformer) -> dict[str, dict[str, nn.Parameter]]:
     """
     known = [f.name for f in fields(Multipliers)]
     groups: dict[str, dict[str, nn.Parameter]] = {}
-    for name, parameter, own in owned(model):
+    for name, parameter, _, own in owned(model):
         if own.group not in known:
             raise ValueError(f"the parameter {name} is in the unknown group {own.group!r}: {nearest(own.group, known)}")
         groups.setdefault(own.group, {})[name] = parameter

@@ -15,6 +15,7 @@ import torch
 from harness.errors import UserError
 from harness.plan.schema import Plan
 from harness.record.provenance import versions
+from harness.revision import REVISION, WORD
 from harness.train.compiler_paths import unspeakable
 from kernels import Arithmetic
 
@@ -50,6 +51,7 @@ class Machine:
             parts.append(f"triton {versions()['triton']}")
         if self.world_size > 1:
             parts.append(f"{self.world_size} ranks")
+        parts.append(f"{WORD}{REVISION}")
         return ", ".join(parts)
 
     @property

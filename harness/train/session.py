@@ -71,9 +71,10 @@ class Session:
         self.micro_sequences = self._micro_sequences()
         self.auxiliary = AuxiliaryLosses(plan)
         self.capacity = plan.expert_capacity(self.micro_sequences * plan.model.sequence_length)
-        self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
+        with machine.torch_device:  # at no time is all of a large model on the host
+            self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
         initialize(self.model, plan.init, plan.seed)
-        self.model.to(machine.torch_device)
+        self.model.to(machine.torch_device)  # the tables that are made on the host
         self.counts = count(self.model)
         self.optimizer = Optimizer(self.model, plan.optim, Arithmetic.of(machine.arithmetic).dtype)
         self.telemetry = Telemetry(self.model)

@@ -1,0 +1,16 @@
+"""The revision of the arithmetic: raised by every change after which the same plan and seed give other bits.
+
+It is part of the hardware class, so that nothing is ranked, timed or compared bit by bit across two revisions.
+
+    1  the first
+    2  the weights of experts are drawn expert by expert, not a stack at a time
+"""
+
+REVISION = 2
+WORD = "revision "
+
+
+def revision_of(hardware_class: str) -> int:
+    """The revision that a record's hardware class is of; the first one was not written down."""
+    last = hardware_class.rpartition(", ")[2]
+    return int(last.removeprefix(WORD)) if last.startswith(WORD) and last.removeprefix(WORD).isdecimal() else 1

@@ -14,3 +14,11 @@ def revision_of(hardware_class: str) -> int:
     """The revision that a record's hardware class is of; the first one was not written down."""
     last = hardware_class.rpartition(", ")[2]
     return int(last.removeprefix(WORD)) if last.startswith(WORD) and last.removeprefix(WORD).isdecimal() else 1
+
+
+def told(hardware_class: str) -> str:
+    """A hardware class as people read it: with a word about records of an earlier revision."""
+    revision = revision_of(hardware_class)
+    return (
+        hardware_class if revision == REVISION else f"{hardware_class} (revision {revision} of the arithmetic, now {REVISION})"
+    )

@@ -11,6 +11,7 @@ from harness.report.board.sentences import about
 from harness.report.board.standings import Board, make_boards, mixed_protocols
 from harness.report.groups import find_groups
 from harness.report.statistics import ASSUMES, welch
+from harness.revision import REVISION
 
 
 def seeds(top: Path, name: str, n: int = 3, day: int = 1, execution: str = "native", precision: str = "bf16", **about_run):
@@ -170,6 +171,14 @@ def test_every_tested_sentence_carries_its_assumptions(tmp_path):
     assert "s more to target than holder" in holder and "not significant" in holder
     assert tuning == "Tuning: not stated how many plans were tried for it."
     assert executed == "Nothing of it has been re-executed yet."
+
+
+def test_a_board_of_an_earlier_revision_is_another_one_and_says_so(tmp_path):
+    seeds(tmp_path, "old", hardware_class="cpu")
+    seeds(tmp_path, "new", hardware_class=f"cpu, revision {REVISION}")
+    assert sorted(board.title for board in boards(tmp_path)) == [
+        f"cpu (revision 1 of the arithmetic, now {REVISION})", f"cpu, revision {REVISION}",
+    ]  # fmt: skip
 
 
 def test_the_board_says_by_which_commit_a_record_was_had_again(tmp_path):

@@ -27,6 +27,7 @@ from harness.plan.schema import Run
 from harness.plan.stored import read_plan
 from harness.record.record import content_hash
 from harness.report.run_data import load_run
+from harness.revision import REVISION
 from harness.verbs.verify import _note
 
 NO_TORCH = "import sys; from harness.__main__ import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
@@ -137,6 +138,13 @@ def test_code_with_changes_is_no_commit_that_has_had_the_bits(copy, monkeypatch)
     assert load_run(copy).verified.commit == "c0ffee"
 
 
+def test_a_record_of_an_earlier_revision_is_only_had_again_at_its_own_commit(copy, quick, capsys):
+    rewrite(copy, lambda row: row, hardware_class="cpu, python 3.11")
+    assert main(["verify", str(copy)]) == 1
+    assert "of revision 1 of the arithmetic" in spoken(capsys) and "commit=record" in verdict(copy)["problems"][0]
+    assert not quick and main(["verify", str(copy), "steps=0"]) == 0
+
+
 def test_an_edited_figure_is_found_by_the_evidence_and_nothing_is_run(copy, quick, capsys):
     edit_record(copy, metrics__val_bpb=1.2)
     assert main(["verify", str(copy)]) == 1
@@ -175,7 +183,7 @@ def test_where_bits_are_promised_only_equal_bits_pass(copy, quick, capsys, by):
 
 
 def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, capsys):
-    rewrite(copy, scale_losses(1 + 1e-5, chain=lambda old: old[::-1]), hardware_class="another")
+    rewrite(copy, scale_losses(1 + 1e-5, chain=lambda old: old[::-1]), hardware_class=f"another, revision {REVISION}")
     edit_record(copy, determinism__chain=micro.record_json(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy)]) == 0
     said = capsys.readouterr().out
@@ -183,7 +191,7 @@ def test_rounding_of_another_hardware_class_is_within_tolerance(copy, quick, cap
 
 
 def test_beyond_tolerance_without_three_seeds_nothing_is_verified(copy, quick, capsys):
-    rewrite(copy, scale_losses(0.9, chain=lambda old: old[::-1]), hardware_class="another")
+    rewrite(copy, scale_losses(0.9, chain=lambda old: old[::-1]), hardware_class=f"another, revision {REVISION}")
     edit_record(copy, determinism__chain=micro.record_json(copy)["determinism"]["chain"][::-1])
     assert main(["verify", str(copy)]) == 1
     assert "1 recorded seeds of this plan beside it, 3 are needed" in spoken(capsys) and len(quick) == 2

@@ -172,10 +172,16 @@ def _re_execute(run, steps: int | None, commit: str, home: Path, report: dict[st
     from harness.launch.reexecute import changed_keys, checkout, command_line, execute
     from harness.report.integrity import ONLY_BY_RE_EXECUTION
     from harness.report.verify.executions import compare
+    from harness.revision import REVISION, revision_of
 
     words, last, window = command_line(run), run.steps[-1]["step"], run.windows[0]["step"]
     wanted = last if steps is None else min(-(-steps // window) * window, last)
     if commit == "here":
+        if (revision := revision_of(run.record.hardware_class)) != REVISION:
+            raise UserError(
+                f"the record is of revision {revision} of the arithmetic, this checkout of {REVISION}: it has other bits",
+                "commit=record runs it at its own commit",
+            )
         changed, gained = changed_keys(run)
         if changed:
             raise UserError(

@@ -27,6 +27,7 @@ from harness.report.groups import Group, protocol
 from harness.report.run_data import Target
 from harness.report.statistics import Test
 from harness.report.twin import best_group
+from harness.revision import told
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Board:
 
     @property
     def title(self) -> str:
-        return self.hardware_class + ("" if self.timed else ", emulated formats: bits per byte only")
+        return told(self.hardware_class) + ("" if self.timed else ", emulated formats: bits per byte only")
 
 
 def make_boards(groups: Iterable[Group]) -> list[Board]:

@@ -3,6 +3,7 @@
 from harness.report.columns import CLOCKED, NAMES, figures
 from harness.report.groups import Group
 from harness.report.markup import head, paragraph, row, text
+from harness.revision import told
 
 HEADER = ("lane", "arithmetic", "n", "to target, s", *list(NAMES.values())[1:])
 UNTIMED = "In parentheses: what emulating a format took on this machine, no claim about speed"
@@ -15,7 +16,7 @@ def summary_table(groups: list[Group]) -> str:
     for hardware in sorted({group.hardware_class for group in groups}):
         here = [group for group in groups if group.hardware_class == hardware]
         ordered = sorted(here, key=lambda group: (group.track, group.lane, group.plan_hash))
-        lines += [f"Hardware class: {text(hardware)}", "", *head(HEADER)]
+        lines += [f"Hardware class: {text(told(hardware))}", "", *head(HEADER)]
         lines += [row(map(text, _row(group, here))) for group in ordered]
         if untimed := [group.lane for group in ordered if not group.timed]:
             lines.append(f"\n{UNTIMED} ({text(', '.join(untimed))}).")

@@ -57,6 +57,7 @@ def test_afterwards_no_hub_is_needed(server):
     assert hub.fetch(WHERE, "a/x.bin").path.read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behave, problem", [
     ("slow", "cannot fetch a/x.bin of some/data from the hub: ReadTimeout"),
     ("cut", "cannot fetch a/x.bin of some/data from the hub"),

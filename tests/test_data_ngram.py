@@ -41,6 +41,7 @@ def test_bits_equal_a_slow_dictionary_model(train, text, longest):
     np.testing.assert_allclose(ngram.bits(array(train), array(text), longest), slow_bits(train, text, longest), rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(train=texts, context=st.binary(min_size=1, max_size=8))
 def test_probabilities_of_all_next_bytes_sum_to_one(train, context):

@@ -49,6 +49,7 @@ def test_a_uniform_model_scores_exactly_eight_bits(val):
     assert score(model, val[:5000], 2048).bpb() == pytest.approx(8, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [2, 32, 33, 34, 65, 100])
 def test_scores_are_those_of_a_byte_by_byte_implementation(model, dense, val, length):
     for scored in (model, dense):

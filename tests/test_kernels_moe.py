@@ -206,6 +206,7 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     assert [word for word in words if word not in str(error.value)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")

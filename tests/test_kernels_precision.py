@@ -28,6 +28,7 @@ def calc_diff(found, expected):
     return float(1 - 2 * (a * b).sum() / (a.square().sum() + b.square().sum()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["as auto chooses", "reference"])
 @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
 @pytest.mark.parametrize(

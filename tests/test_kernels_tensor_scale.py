@@ -99,6 +99,7 @@ def test_an_expert_of_tiny_weights_keeps_them_where_the_layers_scale_makes_them_
     assert not by_layer[of_it].any() and bool(by_expert[of_it].any(1).all())
 
 
+@pytest.mark.slow
 def test_fused_rows_have_the_values_of_unfused_ones():
     slots_E = torch.tensor([32, 0, 48])
     makes = (Quantizer(BY_EXPERT, Arithmetic.of("full"), KEY_4, fused, slots_E) for fused in (True, False))

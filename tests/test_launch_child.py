@@ -14,6 +14,7 @@ from harness.plan.lanes import ROOT
 from harness.train.signals import PASSED_ON, Stop, number_of
 
 PYTHON = (sys.executable, "-c")
+pytestmark = pytest.mark.process
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 # Begins, and takes half a second to end well once it is told to; a second signal ends it with status 9.
 PATIENT = """

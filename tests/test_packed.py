@@ -60,6 +60,7 @@ def test_what_is_no_log_is_not_looked_for_packed(tmp_path):
         read_bytes(tmp_path / "record.json")
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_before_it_fills_the_memory(log):
     bomb = lzma.compress(bytes(300 << 20), preset=1)
     assert len(bomb) < 100_000

@@ -58,6 +58,7 @@ print(json.dumps(micro.losses(whole)), json.dumps(micro.record_json(whole)), sep
     }
 
 
+@pytest.mark.process
 def test_what_a_part_cannot_do_or_does_not_go_with_is_refused(tmp_path):
     ran = python(
         """
@@ -110,6 +111,7 @@ BAD = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", BAD)
 def test_a_part_that_is_none_is_refused_by_its_file(tmp_path, name):
     content, error = BAD[name]
@@ -119,6 +121,7 @@ def test_a_part_that_is_none_is_refused_by_its_file(tmp_path, name):
     assert error in ran.stderr
 
 
+@pytest.mark.process
 def test_the_folder_of_parts_must_be_one(tmp_path):
     ran = micro.python("from harness.plan.schema import Plan", SPEEDRUN_PARTS=str(tmp_path / "nowhere"))
     assert "nowhere is no folder" in ran.stderr

@@ -15,6 +15,8 @@ from harness.ranks import Ranks
 from harness.train import machine
 from harness.train.session import Session
 
+pytestmark = pytest.mark.slow
+
 COMMON = (
     "unranked=true model.width=16 model.layers=2 model.heads=1 model.ffn_width=16 model.sequence_length=16 kernels.compile=off "
     "batch.tokens_per_step=128 budget.tokens=512 validation.steps=[2] run.mlflow=off run.log_every_steps=1 "

@@ -51,6 +51,7 @@ def test_a_stage_of_another_source_is_run_again(stages):
     assert (stages / "out" / "a" / "ran").read_text() == "xx"
 
 
+@pytest.mark.slow
 def test_a_stage_that_runs_past_the_limit_is_stopped(stages, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "STAGES", (Stage("slow", (), ("stage_slow",)),))
     assert main(["gpu", "limit=1", f"out={stages / 'out'}"]) == 1

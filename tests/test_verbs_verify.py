@@ -30,6 +30,8 @@ from harness.report.run_data import load_run
 from harness.revision import REVISION
 from harness.verbs.verify import _note
 
+pytestmark = pytest.mark.slow
+
 NO_TORCH = "import sys; from harness.__main__ import main; assert main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
 
 

@@ -82,5 +82,5 @@ def slug(board: Board) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", f"{board.track} {board.hardware_class}".lower())[:40].strip("-")
     target = {"label": board.target.label, "slice": board.target.level, "id": board.target.id} if board.target else None
     lines = {name: line.content() for name, line in board.lines.items()}
-    key = repr((board.track, board.title, board.record.data.content(), target, lines))
+    key = repr((board.track, board.name, board.record.data.content(), target, lines))
     return f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"

@@ -99,8 +99,13 @@ class Board:
         return [plan_of(standing.group) for standing in self.standings].index(plan_of(group))
 
     @property
+    def name(self) -> str:
+        return self.hardware_class + ("" if self.timed else ", emulated formats: bits per byte only")
+
+    @property
     def title(self) -> str:
-        return told(self.hardware_class) + ("" if self.timed else ", emulated formats: bits per byte only")
+        """The name as people read it."""
+        return self.name.replace(self.hardware_class, told(self.hardware_class), 1)
 
 
 def make_boards(groups: Iterable[Group]) -> list[Board]:

@@ -22,7 +22,7 @@ common: >-
   {" ".join([*micro.MOE[1:], "health.window_steps=8"])}
 cases:
   bias: ""
-  none: balance=none
+  none: balance=none health.collapse_load=1
   broken: balance=none health.collapse_load=0.26
   wrong: model.top_k=99
 """

@@ -16,7 +16,8 @@ collect_ignore = ["referee"]  # needs packages of its own: `make referee` names 
 LONG = (
     "data_prepare", "kernels_triton_quantized", "kernels_moe", "kernels_triton", "sabotage", "doctor_runs", "verbs_prove",
     "model_transformer", "train_resume", "train_ranks", "train_ranks_public", "train_precision", "train_disk", "report_study",
-    "verbs_verify", "verbs_matrix", "verbs_multirun", "train_tokens", "report_figures",
+    "plan_parts", "train_signals", "verbs_verify", "verbs_matrix", "verbs_multirun", "train_tokens", "train_compiler_paths",
+    "damaged_files", "report_figures", "results", "verbs_sinks",
 )  # fmt: skip
 
 

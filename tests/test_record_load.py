@@ -1,4 +1,4 @@
-"""The load of experts, against examples computed by hand and against committed records."""
+"""The load of experts, against examples computed by hand and against golden runs."""
 
 import math
 
@@ -6,13 +6,13 @@ import micro
 import numpy as np
 import pytest
 import torch
+from golden_runs import MOE, golden_fixture  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 from micro import finished_fixture  # noqa: F401
 
 from harness.evaluate.router_health import bias_ranges
 from harness.record.load import Load, router_health
-from harness.record.record_folders import record_folders
 from harness.report.run_data import load_run
 
 
@@ -88,15 +88,15 @@ def test_layers_without_rows_and_models_without_layers_have_figures_too():
     assert Load.of([], 16).relative.shape == (0, 16)
 
 
-def test_committed_records_have_the_bits_that_their_counts_give():
+@pytest.mark.parametrize("name", MOE)
+def test_golden_records_have_the_bits_that_their_counts_give(golden, name):
     """Whatever machine and library they were computed with."""
-    runs = [load_run(folder) for folder in record_folders([micro.ROOT / "results"], studies=True)]
-    for run in (run for run in runs if run.experts):
-        stated = run.record.router_health
-        kept = [[getattr(row, name) for row in stated.layers] for name in ("margin", "bias_range", "dropped")]
-        dropped = [share for share in kept[2] if share is not None]
-        found = router_health(np.array(run.final["counts"]), *kept[:2], run.moe_layers, run.top_k, dropped)
-        assert found.content() == stated.content(), run.folder
+    run = load_run(golden(name))
+    stated = run.record.router_health
+    kept = [[getattr(row, name) for row in stated.layers] for name in ("margin", "bias_range", "dropped")]
+    dropped = [share for share in kept[2] if share is not None]
+    found = router_health(np.array(run.final["counts"]), *kept[:2], run.moe_layers, run.top_k, dropped)
+    assert found.content() == stated.content()
 
 
 def test_a_dense_model_has_no_router_health(finished):

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from harness.model.init import initialize
+from harness.model.part import Own
 from harness.model.transformer import Transformer
 from harness.model.where import Where
 from harness.optim.balance import update_biases
 from harness.optim.groups import group_parameters
 from harness.optim.optimizer import Optimizer
+from harness.plan import parts
 from harness.plan.parts.optim import adamw, muon
 from harness.plan.schema import Init, Model, Multipliers, Optim
 from kernels import Arithmetic
@@ -73,6 +75,21 @@ def test_a_parameter_that_no_part_declares_is_refused_by_name_and_never_updated_
     with pytest.raises(ValueError, match=rf"no part declares the parameter {where}.scale \(16, 16\)") as caught:
         Optimizer(model, Optim())
     assert "OWN" in str(caught.value)
+
+
+@pytest.mark.parametrize("own, shape", [(Own("dense", "ones"), (16, 16)), (Own("norm"), (16,))])
+def test_a_parameter_that_cannot_start_as_its_part_says_is_refused(own, shape, monkeypatch):
+    model = build()
+    monkeypatch.setattr(type(model.head), "OWN", {**model.head.OWN, "scale": own})
+    model.head.register_parameter("scale", torch.nn.Parameter(torch.ones(*shape)))
+    with pytest.raises(ValueError, match="head.scale .* cannot start as"):
+        initialize(model, Init(), 1)
+
+
+def test_a_rate_is_told_of_optimizers_that_are_known_and_have_one():
+    known = {"optim.matrices": "muon", "optim.others": "signs"}
+    assert parts.learning_rate(known, "expert") == ("optim.muon.lr", 0.02)
+    assert parts.learning_rate(known, "head") is None  # of a folder of parts that is not here
 
 
 @pytest.mark.parametrize("matrices, by_muon", [("muon", {"dense", "expert"}), ("adamw", set())])

@@ -104,11 +104,11 @@ IMPOSSIBLE = [
     (["health.window_steps=0"], ["health.window_steps=0", "at least 1"]),
     (["run.log_every_steps=0"], ["run.log_every_steps=0", "at least 1"]),
     (["run.keep_checkpoints=0"], ["run.keep_checkpoints=0", "at least 1"]),
-    (["run.checkpoint_steps=[0]"], ["run.checkpoint_steps=[0]", "at least 1"]),
+    (["run.checkpoint_steps=[0]"], ["run.checkpoint_steps=[0]", "steps of 1 or more"]),
     (["run.stop_after_step=-1"], ["run.stop_after_step=-1"]),
     (["track.target=ngram8"], ["track.target='ngram8'", "did you mean ngram7?"]),
     (["track.slice_bytes=0"], ["track.slice_bytes=0"]),
-    (["seed=-1"], ["seed=-1", "at least 0"]),
+    (["seed=-1"], ["seed=-1", "0 or more"]),
 ]
 
 

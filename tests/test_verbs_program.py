@@ -60,7 +60,7 @@ def test_a_verb_or_key_with_a_new_name_is_told_by_its_old_one(capsys):
         ("optim.muon.lr=fast", "optim.muon.lr"),
         ("model.top_k=9", "choose top_k in 1..8"),
         ("seed=1,2", "--multirun"),
-        ("seed=-1", "at least 0"),
+        ("seed=-1", "seed of 0 or more"),
         ("--seed=1", "write key=value"),
         ("run.keep_checkpoints=0", "run.keep_checkpoints=0"),
         ("run.stop_after_step=-1", "run.stop_after_step=-1"),

@@ -74,11 +74,11 @@ def scale_updates(run: Patient, group: str, ratio: float, wanted: float) -> tupl
     now, tries = run.settings[key], []
     if now == 0:
         return (Try(f"{key}=0 keeps this group at its initial weights", (f"{key}=1",)),)
-    name, usual = parts.learning_rate(run.settings, group)
+    rate = parts.learning_rate(run.settings, group)
     if not 0.5 <= now <= 2:
         tries.append(Try(f"{key} is {now:g}", (f"{key}=1",)))
-    if not usual / 2 <= run.settings[name] <= usual * 2:
-        tries.append(Try(f"{name} is {run.settings[name]:g}, the recipe has {usual:g}", (f"{name}={usual:g}",)))
+    if rate and not rate[1] / 2 <= run.settings[rate[0]] <= rate[1] * 2:
+        tries.append(Try(f"{rate[0]} is {run.settings[rate[0]]:g}, the recipe has {rate[1]:g}", (f"{rate[0]}={rate[1]:g}",)))
     if not tries and ratio > 0:
         tries.append(Try("this group alone, brought to what is usual", (f"{key}={_short(now * wanted / ratio)}",)))
     return tuple(tries)
@@ -113,13 +113,14 @@ def lift_the_router_gradient(run: Patient) -> tuple[Try, ...]:
 def calm_training(run: Patient) -> tuple[Try, ...]:
     """Against numbers that are not finite, and divergence."""
     s, tries = run.settings, []
-    rates = dict(parts.learning_rate(s, group) for group in ("dense", "embedding"))
+    rates = dict(rate for group in ("dense", "embedding") if (rate := parts.learning_rate(s, group)))
     for key, usual in rates.items():
         if s[key] > 2 * usual:
             tries.append(Try(f"{key} is {s[key]:g}, the recipe has {usual:g}", (f"{key}={usual:g}",)))
     if not s["optim.clip_norm"]:
         tries.append(Try("one bad batch then moves the weights no further than any other", ("optim.clip_norm=1",)))
-    tries.append(Try("half the learning rate", tuple(f"{key}={_short(s[key] / 2)}" for key in rates)))
+    if rates:
+        tries.append(Try("half the learning rate", tuple(f"{key}={_short(s[key] / 2)}" for key in rates)))
     if s["schedule.warmup_share"] < 0.1:
         tries.append(Try("a longer warmup", ("schedule.warmup_share=0.1",), False))
     return tuple(tries)

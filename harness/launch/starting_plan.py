@@ -70,7 +70,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
         ("model", f"{m.layers} layers x {m.width}, {ffn}",
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
-         f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {count_beside(plan).cache_values:,} numbers/token to decode"),
+         f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {_cached(plan, here):,} bytes/token to decode"),
         ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
          f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
@@ -84,6 +84,11 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         lines.append(("scoring", f"the first {_scored(composed)} of val", "partial: no figure of the track stands beside it"))
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+def _cached(plan: Plan, here: Machine) -> int:
+    """Bytes that decoding keeps of a token, in the dtype of products."""
+    return count_beside(plan).cache_values * Arithmetic.of(here.arithmetic).dtype.itemsize
 
 
 def _precision(plan: Plan, here: Machine) -> str:

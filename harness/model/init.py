@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 
 from harness.keyed import generator
-from harness.model.part import Own, Part
+from harness.model.part import STARTS, Own, Part
 from harness.model.transformer import Transformer
 from harness.plan.schema import Init
 
@@ -49,7 +49,8 @@ def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Part, Own]]
     """(name, parameter, its part, what the part declares) of every parameter, in the model's order.
 
     Raises:
-        ValueError: no part declares a parameter. None is started, counted or updated by default.
+        ValueError: no part declares a parameter, or one says a start that it cannot have. None is started, counted or updated
+            by default.
     """
     found = []
     for place, module in model.named_modules():
@@ -60,5 +61,10 @@ def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Part, Own]]
                     f"no part declares the parameter {name} {tuple(parameter.shape)}: {type(module).__name__} is a Part of "
                     "harness/model/part.py and names its group and its start in OWN"
                 )
-            found.append((name, parameter, module, declared[leaf]))
+            own = declared[leaf]
+            if own.start not in STARTS or (parameter.ndim < 2 and own.start not in ("zero", "one")):
+                raise ValueError(
+                    f"the parameter {name} {tuple(parameter.shape)} cannot start as {own.start!r}: {', '.join(STARTS)}"
+                )
+            found.append((name, parameter, module, own))
     return found

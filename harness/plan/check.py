@@ -49,7 +49,7 @@ def _check_key(key: str, f: Any, value: Any) -> None:
         if not (low <= item <= high and math.isfinite(item)):
             to = f" to {high:g}" if math.isfinite(high) else " on"
             remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
-            raise UserError(f"{key}={value}", remedy)
+            raise UserError(f"{key}={value}", marks.get("remedy", remedy))
 
 
 def _check_track(plan: Plan) -> None:

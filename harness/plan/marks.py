@@ -1,7 +1,8 @@
 """The marks that a key of the schema carries; `schema.py` says what they mean.
 
 Every key may also have a range (`least`, `most`: both ends allowed, NaN and infinity never are; of a list they hold for its
-items) or the values it is one of (`among`). `check.py` holds them, and `make plan SET=--keys` prints them.
+items) or the values it is one of (`among`). `check.py` holds them, and `make plan SET=--keys`
+prints them; `remedy` is what a refusal says instead of the range.
 """
 
 from dataclasses import field

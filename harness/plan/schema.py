@@ -21,6 +21,7 @@ from harness.plan.track import Line as Line
 from harness.plan.track import Track
 
 SWITCH = ("auto", "on", "off")
+STEPS = "choose steps of 1 or more"
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Budget:
 
 @dataclass
 class Validation:
-    steps: list[int] = frozen([], least=1)  # the curve's steps; the last step is always scored
+    steps: list[int] = frozen([], least=1, remedy=STEPS)  # the curve's steps; the last step is always scored
     batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
 
 
@@ -208,7 +209,9 @@ class Run:
     folder: str = unhashed("runs")
     checkpoint_every_s: float = unhashed(60.0, least=0)
     keep_checkpoints: int = unhashed(2, least=1)
-    checkpoint_steps: list[int] = unhashed([], least=1)  # a checkpoint after each of these steps, kept beside the newest ones
+    checkpoint_steps: list[int] = unhashed(
+        [], least=1, remedy=STEPS
+    )  # a checkpoint after each of these steps, kept beside the newest ones
     # measuring and logging are on the clock, and verify needs the windows
     log_every_steps: int = bounded(16, hashed=False, least=1)
     stop_after_step: int = unhashed(0, least=0)  # leave with a checkpoint after this step; 0 runs to the end
@@ -238,7 +241,7 @@ class Plan:
     transport: Transport = field(default_factory=Transport)
     health: Health = field(default_factory=Health)
     run: Run = field(default_factory=Run)
-    seed: int = unhashed(1, least=0)
+    seed: int = unhashed(1, least=0, remedy="choose a seed of 0 or more")
     unranked: bool = unhashed(False)
     fork: str | None = unhashed(None)  # RUN@STEP: start from that checkpoint, unranked
 

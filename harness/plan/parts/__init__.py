@@ -152,16 +152,16 @@ def keys_of(plan: "Plan", kind: str, name: str) -> Any:
     return getattr(getattr(plan, kind), name, None)
 
 
-def learning_rate(settings: dict[str, Any], group: str) -> tuple[str, float]:
-    """(key, its default) of the rate of whatever updates a parameter group, in a plan by dotted keys."""
+def learning_rate(settings: dict[str, Any], group: str) -> tuple[str, float] | None:
+    """(key, its default) of the rate of whatever updates a parameter group, in a plan by dotted keys; None where the optimizer
+    has no `lr`, or is not known here."""
     name = settings["optim.matrices" if group in MATRICES else "optim.others"]
-    return f"optim.{name}.lr", keys("optim", name)().lr
+    usual = getattr(keys("optim", name), "lr", None)
+    return None if usual is None else (f"optim.{name}.lr", usual)
 
 
 def check(plan: "Plan") -> None:
-    """Raises:
-    UserError: a part that the plan has chosen does not go with the rest of it.
-    """
+    """Asks every part that the plan has chosen. Raises: UserError where one does not go with the rest of the plan."""
     for kind, name in chosen(plan):
         if rule := getattr(without_torch(kind, name), "check", None):
             rule(plan)

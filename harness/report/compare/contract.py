@@ -14,10 +14,10 @@ from harness.plan.schema import LATER
 from harness.report.board.claims import trials
 from harness.report.groups import Group
 
-COMPONENTS = {
-    **{name: (*parts.KINDS[name].chosen_by, f"{name}.") for name in ("attention", "residual")},
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "attention": (), "residual": (),
     "FFN": ("model.ffn_width", "model.num_experts", "model.expert_width", "model.top_k", "model.shared_experts",
-            "model.leading_dense_layers", "model.moe_every", "model.router", "router.", "balance."),
+            "model.leading_dense_layers", "model.moe_every", "balance."),
     "precision": ("precision.",),
     "gains": ("gains.",),
     "optimizer": ("optim.",),
@@ -25,8 +25,10 @@ COMPONENTS = {
     "initialization": ("init.",),
     "activation": ("model.activation",),
     "trunk": ("model.", "data.document_mask"),
-    "kernels": ("kernels.", "parallel.", "transport."),
+    "kernels": ("kernels.", "parallel."),
 }  # fmt: skip
+for _name, _kind in parts.KINDS.items():  # what chooses a part, and the part's own keys
+    COMPONENTS[_kind.component] += (*_kind.chosen_by, f"{_name}.")
 PROTOCOL = ("track.", "data.shards", "batch.", "budget.", "validation.", "health.")
 LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork", "precision.require_native")  # names and places, which change nothing
 

@@ -209,9 +209,8 @@ class Run:
     folder: str = unhashed("runs")
     checkpoint_every_s: float = unhashed(60.0, least=0)
     keep_checkpoints: int = unhashed(2, least=1)
-    checkpoint_steps: list[int] = unhashed(
-        [], least=1, remedy=STEPS
-    )  # a checkpoint after each of these steps, kept beside the newest ones
+    # a checkpoint after each of these steps, kept beside the newest ones
+    checkpoint_steps: list[int] = unhashed([], least=1, remedy=STEPS)
     # measuring and logging are on the clock, and verify needs the windows
     log_every_steps: int = bounded(16, hashed=False, least=1)
     stop_after_step: int = unhashed(0, least=0)  # leave with a checkpoint after this step; 0 runs to the end

@@ -1,12 +1,17 @@
 """Fused operations that a model is built from. They know torch and Triton, nothing of the harness. See README.md beside this.
 
-`moe_mlp` is the expert MLP: one interface, several backends, one oracle (`kernels/reference.py`).
+`moe_mlp` is the expert MLP: one interface, several backends, one oracle (`kernels/reference.py`). `causal_attention` is the
+attention that sees all that came before.
 """
 
+from kernels.attention import causal_attention
 from kernels.cpu.operands import NonFiniteOperand
 from kernels.cpu.prepared import prepare_products
 from kernels.moe import BACKENDS, moe_mlp
 from kernels.precision import Arithmetic, Precision, Quantization
 from kernels.quantize import quantize
 
-__all__ = ["BACKENDS", "Arithmetic", "NonFiniteOperand", "Precision", "Quantization", "moe_mlp", "prepare_products", "quantize"]
+__all__ = [
+    "BACKENDS", "Arithmetic", "NonFiniteOperand", "Precision", "Quantization", "causal_attention", "moe_mlp",
+    "prepare_products", "quantize",
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """The backends behind the custom operators of `kernels.moe`, under one interface.
 
 Letters as in `kernels.moe`. A backend takes operands (already in the arithmetic's dtype; weights that are quantized: the
-masters), fp32 routing weights and int64 ids.
+masters), fp32 routing weights and int64 ids. One that `takes_masters` gets weights and dy as the caller has them.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from kernels.activation import Activation
 from kernels.cpu import expert_mlp as on_cpu
+from kernels.cpu.brgemm import calls
 from kernels.cpu.operands import Quantizer
 from kernels.precision import Arithmetic, Precision
-from kernels.routing import segments, slot_bound
+from kernels.routing import check_ids, segments, slot_bound
 from kernels.stages import stage
 
 E4M3_CAPABILITY = (8, 9)  # of a CUDA device, from which on it converts E4M3
 
 
 class Backend(Protocol):
+    takes_masters: bool
+
     def forward(
         self, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
         activation: Activation, precision: Precision, key_4: Tensor | None,
@@ -51,6 +54,7 @@ class _OnCpu:
     """On padded segments of rows; `fused`: what lies between the products is compiled."""
 
     fused: bool
+    takes_masters = False
 
     def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
         experts = w_up_EDG.shape[0]
@@ -90,7 +94,51 @@ class _OnCpu:
             )
 
 
+@dataclass(frozen=True)
+class _Brgemm:
+    """Plain operands by the kernel in C++; below bf16, and at widths that it does not take, as `torch` and `inductor` do."""
+
+    takes_masters = True
+
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+        if not self._takes(w_down_EFD, precision):
+            weights = map(precision.weight_operand, (w_up_EDG, w_down_EFD))
+            return self._other(precision).forward(x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4)
+        check_ids(expert_TK, w_up_EDG.shape[0])
+        h_PG = x_TD.new_empty(self.saved_rows(expert_TK.numel(), w_up_EDG.shape[0]), w_up_EDG.shape[2])
+        tensors = (t.contiguous() for t in (x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float()))
+        return calls.experts(*tensors, h_PG, precision.arithmetic.name), h_PG
+
+    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+        if not self._takes(w_down_EFD, precision):
+            weights = map(precision.weight_operand, (w_up_EDG, w_down_EFD))
+            found = self._other(precision).backward(
+                precision.arithmetic.operand(dy_TD), x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4, h_PG
+            )
+            return tuple(t.float() for t in found)
+        tensors = (dy_TD.float(), x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float())
+        return calls.experts_backward(*(t.contiguous() for t in tensors), h_PG, precision.arithmetic.name)
+
+    def _takes(self, w_down_EFD: Tensor, precision: Precision) -> bool:
+        return precision.quantization is None and calls.takes_experts(w_down_EFD.shape[2], w_down_EFD.shape[1])
+
+    def _other(self, precision: Precision) -> "Backend":
+        return OPERATORS["torch" if precision.arithmetic.rounds else "inductor"]
+
+    def saved_rows(self, rows, experts):
+        return slot_bound(rows, experts)
+
+    def gradient_dtype(self, arithmetic):
+        return torch.float32
+
+    def check(self, device, precision):
+        if device.type == "cuda":
+            raise ValueError(f"x is on {device}, but backend='brgemm' runs on a CPU; use backend='triton' on a GPU")
+
+
 class _OnGpu:
+    takes_masters = False
+
     def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
         return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4)
 
@@ -127,4 +175,6 @@ def _triton() -> ModuleType:
     return kernels.triton
 
 
-OPERATORS: dict[str, Backend] = {"torch": _OnCpu(fused=False), "inductor": _OnCpu(fused=True), "triton": _OnGpu()}
+OPERATORS: dict[str, Backend] = {
+    "torch": _OnCpu(fused=False), "inductor": _OnCpu(fused=True), "brgemm": _Brgemm(), "triton": _OnGpu(),
+}  # fmt: skip

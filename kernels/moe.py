@@ -33,8 +33,10 @@ def moe_mlp(
     default zeros: what stochastic rounding draws by, and how an error names the place. Returns y_TD in fp32. K = 1, K = E,
     T = 1, empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
-    everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `triton` runs on a CUDA
-    device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for the device).
+    everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `brgemm` is a kernel in
+    C++ (needs a compiler too) for what is not quantized and has widths that are multiples of 32, and does the rest as these two;
+    `triton` runs on a CUDA device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for
+    the device).
     `debug` looks at the values too, before anything is launched, and waits for the device to do so.
 
     Raises:
@@ -103,8 +105,10 @@ def _forward_op(
         check_ids(expert_TK, w_up_EDG.shape[0])
         check_weights(weight_TK)
     known = Precision.of(precision)
-    operands = (known.arithmetic.operand(x_TD), known.weight_operand(w_up_EDG), known.weight_operand(w_down_EFD))
-    return list(OPERATORS[backend].forward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4))
+    it = OPERATORS[backend]
+    weights = (w_up_EDG, w_down_EFD) if it.takes_masters else map(known.weight_operand, (w_up_EDG, w_down_EFD))
+    tensors = (known.arithmetic.operand(x_TD), *weights, expert_TK, weight_TK)
+    return list(it.forward(*tensors, ACTIVATIONS[activation], known, key_4))
 
 
 @_forward_op.register_fake
@@ -120,11 +124,12 @@ def _backward_op(
     key_4: Tensor | None, h_PG: Tensor, activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
     known = Precision.of(precision)
-    operands = (
-        known.arithmetic.operand(dy_TD), known.arithmetic.operand(x_TD),
-        known.weight_operand(w_up_EDG), known.weight_operand(w_down_EFD),
-    )  # fmt: skip
-    return list(OPERATORS[backend].backward(*operands, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG))
+    it, x_TD = OPERATORS[backend], known.arithmetic.operand(x_TD)
+    tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD)
+    if not it.takes_masters:
+        weights = map(known.weight_operand, (w_up_EDG, w_down_EFD))
+        tensors = (known.arithmetic.operand(dy_TD), x_TD, *weights)
+    return list(it.backward(*tensors, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG))
 
 
 @_backward_op.register_fake

@@ -19,7 +19,7 @@ ROOMS = {
     "plan": "ground",
     "data": "ground plan",
     "model": "ground plan kernels",
-    "optim": "ground plan model",
+    "optim": "ground plan model kernels",
     "record": "ground plan",
     "evaluate": "ground plan data model kernels",
     "train": "ground plan data model optim record evaluate kernels",

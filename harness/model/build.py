@@ -12,21 +12,21 @@ from harness.plan.schema import Plan
 from kernels import Arithmetic
 
 
-def build_model(plan: Plan, arithmetic: str, backend: str = "torch") -> Transformer:
-    """Uninitialized, on the current default device (`with torch.device("meta")` for counting).
+def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: str = "torch") -> Transformer:
+    """Uninitialized, on the current default device (`with torch.device("meta")` for counting). `backend`: of the experts;
+    `attention`: the backend of attention.
 
     Raises:
         UserError: the plan asks a part for what it cannot.
     """
-    attention = parts.part("attention", plan.model.attention)
-    if plan.data.document_mask and "document masks" in attention.CANNOT:
+    if plan.data.document_mask and "document masks" in parts.part("attention", plan.model.attention).CANNOT:
         raise UserError(
             f"data.document_mask=true with model.attention={plan.model.attention}, which sees no documents",
             "leave data.document_mask=false, or use another attention",
         )
     return Transformer(
         plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
-        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan, attention,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 from harness.model.auxiliary import terms
 from harness.model.capacity import drop
 from harness.model.part import Own, Part
-from harness.model.product import product
+from harness.model.product import operand, product
 from harness.model.routing import Router
 from harness.model.transport import Transport
 from harness.model.where import Where
@@ -98,7 +98,7 @@ class Experts(Part):
         if where.shuffle_T is not None:
             expert_TK, weight_TK = expert_TK.index_select(0, where.shuffle_T), weight_TK.index_select(0, where.shuffle_T)
         y_TD = self.transport.experts(
-            x_TD, self.up, self.down, expert_TK, weight_TK,
+            operand(x_TD, self.precision.arithmetic), self.up, self.down, expert_TK, weight_TK,
             activation=self.activation, backend=self.backend, precision=self.precision, key_4=self.key_4, debug=self.debug,
         )  # fmt: skip
         if self.output_gain != 1.0:

@@ -88,6 +88,7 @@ class Transformer(Part):
     def __init__(
         self, model: Model, precision: Precisions | Arithmetic, backend: str, activation_checkpointing: bool = False,
         debug: bool = False, gains: Gains | None = None, auxiliary: tuple[str, ...] = (), plan: Plan | None = None,
+        attention_backend: str = "torch",
     ):  # fmt: skip
         """`precision`: an arithmetic alone quantizes nothing. `auxiliary`: the losses of `harness.model.auxiliary.TERMS` whose
         terms the output carries. `plan`: where parts with keys of their own find them."""
@@ -108,7 +109,9 @@ class Transformer(Part):
             else:
                 feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
             around = (chosen.make("residual"), chosen.make("residual"))
-            self.blocks.append(Block(model, chosen.make("attention", p.arithmetic), feedforward, around))
+            attention = chosen.make("attention", p.arithmetic)
+            attention.backend = attention_backend
+            self.blocks.append(Block(model, attention, feedforward, around))
         self.head = Head(model, p.arithmetic, self.gains.logits)
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
         self.shared = chosen.classes["attention"].shared(model, chosen.keys["attention"])

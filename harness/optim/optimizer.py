@@ -14,8 +14,8 @@ from harness.plan.schema import Optim
 
 
 class Optimizer:
-    def __init__(self, model: Transformer, plan: Optim, product_dtype: torch.dtype = torch.float32):
-        """`product_dtype`: of the matrix products inside an update; state and weights stay fp32."""
+    def __init__(self, model: Transformer, plan: Optim, product_dtype: torch.dtype = torch.float32, backend: str = "torch"):
+        """`product_dtype`: of the matrix products inside an update, and `backend` of it; state and weights stay fp32."""
         self.plan, self.groups = plan, group_parameters(model)
         self.parameters = {name: p for group in self.groups.values() for name, p in group.items()}
         multipliers = {name: float(getattr(plan.multipliers, g)) for g, group in self.groups.items() for name in group}
@@ -27,6 +27,8 @@ class Optimizer:
             for name in dict.fromkeys((plan.matrices, plan.others))
             if name in by_part
         ]
+        for part in self.parts:
+            part.backend = backend
 
     @torch.no_grad()
     def gradient_norms(self) -> Tensor:

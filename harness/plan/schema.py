@@ -181,7 +181,8 @@ class Balance:
 
 @dataclass
 class Kernels:
-    backend: str = free("auto", among=("auto", "reference", "torch", "inductor", "triton"))
+    backend: str = free("auto", among=("auto", "reference", "torch", "inductor", "brgemm", "triton"))
+    attention: str = free("auto", among=("auto", "torch", "brgemm"), later=True)
     compile: str = free("auto", among=SWITCH)  # torch.compile of the dense parts
     debug: bool = unhashed(False)  # looks at expert ids and routing weights before every launch; waits for the device
 

@@ -18,6 +18,7 @@ from harness.record.provenance import versions
 from harness.revision import REVISION, WORD
 from harness.train.compiler_paths import unspeakable
 from kernels import Arithmetic
+from kernels.cpu.brgemm import library
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
 GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
@@ -47,12 +48,19 @@ class Machine:
             f"torch {torch.__version__}",
             f"python {'.'.join(platform.python_version_tuple()[:2])}",
         ]
+        if self.device == "cpu" and self.compiled and not self.brgemm:
+            parts.append("no brgemm")
         if self.device == "cuda":
             parts.append(f"triton {versions()['triton']}")
         if self.world_size > 1:
             parts.append(f"{self.world_size} ranks")
         parts.append(f"{WORD}{REVISION}")
         return ", ".join(parts)
+
+    @property
+    def brgemm(self) -> bool:
+        """Whether the kernels in C++ run here."""
+        return self.device == "cpu" and self.compiled and not library.missing()
 
     @property
     def peak_flops(self) -> float:

@@ -24,6 +24,7 @@ from harness.ranks import Ranks
 from harness.train.machine import Machine
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
+from kernels.cpu.brgemm import library
 
 
 @dataclass
@@ -43,25 +44,47 @@ class StepResult:
 
 
 def expert_backend(plan: Plan, machine: Machine) -> str:
-    """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` Triton on a GPU, and on a CPU the one with
-    fused elementwise parts where it can be compiled and the arithmetic allows it.
+    """Which backend of `kernels.moe_mlp` runs here: the planned one, or for `auto` Triton on a GPU; on a CPU the kernel in C++
+    where it can be built, else the one with fused elementwise parts where it can be compiled and the arithmetic allows it.
 
     Raises: UserError for a backend that cannot run here.
     """
     wanted, on_gpu = plan.kernels.backend, machine.device == "cuda"
     fusible = machine.compiled and not Arithmetic.of(machine.arithmetic).rounds
     if wanted == "auto":
-        return "triton" if on_gpu else "inductor" if fusible else "torch"
+        return "triton" if on_gpu else "brgemm" if machine.brgemm else "inductor" if fusible else "torch"
     if wanted == "triton" and not on_gpu and not os.environ.get("TRITON_INTERPRET"):
         raise UserError("kernels.backend=triton, but there is no CUDA device here", "kernels.backend=auto runs on a CPU")
-    if wanted in ("torch", "inductor") and on_gpu:
+    if wanted in ("torch", "inductor", "brgemm") and on_gpu:
         raise UserError(
             f"kernels.backend={wanted} runs on a CPU, this run is on a GPU", "use kernels.backend=auto or reference"
         )
     if wanted == "inductor" and not fusible:
         why = "nothing is compiled here" if not machine.compiled else "bf16 is emulated here, whose rounding Inductor drops"
         raise UserError(f"kernels.backend=inductor, but {why}", "kernels.backend=auto takes what runs here")
+    if wanted == "brgemm":
+        _check_brgemm("kernels.backend", machine)
     return wanted
+
+
+def attention_backend(plan: Plan, machine: Machine) -> str:
+    """Which backend of `kernels.causal_attention` runs here.
+
+    Raises: UserError for a backend that cannot run here.
+    """
+    wanted = plan.kernels.attention
+    if wanted == "auto":
+        return "brgemm" if machine.brgemm else "torch"
+    if wanted == "brgemm":
+        _check_brgemm("kernels.attention", machine)
+    return wanted
+
+
+def _check_brgemm(key: str, machine: Machine) -> None:
+    if machine.brgemm:
+        return
+    why = "this run is on a GPU" if machine.device == "cuda" else library.missing() or "nothing is compiled here"
+    raise UserError(f"{key}=brgemm, but {why}", f"{key}=auto takes what runs here")
 
 
 class Session:
@@ -72,11 +95,13 @@ class Session:
         self.auxiliary = AuxiliaryLosses(plan)
         self.capacity = plan.expert_capacity(self.micro_sequences * plan.model.sequence_length)
         with machine.torch_device:  # at no time is all of a large model on the host
-            self.model = build_model(plan, machine.arithmetic, expert_backend(plan, machine))
+            backends = expert_backend(plan, machine), attention_backend(plan, machine)
+            self.model = build_model(plan, machine.arithmetic, *backends)
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)  # the tables that are made on the host
         self.counts = count(self.model)
-        self.optimizer = Optimizer(self.model, plan.optim, Arithmetic.of(machine.arithmetic).dtype)
+        dtype, backend = Arithmetic.of(machine.arithmetic).dtype, "brgemm" if machine.brgemm else "torch"
+        self.optimizer = Optimizer(self.model, plan.optim, dtype, backend)
         self.telemetry = Telemetry(self.model)
         if machine.compiled:
             self._compile()
@@ -93,11 +118,15 @@ class Session:
         self.model.head.compile(fullgraph=True, dynamic=False)
 
     def prepare_products(self) -> None:
-        """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`)."""
+        """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`). `brgemm` needs
+        few, and builds them in the warm-up's steps."""
         model = self.plan.model
         if self.machine.device != "cpu":
             return
-        for precision in {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}:
+        precisions = {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}
+        if expert_backend(self.plan, self.machine) == "brgemm":
+            precisions = {precision for precision in precisions if precision.quantization}
+        for precision in precisions:
             kernels.prepare_products(
                 self.micro_sequences * model.sequence_length, model.width, model.expert_width,
                 activation=model.activation, precision=precision,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Attention(Part):
     """`keys`: the part's own, None of a part without."""
 
+    backend = "torch"  # of `kernels.causal_attention`: the model sets it on its own
+
     def __init__(self, model: "Model", keys: Any, arithmetic: Arithmetic):
         super().__init__()
 

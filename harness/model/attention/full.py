@@ -1,4 +1,5 @@
-"""Causal self-attention with rotary positions and QK-norm, through torch's `scaled_dot_product_attention`.
+"""Causal self-attention with rotary positions and QK-norm, through `kernels.causal_attention` or, where
+something else than order says what is seen, torch's `scaled_dot_product_attention`.
 
 Letters: B batch, S sequence, D width, H heads, A head width.
 """
@@ -16,7 +17,7 @@ from harness.model.product import operand, product
 from harness.model.rotary import Rotary, rotate
 from harness.model.where import Where
 from harness.plan.schema import Model
-from kernels import Arithmetic
+from kernels import Arithmetic, causal_attention
 
 
 class Full(Attention):
@@ -50,13 +51,22 @@ class Full(Attention):
         if self.qk_norm:
             q, k = rms_norm(q), rms_norm(k)
         q, k = rotate(q, length_cos, length_sin), rotate(k, length_cos, length_sin)
-        q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))
+        if where.cache is None and visible_BSS is None:
+            mixed_BSHA = causal_attention(q, k, v, backend=self.backend, arithmetic=self.arithmetic)
+        else:
+            mixed_BSHA = self._masked(q, k, v, where)
+        return product(mixed_BSHA.reshape(batch, length, width), self.output, self.arithmetic)
+
+    def _masked(self, q_BSHA: Tensor, k_BSHA: Tensor, v_BSHA: Tensor, where: Where) -> Tensor:
+        """What a mask or a cache says is seen."""
+        q, k, v = (t.transpose(1, 2) for t in (q_BSHA, k_BSHA, v_BSHA))
         if where.cache is not None:
             k, v = where.cache.extend(self, k, v)
+        visible_BSS = where.shared.visible_BSS
         mask_BHSS = None if visible_BSS is None else visible_BSS[:, None]
         causal = mask_BHSS is None and q.shape[2] == k.shape[2]  # a token alone sees all that the cache has
-        mixed_BHSA = scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=causal)
-        return product(mixed_BHSA.transpose(1, 2).reshape(batch, length, width), self.output, self.arithmetic)
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=causal).transpose(1, 2)
 
 
 PART = Full

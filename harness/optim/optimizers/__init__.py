@@ -14,6 +14,8 @@ class Update:
     elementwise work.
     """
 
+    backend = "torch"  # or "brgemm", where kernels in C++ run; the optimizer of all sets it
+
     def __init__(self, parameters: dict[str, nn.Parameter], multipliers: dict[str, float], keys: Any, dtype: torch.dtype):
         self.parameters, self.multipliers, self.keys, self.dtype = parameters, multipliers, keys, dtype
 

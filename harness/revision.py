@@ -4,9 +4,10 @@ It is part of the hardware class, so that nothing is ranked, timed or compared b
 
     1  the first
     2  the weights of experts are drawn expert by expert, not a stack at a time
+    3  attention, the expert MLP and Muon's step on a CPU sum in other orders; Muon leaves a matrix without gradient where it is
 """
 
-REVISION = 2
+REVISION = 3
 WORD = "revision "
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from harness.report import style
 
-THICK = 0.4
+THICK = 0.4  # of a bar, in lines
+SHOWN = 1e-3  # of a step: what takes less in both is left out
 
 
 def draw(found: dict[str, Any], path: Path) -> Path:
     """Bars: milliseconds of each part; a line across a bar is the floor that FLOPs and bytes allow."""
     ours, twin = found["steps"]
-    there = {row["part"] for one in (ours, twin) for row in one["parts"] if row["ms"]}
+    there = {row["part"] for one in (ours, twin) for row in one["parts"] if row["ms"] >= SHOWN * one["wall_ms"]}
     parts = [part for part in found["parts"] if part in there]
     with style.styled():
         title = f"Where a step goes: {ours['name']} {ours['wall_ms']:,.0f} ms, {twin['name']} {twin['wall_ms']:,.0f} ms"
@@ -27,7 +28,7 @@ def draw(found: dict[str, Any], path: Path) -> Path:
         ax.set_yticks(range(len(parts)), [style.words(part) for part in parts])
         ax.set_ylim(len(parts) - 0.4, -0.6)
         ax.set_xlabel("ms of a step")
-        ax.margins(x=0.12)
+        ax.margins(x=0.17)
         ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
         style.add_legend(fig, ax)
@@ -48,6 +49,7 @@ def _caption(found: dict[str, Any]) -> str:
     plain = " and ".join(f"{one['plain_ms']:,.0f}" for one in found["steps"])
     return (
         f"Measured on {found['hardware_class']}; means over the middle half of {found['rounds']} rounds in turns, under "
-        f"torch.profiler ({plain} ms without it); matmul peak {where['matmul_peak_flops'] / 1e12:,.2f} TFLOP/s, memory "
-        f"{where['memory_bytes_per_s'] / 1e9:,.0f} GB/s, commit {found['provenance']['commit'][:10]}."
+        f"torch.profiler ({plain} ms without it), parts of {SHOWN:.1%} and more; matmul peak "
+        f"{where['matmul_peak_flops'] / 1e12:,.2f} TFLOP/s, memory {where['memory_bytes_per_s'] / 1e9:,.0f} GB/s, commit "
+        f"{found['provenance']['commit'][:10]}."
     )

@@ -14,6 +14,7 @@ from typing import Any
 from harness.bench.profile.parts import EXPERTS, HEAD, HOST, MARK, NOWHERE, OTHER, PRODUCT, Place, Products, place
 
 STEP = "the step that is profiled"  # the mark around it
+LAUNCHES = ("cuda_runtime", "cuda_driver")  # kinds of calls that a kernel has its number of
 KERNELS = ("kernel", "gpu_memcpy", "gpu_memset")  # kinds of what a GPU does
 HEADS = Place(HEAD, whole=True)
 BACKWARD = "autograd::engine::evaluate_function"  # runs a node of the graph, named by its number in the forward
@@ -56,17 +57,26 @@ def spent(events: Iterable[Any], products: Products, device: str) -> Spent:
     wall = root.event.time_range.end - root.event.time_range.start
     found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     if device == "cuda":
-        by_id = {node.event.id: node.place for nodes in trees.values() for top in nodes for node in _all(top)}
-        for event, took in _in_turn(kernels):
-            launched = by_id.get(event.id, by_id.get(event.linked_correlation_id, NOWHERE))
-            part = place(event.name, (), (), launched, products).part
-            found[OTHER if part == HOST else part][event.name] += took
-        busy = sum(sum(names.values()) for names in found.values())
-        found[HOST]["waiting for the host, and for what a GPU does not record"] = wall - busy
+        everything = [node for nodes in trees.values() for top in nodes for node in _all(top)]
+        for part, name, took in _of_kernels(kernels, everything, products):
+            found[part][name] += took
+        found[HOST]["no kernel ran"] = wall - sum(sum(names.values()) for names in found.values())
     else:
         for node in _all(root):
             found[node.place.part][_name(node)] += node.own
     return Spent(wall, {part: sum(names.values()) for part, names in found.items()}, {p: dict(n) for p, n in found.items()})
+
+
+def _of_kernels(kernels: list[Any], nodes: list[_Node], products: Products) -> Iterator[tuple[str, str, float]]:
+    """(part, name, time): where what launched a kernel is, or where its own name says."""
+    launches, operators = (  # each have numbers of their own
+        {node.event.id: node.place for node in nodes if (node.event.activity_type in LAUNCHES) == launching}
+        for launching in (True, False)
+    )
+    for event, took in _in_turn(kernels):
+        launched = launches.get(event.id) or operators.get(event.linked_correlation_id, NOWHERE)
+        part = place(event.name, (), (), launched, products).part
+        yield OTHER if part == HOST else part, event.name, took
 
 
 def _tree(events: list[Any]) -> list[_Node]:

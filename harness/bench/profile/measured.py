@@ -99,7 +99,9 @@ class _Contestant:
 
 
 def _products(built: "Session") -> Products:
-    of_group = {"dense": DENSE, "router": ROUTER, "expert": EXPERTS}
+    of_group = {"dense": DENSE, "router": ROUTER}
+    if built.plan.kernels.backend == "reference":  # which has no stages
+        of_group["expert"] = EXPERTS
     full = built.machine.arithmetic != "native"  # everything is fp32, not the router alone
     weights = [
         (of_group[own.group], tuple(parameter.shape), full or own.group == "router")

@@ -23,24 +23,22 @@ STAGE = {
 # Products are told apart by their shapes, the expert MLP by its number of experts.
 PRODUCT = re.compile(r"aten::(mm|addmm|bmm|baddbmm|_scaled_mm|_grouped_mm)$")
 EXPERT_MLP = re.compile(r"moe_speedrun::expert_mlp")
-_ROUTING = r"sigmoid|topk|isnan|remainder|gather|scatter"
-# (pattern, found anywhere in the name; part): the first that fits counts.
+_ROUTING = r"sigmoid|softmax|topk|isnan|remainder|gather|scatter"
+_FUSED = r"(cpp|triton_\w+?)_fused"  # Inductor's kernels, named after what they fuse: cpp_fused_..., triton_poi_fused_...
+# (pattern, found anywhere in the name; part): the first that fits counts. Of a model without experts ROUTER is ELEMENTWISE.
 OPERATORS = tuple((re.compile(pattern), part) for pattern, part in (
+    (r"log_softmax|nll_loss|cross_entropy", HEAD),
+    (rf"{_FUSED}\w*silu", ELEMENTWISE),  # SwiGLU's, whose derivative has a sigmoid in it
+    (rf"{_FUSED}\w*({_ROUTING})", ROUTER),
+    (_FUSED, ELEMENTWISE),
     (r"moe_speedrun::attention", ATTENTION),
     (r"scaled_dot_product|_flash_attention|_efficient_attention|cudnn_attention|flex_attention", ATTENTION),
     (r"moe_speedrun::(polar|orthogonalize|newton_schulz)", OPTIMIZER + "muon"),
     (r"aten::_?fused_adamw", OPTIMIZER + "adamw"),
-    (r"aten::embedding(_dense_backward)?$", HEAD),
-    (r"(log_softmax|nll_loss|cross_entropy)", HEAD),
-    (r"_fused_\w*silu", ELEMENTWISE),  # SwiGLU's, whose derivative has a sigmoid in it
-    # Inductor's kernels are named after what they fuse: the CPU's cpp_fused_..., the GPU's triton_poi_fused_...
-    (rf"(cpp|triton_\w+?)_fused_\w*({_ROUTING})", ROUTER),
-    (r"(cpp|triton_\w+?)_fused_\w*softmax", ATTENTION),
-    (r"(cpp|triton_\w+?)_fused", ELEMENTWISE),
+    (r"aten::embedding(_dense)?(_backward)?$", HEAD),
     (rf"aten::_?({_ROUTING})", ROUTER),
-    (r"aten::_?softmax", ROUTER),
     (r"aten::(sort|argsort|index|cumsum|bincount|searchsorted|repeat_interleave|nonzero|_?embedding_bag)", GATHERS),
-    # views and allocations compute nothing; products and the like are waited for within
+    # views, allocations and wrappers of other operators compute nothing themselves
     (r"aten::(empty|new_empty|as_strided|_?unsafe_view|_?reshape|view|t$|transpose|permute|slice|select|split|chunk|expand|"
      r"(un)?squeeze|detach|alias|unbind|narrow|numpy_T|lift_fresh|resize_|set_|item|_local_scalar_dense|is_nonzero|unflatten|"
      r"flatten|matmul|linear$|result_type|type_as|_to_cpu|to$|contiguous)", HOST),
@@ -48,8 +46,8 @@ OPERATORS = tuple((re.compile(pattern), part) for pattern, part in (
      r"linalg_vector_norm|max|min|amax|amin|clamp|relu|threshold|silu|gelu|where|masked_fill|copy|to_copy|clone|cat|stack|fill|"
      r"zero|ones|full|new_zeros|arange|lerp|addc|logical|bitwise|lt|le|gt|ge|eq|ne|floor_divide|logsumexp|tril|triu|any|all|"
      r"local_scalar|constant_pad)", ELEMENTWISE),
-    (r"^Mem(cpy|set)", ELEMENTWISE),
-    (r"^autograd::|^torch::autograd::|^cu(da)?[A-Z]", HOST),
+    (r"aten::__(and|or|xor|lshift|rshift)__|^Mem(cpy|set)", ELEMENTWISE),
+    (r"^(torch::)?autograd::", HOST),
 ))  # fmt: skip
 
 
@@ -106,6 +104,7 @@ def place(name: str, shapes: Sequence[Sequence[int]], dtypes: Sequence[str], cal
         return Place(DENSE, whole=True) if one else Place(EXPERTS)
     for pattern, part in OPERATORS:
         if pattern.search(name):
+            part = ELEMENTWISE if part == ROUTER and not products.experts else part
             return Place(part, whole=part != HOST)
     if "::" in name:  # an operator has a namespace, a mark of the compiler or of autograd none
         return Place(OTHER if caller.part == HOST else caller.part)

@@ -7,7 +7,7 @@ from harness.bench.profile.parts import OTHER
 from harness.bench.table import Table
 
 OF_ONE = ((10, ",.1f", "ms"), (7, ".0%", "share"), (10, "", "floor"), (9, ",.1f", "x floor"))
-TABLE = Table(26, (*OF_ONE, (3, "", ""), *OF_ONE, (14, "+,.1f", "difference"), (12, "+.2f", "of the ratio")))
+TABLE = Table(26, (*OF_ONE, (3, "", ""), *OF_ONE, (14, "+,.1f", "difference"), (15, "+.2f", "of the ratio")))
 WIDTH = sum(column[0] for column in OF_ONE)
 BINDS = {"flops": "f", "bytes": "b"}
 
@@ -20,7 +20,7 @@ def lines(hardware: dict[str, Any], execution: str, found: dict[str, Any]) -> It
     yield f"{machine}, {found['rounds']} rounds in turns"
     measured = f"products {peak / 1e9:,.0f} GFLOP/s, in fp32 {fp32 / 1e9:,.0f}, memory {memory / 1e9:,.1f} GB/s"
     yield f"measured: {measured}; floors in ms, f where FLOPs bind, b where bytes do"
-    yield f"{'':26}{ours['name']:>{WIDTH}}   {twin['name']:>{WIDTH}}{ours['name'] + ' - ' + twin['name']:>26}"
+    yield f"{'':26}{ours['name']:>{WIDTH}}   {twin['name']:>{WIDTH}}{ours['name'] + ' - ' + twin['name']:>32}"
     yield TABLE.head("part")
     left, right = ({row["part"]: row for row in one["parts"]} for one in (ours, twin))
     for part in found["parts"]:

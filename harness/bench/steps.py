@@ -54,11 +54,11 @@ def twin_of(ours: Plan, words: list[str]) -> Plan:
     if ours.lane.twin is None:
         raise UserError(f"{ours.lane.name} names no twin to compare with", "choose a lane that does: lane=tiny-moe-16e")
     lane = f"lane={ours.lane.twin}"
-    twin = compose([lane]).plan
+    own, twin = compose([f"lane={ours.lane.name}"]).plan, compose([lane]).plan
     shared = [word for word in words if word.split("=")[0] != "lane"]
     if not twin.model.num_experts:
         shared = [word for word in shared if word.split("=")[0] not in EXPERTS_ONLY and not word.startswith("balance")]
-    if twin.precision.format != ours.precision.format:
+    if twin.precision.format != own.precision.format:
         shared = [word for word in shared if not word.startswith("precision")]
     return compose([lane, *shared]).plan
 

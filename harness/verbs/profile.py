@@ -10,6 +10,7 @@ round does so once as training does and once under torch.profiler. The table has
 attention              scores and mixing; its projections are dense products
 dense products         projections of attention, dense FFNs, shared experts
 expert products        the routed experts' products, with what their operator does not report apart (on a GPU the activation)
+                       below bf16 products are counted with quantizing, and dense FFNs with all of their operator
 router                 its product, scores, selection and counts
 gathers and metadata   rows sorted by expert, gathered and summed again
 casts and elementwise  norms, rotations, activations, residuals, casts: what lies between products

@@ -39,8 +39,8 @@ class _Node:
 
 
 def spent(events: Iterable[Any], products: Products, device: str) -> Spent:
-    """Of one step. An event has name, id, thread, time_range (start, end in microseconds), input_shapes, input_dtypes,
-    sequence_nr, activity_type and linked_correlation_id, as torch.profiler's have."""
+    """What one step went on. An event has name, id, thread, time_range (start, end in microseconds), input_shapes,
+    input_dtypes, sequence_nr, device_type, activity_type and linked_correlation_id, as torch.profiler's have."""
     threads: dict[int, list[Any]] = defaultdict(list)
     kernels = []
     for event in events:
@@ -135,7 +135,7 @@ def _in_turn(kernels: list[Any]) -> Iterator[tuple[Any, float]]:
 
 
 def _name(node: _Node) -> str:
-    """Of a product in a model with its shapes, which say which one it is; expert by expert they differ, and say nothing."""
+    """A product has its shapes in its name, which say which one it is; expert by expert they differ, and say nothing."""
     name = node.event.name
     if PRODUCT.search(name) and node.place.part != EXPERTS:
         shapes = [shape for shape in node.event.input_shapes or () if len(shape) >= 2]

@@ -1,5 +1,6 @@
 """A lane and its twin, step by step in turns, without torch.profiler and with it."""
 
+import gc
 import statistics
 import time
 from collections import defaultdict
@@ -79,7 +80,10 @@ class _Contestant:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device == "cuda" else [])]
         with profile(activities=activities, record_shapes=True) as seen, stages(), record_function(STEP):
             self._whole(index)
-        return spent(seen.events(), self.products, self.device)
+        found = spent(seen.events(), self.products, self.device)
+        del seen
+        gc.collect()  # some ten thousand events, which the next step would else be stopped for
+        return found
 
     def found(self, name: str, here: Machine) -> dict[str, Any]:
         """Milliseconds. Of the profiled steps those whose wall time is of the middle half are averaged: their parts add up, as
@@ -99,15 +103,15 @@ class _Contestant:
 
 
 def _products(built: "Session") -> Products:
-    of_group = {"dense": DENSE, "router": ROUTER}
-    if built.plan.kernels.backend == "reference":  # which has no stages
-        of_group["expert"] = EXPERTS
-    full = built.machine.arithmetic != "native"  # everything is fp32, not the router alone
-    weights = [
-        (of_group[own.group], tuple(parameter.shape), full or own.group == "router")
-        for _, parameter, _, own in owned(built.model)
-        if own.group in of_group
-    ]
+    """The experts are among them only where a loop multiplies them, which has no stages."""
+    everything_full, loop = built.machine.arithmetic != "native", built.plan.kernels.backend == "reference"
+    weights = []
+    for _, parameter, _, own in owned(built.model):
+        if own.group in ("dense", "router"):
+            full = everything_full or own.group == "router"
+            weights.append((DENSE if own.group == "dense" else ROUTER, tuple(parameter.shape), full))
+        elif own.group == "expert" and loop:
+            weights += [(EXPERTS, tuple(parameter.shape), full) for full in (False, True)]
     return Products(weights, built.plan.model.num_experts)
 
 

@@ -6,6 +6,7 @@ where nothing known did, under OTHER by its name, so that no time is lost.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 ATTENTION, DENSE, EXPERTS = "attention", "dense products", "expert products"
@@ -37,11 +38,11 @@ OPERATORS = tuple((re.compile(pattern), part) for pattern, part in (
     (r"aten::_?fused_adamw", OPTIMIZER + "adamw"),
     (r"aten::embedding(_dense)?(_backward)?$", HEAD),
     (rf"aten::_?({_ROUTING})", ROUTER),
-    (r"aten::(sort|argsort|index|cumsum|bincount|searchsorted|repeat_interleave|nonzero|_?embedding_bag)", GATHERS),
+    (r"aten::_?(sort|argsort|index|cumsum|bincount|searchsorted|repeat_interleave|nonzero|embedding_bag)", GATHERS),
     # views, allocations and wrappers of other operators compute nothing themselves
     (r"aten::(empty|new_empty|as_strided|_?unsafe_view|_?reshape|view|t$|transpose|permute|slice|select|split|chunk|expand|"
      r"(un)?squeeze|detach|alias|unbind|narrow|numpy_T|lift_fresh|resize_|set_|item|_local_scalar_dense|is_nonzero|unflatten|"
-     r"flatten|matmul|linear$|result_type|type_as|_to_cpu|to$|contiguous)", HOST),
+     r"flatten|matmul|linear$|result_type|promote_types|type_as|_to_cpu|to$|contiguous)", HOST),
     (r"aten::_?(foreach_)?(add|sub|rsub|mul|div|neg|pow|square|sqrt|rsqrt|reciprocal|exp|log|abs|sign|mean|sum|norm|"
      r"linalg_vector_norm|max|min|amax|amin|clamp|relu|threshold|silu|gelu|where|masked_fill|copy|to_copy|clone|cat|stack|fill|"
      r"zero|ones|full|new_zeros|arange|lerp|addc|logical|bitwise|lt|le|gt|ge|eq|ne|floor_divide|logsumexp|tril|triu|any|all|"
@@ -87,6 +88,11 @@ class Products:
         return [pair for (pair, _), parts in self.known.items() if DENSE in parts and len(parts) > 1]
 
 
+@cache
+def _known(name: str) -> str | None:
+    return next((part for pattern, part in OPERATORS if pattern.search(name)), None)
+
+
 def place(name: str, shapes: Sequence[Sequence[int]], dtypes: Sequence[str], caller: Place, products: Products) -> Place:
     """Where the own time of an operator (or kernel, or mark of a profiler) belongs."""
     if caller.whole:
@@ -102,10 +108,9 @@ def place(name: str, shapes: Sequence[Sequence[int]], dtypes: Sequence[str], cal
         stacks = [shape for shape in shapes if len(shape) == 3]
         one = bool(stacks) and stacks[0][0] == 1 != products.experts  # a dense FFN below bf16
         return Place(DENSE, whole=True) if one else Place(EXPERTS)
-    for pattern, part in OPERATORS:
-        if pattern.search(name):
-            part = ELEMENTWISE if part == ROUTER and not products.experts else part
-            return Place(part, whole=part != HOST)
+    if part := _known(name):
+        part = ELEMENTWISE if part == ROUTER and not products.experts else part
+        return Place(part, whole=part != HOST)
     if "::" in name:  # an operator has a namespace, a mark of the compiler or of autograd none
         return Place(OTHER if caller.part == HOST else caller.part)
     return caller

@@ -168,7 +168,7 @@ def test_on_a_gpu_a_kernel_belongs_where_it_was_launched_and_the_rest_is_the_hos
         event("cuLaunchKernel", 23, 24, id=104, activity_type="cuda_driver"),
         event("autograd::engine::evaluate_function: X", 30, 40, sequence_nr=8, thread=2, id=4),
         event("cudaLaunchKernel", 31, 32, id=105, thread=2, **runtime),
-        event("moe_speedrun::expert_mlp_backward", 40, 60, input_shapes=((64, 256), (64, 256), *MLP), thread=2, id=5),
+        event("moe_speedrun::expert_mlp_backward", 40, 60, input_shapes=((64, 256), (64, 256), *MLP), thread=2, id=102),
         event("cuLaunchKernel", 40, 41, id=106, thread=2, activity_type="cuda_driver"),
         event(MARK + GATHERS, 42, 50, thread=2, id=6),
         event("cuLaunchKernel", 43, 44, id=107, thread=2, activity_type="cuda_driver"),

@@ -68,6 +68,7 @@ def test_every_part_that_a_plan_has_is_found_and_no_other(profiled):
     assert set(lane) == {*BOTH, *OF_EXPERTS, OTHER} and set(twin) == {*BOTH, OTHER}
     assert all(rows[part]["ms"] > 0 for rows in (lane, twin) for part in rows)
     assert all(rows[part]["floor_ms"] > 0 for rows in (lane, twin) for part in rows if part not in (OTHER, HOST))
+    assert all("aten::linalg_vector_norm" in rows[NORMS]["operators"] for rows in (lane, twin))
     assert profiled[0]["parts"] == [*BOTH[:2], *OF_EXPERTS, *BOTH[2:-1], OTHER, HOST]
 
 

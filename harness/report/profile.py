@@ -28,7 +28,7 @@ def draw(found: dict[str, Any], path: Path) -> Path:
         ax.set_yticks(range(len(parts)), [style.words(part) for part in parts])
         ax.set_ylim(len(parts) - 0.4, -0.6)
         ax.set_xlabel("ms of a step")
-        ax.margins(x=0.17)
+        ax.margins(x=0.22)
         ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
         style.add_legend(fig, ax)

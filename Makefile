@@ -13,7 +13,7 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-VERBS := speedrun plan prove bench tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
+VERBS := speedrun plan prove bench profile tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
          matrix mlflow probe evaluate doctor study
 .PHONY: $(VERBS) help setup sabotage test check referee lint lock container container-smoke container-chroot
 
@@ -53,6 +53,7 @@ endif
 # What a verb is given, of the variables of the line.
 speedrun: WORDS = $(PLAN)
 plan prove probe: WORDS = lane=$(LANE) seed=$(SEED) $(SET)
+profile: WORDS = lane=$(LANE) $(SET)
 gate: WORDS = lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
 gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 matrix: WORDS = $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)

@@ -7,19 +7,19 @@ ms["up"]                       # milliseconds, summed over the calls inside
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 STAGES = ("metadata", "gather", "up", "activation", "down", "combine", "dH", "dW", "dX")
 _NOTHING = nullcontext()
-_open: "list[_Timer]" = []
+_open: list[Callable[[str], AbstractContextManager]] = []
 
 
 def stage(name: str) -> AbstractContextManager:
     """Marks the work inside as stage `name` of STAGES."""
-    return _open[-1].span(name) if _open else _NOTHING
+    return _open[-1](name) if _open else _NOTHING
 
 
 @contextmanager
@@ -27,12 +27,21 @@ def timed(device: str) -> Iterator[dict[str, float]]:
     """Times the stages inside; the dictionary holds milliseconds when the block has ended. On a GPU by events on the stream,
     so that nothing waits in between."""
     timer, milliseconds = _Timer(device), {}
-    _open.append(timer)
     try:
-        yield milliseconds
+        with spans(timer.span):
+            yield milliseconds
+    finally:
+        milliseconds.update(timer.read())
+
+
+@contextmanager
+def spans(span: Callable[[str], AbstractContextManager]) -> Iterator[None]:
+    """Every stage inside runs within `span(name)`."""
+    _open.append(span)
+    try:
+        yield
     finally:
         _open.pop()
-        milliseconds.update(timer.read())
 
 
 class _Timer:

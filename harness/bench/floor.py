@@ -17,19 +17,19 @@ H100 = ("H100 SXM as its data sheet states it", 989e12, 3.35e12)
 FP8_SPEEDUP = 2
 
 
-def work(shape: Shape) -> dict[str, tuple[int, int]]:
-    """(FLOPs, bytes) of each stage."""
+def work(shape: Shape, operand: int = 2) -> dict[str, tuple[int, int]]:
+    """(FLOPs, bytes) of each stage; `operand`: bytes of one."""
     tokens, rows = shape.T, shape.T * shape.K
-    x, y32, wide = 2 * tokens * shape.D, 4 * tokens * shape.D, 2 * rows * shape.D
-    h, a = 2 * rows * shape.G, 2 * rows * shape.F
-    up, down = 2 * shape.E * shape.D * shape.G, 2 * shape.E * shape.F * shape.D
+    x, y32, wide = operand * tokens * shape.D, 4 * tokens * shape.D, operand * rows * shape.D
+    h, a = operand * rows * shape.G, operand * rows * shape.F
+    up, down = operand * shape.E * shape.D * shape.G, operand * shape.E * shape.F * shape.D
     flops_up, flops_down = 2 * rows * shape.D * shape.G, 2 * rows * shape.F * shape.D
     return {
         "up": (flops_up, x + up + h + a),
         "down": (flops_down, a + down + wide),
         "combine": (rows * shape.D, wide + y32),
         "dH": (flops_down, x + down + 2 * h + a),
-        "dW": (flops_up + flops_down, 2 * x + h + a + 2 * (up + down)),
+        "dW": (flops_up + flops_down, 2 * x + h + a + (up + down) * 4 // operand),
         "dX": (flops_up, h + up + wide),
         "combine dX": (rows * shape.D, wide + y32),
     }

@@ -3,43 +3,67 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.bench import random_tokens
 from harness.bench.text import steps_lines
+from harness.errors import UserError
 from harness.plan.compose import compose
+from harness.plan.schema import Plan
 from harness.train.machine import Machine, synchronize
 
 # Overrides of the MoE lane that its dense twin cannot have.
 EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "moe_every", "router")
-EXPERTS_ONLY = (*(f"model.{name}" for name in EXPERTS_ONLY), "model.router_renormalize", "optim.expert_gradient_scale", "lane")
+EXPERTS_ONLY = (*(f"model.{name}" for name in EXPERTS_ONLY), "model.router_renormalize", "optim.expert_gradient_scale")
 WARMUP = 2
-SPREAD = "   spread (quartiles, ms)"
 
 
 def steps(words: list[str], here: Machine, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Medians of the contestants, one step each in turn; `words` override a MoE lane. A lane of token files takes its
-    steps on random tokens, unless `data.shards` names others."""
-    ours = compose(words).plan
-    if ours.track.tokens.format == "bin" and not ours.data.shards:
-        with tempfile.TemporaryDirectory() as folder:
-            return steps([*words, "unranked=true", f"data.shards={random_tokens.write(Path(folder))}"], here, rounds, say)
-    shared = [word for word in words if word.split("=")[0] not in EXPERTS_ONLY and not word.startswith("balance")]
-    plans = {
-        ours.lane.name: ours,
-        "mask and loop": compose([*words, "kernels.backend=reference"]).plan,
-        ours.lane.twin: compose([f"lane={ours.lane.twin}", *shared]).plan,
-    }
-    seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
+    """Medians of the contestants, one step each in turn; `words` override a MoE lane."""
+    with on_tokens(words) as known:
+        ours = compose(known).plan
+        loop, twin = compose([*known, "kernels.backend=reference"]).plan, twin_of(ours, known)
+        plans = {ours.lane.name: ours, "mask and loop": loop, twin.lane.name: twin}
+        seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
     rows = _rows(plans, seconds, here)
     for line in steps_lines(here.as_record(), here.execution("bf16"), rows):
         say(line)
     return {"rounds": rounds, "rows": rows}
 
 
-def session(plan, here: Machine):
+@contextmanager
+def on_tokens(words: list[str]) -> Iterator[list[str]]:
+    """`words`; of a lane of token files with random tokens, unless `data.shards` names others."""
+    plan = compose(words).plan
+    if plan.track.tokens.format != "bin" or plan.data.shards:
+        yield words
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield [*words, "unranked=true", f"data.shards={random_tokens.write(Path(folder))}"]
+
+
+def twin_of(ours: Plan, words: list[str]) -> Plan:
+    """The plan of the lane's twin, overridden by what of `words` it has too.
+
+    Raises:
+        UserError: the lane names no twin.
+    """
+    if ours.lane.twin is None:
+        raise UserError(f"{ours.lane.name} names no twin to compare with", "choose a lane that does: lane=tiny-moe-16e")
+    lane = f"lane={ours.lane.twin}"
+    own, twin = compose([f"lane={ours.lane.name}"]).plan, compose([lane]).plan
+    shared = [word for word in words if word.split("=")[0] != "lane"]
+    if not twin.model.num_experts:
+        shared = [word for word in shared if word.split("=")[0] not in EXPERTS_ONLY and not word.startswith("balance")]
+    if twin.precision.format != own.precision.format:
+        shared = [word for word in shared if not word.startswith("precision")]
+    return compose([lane, *shared]).plan
+
+
+def session(plan: Plan, here: Machine):
     from harness.data.corpora import load_for
     from harness.ranks import Ranks
     from harness.train.session import Session

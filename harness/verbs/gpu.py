@@ -10,6 +10,7 @@ kernels      ours, grouped_mm, the loop, released packages and the bound, at eve
 formats      ours in bf16, fp8 and nvfp4 side by side
 steps        whole optimizer steps of tiny-moe-16e, its twin and the loop
 big-steps    optimizer steps of moe-64e and moe-256e beside their dense twin and the loop, on random tokens
+profile      where a step of tiny-moe-16e and of moe-64e goes, beside its floor and the twin's
 prove        tiny-moe-16e twice and once killed: equal hash chains and weights
 lanes        tiny-dense, tiny-moe-16e, sotu-dense, sotu-moe-16e, one seed each
 wiki-s-dense, wiki-s-moe-64e, and each in -fp8 and -nvfp4    one seed each, with WikiText and CORE at the end
@@ -85,6 +86,8 @@ STAGES = (
           (f"{BENCH} steps rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",)),
     Stage("big-steps", tuple(f"{BENCH} steps lane={lane} rounds=5 out={{out}}/{lane}" for lane in ("moe-64e", "moe-256e")),
           (f"{BENCH} steps rounds=1 out={{out}} {TOY_BIG}",)),
+    Stage("profile", tuple(f"harness profile lane={lane} rounds=5 out={{out}}" for lane in ("tiny-moe-16e", "moe-64e")),
+          (f"harness profile rounds=1 out={{out}} model.ffn_width=32 {TOY_MOE}",)),
     Stage("prove", ("harness prove lane=tiny-moe-16e run.folder={out}",),
           (f"harness prove kills=1 run.folder={{out}} {TOY_MOE}",)),
     Stage("lanes", tuple(f"{RUN} lane={lane} run.mlflow=off" for lane in LANES), (f"{RUN} {TOY_DENSE}", f"{RUN} {TOY_MOE}")),

@@ -107,7 +107,8 @@ class _Brgemm:
         check_ids(expert_TK, w_up_EDG.shape[0])
         h_PG = x_TD.new_empty(self.saved_rows(expert_TK.numel(), w_up_EDG.shape[0]), w_up_EDG.shape[2])
         tensors = (t.contiguous() for t in (x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float()))
-        return calls.experts(*tensors, h_PG, precision.arithmetic.name), h_PG
+        with stage("fused"):
+            return calls.experts(*tensors, h_PG, precision.arithmetic.name), h_PG
 
     def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
         if not self._takes(w_down_EFD, precision):
@@ -117,7 +118,8 @@ class _Brgemm:
             )
             return tuple(t.float() for t in found)
         tensors = (dy_TD.float(), x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float())
-        return calls.experts_backward(*(t.contiguous() for t in tensors), h_PG, precision.arithmetic.name)
+        with stage("fused"):
+            return calls.experts_backward(*(t.contiguous() for t in tensors), h_PG, precision.arithmetic.name)
 
     def _takes(self, w_down_EFD: Tensor, precision: Precision) -> bool:
         return precision.quantization is None and calls.takes_experts(w_down_EFD.shape[2], w_down_EFD.shape[1])

@@ -12,7 +12,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-STAGES = ("metadata", "gather", "up", "activation", "down", "combine", "dH", "dW", "dX")
+STAGES = (
+    "metadata",
+    "gather",
+    "up",
+    "activation",
+    "down",
+    "combine",
+    "dH",
+    "dW",
+    "dX",
+    "fused",
+)  # the last: of a kernel that does all
 _NOTHING = nullcontext()
 _open: list[Callable[[str], AbstractContextManager]] = []
 

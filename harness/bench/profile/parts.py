@@ -18,7 +18,7 @@ BEFORE_OPTIMIZERS, AFTER = (ATTENTION, DENSE, EXPERTS, ROUTER, GATHERS, ELEMENTW
 # The stages that an expert MLP reports (kernels/stages.py). What its operator does outside of them is EXPERTS.
 STAGE = {
     "metadata": GATHERS, "gather": GATHERS, "combine": GATHERS, "activation": ELEMENTWISE, "up": EXPERTS, "down": EXPERTS,
-    "dH": EXPERTS, "dW": EXPERTS, "dX": EXPERTS,
+    "dH": EXPERTS, "dW": EXPERTS, "dX": EXPERTS, "fused": EXPERTS,
 }  # fmt: skip
 
 # Products are told apart by their shapes, the expert MLP by its number of experts.

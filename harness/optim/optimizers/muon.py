@@ -1,12 +1,13 @@
 """Muon: momentum, then the nearest semi-orthogonal matrix, for matrices and stacks of expert matrices.
 
-Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Newton-Schulz quintic and its coefficients: Keller Jordan, "Muon" (2024). The update
-is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the shape. A matrix whose gradient is zero throughout, as that
-of an expert without tokens, keeps its momentum and is not moved: momentum alone, made orthogonal, would move it at full speed.
+Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Newton-Schulz quintic and its
+coefficients: Keller Jordan, "Muon" (2024). The update is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the
+shape. A matrix whose gradient is zero throughout, as that of an expert without tokens, keeps its momentum and is not moved:
+momentum alone, made orthogonal, would move it at full speed.
 
-Where kernels in C++ run (`kernels/cpu/brgemm`), a matrix goes through all of a step in one core's cache. Elsewhere
-all of one shape are iterated as one stack. Products run in the dtype of the plan's products: bf16 where that is native. On two
-AMX cores with torch 2.13 a stack of 64 matrices of 128 x 256 took 7.7 ms in bf16 and 24.8 in fp32.
+Where kernels in C++ run (`kernels/cpu/brgemm`), a matrix goes through all of a step in one core's cache. Elsewhere all matrices
+of one shape are iterated as one stack. Products run in the dtype of the plan's products: bf16 where that is native. On two AMX
+cores with torch 2.13 a stack of 64 matrices of 128 x 256 took 7.7 ms in bf16 and 24.8 in fp32.
 """
 
 from typing import Any

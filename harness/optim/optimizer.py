@@ -84,7 +84,7 @@ def _squares(t: Tensor) -> Tensor:
 
 
 def _rms(parameters: dict[str, nn.Parameter], found: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """Of a group, each kind of what was `found`, the sums of squares of each of its parameters by kind."""
+    """The RMS of each kind over a group. `found`: sums of squares, by parameter and kind."""
     numbers = sum(p.numel() for p in parameters.values())
     totals = {kind: sum(found[name][kind] for name in parameters) for kind in ("grad_rms", "update_rms", "param_rms")}
     return {kind: float((total / numbers).sqrt()) for kind, total in totals.items()}

@@ -178,6 +178,11 @@ def lively(*words: str) -> Session:
     return one
 
 
+def tensors(session: Session) -> dict[str, torch.Tensor]:
+    """Copies of all that a checkpoint would hold."""
+    return {name: t.detach().clone() for name, t in session.state().items()}
+
+
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:
     return load_file(run_folder / "weights.safetensors")
 

@@ -1,5 +1,7 @@
 """What changes the bits of a run, and what must not."""
 
+import runpy
+
 import micro
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from harness.optim.schedule import lr_scale
 from harness.train import chain
 from harness.train.chain import hash_tensors, hash_weights
 from harness.train.clock import Clock
-from harness.train.warmup import warm_up
+from harness.train.warmup import held_meanwhile, warm_up
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -95,23 +97,54 @@ def test_the_weights_hash_is_the_hash_of_the_tensors_in_the_weights_file(finishe
         assert hash_tensors(micro.weights(finished(kind))) == bits(finished(kind))["weights"]
 
 
-@pytest.mark.parametrize("start", [0, 5, micro.STEPS - 1])
-def test_warming_up_leaves_every_tensor_as_it_was_and_the_training_clock_at_zero(start):
-    session, clock = micro.session(), Clock()
-    for index in range(2):
-        session.step(index)
-    before, names = hash_tensors(session.state()), {n: t.data_ptr() for n, t in session.state().items()}
-    seconds = warm_up(session, clock, session.corpus.val[:4096], start)
-    assert hash_tensors(session.state()) == before
-    assert {n: t.data_ptr() for n, t in session.state().items()} == names
+def warmed(session, step=0, start=None):
+    """The names of the tensors that are others after warm-up than before it."""
+    before, places = micro.tensors(session), {name: t.data_ptr() for name, t in session.state().items()}
+    clock = Clock()
+    seconds = warm_up(session, clock, session.corpus.val[:4096], step, start)
+    assert {name: t.data_ptr() for name, t in session.state().items()} == places
     assert all(p.grad is None for p in session.model.parameters())
     assert seconds > 0 and clock.train_s == 0
     assert {name for name, spent in clock.ledger.items() if spent} == {"compile_s", "warmup_s"}
+    return [name for name, t in session.state().items() if hash_tensors({"": t}) != hash_tensors({"": before[name]})]
+
+
+@pytest.mark.parametrize("lane, words", [
+    (micro.DENSE, ["optim=adamw"]), (micro.MOE, ["init.zero_output=false"]), (micro.MOE, ["model.norm_weight=true"]),
+    (micro.MOE, ["model.router=hash", "balance=none"]), (["lane=tiny-moe-16e-nvfp4", *micro.MOE[1:]], []),
+])  # fmt: skip
+def test_warming_up_leaves_every_tensor_as_it_was_drawn(lane, words):
+    assert warmed(micro.session(*words, lane=lane)) == []
+
+
+@pytest.mark.parametrize("step", [2, micro.STEPS - 1])
+def test_warming_up_leaves_every_tensor_as_it_was_in_the_checkpoint(step):
+    session = micro.session()
+    for index in range(2):
+        session.step(index)
+    assert warmed(session, step, micro.tensors(session)) == []
+
+
+def test_warming_up_restores_state_that_does_not_start_at_zero():
+    session = micro.session()
+    signs = runpy.run_path(
+        str(micro.ROOT / "tests/parts/optim/signs.py")
+    )  # keeps a mean of the weights, from the first ones on
+    multipliers = dict.fromkeys(session.optimizer.parameters, 1.0)
+    session.optimizer.parts = [signs["PART"](session.optimizer.parameters, multipliers, signs["Keys"](), torch.float32)]
+    for layer in session.model.moe_layers:
+        session.model.blocks[layer].feedforward.router.bias.fill_(0.25)
+    assert warmed(session) == []
+
+
+def test_warming_up_holds_no_copy_of_weights_nor_of_state_that_starts_at_zero():
+    assert held_meanwhile(micro.session()) == {}
+    assert {name.split(".")[-1] for name in held_meanwhile(micro.session("model.router=hash", "balance=none"))} == {"table_VK"}
 
 
 def test_a_step_after_warming_up_has_the_bits_of_one_without():
     cold, warm = micro.session(), micro.session()
-    warm_up(warm, Clock(), warm.corpus.val[:4096], 0)
+    warm_up(warm, Clock(), warm.corpus.val[:4096], 0, None)
     cold.step(0), warm.step(0)
     assert hash_tensors(warm.state()) == hash_tensors(cold.state())
 

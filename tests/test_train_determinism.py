@@ -1,13 +1,16 @@
-"""No training step calls an operator that is not deterministic on CUDA: seen on a CPU, by listening to what is dispatched."""
+"""Process-wide settings. And no training step calls an operator that is not deterministic on CUDA: seen on a CPU, by listening
+to what is dispatched."""
 
 from pathlib import Path
 
 import micro
 import pytest
 import torch
+from micro import no_figures_fixture  # noqa: F401
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.train.determinism import compiled_folder
+from harness.record.provenance import THREADS
+from harness.train.determinism import SPINS, compiled_folder
 from kernels.triton.metadata import routes
 
 # Operators without a deterministic algorithm on CUDA (torch.use_deterministic_algorithms): the strict mode refuses them at the
@@ -75,3 +78,54 @@ def test_compiled_code_is_kept_apart_for_every_state_of_the_kernels(monkeypatch)
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "routing.py" else b""))
     assert compiled_folder() != before and compiled_folder().parent == before.parent
+
+
+# A verb that only brings in torch, whose OpenMP then says what it was told.
+TELLS = """
+import sys
+from harness.__main__ import main
+import harness.verbs.speedrun as verb
+def brings_in_torch(words):
+    assert "torch" not in sys.modules
+    import torch
+    print(torch.get_num_threads())
+    return 0
+verb.main = brings_in_torch
+sys.exit(main(["speedrun"]))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "own, told, policy",
+    [
+        ({}, SPINS, "PASSIVE"),
+        ({"GOMP_SPINCOUNT": "7"}, "7", "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "passive"}, "0", "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "active"}, "30000000000", "ACTIVE"),
+    ],
+)
+def test_the_openmp_of_torch_spins_as_we_say_or_as_the_user_does(own, told, policy, monkeypatch):
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    ran = micro.python(TELLS, OMP_DISPLAY_ENV="VERBOSE", OMP_NUM_THREADS="2", **own)
+    assert ran.returncode == 0 and ran.stdout.split() == ["2"], ran.stderr
+    assert f"GOMP_SPINCOUNT = '{told}'" in ran.stderr and f"OMP_WAIT_POLICY = '{policy}'" in ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_how_threads_wait_changes_no_bits_and_is_in_the_record(tmp_path):
+    code = (
+        "import sys, micro; from pathlib import Path; micro.run(Path(sys.argv[1]), 'budget.tokens=2048', 'validation.steps=[]')"
+    )
+    found = {}
+    for name, value in (("GOMP_SPINCOUNT", "0"), ("OMP_WAIT_POLICY", "active")):
+        ran = micro.python(
+            f"import sys; sys.path.insert(0, 'tests'); {code}", str(tmp_path / name), OMP_NUM_THREADS="2", **{name: value}
+        )
+        assert ran.returncode == 0, ran.stderr
+        record = micro.record(micro.the_folder(tmp_path / name))
+        assert record.provenance.threads[name] == value and record.provenance.threads["OMP_NUM_THREADS"] == "2"
+        found[name] = record.determinism.content(), record.hardware_class
+    assert found["GOMP_SPINCOUNT"] == found["OMP_WAIT_POLICY"]

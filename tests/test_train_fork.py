@@ -16,7 +16,7 @@ def test_a_fork_starts_from_the_tensors_of_that_checkpoint_and_is_unranked(stopp
     warm_up = harness.train.run.warm_up
 
     def look(session, *rest):
-        seen.update(session.snapshot())
+        seen.update(micro.tensors(session))
         return warm_up(session, *rest)
 
     monkeypatch.setattr(harness.train.run, "warm_up", look)

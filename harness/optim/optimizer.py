@@ -12,6 +12,8 @@ from harness.optim.optimizers import Update
 from harness.plan import parts
 from harness.plan.schema import Optim
 
+CHUNK = 1 << 20  # elements that are widened to fp64 at once: 8 MiB, which a CPU's cache holds
+
 
 class Optimizer:
     def __init__(self, model: Transformer, plan: Optim, product_dtype: torch.dtype = torch.float32, backend: str = "torch"):
@@ -67,21 +69,24 @@ class Optimizer:
 
     @torch.no_grad()
     def step_measured(self, scale: float) -> dict[str, dict[str, float]]:
-        """A step that also returns, per group, the RMS of gradient, update and parameter."""
-        before = {name: p.clone() for name, p in self.parameters.items()}
-        gradients = {name: p.grad.clone() for name, p in self.parameters.items()}
-        self.step(scale)
-        measured = {}
-        for group, parameters in self.groups.items():
-            changes = [p - before[name] for name, p in parameters.items()]
-            measured[group] = {
-                "grad_rms": _rms([gradients[name] for name in parameters]),
-                "update_rms": _rms(changes),
-                "param_rms": _rms([before[name] for name in parameters]),
-            }
-        return measured
+        """A step that also returns, per group, the RMS of gradient, update and parameter. It takes a copy of the parameters of
+        one optimizer at a time."""
+        found = {name: {"grad_rms": _squares(p.grad), "param_rms": _squares(p)} for name, p in self.parameters.items()}
+        for part in self.parts:
+            before = {name: p.clone() for name, p in part.parameters.items()}
+            part.step(scale)
+            for name, p in part.parameters.items():
+                found[name]["update_rms"] = _squares(before.pop(name).sub_(p))
+        return {group: _rms(parameters, found) for group, parameters in self.groups.items()}
 
 
-def _rms(tensors: list[Tensor]) -> float:
-    total = sum(t.double().square().sum() for t in tensors)
-    return float((total / sum(t.numel() for t in tensors)).sqrt())
+def _squares(t: Tensor) -> Tensor:
+    """fp64 () on the device: the sum of the squares."""
+    return sum(chunk.double().square_().sum() for chunk in t.reshape(-1).split(CHUNK))
+
+
+def _rms(parameters: dict[str, nn.Parameter], found: dict[str, dict[str, Tensor]]) -> dict[str, float]:
+    """The RMS of each kind over a group. `found`: sums of squares, by parameter and kind."""
+    numbers = sum(p.numel() for p in parameters.values())
+    totals = {kind: sum(found[name][kind] for name in parameters) for kind in ("grad_rms", "update_rms", "param_rms")}
+    return {kind: float((total / numbers).sqrt()) for kind, total in totals.items()}

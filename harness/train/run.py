@@ -57,7 +57,6 @@ def run(
     except UserError:
         folder.forget()
         raise
-    del tensors
     if ranks.is_first:
         opened(folder.path)
     clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
@@ -65,7 +64,8 @@ def run(
     slice_N = val_N[: slice_length(plan.track)]
     progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
     clock.ledger["setup_s"] += time.perf_counter() - started
-    step_s = warm_up(session, clock, slice_N, state.step)
+    step_s = warm_up(session, clock, slice_N, state.step, tensors)
+    del tensors
     rate = plan.batch.tokens_per_step / step_s
     left_s = (plan.steps - state.step) * step_s
     progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {left_s:,.0f} s on the clock to go")

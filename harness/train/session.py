@@ -261,6 +261,3 @@ class Session:
                     "start it under the plan it was made with",
                 )
             tensor.copy_(saved[name])
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.state().items()}

@@ -1,8 +1,14 @@
-"""Compilation and warm-up on throw-away state, before the clock starts: afterwards every tensor is exactly as it was."""
+"""Compilation and warm-up on throw-away state, before the clock starts: afterwards every tensor is exactly as it was.
+
+No copy of the state is held meanwhile, which would be three times the weights: weights are drawn again, and the tensors of a
+checkpoint stay mapped to its file, whose pages the kernel may drop and read again.
+"""
 
 import torch
+from torch import Tensor
 
 from harness.evaluate.bpb import score
+from harness.model.init import initialize
 from harness.train.clock import Clock
 from harness.train.machine import synchronize
 from harness.train.session import Session
@@ -10,12 +16,13 @@ from harness.train.session import Session
 WARMUP_STEPS = 2
 
 
-def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
-    """Runs the shapes that training and validation will run, then restores the state. Returns seconds per warm step.
+def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, Tensor] | None) -> float:
+    """Runs the shapes that training and validation will run, then begins anew. Returns seconds per warm step.
 
-    `step`: where training starts from. The first step and the first scored batch compile and are booked as `compile_s`.
+    `step`: where training starts from. `start`: the tensors of the checkpoint that the session was restored from; None: it is
+    as it was built. The first step and the first scored batch compile and are booked as `compile_s`.
     """
-    saved = session.snapshot()
+    held = held_meanwhile(session) if start is None else {}
     device, last = session.machine.device, session.plan.steps - 1
     with clock.entry("compile_s"):
         session.prepare_products()
@@ -28,7 +35,35 @@ def warm_up(session: Session, clock: Clock, val_N, step: int) -> float:
         for i in range(WARMUP_STEPS):
             session.step(min(step + i, last))
         synchronize(device)
-    session.restore(saved)
+    step_s = (clock.ledger["warmup_s"] - before) / WARMUP_STEPS
+    with clock.entry("warmup_s"):
+        if start is None:
+            _begin_anew(session, held)
+        else:
+            session.restore(start)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return (clock.ledger["warmup_s"] - before) / WARMUP_STEPS
+    return step_s
+
+
+def held_meanwhile(session: Session) -> dict[str, Tensor]:
+    """Copies of what a session that was just built holds beside its weights, but for what is all zero: small buffers, and the
+    state of an optimizer that starts as something else."""
+    drawn = _drawn(session)
+    return {name: t.clone() for name, t in session.state().items() if name not in drawn and bool(t.any())}
+
+
+@torch.no_grad()
+def _begin_anew(session: Session, held: dict[str, Tensor]) -> None:
+    """Makes it what it was just built as. `held`: what was `held_meanwhile`."""
+    initialize(session.model, session.plan.init, session.plan.seed)
+    drawn = _drawn(session)
+    for name, t in session.state().items():
+        if name in held:
+            t.copy_(held[name])
+        elif name not in drawn:
+            t.zero_()
+
+
+def _drawn(session: Session) -> set[str]:
+    return {f"model.{name}" for name, _ in session.model.named_parameters()}

@@ -15,6 +15,7 @@ rows     the same rows spread over 8 to 4,096 experts
 formats  our expert MLP in bf16, fp8 and nvfp4 side by side, quantizing included: times, and errors against fp32
 layer    where one layer's time goes, stage by stage
 steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts
+busy     a step of a lane while other programs want the cores, for several ways in which threads wait; only where it is named
 
 `set` chooses the shapes: by default those of GPUs on a GPU, small ones elsewhere. The contestants take turns, so that a noisy
 machine is noisy for all of them; figures are medians, ratios medians of ratios taken round by round. JSON and PNG go to `out`
@@ -30,9 +31,10 @@ from harness.errors import UserError
 from harness.launch.options import PATH, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
+NAMED = ("busy",)  # it disturbs all others on the machine
 WORDS = Words(
     "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH),
-    names=Names("part", choice(*PARTS)), plan=True,
+    names=Names("part", choice(*PARTS, *NAMED)), plan=True,
 )  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
 
@@ -74,12 +76,15 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
     from harness.bench.kernel_table import arithmetic_of, formats, kernel_table, sweep
     from harness.bench.layer import breakdown
     from harness.bench.steps import steps
+    from harness.launch.busy import busy
 
     def say(text: str) -> None:
         print(text, flush=True)
 
     if part == "floor":
         return floor(here, which, say)
+    if part == "busy":
+        return busy(words, rounds, say)
     if part == "steps":
         return steps(words, here, rounds, say)
     if backend == "torch" and arithmetic_of(here).name == "full" and here.compiled:

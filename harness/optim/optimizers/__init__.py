@@ -11,7 +11,7 @@ class Update:
     an update; state and weights stay fp32.
 
     What is known without torch (`harness/plan/parts/optim/NAME.py`) may also have `flops_per_step(plan, parameters)`, beside
-    elementwise work.
+    elementwise work, and `NUMBERS_PER_WEIGHT`, fp32 numbers that are held for each weight at most; 2 where it is not stated.
     """
 
     backend = "torch"  # or "brgemm", where kernels in C++ run; the optimizer of all sets it

@@ -23,7 +23,7 @@ class Signs(Update):
     def __init__(self, parameters, multipliers, keys, dtype):
         super().__init__(parameters, multipliers, keys, dtype)
         self.momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.mean = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.mean = {name: p.detach().clone() for name, p in parameters.items()}
 
     @torch.no_grad()
     def step(self, scale: float) -> None:

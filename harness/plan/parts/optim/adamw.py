@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from harness.plan.marks import free
 
+NUMBERS_PER_WEIGHT = 2  # both moments
+
 
 @dataclass
 class Keys:

@@ -183,8 +183,11 @@ def _twin(twin: str | None, runs: str, here: Machine) -> str:
     found = best_record([runs, "results"], twin, here.hardware_class)
     if found.folder is None:
         return f"no record of it here: make speedrun LANE={twin}"
-    metrics = read_record(found.folder).metrics
+    record = read_record(found.folder)
+    metrics = record.metrics
     where = "" if found.same_class else " (another hardware class)"
     seconds = metrics.time_to_target_s
     to_target = "target not reached, " if seconds is None else f"{seconds:,.1f} s to target, "
+    if record.disturbed:
+        to_target = "no fair seconds, "
     return f"{to_target}{metrics.slice_bpb:.4f} bpb{where}"

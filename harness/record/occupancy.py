@@ -82,10 +82,9 @@ def _of_processors(it: Occupancy) -> Iterator[str]:
     if it.not_measured:
         yield f"whether its processors were its own was not measured: {it.not_measured}"
     elif it.share > TAKEN:
-        yield (
-            f"other processes took {it.share:.0%} of the processor time of its {min(it.cores, it.threads)} cores, ranking on "
-            f"time allows {TAKEN:.0%}"
-        )
+        kept = min(it.cores, it.threads)
+        whose = f"its {kept} cores" if kept > 1 else "its core"
+        yield f"other processes took {it.share:.1%} of the processor time of {whose}, ranking on time allows {TAKEN:.0%}"
 
 
 def _of_gpu(it: Occupancy) -> Iterator[str]:

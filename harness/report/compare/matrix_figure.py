@@ -65,8 +65,8 @@ def _panel(
     ax: Axes, groups: list[Group], place: dict[str, float], title: str, value: Callable[[RunData], float | None],
     clock: bool = False,
 ) -> None:  # fmt: skip
-    """A mark a seed and a bar for their mean, where every seed has a value. On a clock an emulated format is hollow and
-    without a mean."""
+    """A mark a seed and a bar for their mean, where every seed has a value. On a clock what no claim about speed may be made
+    of is hollow and without a mean."""
     ax.set_title(title, loc="left")
     for group in groups:
         values, hollow = [value(run) for run in group.runs], clock and not group.timed
@@ -132,7 +132,7 @@ def _legend(formats: list[str], untimed: bool, missed: bool) -> list[Line2D]:
     marks.append(Line2D([], [], color=style.GREY, linewidth=2, label="mean over seeds"))
     if untimed:
         marks.append(Line2D([], [], marker="o", linestyle="none", color=style.GREY, markerfacecolor="none",
-                            markeredgewidth=1.1, markersize=5.5, label="hollow: emulated, no claim about speed"))  # fmt: skip
+                            markeredgewidth=1.1, markersize=5.5, label="hollow: no claim about speed"))  # fmt: skip
     if missed:
         marks.append(Line2D([], [], label="target not reached", **MISSED))
     return marks
@@ -164,6 +164,7 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
                     "paired mean")  # fmt: skip
     if emulated:
         said.append(f"emulated, so no claim about speed: {', '.join(emulated)}")
+    said += [f"no claim about speed: {group.lane}, {group.disturbed}" for group in groups if group.disturbed]
     return "; ".join(said) + "."
 
 

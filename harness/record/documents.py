@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import model_validator
 
 from harness import values as v
+from harness.plan.bounds import TAKEN
 from harness.record.occupancy import GpuLook
 from harness.record.rows import Counts, Point
 
@@ -123,7 +124,11 @@ class Timing(v.Model):
     ratio: v.Positive
     quartiles: tuple[v.Positive, v.Positive] = v.absent()
     rounds: v.Count = v.absent()
-    taken: v.Least0 | None = None  # share of the processor time that others took meanwhile; None where it is not known
+    taken: v.Least0 | None = None  # share of the processor time that others took meanwhile; null where it is not known
+
+    @property
+    def disturbed(self) -> bool:
+        return (self.taken or 0.0) > TAKEN
 
 
 class UniformScores(v.Model):

@@ -14,6 +14,7 @@ from harness.plan.bounds import TAKEN
 from harness.revision import revision_of
 
 MEASURED_SINCE = 2  # the revision; records of earlier ones know nothing of their machine, and keep their rank on time
+GPU_THREADS = 2  # of a rank on a GPU: one that launches kernels, one of autograd
 TICK_S = 0.01  # what the kernel counts a core's time in
 FIGURES = ("cores", "threads", "own_s", "others_s", "taken_s", "share")
 
@@ -25,8 +26,13 @@ def taken_s(others_s: float, cores: int, threads: int, wall_s: float) -> float:
     return max(0.0, others_s - spare * wall_s) if spare > 0 else others_s
 
 
+def threads_kept(device: str, threads: int, ranks: int) -> int:
+    """How many threads a run keeps busy. `threads`: of a rank's pool."""
+    return ranks * (GPU_THREADS if device == "cuda" else threads)
+
+
 def share_of(taken: float, cores: int, threads: int, wall_s: float) -> float:
-    """Of the processor time of the N cores that a run keeps busy."""
+    """What was taken, as a share of the processor time of the N cores that a run keeps busy."""
     return max(0.0, taken) / (min(cores, threads) * wall_s)
 
 

@@ -56,7 +56,7 @@ class Telemetry(TypedDict):
 
 @with_config(OPEN)
 class WindowOccupancy(TypedDict):
-    """Of the processors over a window, as `occupancy.py` says of a run."""
+    """Whose the processors were over a window, as `occupancy.py` says of a run."""
 
     cores: Count
     own_s: Number

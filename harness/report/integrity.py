@@ -16,13 +16,14 @@ from harness.reading import file_hash, is_there, parse_json, read_bytes
 from harness.record.load import Load
 from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
+from harness.report.clock_evidence import whose_machine
 from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
 
 ONLY_BY_RE_EXECUTION = (
     "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
     "the scores of the final evaluation beyond the slice's curve",
-    "seconds, peak memory and the machine's measured peaks",
+    "seconds, whose the processors were, peak memory and the machine's measured peaks",
 )
 OPTIONAL_FILES = ("weights.safetensors",)  # large: results/ keeps its hash, not the file
 SUMS_TO_S = 0.01  # the ledger's entries against wall time
@@ -35,12 +36,12 @@ def check(run: RunData) -> list[str]:
     hold either, and must not keep others from being checked.
     """
     found: list[str] = []
-    for part in (_files, _identity, _rank, _curve, _rates, _steps, _scores, _health):
+    for part in (_files, _identity, _rank, _curve, _rates, whose_machine, _steps, _scores, _health):
         try:
             found += part(run)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             found.append(
-                f"its evidence of {part.__name__[1:]} is not in the shape of a record ({type(error).__name__}: {error})"
+                f"its evidence of {part.__name__.strip('_')} is not in the shape of a record ({type(error).__name__}: {error})"
             )
     return found
 

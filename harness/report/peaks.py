@@ -1,4 +1,4 @@
-"""The best that machines of a hardware class are known to have reached, from records: what a busy machine is measured against."""
+"""The best that machines of a hardware class have reached, as records say: what a busy machine is measured against."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

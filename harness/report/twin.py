@@ -23,8 +23,8 @@ class Found:
 
 def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -> Found:
     """The ranked record of a lane to stand beside another run: of `hardware_class` where there is one, else of any; among
-    those one whose machine was its own, then the newest; times of files mean nothing after a checkout, so they only break ties. `folders` are searched downwards,
-    usually `["runs", "results"]`; one that does not exist is empty."""
+    those one that was not disturbed, then the newest; times of files mean nothing after a checkout, so they only break ties.
+    `folders` are searched downwards, usually `["runs", "results"]`; one that does not exist is empty."""
     ranked, unreadable = [], []
     for folder in record_folders(folders):
         try:

@@ -44,7 +44,7 @@ def look(own: int) -> GpuLook:
 
 
 def _identity() -> str:
-    """Of the device in use, as nvidia-smi knows it: its own numbers are not those of CUDA_VISIBLE_DEVICES."""
+    """The device in use, as nvidia-smi knows it: its own numbers are not those of CUDA_VISIBLE_DEVICES."""
     return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
 
 

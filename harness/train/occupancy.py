@@ -8,19 +8,14 @@ import time
 from typing import Any
 
 from harness.ranks import Ranks
-from harness.record.occupancy import Occupancy, busy, share_of, taken_s
+from harness.record.occupancy import Occupancy, busy, share_of, taken_s, threads_kept
 from harness.record.rows import WindowOccupancy
 from harness.train import gpu
 from harness.train.machine import Machine
-from harness.train.processors import GPU_THREADS, NotMeasured, Processors, Reading, of_ranks
+from harness.train.processors import NotMeasured, Processors, Reading, of_ranks
 
 LEAST_LOOK_S = 0.3  # a shorter look tells a few ticks of the kernel's clock
 OWN_BEYOND = 1.05, 0.5  # factor and seconds: where a run has used more than everybody, the counters are not of its machine
-
-
-def threads_of(here: Machine) -> int:
-    """That a run keeps busy, on all ranks."""
-    return here.world_size * (GPU_THREADS if here.device == "cuda" else here.threads)
 
 
 class Meter:
@@ -28,7 +23,7 @@ class Meter:
 
     def __init__(self, found: Processors | str | None, here: Machine, state: dict[str, Any], step: int = 0):
         self.processors = found if isinstance(found, Processors) else None
-        self.threads = threads_of(here)
+        self.threads = threads_kept(here.device, here.threads, here.world_size)
         self.looks_at_gpu = here.device == "cuda" and found is not None
         self.why_not = state.get("not_measured", "begun by a harness that did not measure it" if step else "")
         if isinstance(found, str):
@@ -138,7 +133,8 @@ class Look:
         wall_s, now = time.perf_counter() - self.begun_s, self._read()
         if self.before is None or now is None or wall_s < least_s:
             return None
-        found, cores, threads = now.since(self.before), len(self.processors.cores), threads_of(here)
+        found, cores = now.since(self.before), len(self.processors.cores)
+        threads = threads_kept(here.device, here.threads, here.world_size)
         taken = taken_s(found["busy_s"] - found["own_s"], cores, threads, wall_s) + found.get("throttled_s", 0.0)
         share = share_of(taken, cores, threads, wall_s)
         return share if busy(taken, cores, threads, wall_s) else 0.0

@@ -15,7 +15,6 @@ from harness.ranks import Ranks
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 BUSY = (0, 1, 2, 5, 6, 7)  # of a core's line in /proc/stat: user, nice, system, irq, softirq, steal; a guest's is in user
-GPU_THREADS = 2  # of a rank on a GPU: one that launches kernels, one of autograd
 
 
 class NotMeasured(Exception):
@@ -75,7 +74,7 @@ class Processors:
         return ticks * self.tick_s
 
     def _own_s(self, pid: int) -> float:
-        """Of a process with its threads, and of children that it has waited for."""
+        """What a process has used with its threads, and children that it has waited for."""
         if pid == os.getpid():
             used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
             return sum(each.ru_utime + each.ru_stime for each in used)

@@ -30,7 +30,9 @@ COLUMNS = (
     Column("lane", "lane", "lane; below it what the command line turned, and the plan's hash"),
     Column("n", "n", "seeds", False),
     Column(
-        "to_target", "to target, s", "training seconds to the target, mean ± sd over seeds; only where every seed reached it on a machine of its own"
+        "to_target",
+        "to target, s",
+        "training seconds to the target, mean ± sd over seeds; only where every seed reached it undisturbed",
     ),
     Column("slice", "slice", "bits per byte of the first part of val, which the curve and the target are scored on"),
     Column("val", "all val", "bits per byte of all of val"),

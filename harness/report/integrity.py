@@ -149,7 +149,8 @@ def _rates(run: RunData) -> Iterator[str]:
     yield from _differs("metrics.tokens_per_second", metrics.tokens_per_second, rate, "tokens / clock.train_s")
     per_step = run.plan["batch"]["tokens_per_step"]
     yield from _differs("metrics.step_s", metrics.step_s, per_step / rate, "tokens_per_second")
-    mfu = rate * record.counts.flops_per_token / record.hardware.matmul_peak_flops
+    peak = record.hardware.matmul_peak_flops * (record.hardware.world_size or 1)  # of all ranks together
+    mfu = rate * record.counts.flops_per_token / peak
     yield from _differs("metrics.mfu", metrics.mfu, mfu, "tokens/s x FLOP per token / matmul peak")
     spent = sum(seconds for name, seconds in clock.content().items() if name != "wall_s")
     if abs(spent - clock.wall_s) > SUMS_TO_S:

@@ -64,7 +64,7 @@ class Meter:
             self.since = now
         found, wall_s = self.window, train_s - self.closed_at_s
         self.window, self.closed_at_s = {}, train_s
-        if self.why_not or not found:
+        if self.processors is None or self.why_not or not found:
             return None
         cores, others_s = len(self.processors.cores), found["busy_s"] - found["own_s"]
         row = WindowOccupancy(

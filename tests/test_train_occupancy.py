@@ -1,5 +1,6 @@
 """Whether a run has its machine to itself: the meter on the clock, a real competitor, a resume, and a GPU's nvidia-smi."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from micro import finished_fixture, no_figures_fixture, stopped_fixture  # noqa: F401
 
 from harness.progress import Glance, Progress
+from harness.record.documents import OccupancyState
 from harness.record.occupancy import Occupancy, untimed_reasons
 from harness.report.integrity import check
 from harness.report.run_data import load_run
@@ -98,7 +100,9 @@ def test_totals_go_on_from_a_checkpoint_as_if_nobody_had_stopped():
     first.switch(False)
     first.look("before", 4e11)
     again = Counted()
-    second = Meter(again, HERE, first.state(), step=3)
+    kept = OccupancyState(**json.loads(json.dumps(first.state()))).content()
+    assert Meter(again, HERE, kept, step=3).as_record(2.0).cores == 2  # of a run that has closed its last window
+    second = Meter(again, HERE, kept, step=3)
     second.switch(True)
     again.spend(1, 0.25)
     row = second.close_window(4.0)

@@ -73,7 +73,8 @@ class Meter:
         )  # fmt: skip
         row |= {name: found[name] for name in ("waited_s", "throttled_s") if name in found}
         for name, seconds in (row | {"busy_s": found["busy_s"]}).items():
-            self.total[name] = self.total.get(name, 0.0) + seconds if name != "cores" else cores
+            if name != "cores":
+                self.total[name] = self.total.get(name, 0.0) + seconds
         factor, seconds = OWN_BEYOND
         if self.total["own_s"] > factor * self.total["busy_s"] + seconds:
             self.why_not = "the kernel's counters of its cores hold less than the run itself has used"
@@ -110,9 +111,9 @@ class Meter:
             beside["gpu_not_measured"] = self.gpu_why_not
         if self.why_not or not self.total:
             return Occupancy(not_measured=self.why_not or "no window was closed", **beside)
-        figures = {name: value for name, value in self.total.items() if name != "busy_s"} | {"threads": self.threads}
-        share = share_of(figures["taken_s"], figures["cores"], self.threads, train_s)
-        return Occupancy(**figures, share=share, **beside)
+        figures, cores = {name: seconds for name, seconds in self.total.items() if name != "busy_s"}, len(self.processors.cores)
+        share = share_of(figures["taken_s"], cores, self.threads, train_s)
+        return Occupancy(cores=cores, threads=self.threads, share=share, **figures, **beside)
 
 
 class Look:

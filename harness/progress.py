@@ -19,7 +19,8 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Glance:
-    """What the line shows. `loss` in nats, `bits` in bits per token, `entropy_ratio` of the worst layer or None."""
+    """What the line shows. `loss` in nats, `bits` in bits per token, `entropy_ratio` of the worst layer or None; `taken`: by
+    other processes of the processor time, None where the machine is the run's own."""
 
     step: int
     steps: int
@@ -31,6 +32,7 @@ class Glance:
     entropy_ratio: float | None
     eta_s: float
     slice_bpb: float | None
+    taken: float | None = None
 
 
 class Progress:
@@ -50,6 +52,8 @@ class Progress:
         if g.entropy_ratio is not None:
             parts.append(f"entropy {g.entropy_ratio:.3f}")
         parts.append(f"ETA {duration(g.eta_s)}")
+        if g.taken is not None:
+            parts.append(f"machine busy: others took {g.taken:.0%}")
         self._print("  ".join(parts))
 
     def count(self, what: str, done: int, total: int) -> None:

@@ -17,6 +17,12 @@ def revision_of(hardware_class: str) -> int:
     return int(last.removeprefix(WORD)) if last.startswith(WORD) and last.removeprefix(WORD).isdecimal() else 1
 
 
+def without_revision(hardware_class: str) -> str:
+    """The machine and its software alone."""
+    machine, comma, last = hardware_class.rpartition(", ")
+    return machine if comma and last.startswith(WORD) else hardware_class
+
+
 def told(hardware_class: str) -> str:
     """A hardware class as people read it: with a word about records of an earlier revision."""
     revision = revision_of(hardware_class)

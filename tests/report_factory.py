@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from harness.errors import UserError
 from harness.plan.fingerprint import stored_plan_hash
 from harness.reading import read_bytes
+from harness.record.occupancy import Occupancy, untimed_reasons
 from harness.record.record import content_hash
 
 LINES = {
@@ -34,10 +35,11 @@ def write_run(
     hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
     offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0, moe_every: int = 1,
     track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
-    precision: str = "bf16", execution: str = "native",
+    precision: str = "bf16", execution: str = "native", taken: float | None = None,
 ) -> Path:  # fmt: skip
     """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0;
-    a `precision` of fp8 or nvfp4 gives every window its telemetry."""
+    a `precision` of fp8 or nvfp4 gives every window its telemetry; `taken`: the share of its two cores that others took, None
+    of a run too old to know."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     moe_layers = len(range(leading_dense_layers, layers, moe_every)) if experts else 0
@@ -78,6 +80,8 @@ def write_run(
     record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
     record["precision"] = {"format": precision, "execution": execution}
     record |= {"plan_hash": stored_plan_hash(plan), "track": track}
+    if taken is not None:
+        disturb(rows, record, taken)
     record["provenance"]["overrides"] = [f"lane={lane}", f"seed={seed}", *overrides]
     targets, counts = VAL_BYTES - 1, [[]]
     if experts:
@@ -96,6 +100,21 @@ def write_run(
     (folder / "record.json").write_text(json.dumps(record, indent=1))
     sign(folder)
     return folder
+
+
+def disturb(rows: list[dict[str, Any]], record: dict[str, Any], taken: float) -> None:
+    """Gives windows and record the processor seconds of a run on two cores of which others took a share."""
+    windows, begun, total = [row for row in rows if row["kind"] == "window"], 0.0, {}
+    for row in windows:
+        wall_s, begun = row["train_s"] - begun, row["train_s"]
+        own, others = 2 * wall_s * (1 - taken), 2 * wall_s * taken
+        row["occupancy"] = {"cores": 2, "own_s": own, "others_s": others, "taken_s": others, "waited_s": others / 2}
+        total = {key: total.get(key, 0.0) + value for key, value in row["occupancy"].items()}
+    record["occupancy"] = total | {
+        "cores": 2, "threads": 2, "share": total["taken_s"] / (2 * record["clock"]["train_s"]),
+        "peaks": {"before": 2.5e12, "middle": 2.4e12, "after": 2.5e12},
+    }  # fmt: skip
+    record["untimed_reasons"] = untimed_reasons(Occupancy(**record["occupancy"]), record["hardware_class"])
 
 
 def sign(folder: Path) -> None:

@@ -12,6 +12,8 @@ from micro import finished_fixture  # noqa: F401
 from harness.errors import UserError
 from harness.evaluate.router_health import bias_ranges
 from harness.ranks import Ranks
+from harness.report.integrity import check
+from harness.report.run_data import load_run
 
 
 def torchrun(folder, *words, lane, processes=2):
@@ -49,6 +51,9 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record_also_after_a_
     metrics, peak = record.metrics, record.hardware.matmul_peak_flops
     assert metrics.val_bpb == pytest.approx(micro.record(finished()).metrics.val_bpb, abs=0.05)
     assert "2 ranks" in record.hardware_class and record.resumes == 1
+    machine = record.occupancy  # the other rank is no stranger, before the resume and after it
+    assert machine.threads == 2 * record.hardware.threads and 0 < machine.own_s <= 1.2 * 2 * record.clock.train_s
+    assert check(load_run(run_folder)) == []
     flops = metrics.tokens_per_second * record.counts.flops_per_token
     assert metrics.mfu == pytest.approx(flops / (2 * peak))  # a share of what both could do
 

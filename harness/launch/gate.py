@@ -15,7 +15,7 @@ from harness.plan.lanes import ROOT
 from harness.report.gate import baseline as gate_baseline
 from harness.report.gate.baseline import figures
 from harness.report.gate.output import failed, table, write
-from harness.report.gate.verdict import FAIL, Evidence, Outcome, Side, judge, speed
+from harness.report.gate.verdict import FAIL, Evidence, Outcome, Side, judge, not_judged, speed
 from harness.report.run_data import load_run
 from harness.shown import one_line
 
@@ -61,9 +61,10 @@ def train_and_judge(own: SimpleNamespace) -> int:
 
 
 def probed(checkout, words: list[str], folder: Path, run, baseline) -> Evidence:
-    """The evidence of a finished run with a probe beside it; one that looks slow is repeated. Raises: JobFailed."""
+    """The evidence of a finished run with a probe beside it; one that looks slow, or that others disturbed, is repeated.
+    Raises: JobFailed."""
     evidence = Evidence(run, baseline, probes=[checkout.probe(words, folder)])
-    if speed(evidence).status == FAIL:
+    if speed(evidence).status == FAIL or evidence.disturbed:
         more = [checkout.probe(words, folder, f"probe-{i + 2}") for i in range(MORE_PROBES)]
         evidence = replace(evidence, probes=[*evidence.probes, *more])
     return evidence
@@ -92,10 +93,11 @@ def _with_base(ref: str, words: list[str], plan, folder: Path, known) -> int:
             return stopped(str(failed), folder)
         stated = _stated(there.root, known, plan_hash(plan))
     timings = [probe.timing for probe in base_probes]
+    fair = [timing.ratio for timing in timings if not timing.disturbed]
+    untimed = not_judged(label, [timing.taken for timing in timings]) if timings and not fair else ""
     side = Side(
-        label, figures(theirs), theirs.record.counts, [theirs.record.metrics.peak_memory_bytes],
-        [timing.ratio for timing in timings], timings[0].version if timings else None,
-        tuple(differences(plan, theirs.plan)), stated,
+        label, figures(theirs), theirs.record.counts, [theirs.record.metrics.peak_memory_bytes], fair,
+        timings[0].version if timings else None, untimed, tuple(differences(plan, theirs.plan)), stated,
     )  # fmt: skip
     return conclude(Evidence(ours, known.plans.get(plan_hash(plan)), side, probes), folder)
 

@@ -52,6 +52,8 @@ def _write(own: SimpleNamespace, words: list[str], plan, runs: dict[int, Any], w
         raise UserError(str(failed), "a baseline is made of runs that finish: mend that first") from failed
     chosen = [runs[seed] for seed in wanted]
     _refuse_other_class(chosen, probes)
+    if disturbed := sum(probe.timing.disturbed for probe in probes):
+        print(f"{disturbed} of {len(probes)} timings are left out, others took the machine; without any, speed is not judged")
     path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own.reason, now()))
     print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record.hardware_class}")
     print(f"written to {path}; commit it together with the change that it accepts")

@@ -25,14 +25,14 @@ from harness.plan.words import known_words, word
 from harness.reading import read_json
 from harness.record.documents import SweepJob
 from harness.record.read import read_record
-from harness.record.schema import Metrics
+from harness.record.schema import Record
 
 QUIET = ("hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OUTCOMES = "job-*.json"  # the star is the job's number
 
 
-def metrics_of(outcome: SweepJob) -> Metrics | None:
-    return read_record(Path(outcome.record).parent).metrics if outcome.record else None
+def record_of(outcome: SweepJob) -> Record | None:
+    return read_record(Path(outcome.record).parent) if outcome.record else None
 
 
 def multirun(words: list[str]) -> int:
@@ -68,8 +68,8 @@ def job(_: DictConfig) -> float:
     path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(outcome.content(), indent=1))
-    found = metrics_of(outcome)
-    return found.val_bpb if found else float("inf")
+    found = record_of(outcome)
+    return found.metrics.val_bpb if found else float("inf")
 
 
 def _home(words: list[str]) -> Path:
@@ -88,11 +88,13 @@ def _summary(outcomes: list[SweepJob]) -> None:
     print(f"\n{'to target':>12}{'slice':>9}{'all val':>9}{'tokens/s':>10}")
     finished = []
     for outcome in outcomes:
-        said, m = " ".join(outcome.overrides), metrics_of(outcome)
-        if m is None:
+        said, record = " ".join(outcome.overrides), record_of(outcome)
+        if record is None:
             print(f"{'failed':>12}{'exit ' + str(outcome.status):>9}{'':>19}   {said}")
             continue
+        m = record.metrics
         finished.append(m.val_bpb)
+        said += f"   (no claim about speed: {record.disturbed})" if record.disturbed else ""
         target = f"{m.time_to_target_s:.1f} s" if m.time_to_target_s is not None else "not reached"
         row = f"{target:>12}{m.slice_bpb:>9.4f}{m.val_bpb:>9.4f}{m.tokens_per_second:>10,.0f}"
         print(f"{row}   {said}")

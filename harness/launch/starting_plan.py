@@ -1,17 +1,18 @@
 """The starting plan: what a run will be, printed before anything is spent."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from harness.errors import UserError
 from harness.model.build import count_beside
 from harness.model.counts import Counts
-from harness.plan.bounds import looser
+from harness.plan.bounds import TAKEN, looser
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
 from harness.progress import duration
 from harness.record.read import read_record
+from harness.report.peaks import Peaks, known_peaks
 from harness.report.twin import best_record
 from harness.train.estimate import memory_bytes, step_seconds
 from harness.train.machine import Machine, memory_available_bytes
@@ -51,14 +52,17 @@ def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) ->
         )
 
 
-def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
-    """Plain text, one line a topic."""
+SLOWER = 0.9  # of the peak that its class is known to reach: a machine below is busy, or slower than the class says
+
+
+def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: float | None) -> str:
+    """Plain text, one line a topic. `taken`: of the processor time by others, now; None where it is not known."""
     plan = composed.plan
     m, track = plan.model, plan.track
     changed = [f"{k}={b} (lane: {a})" for k, (a, b) in composed.broken.items()]
     changed += [f"{k}={b} (ranking: at most {a})" for k, (a, b) in looser(asdict(plan)).items()]
     rank = ("unranked" if plan.unranked else "ranked") + (f": {'; '.join(changed)}" if changed else "")
-    seconds = plan.steps * step_seconds(plan, counts, here)
+    pace = _pace(plan, counts, here)
     needed, trained = memory_bytes(plan, counts), plan.steps * plan.batch.tokens_per_step
     ffn = (
         f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}{_beside(m)}, {m.router}"
@@ -72,10 +76,11 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
          f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {_cached(plan, here):,} bytes/token to decode"),
         ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
-         f"about {duration(seconds)} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
+         f"about {pace.said} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
          f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
          f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
+        *_busy(taken, pace),
         ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
         ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
@@ -84,6 +89,38 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts) -> str:
         lines.append(("scoring", f"the first {_scored(composed)} of val", "partial: no figure of the track stands beside it"))
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """`said`: the estimate in words; `known`: what the class is known to reach, None where the machine reaches it now."""
+
+    said: str
+    known: Peaks | None = None
+
+
+def _pace(plan: Plan, counts: Counts, here: Machine) -> _Pace:
+    """By the peaks that machines of this class are known to reach, and by those of now where they are far below."""
+    known = known_peaks([plan.run.folder, "results"], here.hardware_class)
+    best, now = (
+        duration(plan.steps * step_seconds(plan, counts, it))
+        for it in (here.raised(known.matmul, known.fp32, known.memory), here)
+    )
+    if here.matmul_peak_flops >= SLOWER * known.matmul:
+        return _Pace(best)
+    return _Pace(f"{best} at the {known.matmul / 1e9:,.0f} GFLOP/s of its class, {now} at those measured now,", known)
+
+
+def _busy(taken: float | None, pace: _Pace) -> list[tuple[str, str, str]]:
+    """What says that the machine is not the run's own now; nothing where it is."""
+    lines = []
+    if taken:
+        share = f"machine busy: others take {taken:.0%} of the processor time now"
+        lines.append(("busy", share, f"a run that more than {TAKEN:.0%} is taken from has no rank on time"))
+    if pace.known:
+        known, where = f"its class is known for {pace.known.matmul / 1e9:,.0f} GFLOP/s", pace.known.folder
+        lines.append(("slow", known, f"by {where}: this machine is busy, or slower than its class"))
+    return lines
 
 
 def _cached(plan: Plan, here: Machine) -> int:
@@ -146,8 +183,11 @@ def _twin(twin: str | None, runs: str, here: Machine) -> str:
     found = best_record([runs, "results"], twin, here.hardware_class)
     if found.folder is None:
         return f"no record of it here: make speedrun LANE={twin}"
-    metrics = read_record(found.folder).metrics
+    record = read_record(found.folder)
+    metrics = record.metrics
     where = "" if found.same_class else " (another hardware class)"
     seconds = metrics.time_to_target_s
     to_target = "target not reached, " if seconds is None else f"{seconds:,.1f} s to target, "
+    if record.disturbed:
+        to_target = "no fair seconds, "
     return f"{to_target}{metrics.slice_bpb:.4f} bpb{where}"

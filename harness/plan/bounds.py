@@ -1,7 +1,8 @@
 """The bounds of ranking: what a rank is judged by is not the contestant's to set.
 
 `schema.py` states them, as the defaults of the keys marked `bounded`. A plan may be stricter with itself and stay ranked; a
-looser one is treated as one that overrides a frozen key. Whether a run kept within them is judged by `record/ranking.py`.
+looser one is treated as one that overrides a frozen key. Whether a run kept within them is judged by `record/ranking.py`, and
+whether its machine was its own by `record/occupancy.py`.
 """
 
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from harness.errors import UserError
 from harness.plan.schema import BOUNDS, Health, Plan
 
 RANKING = Health()  # the health that every ranked run is held to
+TAKEN = 0.03  # of its processor time others may take from a run whose seconds are ranked
 
 
 def looser(stored: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -6,6 +6,8 @@ from typing import Self
 from pydantic import model_validator
 
 from harness import values as v
+from harness.plan.bounds import TAKEN
+from harness.record.occupancy import GpuLook
 from harness.record.rows import Counts, Point
 
 
@@ -59,6 +61,18 @@ class RankingState(v.Model):
     breaches: dict[v.Name, v.Text] = v.absent()
 
 
+class OccupancyState(v.Model):
+    """What is known of the processors so far: of the whole clock, of the open window, and where that one began."""
+
+    not_measured: v.Text = v.absent()
+    total: dict[v.Name, v.Number] = v.absent()
+    window: dict[v.Name, v.Number] = v.absent()
+    closed_at_s: v.Least0 = v.absent()
+    peaks: dict[v.Name, v.Positive] = v.absent()
+    gpu: dict[v.Name, GpuLook] = v.absent()
+    gpu_not_measured: v.Text = v.absent()
+
+
 class RunState(v.Model):
     """What a run has besides its tensors (`harness/train/loop.py` has the defaults)."""
 
@@ -74,6 +88,7 @@ class RunState(v.Model):
     window_counts: Counts
     window_dropped: list[v.Whole] = v.absent()
     dropped: list[v.Share] = v.absent()
+    occupancy: OccupancyState = v.absent()  # checkpoints of before it was measured have none
     ledger: dict[v.Name, v.Least0]
 
 
@@ -109,6 +124,11 @@ class Timing(v.Model):
     ratio: v.Positive
     quartiles: tuple[v.Positive, v.Positive] = v.absent()
     rounds: v.Count = v.absent()
+    taken: v.Least0 | None = None  # share of the processor time that others took meanwhile; null where it is not known
+
+    @property
+    def disturbed(self) -> bool:
+        return (self.taken or 0.0) > TAKEN
 
 
 class UniformScores(v.Model):

@@ -184,6 +184,7 @@ class _Folder:
             tags |= {
                 "commit": r.provenance.commit, "ranked": str(r.ranked).lower(), "execution": r.precision.execution,
                 "unranked_reasons": "; ".join(r.unranked_reasons) or "none",
+                "untimed_reasons": r.disturbed or "none",
             }  # fmt: skip
         return tags
 

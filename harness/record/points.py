@@ -14,7 +14,8 @@ from harness.record.schema import Record
 
 STEP = ("loss", "grad_norm", "lr_scale")
 WINDOW = ("tokens_per_second", "mfu")
-RECORD = ("time_to_target_s", "tokens_per_second", "mfu", "peak_memory_bytes", "step_s")
+CLOCKED = ("time_to_target_s", "tokens_per_second", "mfu", "step_s")
+RECORD = (*CLOCKED, "peak_memory_bytes")
 QUANTIZED = ("snr_db", "underflow", "saturation")  # of each quantized tensor
 LOAD = ("entropy_ratio", "max_load_percent", "dead")  # of each MoE layer
 FINAL = ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing")
@@ -30,9 +31,14 @@ class Point:
 
 
 def of_record(record: Record) -> Iterator[Point]:
-    """What a run came to, for a table of runs to be sorted by: `run/...`, at its last step."""
+    """What a run came to, for a table of runs to be sorted by: `run/...`, at its last step. One that was disturbed has nothing
+    there that rests on its clock."""
     last = record.metrics.curve[-1]
     figures = {name: getattr(record.metrics, name) for name in RECORD} | {"train_s": record.clock.train_s}
+    if record.disturbed:
+        figures = {"peak_memory_bytes": record.metrics.peak_memory_bytes}
+    if record.occupancy:
+        figures["taken_share"] = record.occupancy.share
     for name, value in figures.items():
         if value is not None:
             yield Point(f"run/{name}", value, last["step"], last["train_s"], "record")

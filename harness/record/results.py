@@ -28,6 +28,7 @@ class Submission(v.Model):
     at: v.Text
     seeds: list[v.Int]
     repeats: dict[str, v.Count] = v.absent()  # by seed: how often it was run, where that is more than once
+    disturbed: dict[str, v.Text] = v.absent()  # by seed: why its seconds are no claim
 
 
 class Replaced(v.Model):

@@ -55,6 +55,18 @@ class Telemetry(TypedDict):
 
 
 @with_config(OPEN)
+class WindowOccupancy(TypedDict):
+    """Whose the processors were over a window, as `occupancy.py` says of a run."""
+
+    cores: Count
+    own_s: Number
+    others_s: Number
+    taken_s: Number
+    waited_s: NotRequired[Least0]
+    throttled_s: NotRequired[Least0]
+
+
+@with_config(OPEN)
 class WindowRow(TypedDict):
     kind: Literal["window"]
     step: Count
@@ -68,6 +80,7 @@ class WindowRow(TypedDict):
     groups: dict[Name, GroupRms]
     precision: NotRequired[Telemetry | None]
     dropped: NotRequired[list[Share]]
+    occupancy: NotRequired[WindowOccupancy]
 
 
 @with_config(OPEN)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from harness import values as v
 from harness.plan.goal import CURVE_METRICS
+from harness.record.occupancy import Occupancy, untimed_reasons
 from harness.record.rows import Point
 
 SCHEMA_VERSION = 1
@@ -111,6 +112,7 @@ class Clock(v.Model):
     train_s: v.Positive
     validation_s: v.Least0
     checkpoint_s: v.Least0
+    peaks_s: v.Least0 = v.absent()
     final_evaluation_s: v.Least0
     other_s: v.Number
     wall_s: v.Positive
@@ -260,6 +262,7 @@ class Record(v.Model):
     seed: v.Int
     ranked: v.Flag
     unranked_reasons: list[v.Text]
+    untimed_reasons: list[v.Text] = v.absent()
     resumes: v.Whole
     fork: v.Text | None
     plan_hash: v.Hex
@@ -277,5 +280,11 @@ class Record(v.Model):
     lines: dict[v.Name, Line]
     provenance: Provenance
     clock: Clock
+    occupancy: Occupancy = v.absent()
     artifacts: dict[v.Name, Artifact]
     content_sha256: v.Text = v.absent()
+
+    @property
+    def disturbed(self) -> str | None:
+        """Why its seconds are not its own, in one line; None where they are. Its bits per byte are, either way."""
+        return "; ".join(untimed_reasons(self.occupancy, self.hardware_class)) or None

@@ -53,5 +53,15 @@ def _to_target(group: Group) -> Figure | None:
     reached = sum(run.record.metrics.target_reached for run in group.runs)
     if reached < group.n:
         return Figure("not reached" if group.n == 1 else f"{reached} of {group.n} reached it", None)
-    seconds = group.to_target()
+    seconds = group.seconds()
     return Figure(seconds.text("{:,.1f}"), seconds.mean) if seconds else None
+
+
+def in_parentheses(found: dict[str, Figure], group: Group, twin: Group | None = None) -> dict[str, str]:
+    """The texts; what no claim about speed may be made of stands in parentheses."""
+    shown = {key: figure.text for key, figure in found.items()}
+    for key in (*CLOCKED, "step"):
+        timed = group.timed and (key != "step" or twin is None or twin.timed)
+        if found[key].value is not None and not timed:
+            shown[key] = f"({shown[key]})"
+    return shown

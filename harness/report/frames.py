@@ -93,6 +93,8 @@ def _record_row(run: RunData) -> dict[str, Any]:
     return {
         **{key: getattr(record, key) for key in RECORD_KEYS},
         "unranked_reasons": "; ".join(record.unranked_reasons),
+        "disturbed": record.disturbed or "",
+        "taken_share": record.occupancy and record.occupancy.share,
         "precision": record.precision.format,
         "execution": record.precision.execution,
         **{key: value for key, value in metrics.content().items() if key not in ("curve", "target")},

@@ -69,9 +69,19 @@ class Group:
         return self.first.precision.execution == "emulated"
 
     @property
-    def timed(self) -> bool:
-        """Whether its seconds are those of its format."""
+    def of_its_format(self) -> bool:
+        """Whether its seconds and its memory are those of its format: not of an emulated one."""
         return self.first.precision.timed
+
+    @property
+    def disturbed(self) -> str | None:
+        """Whose machine was not its own, and why, in one line; None where every seed's was."""
+        return "; ".join(f"seed {run.record.seed}: {run.disturbed}" for run in self.runs if run.disturbed) or None
+
+    @property
+    def timed(self) -> bool:
+        """Whether its seconds may be claimed: those of its format, on a machine that was the run's own."""
+        return self.of_its_format and self.disturbed is None
 
     @property
     def precision(self) -> str:
@@ -101,10 +111,20 @@ class Group:
         """A figure of `metrics` over the seeds, such as "val_bpb"; every run must have it."""
         return Sample.of([getattr(run.record.metrics, key) for run in self.runs])
 
-    def to_target(self) -> Sample | None:
-        """Seconds to target; None unless every seed reached it on a clock."""
+    def seconds(self) -> Sample | None:
+        """To target, whatever they are worth; None unless every seed reached it."""
         seconds = [run.record.metrics.time_to_target_s for run in self.runs]
         return None if None in seconds else Sample.of(seconds)
+
+    def to_target(self) -> Sample | None:
+        """Seconds to target; None unless every seed reached it on a machine of its own."""
+        return None if self.disturbed else self.seconds()
+
+
+def why_not_timed_beside(a: Group, b: Group) -> str | None:
+    """Why seconds of the two must not share an axis or a rank, or None where those of all seeds may."""
+    apart = a.runs[0].why_seconds_differ(b.runs[0])
+    return apart or "; ".join(f"{group.lane}, {group.disturbed}" for group in (a, b) if group.disturbed) or None
 
 
 def protocol(run: RunData) -> tuple[Any, ...]:

@@ -16,13 +16,14 @@ from harness.reading import file_hash, is_there, parse_json, read_bytes
 from harness.record.load import Load
 from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
+from harness.report.clock_evidence import whose_machine
 from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
 
 ONLY_BY_RE_EXECUTION = (
     "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
     "the scores of the final evaluation beyond the slice's curve",
-    "seconds, peak memory and the machine's measured peaks",
+    "seconds, whose the processors were, peak memory and the machine's measured peaks",
 )
 OPTIONAL_FILES = ("weights.safetensors",)  # large: results/ keeps its hash, not the file
 SUMS_TO_S = 0.01  # the ledger's entries against wall time
@@ -35,12 +36,12 @@ def check(run: RunData) -> list[str]:
     hold either, and must not keep others from being checked.
     """
     found: list[str] = []
-    for part in (_files, _identity, _rank, _curve, _rates, _steps, _scores, _health):
+    for part in (_files, _identity, _rank, _curve, _rates, whose_machine, _steps, _scores, _health):
         try:
             found += part(run)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             found.append(
-                f"its evidence of {part.__name__[1:]} is not in the shape of a record ({type(error).__name__}: {error})"
+                f"its evidence of {part.__name__.strip('_')} is not in the shape of a record ({type(error).__name__}: {error})"
             )
     return found
 
@@ -148,7 +149,8 @@ def _rates(run: RunData) -> Iterator[str]:
     yield from _differs("metrics.tokens_per_second", metrics.tokens_per_second, rate, "tokens / clock.train_s")
     per_step = run.plan["batch"]["tokens_per_step"]
     yield from _differs("metrics.step_s", metrics.step_s, per_step / rate, "tokens_per_second")
-    mfu = rate * record.counts.flops_per_token / record.hardware.matmul_peak_flops
+    peak = record.hardware.matmul_peak_flops * (record.hardware.world_size or 1)  # of all ranks together
+    mfu = rate * record.counts.flops_per_token / peak
     yield from _differs("metrics.mfu", metrics.mfu, mfu, "tokens/s x FLOP per token / matmul peak")
     spent = sum(seconds for name, seconds in clock.content().items() if name != "wall_s")
     if abs(spent - clock.wall_s) > SUMS_TO_S:

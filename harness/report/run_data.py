@@ -78,6 +78,15 @@ class RunData(Run):
             return None
         return "; ".join(self.record.unranked_reasons) or "no reason recorded"
 
+    @property
+    def disturbed(self) -> str | None:
+        """Why its seconds are not its own, in one line; None where its machine was."""
+        return self.record.disturbed
+
+    @property
+    def name(self) -> str:
+        return f"{self.record.lane} seed {self.record.seed}"
+
     def why_not_beside(self, other: "RunData") -> str | None:
         """Why the bits per byte of the two runs must not share an axis, or None where they may."""
         if self.record.track != other.record.track:
@@ -91,6 +100,11 @@ class RunData(Run):
 
     def why_not_timed_beside(self, other: "RunData") -> str | None:
         """Why seconds of the two runs must not share an axis or a rank, or None where they may."""
+        disturbed = [f"{run.name}: {run.disturbed}" for run in (self, other) if run.disturbed]
+        return self.why_seconds_differ(other) or "; ".join(disturbed) or None
+
+    def why_seconds_differ(self, other: "RunData") -> str | None:
+        """Why seconds of the two are of different things, however quiet their machines were; None where they are not."""
         if not self.same_class(other):
             return "the hardware classes differ"
         formats = sorted({run.record.precision.format for run in (self, other) if not run.record.precision.timed})

@@ -2,18 +2,26 @@
 everything else counts. The ledger says where the whole wall time went."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-ENTRIES = ("setup_s", "compile_s", "warmup_s", "train_s", "validation_s", "checkpoint_s", "final_evaluation_s")
+ENTRIES = (
+    "setup_s", "compile_s", "warmup_s", "train_s", "validation_s", "checkpoint_s", "peaks_s", "final_evaluation_s",
+)  # fmt: skip
+TRAINING = "train_s"
 
 
 class Clock:
-    """`ledger` carries over a resume: a resumed run goes on from its checkpoint's seconds."""
+    """`ledger` carries over a resume: a resumed run goes on from its checkpoint's seconds. `switched` hears whether training
+    time runs, whenever that may have changed."""
 
-    def __init__(self, ledger: dict[str, float] | None = None, process_started: float | None = None):
+    def __init__(
+        self, ledger: dict[str, float] | None = None, process_started: float | None = None,
+        switched: Callable[[bool], None] = lambda on: None,
+    ):  # fmt: skip
         self.ledger = {entry: 0.0 for entry in ENTRIES} | (ledger or {})
         self.open: list[str] = []
+        self.switched = switched
         self.booked = time.perf_counter()
         self.before = sum(self.ledger.values())
         self.started = process_started if process_started is not None else time.perf_counter()
@@ -24,9 +32,11 @@ class Clock:
         assert name in ENTRIES, name
         self._book()
         self.open.append(name)
+        self.switched(name == TRAINING)
         try:
             yield
         finally:
+            self.switched(self.open[-2:-1] == [TRAINING])
             self._book()
             self.open.pop()
 
@@ -39,7 +49,7 @@ class Clock:
     @property
     def train_s(self) -> float:
         self._book()
-        return self.ledger["train_s"]
+        return self.ledger[TRAINING]
 
     def as_record(self) -> dict[str, float]:
         """Seconds per entry, `wall_s` in all, and `other_s`: what no entry explains (imports, figures, the record)."""

@@ -17,6 +17,7 @@ from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.record import record, schema
 from harness.record.folder import writing
 from harness.record.load import router_health
+from harness.record.occupancy import untimed_reasons
 from harness.record.provenance import now
 from harness.record.rows import FinalRow
 from harness.train.chain import hash_weights
@@ -63,7 +64,9 @@ def content(
         "partial": composed.partial,
         "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
     }
-    here, counts = session.machine.measured_again(), session.counts
+    loop.look("after")
+    here, counts = session.machine.measured_again().raised(max(loop.meter.peaks.values())), session.counts
+    occupancy = loop.meter.as_record(clock.train_s)
     judged = loop.ranking.monitor
     reasons = record.unranked_reasons(
         plan, composed.broken, origin, loop.state.resumes, health, (judged.last_dead, judged.last_dominance),
@@ -78,6 +81,7 @@ def content(
         seed=plan.seed,
         ranked=not reasons,
         unranked_reasons=reasons,
+        untimed_reasons=untimed_reasons(occupancy, here.hardware_class),
         resumes=loop.state.resumes,
         fork=plan.fork,
         plan_hash=plan_hash(plan),
@@ -95,6 +99,7 @@ def content(
         lines={name: schema.Line(**asdict(line)) for name, line in plan.track.lines.items()},
         provenance=origin.model_copy(update={"finished_at": now()}),
         clock=schema.Clock(**clock.as_record()),
+        occupancy=occupancy,
         artifacts=record.artifacts(folder.path),
     )
 

@@ -23,8 +23,10 @@ from harness.record.folder import MetricsLog, RunFolder
 from harness.record.load import Load
 from harness.record.rows import Point, StepRow, ValidationRow, WindowRow
 from harness.train import chain, checkpoint
-from harness.train.clock import Clock
+from harness.train.clock import TRAINING, Clock
 from harness.train.health import HealthStop, Monitor, RankingWatch, collapse_remedy, not_finite
+from harness.train.machine import forget_peak_memory
+from harness.train.occupancy import Meter
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
 from kernels import NonFiniteOperand
@@ -46,6 +48,7 @@ class State:
     window_counts: list[list[int]] = field(default_factory=list)
     window_dropped: list[int] = field(default_factory=list)
     dropped: list[float] = field(default_factory=list)  # share of rows beyond a capacity by layer, in the last window closed
+    occupancy: dict[str, Any] = field(default_factory=dict)
     ledger: dict[str, float] = field(default_factory=dict)
 
 
@@ -54,6 +57,7 @@ class Loop:
     session: Session
     folder: RunFolder
     clock: Clock
+    meter: Meter
     state: State
     progress: Progress
     slice_N: np.ndarray  # the part of val that the curve is scored on
@@ -81,7 +85,7 @@ class Loop:
             HealthStop: the run goes wrong.
             UserError: the disk is full.
         """
-        with self.clock.entry("train_s"):
+        with self.clock.entry(TRAINING):
             return self._train(stop)
 
     def _train(self, stop: Stop) -> bool:
@@ -161,11 +165,12 @@ class Loop:
     def _close_window(self, loss: float, last: StepResult) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
         begun, seconds = self.window_started
-        rate = (step - begun) * self.plan.batch.tokens_per_step / max(self.clock.train_s - seconds, 1e-9)
-        self.window_started = (step, self.clock.train_s)
+        now = self.clock.train_s
+        rate = (step - begun) * self.plan.batch.tokens_per_step / max(now - seconds, 1e-9)
+        self.window_started = (step, now)
         mfu = rate * self.session.counts.flops_per_token / self.session.machine.peak_flops
         row = WindowRow(
-            kind="window", step=step, tokens=tokens, train_s=self.clock.train_s, tokens_per_second=rate, mfu=mfu,
+            kind="window", step=step, tokens=tokens, train_s=now, tokens_per_second=rate, mfu=mfu,
             chain=self.state.chain, counts=self.window_counts, bias_range=bias_ranges(self.session.model), groups=last.groups,
         )  # fmt: skip
         if last.precision is not None:
@@ -173,19 +178,31 @@ class Loop:
         if self.window_dropped:
             dropped = [rows / sum(count) for rows, count in zip(self.window_dropped, self.window_counts)]
             row["dropped"] = self.state.dropped = dropped
+        wall_s = now - self.meter.closed_at_s
+        if (occupancy := self.meter.close_window(now)) is not None:
+            row["occupancy"] = occupancy
         if self.log:
             self.log.append([row])
-        self._glance(loss, rate, mfu)
+        self._glance(loss, rate, mfu, self.meter.busy_share(occupancy, wall_s))
         self.window_counts, self.window_dropped = [], []
+        if 2 * step >= self.plan.steps and "middle" not in self.meter.peaks:
+            self.look("middle")
 
-    def _glance(self, loss: float, rate: float, mfu: float) -> None:
+    def look(self, when: str) -> None:
+        """At the machine's peak and who else is on it, off the clock. No bit of the run depends on it."""
+        with self.clock.entry("peaks_s"):
+            self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
+            self.meter.look(when, self.session.machine.matmul_peak_now())
+            forget_peak_memory(self.session.machine.device)
+
+    def _glance(self, loss: float, rate: float, mfu: float, taken: float | None) -> None:
         step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
         left = (self.plan.steps - step) * self.plan.batch.tokens_per_step
         worst = float(Load.of(self.window_counts).entropy_ratio.min()) if self.window_counts else None
         curve = self.state.curve
         self.progress.show(Glance(
             step, self.plan.steps, tokens, loss, loss / NATS_PER_BIT, rate, mfu, worst, left / rate,
-            curve[-1]["slice_bpb"] if curve else None,
+            curve[-1]["slice_bpb"] if curve else None, taken,
         ))  # fmt: skip
 
     def validate(self, step: int) -> None:
@@ -246,7 +263,7 @@ class Loop:
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             if self.log:
                 self.state.metrics_position, self.state.metrics_sha256 = self.log.sync(), self.log.sha256
-                self.state.ledger = self.clock.as_record()
+                self.state.ledger, self.state.occupancy = self.clock.as_record(), self.meter.state()
                 checkpoint.save(
                     self.folder.checkpoints,
                     self.state.step,

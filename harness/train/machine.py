@@ -80,12 +80,20 @@ class Machine:
 
     def measured_again(self) -> "Machine":
         """The same machine with the larger of the peaks measured then and now: a neighbour can only have lowered them."""
-        dtype, size = Arithmetic.of(self.arithmetic).dtype, GEMM_SIZE[self.device]
-        matmul, fp32 = (_measure_gemm(d, size, self.device) for d in (dtype, torch.float32))
+        fp32 = _measure_gemm(torch.float32, GEMM_SIZE[self.device], self.device)
+        return self.raised(self.matmul_peak_now(), fp32)
+
+    def matmul_peak_now(self) -> float:
+        """FLOP/s, as `matmul_peak_flops`."""
+        return _measure_gemm(Arithmetic.of(self.arithmetic).dtype, GEMM_SIZE[self.device], self.device)
+
+    def raised(self, matmul: float, fp32: float = 0.0, memory: float = 0.0) -> "Machine":
+        """The same machine where it is known to have reached these rates."""
         return replace(
             self,
             matmul_peak_flops=max(self.matmul_peak_flops, matmul),
             fp32_peak_flops=max(self.fp32_peak_flops, fp32),
+            memory_bytes_per_s=max(self.memory_bytes_per_s, memory),
         )
 
     def as_record(self) -> dict[str, object]:
@@ -134,8 +142,9 @@ def _gemm_rate(dtype: torch.dtype, size: int, device: str) -> float:
 
 
 def _measure_gemm(dtype: torch.dtype, size: int, device: str) -> float:
-    """FLOP/s of a square product, best of several."""
-    a, b = (torch.ones(size, size, device=device).normal_().to(dtype) for _ in range(2))
+    """FLOP/s of a square product, best of several. Its numbers come from a generator of its own: it may run amid training."""
+    own = torch.Generator(device).manual_seed(0)
+    a, b = (torch.ones(size, size, device=device).normal_(generator=own).to(dtype) for _ in range(2))
     return 2 * size**3 / _best_seconds(lambda: a @ b, device)
 
 
@@ -233,6 +242,12 @@ def memory_available_bytes(device: str) -> int:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """torch has a class for device memory, but only a message for the host's."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def forget_peak_memory(device: str) -> None:
+    """What was taken until now no longer counts, on a GPU; the host's resident set has no such switch."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -39,6 +39,7 @@ class Timing:
     ratio: float
     quartiles: tuple[float, float]  # of the rounds' ratios
     rounds: int
+    taken: float | None = None  # of the processor time by others meanwhile; None where it is not known
 
     def as_record(self) -> dict[str, object]:
         return asdict(self)
@@ -66,8 +67,11 @@ def reference(plan: Plan, device: torch.device) -> Callable[[], None]:
     return run
 
 
-def against_reference(step: Callable[[], None], workload: Callable[[], None], device: str) -> Timing:
-    """Times both in turns until their ratio is known well enough, or MAX_S is over and MIN_ROUNDS are done."""
+def against_reference(
+    step: Callable[[], None], workload: Callable[[], None], device: str, taken: Callable[[], float | None] = lambda: None
+) -> Timing:
+    """Times both in turns until their ratio is known well enough, or MAX_S is over and MIN_ROUNDS are done. `taken`: tells
+    afterwards what others took of the processor time."""
     for _ in range(WARM_ROUNDS):
         _seconds(step, 1, device)
         _seconds(workload, 1, device)
@@ -80,7 +84,7 @@ def against_reference(step: Callable[[], None], workload: Callable[[], None], de
         ratios.append(rounds[-1][0] / rounds[-1][1])
     low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
     step_s, reference_s = (statistics.median(column) for column in zip(*rounds))
-    return Timing(VERSION, step_s, reference_s, statistics.median(ratios), (low, high), len(rounds))
+    return Timing(VERSION, step_s, reference_s, statistics.median(ratios), (low, high), len(rounds), taken())
 
 
 def _error(ratios: list[float]) -> float:

@@ -21,6 +21,8 @@ from harness.train import checkpoint, ending, machine
 from harness.train.clock import Clock
 from harness.train.health import HealthStop
 from harness.train.loop import Loop, State
+from harness.train.occupancy import Meter
+from harness.train.processors import Processors
 from harness.train.session import Session
 from harness.train.signals import RECORD, Stop, number_of
 from harness.train.warmup import warm_up
@@ -35,11 +37,11 @@ class Stopped(Exception):
 
 
 def run(
-    composed: Composed, here: machine.Machine, ranks: Ranks, corpus: Splits, progress: Progress,
-    opened: Callable[[Path], None] = lambda folder: None,
+    composed: Composed, here: machine.Machine, ranks: Ranks, processors: Processors | str | None, corpus: Splits,
+    progress: Progress, opened: Callable[[Path], None] = lambda folder: None,
 ) -> Path | None:  # fmt: skip
-    """Returns the path of record.json (None on ranks other than the first). `opened` is told the run folder, by the first
-    rank, once it is locked.
+    """Returns the path of record.json (None on ranks other than the first). `processors`: those of the run, or why they are
+    not measured. `opened` is told the run folder, by the first rank, once it is locked.
 
     Raises:
         UserError: the run cannot start or go on here.
@@ -59,7 +61,8 @@ def run(
         raise
     if ranks.is_first:
         opened(folder.path)
-    clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)))
+    meter = Meter(processors, here, state.occupancy, state.step)
+    clock = Clock(_entries(state.ledger), started - max(0.0, _unexplained(state.ledger)), meter.switch)
     val_N = corpus.val[: composed.scoring_cap]
     slice_N = val_N[: slice_length(plan.track)]
     progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
@@ -69,7 +72,9 @@ def run(
     rate = plan.batch.tokens_per_step / step_s
     left_s = (plan.steps - state.step) * step_s
     progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {left_s:,.0f} s on the clock to go")
-    loop = Loop(session, folder, clock, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
+    with clock.entry("peaks_s"):
+        meter.look("before", here.matmul_peak_flops)
+    loop = Loop(session, folder, clock, meter, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
     with Stop().heard() as stop:
         try:
             if not loop.run(stop):

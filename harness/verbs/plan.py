@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
     from harness.launch.starting_plan import starting_plan
     from harness.model.build import count_plan
     from harness.train.machine import detect
+    from harness.train.occupancy import look_alone
 
     print(to_yaml(composed.plan))
-    print(starting_plan(composed, detect(composed.plan), count_plan(composed.plan)))
+    look, here = look_alone(), detect(composed.plan)
+    print(starting_plan(composed, here, count_plan(composed.plan), look.taken(here)))
     return 0

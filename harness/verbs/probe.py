@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> int:
     low, high = timing.quartiles
     print(f"step      {1e3 * timing.step_s:,.1f} ms, the workload {1e3 * timing.reference_s:,.3f} ms")
     print(f"ratio     {timing.ratio:.2f} (median of {timing.rounds} rounds, quartiles {low:.2f} to {high:.2f})")
+    if timing.taken:
+        print(f"busy      others took {timing.taken:.0%} of the processor time: no verdict on speed rests on this")
     print(f"uniform   {scores.all:.7f} bits per byte, {scores.expected:g} expected")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +42,7 @@ def probe(plan) -> Probe:
     from harness.ranks import Ranks
     from harness.train import machine
     from harness.train.determinism import set_torch
+    from harness.train.occupancy import look_alone
     from harness.train.reference import against_reference, reference
     from harness.train.session import Session
 
@@ -53,7 +56,8 @@ def probe(plan) -> Probe:
         session.step(steps % plan.steps)
         steps += 1
 
-    timing = against_reference(step, reference(plan, here.torch_device), here.device)
+    workload, look = reference(plan, here.torch_device), look_alone()
+    timing = against_reference(step, workload, here.device, lambda: look.taken(here))
     return Probe(
         plan_hash=plan_hash(plan),
         hardware_class=here.hardware_class,

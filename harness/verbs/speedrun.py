@@ -44,25 +44,27 @@ def train(composed) -> int:
     from harness.model.build import count_plan
     from harness.progress import Progress
     from harness.ranks import join, leave
-    from harness.train import machine
+    from harness.train import machine, processors
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
+    from harness.train.occupancy import Look
     from harness.train.run import Stopped, run
 
     set_torch()
     ranks = join()
     progress = Progress(quiet=not ranks.is_first)
+    look = Look(own := processors.of_ranks(ranks))
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
     plan, counts = composed.plan, count_plan(composed.plan)
     refuse_what_cannot_run(composed, here, counts)
-    progress.say(starting_plan(composed, here, counts))
+    progress.say(starting_plan(composed, here, counts, look.taken(here)))
     if ranks.is_first:
         prepare(plan.track, progress.say, plan.data, plan.budget.tokens)
         if not composed.partial:
             fetch_all(plan.track.tokens.final)
     ranks.broadcast(None)  # the others wait for the cache
     try:
-        path = run(composed, here, ranks, load_for(plan), progress, partial(_follow, plan, progress))
+        path = run(composed, here, ranks, own, load_for(plan), progress, partial(_follow, plan, progress))
     except Stopped as stopped:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code

@@ -7,7 +7,8 @@ usage: python -m harness submit RUN [RUN ...] [--trials N] [--replace "REASON"] 
 All runs must be seeds of one plan on one hardware class, ranked, and their evidence whole; nothing is copied otherwise.
 A ranked seed of the same plan that lies beside them and is left out is refused: seeds are chosen before they are run. Seeds
 that were stopped by health or are unranked are named in the claim, and so are seeds that were run more than once. Only what is
-beside the submitted runs is seen: plans, seeds and repeats in a folder moved away are the submitter's to state.
+beside the submitted runs is seen: plans, seeds and repeats in a folder moved away are the submitter's to state. A seed that
+others took processor time from is claimed without its seconds, and so is the whole claim; the claim says which and why.
 --trials N   how many other plans were tried before this one, here or elsewhere. Those whose runs lie beside the submitted
              ones are counted too, and the larger number stands. Without it `compare` calls no comparison fair.
 --replace    a claim stands once made: more seeds may join it, but a seed already in it is replaced only with the whole
@@ -179,7 +180,9 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
     if old and reason is not None:
         replaced.append(Replaced(reason=reason, at=date, records=old.records))
     repeats = {"repeats": beside.repeats} if beside.repeats else {}
-    submission = Submission(at=date, seeds=list(group.seeds), **repeats)
+    disturbed = {str(run.record.seed): run.disturbed for run in group.runs if run.disturbed}
+    noted = {"disturbed": disturbed} if disturbed else {}
+    submission = Submission(at=date, seeds=list(group.seeds), **repeats, **noted)
     return Claim(
         schema_version=CLAIM_VERSION, lane=group.lane, track=group.track, plan_hash=group.plan_hash,
         hardware_class=group.hardware_class, stop_step=group.runs[0].steps[-1]["step"],
@@ -227,6 +230,7 @@ def _spent(claim) -> list[str]:
     for submission in claim.submissions:
         for seed, times in (submission.repeats or {}).items():
             lines.append(f"seed {seed} was run {times} times: its seconds were chosen among as many, if they were chosen")
+        lines += [f"seed {seed} makes no claim about speed: {why}" for seed, why in (submission.disturbed or {}).items()]
     tried = sorted({*claim.seeds, *map(int, claim.failed_seeds)})
     if tried != list(range(1, len(tried) + 1)):
         lines.append(

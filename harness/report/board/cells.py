@@ -30,7 +30,9 @@ COLUMNS = (
     Column("lane", "lane", "lane; below it what the command line turned, and the plan's hash"),
     Column("n", "n", "seeds", False),
     Column(
-        "to_target", "to target, s", "training seconds to the target, mean ± sd over seeds; only where every seed reached it"
+        "to_target",
+        "to target, s",
+        "training seconds to the target, mean ± sd over seeds; only where every seed reached it undisturbed",
     ),
     Column("slice", "slice", "bits per byte of the first part of val, which the curve and the target are scored on"),
     Column("val", "all val", "bits per byte of all of val"),
@@ -60,10 +62,13 @@ def twin_row(twin: Twin) -> list[Cell]:
 
 
 def _figures(group: Group, timed: bool) -> list[Cell]:
+    timed = timed and not group.disturbed
     memory, found = max(group.sample("peak_memory_bytes").values) / 2**30, figures(group, NONE)
     cells = {key: Cell(key, *found[key]) if timed or key not in CLOCKED else Cell(key, NONE, None) for key in found}
     if not timed and found["to_target"].value is None:  # how many reached it is no time
         cells["to_target"] = Cell("to_target", *found["to_target"])
+    elif group.disturbed:
+        cells["to_target"] = Cell("to_target", "disturbed", None)
     cells |= {
         "lane": Cell("lane", group.lane, group.lane),
         "n": Cell("n", str(group.n), group.n),

@@ -27,9 +27,12 @@ class Series:
 
 
 def curves(groups: Sequence[Group], board: Board, x: str, twin: Group | None = None) -> Markup:
-    """Bits per byte of the slice against "tokens" or "train_s": means thick, seeds thin, the twin's mean dashed."""
+    """Bits per byte of the slice against "tokens" or "train_s": means thick, seeds thin, the twin's mean dashed. Seconds of a
+    group that was disturbed are left out."""
     series = [Series(twin.lane, list(zip(*mean_curve(twin, x))), "mean twin")] if twin else []
     for number, group in enumerate(groups):
+        if x == "train_s" and group.disturbed:
+            continue
         if group.n > 1:
             for run in group.runs:
                 points = [(p[x], p["slice_bpb"]) for p in run.record.metrics.curve]

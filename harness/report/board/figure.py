@@ -13,13 +13,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def draw_board(board: Board, path: Path) -> Path:
-    """Bits per byte of the slice against tokens and, unless the board is without seconds, against training seconds."""
+    """Bits per byte of the slice against tokens and, unless the board is without seconds, against training seconds; there
+    without groups that were disturbed."""
     groups = [standing.group for standing in board.standings[:SHOWN]]
     fig = style.plain_figure(f"{board.track}: bits per byte of the best groups", 4.0, _caption(board, groups))
     panels = fig.subplots(1, 2 if board.timed else 1, sharey=True, squeeze=False)[0]
     for ax, x in zip(panels, ("tokens", "train_s")):
         draw_lines(ax, board.lines, board.target_id)
         for group, colour, marker in zip(groups, COLOURS, MARKERS):
+            if x == "train_s" and group.disturbed:
+                continue
             draw_group(ax, group, x, colour, marker, name(group))
         ax.set_xlim(left=0)
     by_bytes = groups[0].runs[0].counts_bytes
@@ -45,6 +48,7 @@ def _caption(board: Board, groups: list[Group]) -> str:
         f"scored on {groups[0].runs[0].scored_on}",
         "thick: mean over seeds; thin: single seeds",
         *([] if board.timed else ["emulated formats: no seconds"]),
+        *(f"no seconds of {name(group)}: a seed was disturbed" for group in groups if group.disturbed and board.timed),
         *([f"the best {len(groups)} of {len(board.standings)} groups by rank"] if left_out else []),
     ]
     return "; ".join(parts) + "."

@@ -61,9 +61,10 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
 
 
 def _charts(groups: list[Group], board: Board, twin: Group | None = None, twin_timed: bool = False) -> list[Any]:
-    """Against tokens, and against seconds unless the board is without them."""
+    """Against tokens, and against seconds unless the board or every group is without them."""
     shown = [curves(groups, board, "tokens", twin)]
-    return [*shown, curves(groups, board, "train_s", twin if twin_timed else None)] if board.timed else shown
+    timed = board.timed and not all(group.disturbed for group in groups)
+    return [*shown, curves(groups, board, "train_s", twin if twin_timed else None)] if timed else shown
 
 
 def _holder_charts(board: Board) -> list[Any]:
@@ -107,7 +108,7 @@ def _curve(group: Group) -> list[dict[str, str]]:
         {
             "step": f"{at[0]['step']:,}",
             "tokens": f"{at[0]['tokens']:,}",
-            "seconds": Sample.of([p["train_s"] for p in at]).text("{:,.1f}"),
+            "seconds": NONE if group.disturbed else Sample.of([p["train_s"] for p in at]).text("{:,.1f}"),
             "slice": Sample.of([p["slice_bpb"] for p in at]).text("{:.4f}"),
         }
         for at in points
@@ -116,6 +117,7 @@ def _curve(group: Group) -> list[dict[str, str]]:
 
 def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
     metrics, where = run.record.metrics, run.record.provenance
+    timed = timed and not run.disturbed
     seconds = metrics.time_to_target_s
     return {
         "seed": run.record.seed,

@@ -1,5 +1,6 @@
 """Statistics in sentences, each with the assumption it rests on."""
 
+from harness.plan.bounds import TAKEN
 from harness.report.board.claims import find_claim, trials
 from harness.report.board.holder import Against, Tenure
 from harness.report.board.standings import Board, Standing
@@ -10,7 +11,8 @@ HOW_RANKED = (
     "Ranked by mean training seconds to the target where every seed reached it, then by mean bits per byte of all of val. "
     f"A number counts claims: at least {MIN_SEEDS} seeds, and on time a mean below the target at p < {ALPHA}. Fewer seeds are "
     "shown where their figures put them, without a number. Seconds of different hardware classes, and figures of different "
-    "protocols, are never ranked together; emulated formats are never ranked on time."
+    "protocols, are never ranked together; emulated formats are never ranked on time, and neither is a group with a run that "
+    f"others took more than {TAKEN:.0%} of the processor time from. Records of the first revision do not say what was taken."
 )
 HOW_TESTED = (
     f"± is the standard deviation over seeds. Intervals are two-sided at {LEVEL:.0%} (Student's t), tests one-sided "
@@ -22,7 +24,7 @@ HOW_TESTED = (
 def about(standing: Standing, board: Board) -> list[str]:
     """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
     against = [_against_target(standing, board), _against_holder(standing, board)]
-    return [*against, _tuning(standing.group), _executed(standing.group)]
+    return [*against, *_machine(standing.group), _tuning(standing.group), _executed(standing.group)]
 
 
 def about_claim(standing: Standing, board: Board) -> list[str]:
@@ -49,6 +51,8 @@ def _time(group: Group, timed: bool) -> str:
         return f"{group.arithmetic}: no time is claimed, emulation says nothing about the format's"
     if group.runs[0].target is None:
         return "the track is a fixed budget: no target, no time to it"
+    if group.disturbed:
+        return f"no time is claimed: {group.disturbed}"
     if (seconds := group.to_target()) is None:
         reached = sum(run.record.metrics.target_reached for run in group.runs)
         return f"{reached} of {group.n} seeds reached the target: no time is claimed"
@@ -75,6 +79,14 @@ def _tuning(group: Group) -> str:
     """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
     tried = trials(find_claim(group))
     return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
+
+
+def _machine(group: Group) -> list[str]:
+    """Whether each seed had its machine to itself; nothing where old records do not say."""
+    if group.disturbed:
+        return [f"Time: no claim, {group.disturbed}."]
+    known = [run.record.occupancy.share for run in group.runs if run.record.occupancy]
+    return [f"Time: others took at most {max(known):.1%} of a seed's processor time."] if known else []
 
 
 def _executed(group: Group) -> str:

@@ -3,7 +3,7 @@
 A board is one protocol (track, data, how much of val was scored, lines, target) on one hardware class: seconds of two
 classes and bits per byte of two protocols never meet in a rank. The rule of every track is in `holder.py`. Emulated formats
 are on a board of their own, without seconds. On a CPU whose bf16 is emulated everything is, so there the seconds compare; the
-class says so.
+class says so. A group with a run that was disturbed stands on the same board as the others, below those ranked on time.
 """
 
 from collections import defaultdict
@@ -143,7 +143,7 @@ def _terms(group: Group) -> tuple[Any, ...]:
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:
-    return not group.emulated or (group.timed and (_terms(group), group.hardware_class) not in native)
+    return not group.emulated or (group.of_its_format and (_terms(group), group.hardware_class) not in native)
 
 
 def _board(groups: list[Group], timed: bool, same_terms: list[Group]) -> Board:
@@ -166,4 +166,5 @@ def _twin(group: Group, timed: bool, same_board: list[Group], same_terms: list[G
         return None
     here, elsewhere = ([other for other in some if other.lane == lane] for some in (same_board, same_terms))
     compares = timed and bool(here)
-    return Twin(lane, best_group(group, here or elsewhere, lambda other: place(other, compares)), compares)
+    found = best_group(group, here or elsewhere, lambda other: place(other, compares))
+    return Twin(lane, found, compares and not (found and found.disturbed))

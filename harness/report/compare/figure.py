@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from harness.report import style
 from harness.report.compare.ranking import Ranking, amount_text
 from harness.report.curves import draw_group, draw_lines, label_lines, y_range
-from harness.report.groups import Group
+from harness.report.groups import Group, why_not_timed_beside
 
 COLOURS, MARKERS = (style.BLUE, style.ORANGE), ("o", "s")
 
@@ -16,7 +16,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
     """Three panels. What may not share an axis is left out, and the caption says so."""
     ranked = [r for r in rankings if not r.refused]
     beside = a.runs[0].why_not_beside(b.runs[0]) is None
-    untimed = a.runs[0].why_not_timed_beside(b.runs[0])
+    untimed = why_not_timed_beside(a, b)
     timed = beside and not untimed
     notes = [f"A: {_label(a)}", f"B: {_label(b)}", "bits per byte of the slice; thick: mean over seeds, thin: each seed"]
     if ranked:

@@ -56,7 +56,8 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
             _differences(rest.pop(0), pairs, place)
         for ax, some in zip(panels, (groups, groups, *([moe] if moe else []), *([[p.group for p in pairs]] if pairs else []))):
             _lanes(ax, some, names, place)
-        legend = _legend(formats, any(not group.timed for group in groups), not all(reached))
+        untimed = "no claim about speed" if any(group.disturbed for group in groups) else "emulated, no claim about speed"
+        legend = _legend(formats, "" if all(group.timed for group in groups) else untimed, not all(reached))
         style.add_legend(fig, bits, columns=4 if len(legend) > 4 else None, extra=legend)
         return style.save(fig, path)
 
@@ -65,8 +66,8 @@ def _panel(
     ax: Axes, groups: list[Group], place: dict[str, float], title: str, value: Callable[[RunData], float | None],
     clock: bool = False,
 ) -> None:  # fmt: skip
-    """A mark a seed and a bar for their mean, where every seed has a value. On a clock an emulated format is hollow and
-    without a mean."""
+    """A mark a seed and a bar for their mean, where every seed has a value. On a clock what no claim about speed may be made
+    of is hollow and without a mean."""
     ax.set_title(title, loc="left")
     for group in groups:
         values, hollow = [value(run) for run in group.runs], clock and not group.timed
@@ -127,12 +128,12 @@ def _lanes(ax: Axes, groups: list[Group], names: list[str], place: dict[str, flo
         ax.yaxis.set_major_locator(MaxNLocator(6))
 
 
-def _legend(formats: list[str], untimed: bool, missed: bool) -> list[Line2D]:
+def _legend(formats: list[str], untimed: str, missed: bool) -> list[Line2D]:
     marks = [Line2D([], [], marker=MARKERS[f], linestyle="none", color=COLOURS[f], markersize=5.5, label=f) for f in formats]
     marks.append(Line2D([], [], color=style.GREY, linewidth=2, label="mean over seeds"))
     if untimed:
         marks.append(Line2D([], [], marker="o", linestyle="none", color=style.GREY, markerfacecolor="none",
-                            markeredgewidth=1.1, markersize=5.5, label="hollow: emulated, no claim about speed"))  # fmt: skip
+                            markeredgewidth=1.1, markersize=5.5, label=f"hollow: {untimed}"))  # fmt: skip
     if missed:
         marks.append(Line2D([], [], label="target not reached", **MISSED))
     return marks
@@ -164,6 +165,7 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
                     "paired mean")  # fmt: skip
     if emulated:
         said.append(f"emulated, so no claim about speed: {', '.join(emulated)}")
+    said += [f"no claim about speed: {group.lane}, {group.disturbed}" for group in groups if group.disturbed]
     return "; ".join(said) + "."
 
 

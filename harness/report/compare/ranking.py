@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import style
-from harness.report.groups import Group
+from harness.report.groups import Group, why_not_timed_beside
 from harness.report.run_data import RunData
 from harness.report.statistics import ASSUMES, Sample, Test, welch
 
@@ -61,7 +61,7 @@ class Ranking:
 
 def rank(a: Group, b: Group) -> list[Ranking]:
     """Every contract, in the order of BASES, then equal memory."""
-    apart, untimed = a.runs[0].why_not_beside(b.runs[0]), a.runs[0].why_not_timed_beside(b.runs[0])
+    apart, untimed = a.runs[0].why_not_beside(b.runs[0]), why_not_timed_beside(a, b)
     rankings = []
     for basis in BASES:
         if apart:
@@ -104,7 +104,7 @@ def _equal_memory(a: Group, b: Group, at_equal_tokens: Ranking) -> Ranking:
     name, unit = "equal memory", "GiB"
     if a.hardware_class != b.hardware_class:
         return Ranking(name, unit, refused="peak memory of different hardware classes does not compare")
-    if emulated := sorted({group.precision for group in (a, b) if not group.timed}):
+    if emulated := sorted({group.precision for group in (a, b) if not group.of_its_format}):
         return Ranking(name, unit, refused=f"{' and '.join(emulated)} is emulated: its peak is not that of the format")
     if at_equal_tokens.refused:
         return Ranking(name, unit, refused=at_equal_tokens.refused)

@@ -77,10 +77,10 @@ def _ranking(r: Ranking) -> dict[str, Any]:
 
 
 def _who(group: Group) -> str:
-    seconds = group.to_target()
+    seconds = group.seconds()
     reached = f", {seconds.counted('{:.1f}')} s to target" if seconds else ", target not reached by every seed"
     if seconds and not group.timed:
-        reached = ", target reached (no seconds: emulated)"
+        reached = f", target reached (no seconds: {group.disturbed if group.of_its_format else 'emulated'})"
     time = reached if group.runs[0].target else ""
     unranked = f", UNRANKED: {group.why_unranked}" if group.why_unranked else ""
     return (f"{group.lane}, plan {group.plan_hash[:8]}, slice {group.sample('slice_bpb').counted('{:.4f}')}{time}, "

@@ -104,6 +104,7 @@ def updated(before: Baseline, runs: list[RunData], probes: list[Probe], reason: 
     seeds = {run.record.seed: figures(run) for run in runs}
     if len(seeds) < len(runs):
         raise UserError(f"{len(runs)} runs, but only seeds {sorted(seeds)}", "name one run a seed")
+    probes = [probe for probe in probes if not probe.timing.disturbed]  # a busy machine's speed is no baseline
     versions = {probe.timing.version for probe in probes}
     assert len(versions) <= 1, versions  # without a probe speed is not judged
     note = Update(

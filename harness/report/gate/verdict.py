@@ -7,6 +7,7 @@ committed baseline of the plan and, where `base=REF` was given, the same seed ru
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from harness.plan.bounds import TAKEN
 from harness.record.documents import Probe
 from harness.record.results import ClassBaseline, Figures, PlanBaseline
 from harness.record.schema import Parameters
@@ -43,6 +44,7 @@ class Side:
     peaks: list[int] = field(default_factory=list)  # bytes
     ratios: list[float] = field(default_factory=list)  # step / reference workload, one a process
     workload_version: int | None = None
+    untimed: str = ""  # why there are no ratios, where it was timed in vain
     changed_plan: tuple[str, ...] = ()  # "key: theirs -> ours"; bits are then no longer comparable
     stated: str | None = None  # the reason, where the difference from this side was accepted by a newer baseline
 
@@ -59,6 +61,14 @@ class Evidence:
         return self.baseline.classes.get(self.run.record.hardware_class) if self.baseline else None
 
     @property
+    def disturbed(self) -> str:
+        """Why speed is not judged, where others took the machine while it was measured; else empty."""
+        taken = [probe.timing.taken for probe in self.probes if probe.timing.disturbed]
+        if taken and len(taken) == len(self.probes):
+            return not_judged("this checkout", taken)
+        return self.base.untimed if self.base else ""
+
+    @property
     def sides(self) -> list[Side]:
         """The baseline of this hardware class, then the base."""
         found, own, seed = [], self.own_class, self.run.record.seed
@@ -70,6 +80,13 @@ class Evidence:
         elif self.baseline is not None:
             found.append(Side("baseline of another hardware class", counts=self.baseline.counts))
         return found + ([self.base] if self.base else [])
+
+
+def not_judged(what: str, taken: list[float]) -> str:
+    return (
+        f"not judged: others took {min(taken):.0%} of the processor time or more whenever {what} was timed, {TAKEN:.0%} are "
+        "allowed; try again on a machine that is free"
+    )
 
 
 def judge(evidence: Evidence) -> list[Outcome]:
@@ -164,15 +181,18 @@ def router_health(e: Evidence) -> Outcome:
 
 
 def speed(e: Evidence) -> Outcome:
-    """Slower than noise explains fails; faster is good news."""
+    """Slower than noise explains fails; faster is good news. What was timed while others took the machine is not judged."""
     rule = f"step / reference workload in one job: not more than {LEAST_SLOWDOWN:.0%} or the measured spread above"
-    ours = [probe.timing.ratio for probe in e.probes]
+    ours = [probe.timing.ratio for probe in e.probes if not probe.timing.disturbed]
+    if e.disturbed:
+        return Outcome("speed", SKIP, e.disturbed, rule)
     sides = [
         s for s in e.sides
         if s.ratios and len(ours) + len(s.ratios) > 2 and s.workload_version == e.probes[0].timing.version
     ] if ours else []  # fmt: skip
     if not sides:
-        return Outcome("speed", SKIP, "nothing timed against the same workload on this hardware class", rule)
+        clock = f"; the run's own seconds are no claim: {e.run.disturbed}" if e.run.disturbed else ""
+        return Outcome("speed", SKIP, f"nothing timed against the same workload on this hardware class{clock}", rule)
     found, reasons = [], []
     for side in sides:
         slower, spread = noise.slowdown(ours, side.ratios)
@@ -183,6 +203,8 @@ def speed(e: Evidence) -> Outcome:
             reasons.append(
                 f"steps take {slower:.1%} longer than {side.label}; {allowed:.1%} is noise at {1 - ALPHA:.0%}, {counted}"
             )
+    if left := len(e.probes) - len(ours):
+        found.append(f"{left} more not counted, while others took the machine")
     return Outcome("speed", FAIL if reasons else PASS, "; ".join(found), rule, tuple(reasons))
 
 

@@ -20,6 +20,8 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     if separate:
         notes.append(f"the curve of {twin.record.lane} is left out: {separate}")
         twin = None
+    if run.disturbed:
+        notes.append(f"no claim about speed: {run.disturbed}")
     untimed = run.why_not_timed_beside(twin) if twin else None
     timed_twin = None if untimed else twin
     if twin:

@@ -3,9 +3,10 @@
 from shlex import quote
 from textwrap import wrap
 
+from harness.plan.bounds import TAKEN
 from harness.record.schema import Clock, Evaluation
 from harness.report.anchors import anchors_for
-from harness.report.columns import NAMES, figures
+from harness.report.columns import NAMES, figures, in_parentheses
 from harness.report.groups import Group
 from harness.report.run_data import RunData
 from harness.shown import one_line
@@ -14,7 +15,7 @@ COLUMNS = tuple(NAMES.values())
 INDENT, GAP, NAME, TEXT = "    ", "  ", 10, 110  # widths of the lines below the table
 CLOCK = {
     "train_s": "training", "compile_s": "compilation", "warmup_s": "warm-up", "validation_s": "validation",
-    "checkpoint_s": "checkpoints", "final_evaluation_s": "final evaluation", "other_s": "other",
+    "checkpoint_s": "checkpoints", "peaks_s": "peaks", "final_evaluation_s": "final evaluation", "other_s": "other",
 }  # fmt: skip
 
 
@@ -49,9 +50,12 @@ def _aligned(rows: list[tuple[str, tuple[str, ...] | list[str], str]]) -> str:
 
 def _cells(run: RunData, twin: RunData | None, *, bits: bool = True, seconds: bool = True) -> list[str]:
     """One run's row; `bits` and `seconds` say whether its bpb and its times compare with those of the table's run."""
-    found = figures(Group((run,)), "-", Group((twin,)) if twin and run.same_class(twin) else None)
-    told = {key: figure.text for key, figure in found.items()}
-    told["to_target"] += " s" if found["to_target"].value is not None else ""
+    alone, beside = Group((run,)), Group((twin,)) if twin and run.same_class(twin) else None
+    found = figures(alone, "-", beside)
+    if (to_target := found["to_target"]).value is not None:
+        found["to_target"] = to_target._replace(text=f"{to_target.text} s")
+    disturbed = run.disturbed or (twin and twin.disturbed)
+    told = in_parentheses(found, alone, beside) if disturbed else {key: figure.text for key, figure in found.items()}
     hidden = {"to_target": bits and seconds, "slice": bits, "val": bits, "rate": seconds}
     return ["-" if not hidden.get(key, True) else text for key, text in told.items()]
 
@@ -73,6 +77,8 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
     notes = [f"bits per byte not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
     if not run.same_class(twin):
         notes.append(f"seconds not shown: it ran on hardware class {twin.record.hardware_class}")
+    elif twin.disturbed:
+        notes.append(f"no claim about its speed: {twin.disturbed}")
     if twin.why_unranked:
         notes.append(f"unranked: {twin.why_unranked}")
     return [("twin", "; ".join(notes))] if notes else []
@@ -128,6 +134,19 @@ def _below(run: RunData) -> list[tuple[str, str]]:
     if run.is_partial:
         lines.append(("partial", "scored on a capped part of val: neither the lines nor a twin compare with this run"))
     lines.append(("ranked", f"no: {run.why_unranked}" if run.why_unranked else "yes"))
+    lines += _machine(run)
+    return lines
+
+
+def _machine(run: RunData) -> list[tuple[str, str]]:
+    """Whose the machine was; nothing where an old record does not say."""
+    found = run.record.occupancy
+    lines = [("on time", f"no claim about speed: {run.disturbed}")] if run.disturbed else []
+    if found and not found.not_measured:
+        waited = "" if found.waited_s is None else f", its threads waited {found.waited_s:,.1f} s for a core"
+        said = f"others took {found.share:.1%} of the processor time (bound {TAKEN:.0%}){waited}"
+        peaks = ", ".join(f"{flops / 1e9:,.0f} {when}" for when, flops in found.peaks.items())
+        lines.append(("machine", f"{said}; matmul peak in GFLOP/s: {peaks}"))
     return lines
 
 
@@ -155,7 +174,7 @@ def _published(found: Evaluation, metric: str) -> str:
 def _clock(clock: Clock) -> str:
     """The ledger, largest first, with shares of wall time; what rounds to 0.0 s is left out."""
     wall, entries = clock.wall_s, clock.content()
-    spent = sorted(((entries[key], name) for key, name in CLOCK.items() if entries[key] >= 0.05), reverse=True)
+    spent = sorted(((entries[key], name) for key, name in CLOCK.items() if entries.get(key, 0.0) >= 0.05), reverse=True)
     parts = [f"{name} {seconds:,.1f} s ({seconds / wall:.0%})" for seconds, name in spent]
     return f"wall {wall:,.1f} s: {', '.join(parts)}"
 

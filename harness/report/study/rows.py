@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.plan.study import Study
 from harness.report import style
 from harness.report.study.frame import Case, new_figure
+from harness.report.study.table import disturbed
 from harness.report.study.trials import Trial, val_bpb, val_percent
 
 ROW_IN = 0.4
@@ -24,7 +25,11 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     rates = [trial.tokens_per_second for trial in cases[0].trials if trial.tokens_per_second] if cases[0].number == 0 else []
     base = sum(rates) / len(rates) if rates else None
     why_not = "the format is emulated" if cases[0].number == 0 else f"there is no run of {first}"
+    taken = disturbed([trial for case in cases for trial in case.trials])
+    if disturbed(cases[0].trials):
+        why_not = f"{first} has no seed whose machine was its own"
     notes.append(f"time: training seconds a token over those of {first}" if base else f"no time: {why_not}")
+    notes += [taken] if taken and base else []
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
     _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)

@@ -33,9 +33,17 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
     lines += (
         ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
     )
+    if why := disturbed(trials):
+        lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     if why := unranked(trials):
         lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     return "\n".join(lines)
+
+
+def disturbed(trials: Sequence[Trial]) -> str:
+    """ "no time of CASE seed 1: ...": the runs whose machine was not their own; empty where there is none."""
+    found = [(trial, trial.record.disturbed) for trial in trials if trial.record and trial.record.disturbed]
+    return "; ".join(f"no time of {trial.case} seed {trial.seed}: {why}" for trial, why in found)
 
 
 def unranked(trials: Sequence[Trial]) -> str:

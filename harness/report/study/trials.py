@@ -96,8 +96,9 @@ class Trial(Run):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """None where the format is emulated too: what emulation takes says nothing about the format."""
-        return self.record.metrics.tokens_per_second if self.record and self.record.precision.timed else None
+        """None where the format is emulated too: what emulation takes says nothing about the format; or the run disturbed."""
+        timed = self.record and self.record.precision.timed and not self.record.disturbed
+        return self.record.metrics.tokens_per_second if timed else None
 
     @property
     def is_partial(self) -> bool:

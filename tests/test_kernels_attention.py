@@ -4,15 +4,13 @@ import math
 
 import pytest
 import torch
-from expert_inputs import relative_error
+from expert_inputs import IN_BRGEMM, relative_error
 from torch.nn.functional import scaled_dot_product_attention
 
 from kernels import Arithmetic, causal_attention
 from kernels.attention import _backward_op, _forward_op
 from kernels.cpu.brgemm import calls
-from kernels.cpu.brgemm.library import multiplies_bf16
 
-ARITHMETICS = ("full", "emulated", *(("native",) if multiplies_bf16() else ()))
 ROUNDED = ("emulated", "native")  # in which probabilities and score gradients are bf16 too
 LENGTHS = (32, 64, 256, 320, 544)  # a tile; several; the most that are multiplied at once, and beyond
 WIDTHS = (32, 64, 96, 128)
@@ -63,7 +61,7 @@ def threads_as_before():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_values_and_gradients_are_as_near_to_fp64_as_torchs_fused_attention(arithmetic, length, width):
@@ -79,7 +77,7 @@ def test_values_and_gradients_are_as_near_to_fp64_as_torchs_fused_attention(arit
     assert [error <= factor * bound for error, bound in zip(ours, theirs)] == [True] * 4
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 def test_a_kernel_computes_what_it_takes_and_not_torch(arithmetic, monkeypatch):
     called = []
     monkeypatch.setattr(calls, "_call", lambda name, *_: called.append(name))
@@ -87,7 +85,7 @@ def test_a_kernel_computes_what_it_takes_and_not_torch(arithmetic, monkeypatch):
     assert called == ["attention_forward", "attention_backward"]
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("changed", [31, 32, 255, 256, 300, 319])
 def test_a_later_token_changes_no_bit_of_an_earlier_one(arithmetic, changed):
     tensors = inputs(1, 320, 2, 32, arithmetic)
@@ -99,7 +97,7 @@ def test_a_later_token_changes_no_bit_of_an_earlier_one(arithmetic, changed):
     assert not torch.equal(before[:, changed], after[:, changed])
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 def test_a_sequence_has_the_same_bits_whatever_else_is_in_the_batch(arithmetic):
     tensors = inputs(3, 320, 2, 64, arithmetic)
     whole = run(tensors, arithmetic)
@@ -107,7 +105,7 @@ def test_a_sequence_has_the_same_bits_whatever_else_is_in_the_batch(arithmetic):
         assert same(run([t[b : b + 1] for t in tensors], arithmetic), [t[b : b + 1] for t in whole])
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("length", [64, 320])
 def test_bits_are_equal_on_repeat_and_with_any_number_of_threads(arithmetic, length):
     tensors, found = inputs(2, length, 3, 64, arithmetic), []
@@ -117,7 +115,7 @@ def test_bits_are_equal_on_repeat_and_with_any_number_of_threads(arithmetic, len
     assert [same(again, found[0]) for again in found] == [True] * 4
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 def test_bits_do_not_depend_on_what_memory_held(arithmetic):
     tensors = inputs(2, 288, 2, 32, arithmetic)
     before = run(tensors, arithmetic)
@@ -125,7 +123,7 @@ def test_bits_do_not_depend_on_what_memory_held(arithmetic):
     assert same(run(tensors, arithmetic), before)
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("gain", [30.0, 100.0])
 def test_large_scores_overflow_nothing(arithmetic, gain):
     tensors = inputs(1, 320, 2, 64, arithmetic, gain=gain)
@@ -134,7 +132,7 @@ def test_large_scores_overflow_nothing(arithmetic, gain):
     assert relative_error(found[0], exact(tensors)[0]) < 1e-3  # nearly every row sees one key alone
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_stays_in_its_sequence_and_head(arithmetic, which, value):
@@ -149,7 +147,7 @@ def test_what_is_not_finite_stays_in_its_sequence_and_head(arithmetic, which, va
         assert torch.equal(clean[0][1, :40, 0], found[0][1, :40, 0])
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 def test_inputs_that_lie_otherwise_in_memory_give_the_same_bits(arithmetic):
     tensors = inputs(2, 64, 3, 32, arithmetic)
     otherwise = [
@@ -162,7 +160,7 @@ def test_inputs_that_lie_otherwise_in_memory_give_the_same_bits(arithmetic):
     assert same(run(otherwise, arithmetic), run(tensors, arithmetic))
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("length, width", [(33, 32), (1, 64), (64, 16), (64, 40)])
 def test_shapes_that_the_kernel_does_not_take_are_torchs(arithmetic, length, width):
     tensors = inputs(2, length, 3, width, arithmetic)
@@ -177,7 +175,7 @@ def test_what_is_empty_gives_nothing(shape):
     assert o_BSHA.shape == shape
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 @pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_it_compiles_without_a_graph_break_and_keeps_its_bits(arithmetic, compiler):
     tensors = inputs(2, 64, 2, 32, arithmetic)
@@ -185,7 +183,7 @@ def test_it_compiles_without_a_graph_break_and_keeps_its_bits(arithmetic, compil
     assert same(run(tensors, arithmetic, function=compiled), run(tensors, arithmetic))
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", IN_BRGEMM)
 def test_both_operators_keep_the_rules_of_torch_library(arithmetic):
     q, k, v, do_BSHA = inputs(1, 32, 2, 32, arithmetic)
     leaves = [t.requires_grad_() for t in (q, k, v)]

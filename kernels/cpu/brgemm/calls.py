@@ -76,8 +76,9 @@ def muon(
         assert all(t.is_contiguous() and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         pointers = [t.data_ptr() + 4 * rows * columns * n for t, count in zip(tensors, of) for n in range(count)]
         tables.append(torch.tensor(pointers, dtype=torch.int64))
-    rate_N, keep_N = (torch.tensor(values, dtype=torch.float32).repeat_interleave(torch.tensor(of)) for values in (rates, keeps))
-    abc = torch.tensor(coefficients, dtype=torch.float32)
+    fp32 = dict(dtype=torch.float32)
+    rate_N, keep_N = (torch.tensor(values, **fp32).repeat_interleave(torch.tensor(of)) for values in (rates, keeps))
+    abc = torch.tensor(coefficients, **fp32)
     name = "native" if dtype == torch.bfloat16 else "full"
     _call("muon", name, len(rate_N), rows, columns, *tables, rate_N, keep_N, float(mu), len(coefficients), abc)
 
@@ -94,9 +95,9 @@ def _call(name: str, arithmetic: str, *arguments: Tensor | int | float) -> None:
         OutOfMemoryError: there was no memory for what lies between the arguments.
     """
     assert all(t.is_contiguous() and t.device.type == "cpu" for t in arguments if isinstance(t, Tensor)), name
+    kernel = getattr(library(), f"{name}_{arithmetic}")
     if arithmetic == "native" and not multiplies_bf16():
         raise Unavailable(f"{name} in 'native', but this processor has no products of bf16; use 'emulated'")
-    kernel = getattr(library(), f"{name}_{arithmetic}")
     kernel.restype = ctypes.c_bool
     if not kernel(*map(_argument, arguments)):
         raise torch.OutOfMemoryError(f"{name}: can't allocate memory")

@@ -83,8 +83,8 @@ def _flags() -> tuple[str, ...]:
 
 @cache
 def multiplies_bf16() -> bool:
-    """Whether `native` is an arithmetic of this processor; a product of bf16 elsewhere ends the process."""
-    return bool(_flags_of_bf16())
+    """Whether `native` is an arithmetic of the kernels here; a product of bf16 elsewhere ends the process."""
+    return not missing() and library().multiplies_native()
 
 
 def _flags_of_bf16() -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def _backward(ctx, grads):
 
 def _no_second_backward(ctx, grads):
     raise RuntimeError(
-        "causal_attention has no second derivative, but its gradient was differentiated (create_graph=True); backend='torch' has "
-        "one"
+        "causal_attention has no second derivative, but its gradient was differentiated (create_graph=True); "
+        "backend='torch' has one"
     )
 
 

@@ -1,5 +1,6 @@
-"""The expert MLP in C++ at widths that its kernel takes: values, edges, bits; and what it hands on. The cases that every backend
-has to pass are in tests/test_kernels_moe.py."""
+"""The expert MLP in C++ at widths that its kernel takes: values, edges, bits; and what it hands on.
+
+The cases that every backend has to pass are in tests/test_kernels_moe.py."""
 
 import math
 
@@ -42,11 +43,8 @@ def assert_as_good_as_torch(activation, arithmetic, *batches):
     for tensors in batches:
         dy_TD, doubled = gradient(*tensors[0].shape), [t.double() if t.is_floating_point() else t for t in tensors]
         found["exact"].append(run(doubled, dy_TD, activation=activation, backend="reference"))
-        for backend, rounded in (("brgemm", arithmetic), ("torch", "native")):
-            some = run(
-                tensors, dy_TD, activation=activation, backend=backend, precision="full" if arithmetic == "full" else rounded
-            )
-            found[backend].append(some)
+        for backend, known in (("brgemm", arithmetic), ("torch", "full" if arithmetic == "full" else "native")):
+            found[backend].append(run(tensors, dy_TD, activation=activation, backend=backend, precision=known))
     exact, ours, theirs = ([torch.cat([t.flatten() for t in same]) for same in zip(*some)] for some in found.values())
     for want, our, their in zip(exact, ours, theirs, strict=True):
         assert relative_error(our, want) <= 1.2 * relative_error(their, want) + 1e-6
@@ -63,9 +61,9 @@ def test_values_and_gradients_are_as_near_to_the_oracle_as_the_other_backends(
 
 
 @pytest.mark.parametrize("arithmetic", IN_BRGEMM)
-@pytest.mark.parametrize("tokens, experts, top_k", [(1, 3, 1), (1, 4, 4), (17, 5, 5), (3, 40, 2)])
+@pytest.mark.parametrize("tokens, experts, top_k", [(1, 3, 1), (1, 4, 4), (17, 5, 5), (3, 20, 2)])
 def test_one_token_all_experts_and_hardly_any_rows_are_as_good(arithmetic, tokens, experts, top_k):
-    batches = (inputs(tokens, 32, 64, experts, top_k, "swiglu", seed=seed) for seed in range(64))
+    batches = (inputs(tokens, 32, 64, experts, top_k, "swiglu", seed=seed) for seed in range(40))
     assert_as_good_as_torch("swiglu", arithmetic, *batches)
 
 
@@ -135,7 +133,7 @@ def test_a_row_has_the_same_bits_however_many_there_are(arithmetic, activation, 
     y, dx, *_ = run((x, w_up, w_down, expert_TK, weight), dy_TD, **options)
     for n in (1, 15, 16, 17, 33, 49, 64, 65, 81, 97, 113, 129):
         some = (x[:n], w_up, w_down, expert_TK[:n], weight[:n])
-        y_n, dx_n, _, _, dweight_n = run(some, dy_TD[:n], **options)
+        y_n, dx_n, *_ = run(some, dy_TD[:n], **options)
         assert torch.equal(y_n, y[:n]) and torch.equal(dx_n, dx[:n])
 
 

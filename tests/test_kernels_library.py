@@ -1,4 +1,4 @@
-"""Building the kernels in C++ and loading them: once, whole, for the sources that are there, and with a reason where it fails."""
+"""Building the kernels in C++ and loading them: once, whole, for the sources that are there, or with a reason why not."""
 
 import os
 import shutil
@@ -79,8 +79,12 @@ def test_a_compiler_that_is_none_is_named(fresh, monkeypatch, name, says):
 
 
 def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(fresh, monkeypatch, tmp_path):
-    script = '[ "$1" = --version ] && echo 1 && exit 0\nfor last; do :; done\necho junk > "$1"\necho "x.cpp:1: error: no tiles" >&2\nexit 1'
-    monkeypatch.chdir(tmp_path)
+    script = """
+[ "$1" = --version ] && echo 1 && exit 0
+while [ "$1" != -o ]; do shift; done
+echo half > "$2"
+echo "x.cpp:1: error: no tiles" >&2
+exit 1"""
     monkeypatch.setenv("CXX", compiler(tmp_path / "cxx", script))
     assert "x.cpp:1: error: no tiles" in library.missing()
     assert built(tmp_path) == []

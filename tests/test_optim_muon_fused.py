@@ -100,7 +100,7 @@ def test_momentum_is_that_of_stacked_steps(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_matrix_has_the_bits_that_it_has_alone(dtype):
     together = stepped("brgemm", dtype)[0]
-    for number, (name, shape) in enumerate(SHAPES.items()):
+    for name, shape in SHAPES.items():
         grads = [gradients(step)[name] for step in range(3)]
         for n in range(shape[0] if len(shape) == 3 else 1):
             part = (lambda t, n=n: t[n]) if len(shape) == 3 else (lambda t: t)

@@ -13,7 +13,6 @@ from harness.train import machine
 from harness.train.session import Session, attention_backend, expert_backend
 from kernels.cpu.brgemm import library
 
-
 CHOICES = {"backend": expert_backend, "attention": attention_backend}
 
 
@@ -100,7 +99,8 @@ def test_only_another_attention_than_auto_moves_the_hash_of_a_plan(lane):
 def test_a_session_gives_every_layer_and_optimizer_the_chosen_backend(lacks, missing, layers):
     lacks(missing)
     plan = compose([*micro.MOE, "kernels.compile=off"]).plan
-    session = Session(plan, replace(machine.detect(plan), device="cpu", compiled=True), micro.ALONE, load(plan))
+    here = replace(machine.detect(plan), device="cpu", compiled=True)
+    session = Session(plan, here, micro.ALONE, load(plan.track))
     assert [block.attention.backend for block in session.model.blocks] == [layers] * len(session.model.blocks)
     assert {part.backend for part in session.optimizer.parts} == {layers}
 

@@ -118,8 +118,8 @@ class Session:
         self.model.head.compile(fullgraph=True, dynamic=False)
 
     def prepare_products(self) -> None:
-        """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`). `brgemm` needs
-        few, and builds them in the warm-up's steps."""
+        """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`). `brgemm`
+        needs few, and builds them in the warm-up's steps."""
         model = self.plan.model
         if self.machine.device != "cpu":
             return

@@ -1,7 +1,8 @@
 """Muon: momentum, then the nearest semi-orthogonal matrix, for matrices and stacks of expert matrices.
 
-Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Newton-Schulz quintic and its coefficients: Keller Jordan, "Muon" (2024). The update
-is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the shape. A matrix whose gradient is zero throughout, as that
+Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Newton-Schulz quintic and
+its coefficients: Keller Jordan, "Muon" (2024). The update is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the
+shape. A matrix whose gradient is zero throughout, as that
 of an expert without tokens, keeps its momentum and is not moved: momentum alone, made orthogonal, would move it at full speed.
 
 Where kernels in C++ run (`kernels/cpu/brgemm`), a matrix goes through all of a step in one core's cache. Elsewhere

@@ -23,10 +23,15 @@ def causal_attention(
     `torch` is.
 
     Raises:
-        ValueError: an unknown backend.
+        ValueError: an unknown backend; shapes that differ, or are no BSHA; another dtype than the arithmetic's.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: known are {', '.join(BACKENDS)}")
+    for name, t in (("q", q_BSHA), ("k", k_BSHA), ("v", v_BSHA)):
+        if t.ndim != 4 or t.shape != q_BSHA.shape:
+            raise ValueError(f"{name} is {tuple(t.shape)} beside q {tuple(q_BSHA.shape)}, but all must be of one shape BSHA")
+        if t.dtype != arithmetic.dtype:
+            raise ValueError(f"{name} is {t.dtype}, but operands of {arithmetic.name!r} are {arithmetic.dtype}")
     if backend == "brgemm" and q_BSHA.device.type != "cuda" and calls.takes_attention(q_BSHA):
         return _forward_op(q_BSHA, k_BSHA, v_BSHA, arithmetic.name)[0]
     by_head = (t.transpose(1, 2) for t in (q_BSHA, k_BSHA, v_BSHA))
@@ -70,7 +75,8 @@ def _backward(ctx, grads):
 
 def _no_second_backward(ctx, grads):
     raise RuntimeError(
-        "causal_attention has no second derivative, but its gradient was differentiated (create_graph=True): backend='torch'"
+        "causal_attention has no second derivative, but its gradient was differentiated (create_graph=True); "
+        "backend='torch' has one"
     )
 
 

@@ -34,7 +34,7 @@ def moe_mlp(
     T = 1, empty experts and all tokens on one expert work; a token listing one expert twice gets it twice.
     `backend`: `reference` is the plain oracle; `torch` multiplies segments of rows, expert by expert; `inductor` does the same,
     everything between the products fused by torch.compile (needs a C++ compiler; not for `emulated`); `brgemm` is a kernel in
-    C++ (needs a compiler too) for what is not quantized and has widths that are multiples of 32; the rest it does as these two;
+    C++ (needs a compiler too) for what is not quantized and has widths that are multiples of 32, and does the rest as they do;
     `triton` runs on a CUDA device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for
     the device).
     `debug` looks at the values too, before anything is launched, and waits for the device to do so.

@@ -6,6 +6,9 @@ from harness.bench.shapes import ROUTINGS as ROUTINGS
 from harness.bench.shapes import routing
 from kernels import Precision, moe_mlp
 
+BF16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # whether this processor multiplies it
+IN_BRGEMM = ("full", "emulated", *(("native",) if BF16 else ()))  # arithmetics of the kernels in C++ here
+
 
 def inputs(tokens, width, expert_width, experts, top_k, activation, kind="distinct", seed=0):
     """x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK with pre-activations and outputs of about unit size."""

@@ -12,15 +12,15 @@ from kernels.moe import _backward_op, _forward_op
 
 ACTIVATIONS = ("relu2", "swiglu")
 PRECISIONS = ("full", "emulated", "native")
-CPU_BACKENDS = ("reference", "torch", "inductor")  # triton: tests/test_kernels_triton.py
+CPU_BACKENDS = ("reference", "torch", "inductor", "brgemm")  # triton: tests/test_kernels_triton.py
 FAST = CPU_BACKENDS[1:]
 WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emulated")]  # which the latter refuses
 
 
 def each(values):
-    """As parameters; what compiles is slow."""
+    """As parameters; what compiles is slow, and `brgemm` hands most of these widths on to what does."""
     words = [value if isinstance(value, tuple) else (value,) for value in values]
-    return [pytest.param(*some, marks=[pytest.mark.slow] * ("inductor" in some)) for some in words]
+    return [pytest.param(*some, marks=[pytest.mark.slow] * bool({"inductor", "brgemm"} & set(some))) for some in words]
 
 
 @pytest.mark.parametrize("backend", each(FAST))

@@ -22,6 +22,7 @@ def rates(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")  # x86 goes by its instruction set
+    monkeypatch.setattr(machine.library, "missing", lambda: "")  # which remembers what it once found
     return measure
 
 
@@ -111,6 +112,25 @@ def test_the_hardware_class_names_everything_that_can_move_bits(rates):
         assert replace(here, **change).hardware_class != here.hardware_class
     for change in ({"matmul_peak_flops": 1.0}, {"memory_bytes_per_s": 1.0}):
         assert replace(here, **change).hardware_class == here.hardware_class
+
+
+@pytest.mark.parametrize(
+    "changes, missing, said",
+    [
+        (dict(compiled=True), "", False),
+        (dict(compiled=True), "g++ does not run", True),
+        (dict(compiled=False), "g++ does not run", False),  # "eager" says it
+        (dict(compiled=True, device="cuda"), "g++ does not run", False),
+    ],
+)
+def test_the_hardware_class_says_that_kernels_in_c_are_missing_where_they_could_have_run(
+    rates, monkeypatch, changes, missing, said
+):
+    rates(2e9, 223e9)
+    monkeypatch.setattr(machine.library, "missing", lambda: missing)
+    here = replace(machine.detect(compose(micro.MOE).plan), **changes)
+    assert ("no brgemm" in here.hardware_class.split(", ")) == said
+    assert here.brgemm == (here.compiled and here.device == "cpu" and not missing)
 
 
 def test_a_plan_that_needs_more_memory_than_there_is_says_what_to_turn(monkeypatch, tmp_path, capsys):

@@ -1,33 +1,108 @@
-"""Which backend of the expert MLP a session takes."""
+"""Which backends of the expert MLP and of attention a session takes."""
 
 from dataclasses import replace
 
 import micro
 import pytest
 
+from harness.data.corpora import load
 from harness.errors import UserError
 from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
 from harness.train import machine
-from harness.train.session import expert_backend
+from harness.train.session import Session, attention_backend, expert_backend
+from kernels.cpu.brgemm import library
+
+CHOICES = {"backend": expert_backend, "attention": attention_backend}
 
 
-def chosen(wanted="auto", **changes):
-    plan = compose([*micro.MOE, f"kernels.backend={wanted}"]).plan
-    return expert_backend(plan, replace(machine.detect(plan), **changes))
+@pytest.fixture
+def lacks(monkeypatch):
+    """Says what the kernels in C++ lack here, "" when nothing: else it would be this machine's to say."""
+
+    def says(why):
+        monkeypatch.setattr(library, "missing", lambda: why)
+
+    says("")
+    return says
+
+
+def chosen(wanted="auto", key="backend", **changes):
+    plan = compose([*micro.MOE, f"kernels.{key}={wanted}"]).plan
+    return CHOICES[key](plan, replace(machine.detect(plan), **changes))
 
 
 @pytest.mark.parametrize(
-    "device, arithmetic, compiled, expected",
+    "device, arithmetic, compiled, missing, experts, attention",
     [
-        ("cpu", "native", True, "inductor"),
-        ("cpu", "full", True, "inductor"),
-        ("cpu", "native", False, "torch"),
-        ("cpu", "emulated", True, "torch"),
-        ("cuda", "native", True, "triton"),
+        ("cpu", "native", True, "", "brgemm", "brgemm"),
+        ("cpu", "full", True, "", "brgemm", "brgemm"),
+        ("cpu", "emulated", True, "", "brgemm", "brgemm"),
+        ("cpu", "native", True, "no such thing", "inductor", "torch"),
+        ("cpu", "full", True, "no such thing", "inductor", "torch"),
+        ("cpu", "emulated", True, "no such thing", "torch", "torch"),
+        ("cpu", "native", False, "", "torch", "torch"),
+        ("cpu", "emulated", False, "", "torch", "torch"),
+        ("cuda", "native", True, "", "triton", "torch"),
     ],
 )
-def test_auto_takes_what_the_machine_can_run(device, arithmetic, compiled, expected):
-    assert chosen(device=device, arithmetic=arithmetic, compiled=compiled) == expected
+def test_auto_takes_what_the_machine_can_run(lacks, device, arithmetic, compiled, missing, experts, attention):
+    lacks(missing)
+    here = dict(device=device, arithmetic=arithmetic, compiled=compiled)
+    assert (chosen(**here), chosen(key="attention", **here)) == (experts, attention)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.parametrize(
+    "changes, missing, says",
+    [
+        (dict(device="cpu", compiled=False), "", "nothing is compiled here"),
+        (dict(device="cpu", compiled=True), "g++ does not run", "g++ does not run"),
+        (dict(device="cpu", compiled=False), "g++ does not run", "g++ does not run"),
+        (dict(device="cuda", compiled=True), "", "a GPU"),
+    ],
+)
+def test_brgemm_where_it_cannot_run_is_refused_with_why(lacks, key, changes, missing, says):
+    lacks(missing)
+    with pytest.raises(UserError) as error:
+        chosen("brgemm", key, **changes)
+    assert f"kernels.{key}=brgemm" in str(error.value) and says in str(error.value)
+    assert f"kernels.{key}=auto" in str(error.value)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_brgemm_is_taken_where_it_runs(lacks, key):
+    assert chosen("brgemm", key, device="cpu", compiled=True) == "brgemm"
+
+
+def test_nothing_is_built_where_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(library, "missing", None)
+    here = dict(device="cpu", compiled=False)
+    assert (chosen(**here), chosen(key="attention", **here)) == ("torch", "torch")
+
+
+def test_a_planned_attention_is_taken(lacks):
+    assert chosen("torch", "attention", device="cpu", compiled=True) == "torch"
+    assert chosen("torch", "attention", device="cuda", compiled=True) == "torch"
+
+
+@pytest.mark.parametrize("lane", ["tiny-dense", "tiny-moe-16e"])
+def test_only_another_attention_than_auto_moves_the_hash_of_a_plan(lane):
+    plain, *hashes = (
+        plan_hash(compose([f"lane={lane}", *(f"kernels.attention={a}" for a in wanted)]).plan)
+        for wanted in ((), ("auto",), ("torch",), ("brgemm",))
+    )
+    assert hashes[0] == plain and len({plain, *hashes}) == 3
+
+
+@pytest.mark.parametrize("missing, layers", [("", "brgemm"), ("no such thing", "torch")])
+def test_a_session_gives_every_layer_and_optimizer_the_chosen_backend(lacks, missing, layers):
+    lacks(missing)
+    plan = compose([*micro.MOE, "kernels.compile=off"]).plan
+    here = replace(machine.detect(plan), device="cpu", compiled=True)
+    session = Session(plan, here, micro.ALONE, load(plan.track))
+    assert [block.attention.backend for block in session.model.blocks] == [layers] * len(session.model.blocks)
+    assert {part.backend for part in session.optimizer.parts} == {layers}
 
 
 @pytest.mark.parametrize("wanted", ["reference", "torch"])
@@ -41,6 +116,7 @@ def test_a_planned_backend_is_taken(wanted):
         ("triton", dict(device="cpu"), "no CUDA device"),
         ("torch", dict(device="cuda"), "runs on a CPU"),
         ("inductor", dict(device="cuda"), "runs on a CPU"),
+        ("brgemm", dict(device="cuda"), "runs on a CPU"),
         ("inductor", dict(device="cpu", compiled=False), "nothing is compiled"),
         ("inductor", dict(device="cpu", compiled=True, arithmetic="emulated"), "bf16 is emulated"),
     ],

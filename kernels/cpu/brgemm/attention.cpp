@@ -167,17 +167,20 @@ void backward(
 }  // namespace
 
 #define BOTH(NAME, A)                                                                                                  \
-  extern "C" void attention_forward_##NAME(                                                                            \
+  extern "C" bool attention_forward_##NAME(                                                                            \
       int64_t B, int64_t S, int64_t H, int64_t W, const void* q, const void* k, const void* v, void* o, float* lse) {  \
     using T = A::T;                                                                                                    \
-    forward<A>({B, S, H, W}, (const T*)q, (const T*)k, (const T*)v, (T*)o, lse);                                       \
+    return has_memory(                                                                                                 \
+        [&] { forward<A>({B, S, H, W}, (const T*)q, (const T*)k, (const T*)v, (T*)o, lse); });                         \
   }                                                                                                                    \
-  extern "C" void attention_backward_##NAME(                                                                           \
+  extern "C" bool attention_backward_##NAME(                                                                           \
       int64_t B, int64_t S, int64_t H, int64_t W, const void* dO, const void* q, const void* k, const void* v,         \
       const void* o, const float* lse, void* dq, void* dk, void* dv) {                                                 \
     using T = A::T;                                                                                                    \
-    backward<A>({B, S, H, W}, (const T*)dO, (const T*)q, (const T*)k, (const T*)v, (const T*)o, lse, (T*)dq, (T*)dk,   \
-                (T*)dv);                                                                                               \
+    return has_memory([&] {                                                                                            \
+      backward<A>({B, S, H, W}, (const T*)dO, (const T*)q, (const T*)k, (const T*)v, (const T*)o, lse, (T*)dq, (T*)dk, \
+                  (T*)dv);                                                                                             \
+    });                                                                                                                \
   }
 BOTH(native, Native)
 BOTH(emulated, Emulated)

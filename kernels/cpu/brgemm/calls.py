@@ -8,7 +8,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from kernels.cpu.brgemm.library import library
+from kernels.cpu.brgemm.library import Unavailable, library, multiplies_bf16
 
 STEP = 32  # what sequences, head widths and widths must be multiples of
 
@@ -29,7 +29,7 @@ def takes_muon(rows: int, columns: int) -> bool:
 def attention(q_BSHA: Tensor, k_BSHA: Tensor, v_BSHA: Tensor, arithmetic: str) -> tuple[Tensor, Tensor]:
     """(o_BSHA, lse fp32 (B, H, S), to base 2)."""
     batch, length, heads, width = q_BSHA.shape
-    o_BSHA, lse_BHS = torch.empty_like(q_BSHA), torch.empty(batch, heads, length)
+    o_BSHA, lse_BHS = torch.empty_like(q_BSHA), q_BSHA.new_empty((batch, heads, length), dtype=torch.float32)
     _call("attention_forward", arithmetic, batch, length, heads, width, q_BSHA, k_BSHA, v_BSHA, o_BSHA, lse_BHS)
     return o_BSHA, lse_BHS
 
@@ -48,7 +48,7 @@ def experts(
     x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, h_PG: Tensor, arithmetic: str
 ) -> Tensor:
     """Fills `h_PG`; returns y_TD, fp32. Weights are the masters, fp32."""
-    y_TD = torch.empty(x_TD.shape, dtype=torch.float32)
+    y_TD = x_TD.new_empty(x_TD.shape, dtype=torch.float32)
     tensors = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
     _call("expert_mlp_forward", arithmetic, *_sizes(tensors), *tensors, h_PG, len(h_PG), y_TD)
     return y_TD
@@ -60,7 +60,7 @@ def experts_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, both weights and the routing weights, all fp32, as `dy_TD` is."""
     tensors = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
-    found = tuple(torch.empty(t.shape, dtype=torch.float32) for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
+    found = tuple(t.new_empty(t.shape, dtype=torch.float32) for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     _call("expert_mlp_backward", arithmetic, *_sizes(tensors), dy_TD, *tensors, h_PG, *found)
     return found
 
@@ -73,10 +73,12 @@ def muon(
     rows, columns = weights[0].shape[-2:]
     of, tables = [w.numel() // (rows * columns) for w in weights], []
     for tensors in (weights, gradients, momenta):
+        assert all(t.is_contiguous() and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         pointers = [t.data_ptr() + 4 * rows * columns * n for t, count in zip(tensors, of) for n in range(count)]
         tables.append(torch.tensor(pointers, dtype=torch.int64))
-    rate_N, keep_N = (torch.tensor(values).repeat_interleave(torch.tensor(of)) for values in (rates, keeps))
-    abc = torch.tensor(coefficients, dtype=torch.float32)
+    fp32 = dict(dtype=torch.float32)
+    rate_N, keep_N = (torch.tensor(values, **fp32).repeat_interleave(torch.tensor(of)) for values in (rates, keeps))
+    abc = torch.tensor(coefficients, **fp32)
     name = "native" if dtype == torch.bfloat16 else "full"
     _call("muon", name, len(rate_N), rows, columns, *tables, rate_N, keep_N, float(mu), len(coefficients), abc)
 
@@ -87,8 +89,18 @@ def _sizes(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
 
 
 def _call(name: str, arithmetic: str, *arguments: Tensor | int | float) -> None:
+    """
+    Raises:
+        Unavailable: the kernels cannot run here, or not in this arithmetic.
+        OutOfMemoryError: there was no memory for what lies between the arguments.
+    """
     assert all(t.is_contiguous() and t.device.type == "cpu" for t in arguments if isinstance(t, Tensor)), name
-    getattr(library(), f"{name}_{arithmetic}")(*map(_argument, arguments))
+    kernel = getattr(library(), f"{name}_{arithmetic}")
+    if arithmetic == "native" and not multiplies_bf16():
+        raise Unavailable(f"{name} in 'native', but this processor has no products of bf16; use 'emulated'")
+    kernel.restype = ctypes.c_bool
+    if not kernel(*map(_argument, arguments)):
+        raise torch.OutOfMemoryError(f"{name}: can't allocate memory")
 
 
 def _argument(value: Tensor | int | float) -> object:

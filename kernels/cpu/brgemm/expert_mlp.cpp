@@ -11,7 +11,6 @@
 #include "tiles.h"
 
 #include <algorithm>
-#include <memory>
 
 namespace {
 
@@ -141,7 +140,7 @@ void forward(
     const float* weight_TK, typename A::T* h_PG, int64_t saved, float* y_TD) {
   using T = typename A::T;
   const Segments where(s, expert_TK);
-  const auto y_PD = std::make_unique_for_overwrite<T[]>(where.slots * s.D);
+  const auto y_PD = memory<T>(where.slots * s.D);
 #pragma omp parallel
   {
     static thread_local Space<T> mine;
@@ -183,8 +182,8 @@ void backward(
   using T = typename A::T;
   const Segments where(s, expert_TK);
   const int64_t up_size = s.D * s.G, down_size = s.F * s.D;
-  const auto dx_PD = std::make_unique_for_overwrite<T[]>(where.slots * s.D), dy_of = std::make_unique_for_overwrite<T[]>(s.T * s.D);
-  const auto partial = std::make_unique_for_overwrite<float[]>(where.partials * (up_size + down_size));
+  const auto dx_PD = memory<T>(where.slots * s.D), dy_of = memory<T>(s.T * s.D);
+  const auto partial = memory<float>(where.partials * (up_size + down_size));
   std::vector<char> active(s.E);
   for (const Chunk& chunk : where.chunks) active[chunk.expert] = 1;
 #pragma omp parallel
@@ -261,20 +260,21 @@ void backward(
 }  // namespace
 
 #define EXPORT(NAME, A)                                                                                                       \
-  extern "C" void expert_mlp_forward_##NAME(                                                                                  \
+  extern "C" bool expert_mlp_forward_##NAME(                                                                                  \
       int64_t T, int64_t K, int64_t E, int64_t D, int64_t F, int64_t G, const void* x, const float* up, const float* down,    \
       const int64_t* expert, const float* weight, void* h, int64_t saved, float* y) {                                         \
     const Shape s{T, K, E, D, F, G};                                                                                          \
     auto run = G > F ? forward<A, SwiGlu> : forward<A, Relu2>;                                                                \
-    run(s, (const A::T*)x, up, down, expert, weight, (A::T*)h, saved, y);                                                     \
+    return has_memory([&] { run(s, (const A::T*)x, up, down, expert, weight, (A::T*)h, saved, y); });                         \
   }                                                                                                                           \
-  extern "C" void expert_mlp_backward_##NAME(                                                                                 \
+  extern "C" bool expert_mlp_backward_##NAME(                                                                                 \
       int64_t T, int64_t K, int64_t E, int64_t D, int64_t F, int64_t G, const float* dy, const void* x, const float* up,      \
       const float* down, const int64_t* expert, const float* weight, const void* h, float* dx, float* dup, float* ddown,      \
       float* dweight) {                                                                                                       \
     const Shape s{T, K, E, D, F, G};                                                                                          \
     auto run = G > F ? backward<A, SwiGlu> : backward<A, Relu2>;                                                              \
-    run(s, dy, (const A::T*)x, up, down, expert, weight, (const A::T*)h, dx, dup, ddown, dweight);                            \
+    return has_memory(                                                                                                        \
+        [&] { run(s, dy, (const A::T*)x, up, down, expert, weight, (const A::T*)h, dx, dup, ddown, dweight); });              \
   }
 EXPORT(native, Native)
 EXPORT(emulated, Emulated)

@@ -45,14 +45,27 @@ def library() -> ctypes.CDLL:
         Unavailable: another instruction set, no compiler that takes the sources, or products that are wrong or not there.
     """
     path = _folder() / f"brgemm-{_digest()}.so"
-    if not path.exists():
-        _build(path)
     try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise Unavailable(f"the built kernels do not load: {error}") from error
+        loaded = _loaded(path)
+    except OSError:  # not there yet, or damaged
+        _build(path)
+        try:
+            loaded = _loaded(path)
+        except OSError as error:
+            raise Unavailable(f"the built kernels do not load: {error}") from error
     if not loaded.multiplies_full() or (_flags_of_bf16() and not loaded.multiplies_native()):
         raise Unavailable("torch has no brgemm for this processor")
+    return loaded
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    """
+    Raises:
+        OSError: no file, or one that does not load.
+    """
+    loaded = ctypes.CDLL(str(path))
+    for name in ("multiplies_full", "multiplies_native"):
+        getattr(loaded, name).restype = ctypes.c_bool
     return loaded
 
 
@@ -66,6 +79,12 @@ def _flags() -> tuple[str, ...]:
     if platform.machine() not in ("x86_64", "AMD64") or capability not in ISAS:
         raise Unavailable(f"no kernels for {platform.machine()} with {capability}, but for x86-64 with {' or '.join(ISAS)}")
     return (*FLAGS, *ISAS[capability], *_flags_of_bf16())
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether `native` is an arithmetic of the kernels here; a product of bf16 elsewhere ends the process."""
+    return not missing() and library().multiplies_native()
 
 
 def _flags_of_bf16() -> tuple[str, ...]:
@@ -86,15 +105,22 @@ def _digest() -> str:
 
 
 def _build(path: Path) -> None:
+    """
+    Raises:
+        Unavailable: the compiler fails, or the folder takes no file.
+    """
     root = Path(torch.__file__).parent
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
-        _run([
-            _compiler(), *_flags(), f"-I{root / 'include'}", *(str(HERE / name) for name in SOURCES), "-o", str(built),
-            f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10",
-        ])  # fmt: skip
-        built.replace(path)  # whole or not at all: another process may build it too
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            built = Path(folder) / path.name
+            _run([
+                _compiler(), *_flags(), f"-I{root / 'include'}", *(str(HERE / name) for name in SOURCES), "-o", str(built),
+                f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10",
+            ])  # fmt: skip
+            built.replace(path)  # whole or not at all: another process may build it too
+    except OSError as error:
+        raise Unavailable(f"the kernels cannot be built in {path.parent}: {error}") from error
 
 
 def _run(command: list[str]) -> str:

@@ -119,10 +119,10 @@ void muon(
 }  // namespace
 
 #define EXPORT(NAME, A)                                                                                                     \
-  extern "C" void muon_##NAME(                                                                                              \
+  extern "C" bool muon_##NAME(                                                                                              \
       int64_t count, int64_t I, int64_t O, float* const* weight, const float* const* gradient, float* const* momentum,      \
       const float* rate, const float* keep, float mu, int64_t steps, const float* abc) {                                    \
-    muon<A>(count, I, O, weight, gradient, momentum, rate, keep, mu, steps, abc);                                           \
+    return has_memory([&] { muon<A>(count, I, O, weight, gradient, momentum, rate, keep, mu, steps, abc); });               \
   }
 EXPORT(native, Native)
 EXPORT(full, Full)

@@ -14,6 +14,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <vector>
 
 namespace at::native::cpublas {
@@ -237,6 +239,23 @@ inline Floats most_of(Floats* x) {
   for (int half = 8; half; half /= 2)
     for (int i = 0; i < half; i++) x[i] = x[i] > x[i + half] ? x[i] : x[i + half];
   return x[0];
+}
+
+// Memory of `count`, uninitialized (`std::make_unique_for_overwrite` is not in GCC 11's library).
+template <class T>
+inline std::unique_ptr<T[]> memory(int64_t count) {
+  return std::unique_ptr<T[]>(new T[count]);
+}
+
+// Whether there was memory for `work`: what is thrown must not leave a function that Python calls.
+template <class Work>
+inline bool has_memory(Work work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 // A thread's memory of at least `count`, kept from call to call.

@@ -58,7 +58,8 @@ gate: WORDS = lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(
 gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 matrix: WORDS = $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 study: WORDS = $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
-bench gpu tune prune: WORDS = $(SET)
+bench: WORDS = $(SET)$(if $(BASE), base=$(BASE))
+gpu tune prune: WORDS = $(SET)
 lanes: WORDS =
 prepare: WORDS = $(TRACK) $(SET)
 show: WORDS = $(RUN)

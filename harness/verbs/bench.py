@@ -1,9 +1,10 @@
 """Times expert kernels and whole training steps, everything side by side in one run.
 
-usage: python -m harness bench [PART ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [lane=...]
+usage: python -m harness bench [PART ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [base=COMMIT] [lane=...]
        make bench                                     all parts
        make bench SET="steps lane=tiny-moe-16e rounds=15"
        make bench SET="kernels set=cpu"
+       make bench SET=steps BASE=HEAD~1               before and after a change
 
 correctness  edge cases of our expert MLP against the fp32 oracle, equal bits on repeat, batch invariance; exit 1 if one fails
 floor    what FLOPs and bytes allow at best, kernel by kernel (set=gpu without a GPU: an H100's data sheet)
@@ -14,7 +15,8 @@ kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every 
 rows     the same rows spread over 8 to 4,096 experts
 formats  our expert MLP in bf16, fp8 and nvfp4 side by side, quantizing included: times, and errors against fp32
 layer    where one layer's time goes, stage by stage
-steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts
+steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts; with base=COMMIT
+         those of that commit and of this tree, processes in turns
 busy     a step of a lane while other programs want the cores, for several ways in which threads wait; only where it is named
 
 `set` chooses the shapes: by default those of GPUs on a GPU, small ones elsewhere. The contestants take turns, so that a noisy
@@ -28,12 +30,12 @@ from typing import Any
 
 from harness.bench import SETS
 from harness.errors import UserError
-from harness.launch.options import PATH, Names, Word, Words, choice, whole
+from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
 NAMED = ("busy",)  # it disturbs all others on the machine
 WORDS = Words(
-    "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH),
+    "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH), Word("base", TEXT),
     names=Names("part", choice(*PARTS, *NAMED)), plan=True,
 )  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
@@ -41,6 +43,7 @@ SUMMARY = "expert kernels against their peers, a layer stage by stage, whole ste
 
 def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
+    from harness.launch.before import before
     from harness.plan.compose import compose
     from harness.record.provenance import provenance
     from harness.train import machine
@@ -48,6 +51,8 @@ def main(arguments: list[str]) -> int:
     from harness.train.session import expert_backend
 
     parts, words, rounds, plan = own.names or list(PARTS), own.plan, own.rounds, compose(own.plan).plan
+    if own.base and "steps" not in parts:
+        raise UserError("base= compares whole steps, which are not asked for", "add the part steps, or leave base= out")
     if "steps" in parts and not plan.model.num_experts:
         raise UserError(f"{plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     set_torch()
@@ -62,7 +67,10 @@ def main(arguments: list[str]) -> int:
     }
     failed = False
     for part in parts:
-        found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)
+        if part == "steps" and own.base:
+            part, found = "before", before(own.base, words, rounds, out, lambda text: print(text, flush=True))
+        else:
+            found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)
         path = out / f"{part}.json"
         path.write_text(json.dumps(origin | {"part": part, "set": which} | found, indent=1))
         print(f"written to {path}{_drawn(part, path)}\n", flush=True)

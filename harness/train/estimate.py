@@ -3,7 +3,8 @@
 Seconds are products at the measured peak, attention and Muon's iteration at the measured fp32 peak, and everything elementwise
 at the measured memory bandwidth. The constants were read off a profile of the tiny lanes on two AVX2 cores, the cost of a call
 off both CPUs: it moves the estimate for tiny-moe-16e from 272 s to 302 on AVX2, where the run took 307, and from 70 to 100 on
-AMX, where it took 104. After warm-up a run prints what it measured instead.
+AMX, where it took 104. Those of the kernels in C++ were read off two AVX512-BF16 cores: 222 and 240 ms a step of tiny-dense and
+tiny-moe-16e, which took 221 and 262. After warm-up a run prints what it measured instead.
 """
 
 from types import ModuleType
@@ -18,6 +19,9 @@ from harness.train.machine import Machine
 PRODUCT_EFFICIENCY = 0.85  # of the peak of a large square product
 ATTENTION_EFFICIENCY = 0.28  # of the fp32 peak: short sequences, softmax, causal tiles half empty
 ITERATION_EFFICIENCY = 0.9  # Newton-Schulz, of the fp32 peak
+BRGEMM_ATTENTION_EFFICIENCY = 0.5  # of the matmul peak, where the kernels in C++ run
+BRGEMM_ITERATION_EFFICIENCY = 0.8  # the same; of an iteration whose symmetric products were computed whole
+BRGEMM_PASSES = 0.5  # of the passes below: packing and rounding happen in cache
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
 OPTIMIZER_PASSES = 12  # over the parameters
@@ -35,13 +39,14 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     if plan.balance.aux_loss_coef and 0 < plan.parallel.micro_batch_tokens < tokens:
         products, attention = 4 / 3 * products, 4 / 3 * attention  # a forward pass more: harness/train/session.py
     calls = 6 * layers * min(m.num_experts, m.top_k * tokens)
-    return (
-        products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops)
-        + attention / (ATTENTION_EFFICIENCY * here.fp32_peak_flops)
-        + optimizer_flops(plan, counts) / (ITERATION_EFFICIENCY * here.fp32_peak_flops)
-        + 4 * elements / here.memory_bytes_per_s
-        + EXPERT_CALL_S * calls
-    )
+    iteration = optimizer_flops(plan, counts)
+    if here.brgemm:
+        fused = attention / BRGEMM_ATTENTION_EFFICIENCY + iteration / BRGEMM_ITERATION_EFFICIENCY
+        beside = fused / here.matmul_peak_flops + 4 * BRGEMM_PASSES * elements / here.memory_bytes_per_s
+    else:
+        attention, iteration = attention / ATTENTION_EFFICIENCY, iteration / ITERATION_EFFICIENCY
+        beside = (attention + iteration) / here.fp32_peak_flops + 4 * elements / here.memory_bytes_per_s + EXPERT_CALL_S * calls
+    return products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops) + beside
 
 
 def optimizer_flops(plan: Plan, counts: Counts) -> float:

@@ -85,7 +85,11 @@ def test_the_figures_of_many_windows_and_layers_are_those_of_each():
 
 def test_layers_without_rows_and_models_without_layers_have_figures_too():
     assert Load.of([[0, 0]]).cv_percent.tolist() == [0] and Load.of([[0, 0]]).entropy.tolist() == [0]
-    assert Load.of([], 16).relative.shape == (0, 16)
+    none = Load.of([], 16)
+    assert none.relative.shape == (0, 16)
+    assert all(
+        len(figure) == 0 for figure in (none.entropy, none.entropy_ratio, none.max_load_percent, none.cv_percent, none.dead)
+    )
 
 
 @pytest.mark.parametrize("name", MOE)

@@ -206,9 +206,7 @@ def test_an_edit_after_the_executed_steps_is_found_by_executing_all(copy, quick,
     assert main(["verify", str(copy)]) == 0
     assert main(["verify", str(copy), "steps=all"]) == 1
     assert "step 30" in spoken(capsys)
-    assert verdict(copy)["not_covered"] == [
-        "seconds, whose the processors were, peak memory and the machine's measured peaks"
-    ]
+    assert verdict(copy)["not_covered"] == ["seconds, whose the processors were, peak memory and the machine's measured peaks"]
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def _sum(values: np.ndarray) -> np.ndarray:
     size = math.prod(LANES)
     padded = np.zeros((*values.shape[:-1], -(-values.shape[-1] // size) * size))
     padded[..., : values.shape[-1]] = values
-    total = padded.reshape(*values.shape[:-1], -1, *LANES)
+    total = padded.reshape(*values.shape[:-1], padded.shape[-1] // size, *LANES)
     for axis in (-3, -2, -1):
         total = np.add.accumulate(total, axis).take([-1], axis)
     return total[..., 0, 0, 0]

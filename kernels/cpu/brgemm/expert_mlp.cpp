@@ -170,7 +170,7 @@ void forward(
     }
     done<A>();
   }
-  std::memset(h_PG + where.slots * s.G, 0, (saved - where.slots) * s.G * sizeof(T));
+  if (saved > where.slots) std::memset(h_PG + where.slots * s.G, 0, (saved - where.slots) * s.G * sizeof(T));
   combine<A>(s, y_PD.get(), where.slot_R, y_TD);
 }
 

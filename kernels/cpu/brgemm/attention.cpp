@@ -1,7 +1,8 @@
 // Causal self-attention, forward and backward, at the speed of its products.
 //
 // Letters: B batch, S sequence, H heads, A head width. q, k, v, o and their gradients are (B, S, H, A) in memory, lse (B, H, S)
-// is the logarithm, to base 2, of the sum of a row's exponentials. Scores, softmax and sums are fp32; a product's operands, probabilities and
+// is the logarithm of the sum of a row's exponentials, in units of its scores: never below the row's largest, so that no rounding
+// makes a probability exceed 1. Scores, softmax and sums are fp32; a product's operands, probabilities and
 // score gradients among them, are the arithmetic's. A head of a sequence is one thread's: no sum depends on what is beside it.
 //
 // Forward: STEP queries against all keys up to the last of them, whose scores fit the cache, so that a row's maximum is known
@@ -61,19 +62,19 @@ void forward(const Shape& s, const typename A::T* q, const typename A::T* k, con
               most_L[r] = x > most_L[r] ? x : most_L[r];
             }
           }
-          const Floats most = most_of(most_L) * scale;
+          const Floats most = most_of(most_L);
           for (int64_t r = 0; r < LANES; r++) {
             const float* row = score + (r0 + r) * S;
             T* row_p = p + (r0 + r) * S;
             for (int64_t c = 0; c < seen; c += LANES) {
-              Floats e = exp2_of(load<Floats>(row + c) * scale - most[r]);
+              Floats e = exp2_of((load<Floats>(row + c) - most[r]) * scale);
               sum_L[r] += e;
               A::store(row_p + c, A::round(e));
             }
           }
           const Floats sum = sums_of(sum_L);
           store(inverse + r0, 1.0f / sum);
-          for (int64_t r = 0; r < LANES; r++) lse[bh * S + i + r0 + r] = most[r] + std::log2(sum[r]);
+          for (int64_t r = 0; r < LANES; r++) lse[bh * S + i + r0 + r] = most[r] + std::log2(sum[r]) / scale;
         }
         for (int64_t j = 0; j < seen; j += ACROSS) {
           const int64_t n = seen - j < ACROSS ? seen - j : ACROSS;
@@ -137,8 +138,8 @@ void backward(
             T *p_0 = p + r * n, *p_1 = p_0 + n, *ds_0 = ds + r * n, *ds_1 = ds_0 + n, *pair = dsP + r * n;
             for (int64_t c = 0; c < n; c += LANES) {
               const Floats lse_L = load<Floats>(lse_S + i + c), delta_L = load<Floats>(delta + i + c);
-              const Floats e_0 = exp2_of(load<Floats>(score_0 + c) * scale - lse_L);
-              const Floats e_1 = exp2_of(load<Floats>(score_1 + c) * scale - lse_L);
+              const Floats e_0 = exp2_of((load<Floats>(score_0 + c) - lse_L) * scale);
+              const Floats e_1 = exp2_of((load<Floats>(score_1 + c) - lse_L) * scale);
               const auto d_0 = A::round(e_0 * (load<Floats>(dp_0 + c) - delta_L));
               const auto d_1 = A::round(e_1 * (load<Floats>(dp_1 + c) - delta_L));
               A::store(p_0 + c, A::round(e_0)), A::store(p_1 + c, A::round(e_1));

@@ -27,7 +27,7 @@ def takes_muon(rows: int, columns: int) -> bool:
 
 
 def attention(q_BSHA: Tensor, k_BSHA: Tensor, v_BSHA: Tensor, arithmetic: str) -> tuple[Tensor, Tensor]:
-    """(o_BSHA, lse fp32 (B, H, S), to base 2)."""
+    """(o_BSHA, lse fp32 (B, H, S), times sqrt(A))."""
     batch, length, heads, width = q_BSHA.shape
     o_BSHA, lse_BHS = torch.empty_like(q_BSHA), q_BSHA.new_empty((batch, heads, length), dtype=torch.float32)
     _call("attention_forward", arithmetic, batch, length, heads, width, q_BSHA, k_BSHA, v_BSHA, o_BSHA, lse_BHS)

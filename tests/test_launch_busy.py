@@ -12,8 +12,8 @@ from harness.train.determinism import SPINS
 @pytest.mark.process
 def test_as_many_programs_spin_as_are_asked_for_and_none_afterwards():
     with busy.competing(2) as programs:
-        assert len(programs) == 2 and all(program.poll() is None for program in programs)
-    assert all(program.poll() is not None for program in programs)
+        assert len(programs) == 2 and all(program.is_alive() for program in programs)
+    assert not any(program.is_alive() for program in programs)
 
 
 def test_steps_are_timed_one_by_one():

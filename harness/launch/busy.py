@@ -5,30 +5,25 @@ that do nothing but spin. The fair share of t threads, where n more want t cores
 """
 
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from harness.errors import UserError
 from harness.launch import child
 from harness.train.determinism import SPINS, keep_freed_memory, set_environment, set_torch
 
-WAYS = (
-    "300000",
-    "50000",
-    "10000",
-    "3000",
-    SPINS,
-    "300",
-    "0",
-)  # GOMP_SPINCOUNT; libgomp's own, and what "passive" means, at the ends
+# Values of GOMP_SPINCOUNT: the first is libgomp's own, the last what OMP_WAIT_POLICY=passive means.
+WAYS = ("300000", "50000", "10000", "3000", SPINS, "300", "0")
 COMPETITORS = (0, 1, 2)
 WARM, STEPS = 3, 4
+START_S = 1.0  # until a program that was started spins
 PROGRAM = (sys.executable, "-c", "import sys; from harness.launch.busy import tell; tell(sys.argv[1:])")
-SPIN = "import time\nend = time.time() + 120\nwhile time.time() < end: pass"  # ends by itself, whatever becomes of us
+SPIN_S = 120.0  # a program that spins ends by itself, whatever becomes of us
 
 
 def busy(words: list[str], rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -83,12 +78,24 @@ def beside(competitors: int, session) -> list[float]:
 
 
 @contextmanager
-def competing(programs: int) -> Iterator[list]:
-    with ExitStack() as stack:
-        spinning = [stack.enter_context(child.started(("-c", SPIN), program=(sys.executable,))) for _ in range(programs)]
+def competing(programs: int) -> Iterator[list[multiprocessing.process.BaseProcess]]:
+    """They belong to our session: Linux gives a session its share of the cores before it shares that among its threads."""
+    spinning = [multiprocessing.get_context("spawn").Process(target=spin, daemon=True) for _ in range(programs)]
+    try:
         for program in spinning:
-            stack.callback(program.terminate)
+            program.start()
+        time.sleep(START_S if programs else 0)
         yield spinning
+    finally:
+        for program in spinning:
+            program.terminate()
+            program.join()
+
+
+def spin() -> None:
+    end = time.monotonic() + SPIN_S
+    while time.monotonic() < end:
+        pass
 
 
 def table(seconds: dict[str, dict[str, list[float]]], threads: int) -> str:

@@ -36,8 +36,14 @@ def profiled(words: list[str], here: Machine, rounds: int, say: Callable[[str], 
             for with_profiler in (False, True):
                 for one in contestants.values():
                     one.step(2 * step + with_profiler, with_profiler, kept=step >= WARMUP)
+        here = here.measured_again()  # what disturbs one look at the peaks seldom disturbs the next
         both = [one.found(name, here) for name, one in contestants.items()]
-    found = {"rounds": rounds, "parts": order(row["part"] for one in both for row in one["parts"]), "steps": both}
+    found = {
+        "rounds": rounds,
+        "hardware": here.as_record(),
+        "parts": order(row["part"] for one in both for row in one["parts"]),
+        "steps": both,
+    }
     for line in lines(here.as_record(), here.execution("bf16"), found):
         say(line)
     return found

@@ -7,7 +7,6 @@ that do nothing but spin. The fair share of t threads, where n more want t cores
 import json
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ WAYS = ("300000", "50000", "10000", "3000", SPINS, "300", "0")
 COMPETITORS = (0, 1, 2)
 WARM, STEPS = 3, 4
 START_S = 1.0  # until a program that was started spins
-PROGRAM = (sys.executable, "-c", "import sys; from harness.launch.busy import tell; tell(sys.argv[1:])")
+PROGRAM = (*child.PROGRAM[:1], "-c", "import sys; from harness.launch.busy import tell; tell(sys.argv[1:])")
 SPIN_S = 120.0  # a program that spins ends by itself, whatever becomes of us
 
 

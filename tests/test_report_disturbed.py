@@ -30,7 +30,7 @@ from harness.report.run_data import load_run
 from harness.report.study.table import disturbed as disturbed_trials
 from harness.report.twin import best_record
 
-CLASS = "cpu, x, 2 threads, python 3.11, revision 2"
+CLASS = "cpu, x, 2 threads, python 3.11, revision 3"
 BUSY, QUIET = 0.41, 0.004
 
 

@@ -120,7 +120,7 @@ def test_a_run_that_cannot_measure_says_so_instead_of_nothing(found):
     assert meter.close_window(1.0) is None
     record = meter.as_record(1.0)
     assert record.not_measured in ("there is no /proc/stat here", "/proc cannot be read") and record.others_s is None
-    assert untimed_reasons(record, "x, revision 2")
+    assert untimed_reasons(record, "x, revision 3")
 
 
 def test_counters_that_hold_less_than_the_run_used_are_not_believed():
@@ -217,7 +217,7 @@ def test_what_nvidia_smi_says_decides_whose_the_gpu_was(nvidia_smi, processes, f
     found = gpu.look(own=1)
     assert {key: getattr(found, key) for key in expected} == expected
     rest = {"cores": 8, "threads": 2, "own_s": 1.0, "others_s": 0.0, "taken_s": 0.0, "share": 0.0, "peaks": {}}
-    reasons = untimed_reasons(Occupancy(**rest, gpu={"middle": found.content()}), "x, revision 2")
+    reasons = untimed_reasons(Occupancy(**rest, gpu={"middle": found.content()}), "x, revision 3")
     assert disturbed in "; ".join(reasons) and bool(reasons) == bool(disturbed)
 
 
@@ -228,4 +228,4 @@ def test_a_gpu_that_nvidia_smi_does_not_tell_of_is_not_measured_and_the_record_s
     meter.look("before", 1e15)
     found = meter.as_record(1.0)
     assert "nvidia-smi" in found.gpu_not_measured and found.gpu is None
-    assert any("whether its GPU was its own was not measured" in why for why in untimed_reasons(found, "x, revision 2"))
+    assert any("whether its GPU was its own was not measured" in why for why in untimed_reasons(found, "x, revision 3"))

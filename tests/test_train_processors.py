@@ -158,13 +158,13 @@ def test_others_take_only_what_the_run_leaves_no_core_for(others_s, cores, threa
 def test_the_bound_is_three_percent_of_the_processor_time_of_its_threads():
     of = {"cores": 4, "threads": 2, "own_s": 1.0, "others_s": 1.0, "taken_s": 1.0, "peaks": {}}
     for share, disturbed in ((0.03, False), (0.0301, True)):
-        assert bool(untimed_reasons(Occupancy(**of, share=share), "x, revision 2")) == disturbed
+        assert bool(untimed_reasons(Occupancy(**of, share=share), "x, revision 3")) == disturbed
     assert share_of(0.6, 4, 2, 10.0) == pytest.approx(0.03) and share_of(-0.1, 4, 2, 10.0) == 0.0
     assert not busy(0.045, 2, 2, 0.5) and busy(0.1, 2, 2, 0.5)  # what ticks alone may make is not called busy
 
 
 def test_only_a_record_of_before_it_was_measured_keeps_its_seconds_unmeasured():
     assert untimed_reasons(None, "cpu, x, python 3.11") == []
-    assert untimed_reasons(None, "cpu, x, revision 2") == ["its record does not say whether its machine was its own"]
-    (reason,) = untimed_reasons(Occupancy(not_measured="there is no /proc/stat here", peaks={}), "cpu, x, revision 2")
+    assert untimed_reasons(None, "cpu, x, revision 3") == ["its record does not say whether its machine was its own"]
+    (reason,) = untimed_reasons(Occupancy(not_measured="there is no /proc/stat here", peaks={}), "cpu, x, revision 3")
     assert "was not measured: there is no /proc/stat here" in reason

@@ -9,6 +9,9 @@ import harness.bench.steps as steps
 from harness.__main__ import main
 from harness.bench.floor import work, work_fp8
 from harness.bench.shapes import Shape
+from harness.report.bench import STAGE_COLOURS
+from kernels.cpu.brgemm import library
+from kernels.stages import STAGES
 
 
 def test_a_bench_of_a_micro_lane_prints_three_rows_and_writes_them(tmp_path, monkeypatch, capsys):
@@ -31,6 +34,22 @@ def test_a_bench_of_a_micro_lane_prints_three_rows_and_writes_them(tmp_path, mon
     ours, loop, twin = plans
     assert loop.kernels.backend == "reference" and loop.model == ours.model
     assert twin.model.num_experts == 0 and twin.model.ffn_width == 32 and twin.model.width == 32  # dense, as its name says
+
+
+def test_attention_is_timed_beside_torchs_and_told_with_its_errors(tmp_path, capsys):
+    assert main(["bench", "attention", "set=toy", "rounds=2", f"out={tmp_path}", "precision.format=fp32", "unranked=true"]) == 0
+    (table,) = json.loads((tmp_path / "attention.json").read_text())["tables"]
+    names = ["torch"] if library.missing() else ["brgemm", "torch"]
+    assert [row["name"] for row in table["rows"]] == names
+    for row in table["rows"]:
+        assert max(row["errors"]) < 1e-5
+        assert row["floors"] == pytest.approx((row["forward_s"] + row["backward_s"]) / table["floor_s"])
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in names)
+
+
+def test_every_stage_of_a_layer_has_a_colour():
+    assert set(STAGE_COLOURS) == {*STAGES, "other"}
 
 
 def test_contestants_take_turns_and_warm_up_is_thrown_away():

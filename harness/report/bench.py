@@ -14,7 +14,8 @@ COLOURS = {
 }  # fmt: skip
 STAGE_COLOURS = {
     "metadata": style.GREY, "gather": style.YELLOW, "up": style.BLUE, "activation": style.PURPLE, "down": style.SKY,
-    "combine": style.GREEN, "dH": style.VERMILLION, "dW": style.ORANGE, "dX": "#A0522D", "other": "#D9D9D9",
+    "combine": style.GREEN, "dH": style.VERMILLION, "dW": style.ORANGE, "dX": "#A0522D", "fused": style.BLACK,
+    "other": "#D9D9D9",
 }  # fmt: skip
 WAYS = ("forward", "backward")
 

@@ -14,7 +14,7 @@ import torch
 
 from harness.errors import UserError
 from harness.plan.schema import Plan
-from harness.record.provenance import versions
+from harness.record.provenance import provenance, versions
 from harness.revision import REVISION, WORD
 from harness.train.compiler_paths import unspeakable
 from kernels import Arithmetic
@@ -98,6 +98,12 @@ class Machine:
 
     def as_record(self) -> dict[str, object]:
         return asdict(self)
+
+    def as_origin(self, words: tuple[str, ...]) -> dict[str, object]:
+        """Where figures that `words` asked for were measured, and by which code."""
+        return {
+            "hardware_class": self.hardware_class, "hardware": self.as_record(), "provenance": provenance(words).content(),
+        }  # fmt: skip
 
 
 def detect(plan: Plan, world_size: int = 1) -> Machine:

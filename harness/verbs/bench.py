@@ -8,6 +8,7 @@ usage: python -m harness bench [PART ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLD
 
 correctness  edge cases of our expert MLP against the fp32 oracle, equal bits on repeat, batch invariance; exit 1 if one fails
 floor    what FLOPs and bytes allow at best, kernel by kernel (set=gpu without a GPU: an H100's data sheet)
+attention  causal attention by the kernel in C++ and by torch, its errors against fp64, and the times of its FLOPs at the peak
 kernels  our expert MLP, torch's grouped_mm, the plain loop over experts, every released package that can be imported here
          (liger-kernel, scattermoe, sonic-moe) with its version, and the bound: one dense product of the same FLOPs. Forward and
          backward in ms and TFLOP/s, share of the measured matmul peak, bytes kept for the backward, error against fp32, and
@@ -32,7 +33,7 @@ from harness.bench import SETS
 from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, whole
 
-PARTS = ("correctness", "floor", "kernels", "rows", "formats", "layer", "steps")
+PARTS = ("correctness", "floor", "attention", "kernels", "rows", "formats", "layer", "steps")
 NAMED = ("busy",)  # it disturbs all others on the machine
 WORDS = Words(
     "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH), Word("base", TEXT),
@@ -45,7 +46,6 @@ def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
     from harness.launch.before import before
     from harness.plan.compose import compose
-    from harness.record.provenance import provenance
     from harness.train import machine
     from harness.train.determinism import set_torch
     from harness.train.session import expert_backend
@@ -60,11 +60,7 @@ def main(arguments: list[str]) -> int:
     which = own.set or ("gpu" if here.device == "cuda" else "cpu")
     out = own.out or Path(plan.run.folder) / "bench"
     out.mkdir(parents=True, exist_ok=True)
-    origin = {
-        "hardware_class": here.hardware_class,
-        "hardware": here.as_record(),
-        "provenance": provenance(tuple(arguments)).content(),
-    }
+    origin = here.as_origin(tuple(arguments))
     failed = False
     for part in parts:
         if part == "steps" and own.base:
@@ -79,6 +75,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
+    from harness.bench.attention import attention
     from harness.bench.correctness import correctness
     from harness.bench.floor import floor
     from harness.bench.kernel_table import arithmetic_of, formats, kernel_table, sweep
@@ -91,6 +88,8 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
 
     if part == "floor":
         return floor(here, which, say)
+    if part == "attention":
+        return attention(here, which, rounds, say)
     if part == "busy":
         return busy(words, rounds, say)
     if part == "steps":

@@ -42,7 +42,6 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is imported: its profiler says when it starts and stops
     from harness.bench.profile.measured import profiled
     from harness.plan.compose import compose
-    from harness.record.provenance import provenance
     from harness.report.profile import draw
     from harness.train import machine
     from harness.train.determinism import set_torch
@@ -53,11 +52,7 @@ def main(arguments: list[str]) -> int:
     found = profiled(own.plan, here, own.rounds, lambda text: print(text, flush=True))
     out = own.out or Path(plan.run.folder) / "profile"
     out.mkdir(parents=True, exist_ok=True)
-    origin = {
-        "hardware_class": here.hardware_class,
-        "hardware": here.as_record(),
-        "provenance": provenance(tuple(arguments)).content(),
-    }
+    origin = here.as_origin(tuple(arguments))
     path = out / f"{plan.lane.name}.json"
     path.write_text(json.dumps(origin | found, indent=1))
     print(f"written to {path} and {draw(origin | found, path.with_suffix('.png'))}")

@@ -74,8 +74,7 @@ def muon(
     of, tables = [w.numel() // (rows * columns) for w in weights], []
     for tensors in (weights, gradients, momenta):
         assert all(t.is_contiguous() and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        pointers = [t.data_ptr() + 4 * rows * columns * n for t, count in zip(tensors, of) for n in range(count)]
-        tables.append(torch.tensor(pointers, dtype=torch.int64))
+        tables.append(torch.cat([t.data_ptr() + 4 * rows * columns * torch.arange(count) for t, count in zip(tensors, of)]))
     fp32 = dict(dtype=torch.float32)
     rate_N, keep_N = (torch.tensor(values, **fp32).repeat_interleave(torch.tensor(of)) for values in (rates, keeps))
     abc = torch.tensor(coefficients, **fp32)

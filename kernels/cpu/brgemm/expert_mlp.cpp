@@ -69,19 +69,14 @@ void operands(const float* from, int64_t count, typename A::T* to) {
   for (int64_t i = 0; i < count; i += LANES) A::store(to + i, A::round(load<Floats>(from + i)));
 }
 
-template <class A>
-typename A::T* packed_weight(const float* w, int64_t inner, int64_t outer, std::vector<typename A::T>& plain, std::vector<typename A::T>& kept) {
-  auto *of_w = scratch(plain, inner * outer), *to = scratch(kept, inner * outer);
-  operands<A>(w, inner * outer, of_w);
-  pack<A>(of_w, outer, inner, outer, to);
-  return to;
-}
-
-template <class A>
-typename A::T* packed_transpose(const float* w, int64_t inner, int64_t outer, std::vector<typename A::T>& plain, std::vector<typename A::T>& kept) {
-  auto *of_w = scratch(plain, inner * outer), *to = scratch(kept, inner * outer);
-  operands<A>(w, inner * outer, of_w);
-  pack_transposed<A>(of_w, outer, inner, outer, to);
+// A weight (rows, columns), fp32, as a packed operand whose inner dimension is its rows or, TRANSPOSED, its columns.
+template <class A, bool TRANSPOSED>
+typename A::T* packed_weight(
+    const float* w, int64_t rows, int64_t columns, std::vector<typename A::T>& plain, std::vector<typename A::T>& kept) {
+  auto *of_w = scratch(plain, rows * columns), *to = scratch(kept, rows * columns);
+  operands<A>(w, rows * columns, of_w);
+  if constexpr (TRANSPOSED) pack_transposed<A>(of_w, columns, rows, columns, to);
+  else pack<A>(of_w, columns, rows, columns, to);
   return to;
 }
 
@@ -148,8 +143,8 @@ void forward(
     float *h = scratch(mine.h, BLOCK * s.G), *y = scratch(mine.wide, BLOCK * s.D);
 #pragma omp for schedule(dynamic, 1)
     for (const Chunk& chunk : where.chunks) {
-      const T* up = packed_weight<A>(up_EDG + chunk.expert * s.D * s.G, s.D, s.G, mine.plain, mine.up);
-      const T* down = packed_weight<A>(down_EFD + chunk.expert * s.F * s.D, s.F, s.D, mine.plain, mine.down);
+      const T* up = packed_weight<A, false>(up_EDG + chunk.expert * s.D * s.G, s.D, s.G, mine.plain, mine.up);
+      const T* down = packed_weight<A, false>(down_EFD + chunk.expert * s.F * s.D, s.F, s.D, mine.plain, mine.down);
       for (int64_t p = chunk.first; p < chunk.end; p += BLOCK) {
         const int64_t n = std::min(BLOCK, chunk.end - p);
         const int64_t* row = where.row_P.data() + p;
@@ -205,8 +200,8 @@ void backward(
 #pragma omp for schedule(dynamic, 1)
     for (const Chunk& chunk : where.chunks) {
       const float *up_DG = up_EDG + chunk.expert * up_size, *down_FD = down_EFD + chunk.expert * down_size;
-      const T* upT = packed_transpose<A>(up_DG, s.D, s.G, mine.plain, mine.up);
-      const T* downT = packed_transpose<A>(down_FD, s.F, s.D, mine.plain, mine.down);
+      const T* upT = packed_weight<A, true>(up_DG, s.D, s.G, mine.plain, mine.up);
+      const T* downT = packed_weight<A, true>(down_FD, s.F, s.D, mine.plain, mine.down);
       float* dup = chunk.partial < 0 ? dup_EDG + chunk.expert * up_size : partial.get() + chunk.partial * (up_size + down_size);
       float* ddown = chunk.partial < 0 ? ddown_EFD + chunk.expert * down_size : dup + up_size;
       for (int64_t p = chunk.first; p < chunk.end; p += BLOCK) {

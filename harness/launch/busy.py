@@ -17,7 +17,7 @@ from harness.launch import child
 from harness.train.determinism import SPINS, keep_freed_memory, set_environment, set_torch
 
 # Values of GOMP_SPINCOUNT: the first is libgomp's own, the last what OMP_WAIT_POLICY=passive means.
-WAYS = ("300000", "50000", "10000", "3000", SPINS, "300", "0")
+WAYS = ("300000", "50000", "10000", SPINS, "1000", "300", "0")
 COMPETITORS = (0, 1, 2)
 WARM, STEPS = 3, 4
 START_S = 1.0  # until a program that was started spins

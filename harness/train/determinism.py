@@ -12,7 +12,7 @@ from harness.train.compiler_paths import find_torch_plainly, plain
 
 # How often a thread of torch's OpenMP, which compiled code shares, looks for work before it sleeps. One that spins on holds the
 # core that the other is waiting for, once another program wants one too: harness/README.md, "On a busy machine".
-SPINS = "1000"
+SPINS = "3000"
 SPINNING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
 
 

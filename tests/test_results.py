@@ -57,7 +57,7 @@ def test_what_is_generated_from_the_committed_records_is_up_to_date(tmp_path, ca
     assert (RESULTS / "LEADERBOARD.md").read_text() == leaderboard_markdown(leaderboard, RESULTS)
     assert (RESULTS / "index.html").read_text() == render_page(leaderboard, RESULTS)
     assert page == refreshed(page, PRINTERS, RESULTS / "README.md")
-    shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.2", "tiny-dense/1-18493b88.2"))
+    shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.3", "tiny-dense/1-18493b88.3"))
     assert end_table(*shown) in Path("README.md").read_text()
     for folder in sorted((RESULTS / "studies").iterdir()):
         copy = shutil.copytree(folder, tmp_path / folder.name)

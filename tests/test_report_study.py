@@ -43,13 +43,17 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     found = read_study(name)
     plans = [compose(found.words(case)).plan for case in found.cases]
     starts = {(plan_hash(plan), found.fork(case)) for plan, case in zip(plans, found.cases)}
-    assert len(starts) == len(plans) and len({plan.budget.tokens for plan in plans}) == 1
+    assert len(starts) == len(plans)
+    assert len(found.question) <= 90, "it is the figure's title"
+    if found.equal == "seconds":
+        assert found.figure == "cost", "curves over tokens would not align"
+        return
+    assert len({plan.budget.tokens for plan in plans}) == 1
     assert len({tuple(step * p.batch.tokens_per_step for step in p.validation.steps) for p in plans}) == 1, (
         "curves do not align"
     )
     assert len({p.run.log_every_steps * p.batch.tokens_per_step for p in plans}) == 1, "windows do not align"
     assert len({(p.model.top_k + p.model.shared_experts) * p.model.expert_width for p in plans}) == 1, "active widths differ"
-    assert len(found.question) <= 90, "it is the figure's title"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 @dataclass(frozen=True)
 class Study:
     """`cases`: {name: overrides}, in the order they are drawn; `common`: overrides of all of them; `axis`: the key that a sweep
-    is drawn against. Overrides are words, separated by blanks. The first case is what others are compared with.
+    is drawn against; `equal`: what all cases are trained for alike. Overrides are words, separated by blanks. The first case is
+    what others are compared with.
 
     `fork=CASE@STEP` among the words of a case: it starts from that checkpoint of an earlier case with the same seed."""
 
@@ -35,6 +36,7 @@ class Study:
     cases: dict[str, str]
     common: str = ""
     axis: str = ""
+    equal: str = "tokens"
 
     def words(self, case: str) -> list[str]:
         """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
@@ -60,6 +62,7 @@ class StudyFile(Closed):
     cases: Annotated[dict[Name, Text], Field(min_length=1)]
     common: Text = ""
     axis: Text = ""
+    equal: one_of("tokens", "seconds") = "tokens"
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:

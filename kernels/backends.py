@@ -28,17 +28,20 @@ class Backend(Protocol):
     def forward(
         self, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
         activation: Activation, precision: Precision, key_4: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """y_TD in fp32, and the pre-activations h_PG for the backward, in the arithmetic's dtype."""
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """y_TD in fp32, and for the backward the pre-activations h_PG, in the arithmetic's dtype, and what `kept` says."""
 
     def backward(
         self, dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
-        activation: Activation, precision: Precision, key_4: Tensor | None, h_PG: Tensor,
+        activation: Activation, precision: Precision, key_4: Tensor | None, h_PG: Tensor, *kept: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients of x, both weights and the routing weights; of the weights in `gradient_dtype`, else fp32."""
 
     def saved_rows(self, rows: int, experts: int) -> int:
         """P, of `rows` = T*K; it depends on shapes only."""
+
+    def kept(self, tokens: int, top_k: int, experts: int) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the int64 tensors that the forward leaves to the backward beside h_PG."""
 
     def gradient_dtype(self, arithmetic: Arithmetic) -> torch.dtype: ...
 
@@ -78,6 +81,9 @@ class _OnCpu:
 
     def saved_rows(self, rows, experts):
         return slot_bound(rows, experts)
+
+    def kept(self, tokens, top_k, experts):
+        return ()
 
     def gradient_dtype(self, arithmetic):
         return arithmetic.dtype
@@ -130,6 +136,9 @@ class _Brgemm:
     def saved_rows(self, rows, experts):
         return slot_bound(rows, experts)
 
+    def kept(self, tokens, top_k, experts):
+        return ()
+
     def gradient_dtype(self, arithmetic):
         return torch.float32
 
@@ -142,14 +151,18 @@ class _OnGpu:
     takes_masters = False
 
     def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+        """Leaves where each row lies to the backward too."""
         return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4)
 
-    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG, *kept):
         tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
-        return _triton().backward(*tensors, activation, precision, key_4, h_PG)
+        return _triton().backward(*tensors, activation, precision, key_4, h_PG, *kept)
 
     def saved_rows(self, rows, experts):
         return rows
+
+    def kept(self, tokens, top_k, experts):
+        return _triton().Order.shapes(tokens, top_k, experts)
 
     def gradient_dtype(self, arithmetic):
         return torch.float32

@@ -115,13 +115,14 @@ def _forward_op(
 def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, activation, precision, backend, debug):
     slots = OPERATORS[backend].saved_rows(expert_TK.numel(), w_up_EDG.shape[0])
     h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Precision.of(precision).arithmetic.dtype)
-    return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG]
+    kept = OPERATORS[backend].kept(*expert_TK.shape, w_up_EDG.shape[0])
+    return [x_TD.new_empty(x_TD.shape, dtype=torch.float32), h_PG, *(expert_TK.new_empty(shape) for shape in kept)]
 
 
 @torch.library.custom_op("moe_speedrun::expert_mlp_backward", mutates_args=())
 def _backward_op(
     dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
-    key_4: Tensor | None, h_PG: Tensor, activation: str, precision: str, backend: str,
+    key_4: Tensor | None, h_PG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
     known = Precision.of(precision)
     it, x_TD = OPERATORS[backend], known.arithmetic.operand(x_TD)
@@ -129,11 +130,11 @@ def _backward_op(
     if not it.takes_masters:
         weights = map(known.weight_operand, (w_up_EDG, w_down_EFD))
         tensors = (known.arithmetic.operand(dy_TD), x_TD, *weights)
-    return list(it.backward(*tensors, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG))
+    return list(it.backward(*tensors, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG, *kept))
 
 
 @_backward_op.register_fake
-def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, activation, precision, backend):
+def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, kept, activation, precision, backend):
     of_weights = OPERATORS[backend].gradient_dtype(Precision.of(precision).arithmetic)
     dtypes = (torch.float32, of_weights, of_weights, torch.float32)
     return [t.new_empty(t.shape, dtype=dtype) for t, dtype in zip((x_TD, w_up_EDG, w_down_EFD, weight_TK), dtypes)]
@@ -141,14 +142,17 @@ def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, acti
 
 def _setup(ctx, inputs, output) -> None:
     *tensors, ctx.activation, ctx.precision, ctx.backend, _ = inputs
-    ctx.save_for_backward(*tensors, output[1])
+    ctx.save_for_backward(*tensors, *output[1:])
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, grads):
-    x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: a checkpointed block computes them again
+    *tensors, key_4, h_PG = saved[:7]
+    x_TD, w_up_EDG, w_down_EFD, _, weight_TK = tensors
+    kept = list(saved[7:])
     dx, dw_up, dw_down, dweight = _backward_op(
-        grads[0], x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, ctx.activation, ctx.precision, ctx.backend
+        grads[0], *tensors, key_4, h_PG, kept, ctx.activation, ctx.precision, ctx.backend
     )
     like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))

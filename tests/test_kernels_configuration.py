@@ -12,7 +12,7 @@ from harness.__main__ import main
 from kernels.triton import configuration
 from kernels.triton.configuration import SAFE, Key
 
-KEY = Key.of("NVIDIA H100", torch.bfloat16, 768, 384, 64, 6, True)
+KEY = Key.of("NVIDIA A100", "sm_80", torch.bfloat16, 768, 384, 64, 6, True)
 TUNED = replace(SAFE[torch.bfloat16], rows=64)
 
 
@@ -33,22 +33,61 @@ def test_a_tuned_shape_gets_its_configuration_silently():
     assert configuration.describe(KEY).startswith("tuned: 64 rows")
 
 
-@pytest.mark.parametrize(
-    "change", [{"device": "NVIDIA H200"}, {"D": 512}, {"F": 1}, {"E": 1}, {"K": 1}, {"gated": False}, {"triton": "0"}]
-)
-def test_another_device_or_shape_gets_the_safe_one_with_one_warning(change):
+@pytest.mark.parametrize("change", [{"device": "NVIDIA A100-PCIE"}, {"E": 256}, {"K": 1}, {"triton": "0"}])
+def test_what_was_tuned_serves_other_experts_versions_and_gpus_of_the_same_capability(change):
     other = replace(KEY, **change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert configuration.configuration(other, torch.bfloat16) == TUNED
+    assert configuration.describe(other).startswith("tuned for 64 experts, top-6, on NVIDIA A100 under triton ")
+
+
+def test_of_several_entries_that_serve_the_nearest_does(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    table = tmp_path / "several.json"
+    far, near, elsewhere = (replace(KEY, **change) for change in ({"E": 8}, {"E": 32}, {"E": 64, "device": "NVIDIA A100-PCIE"}))
+    rows = {far: 16, near: 32, elsewhere: 256}
+    configuration.store([(key, replace(TUNED, rows=rows[key]), {}) for key in rows], table)
+    found = configuration.read(table)
+    monkeypatch.setattr(configuration, "read", lambda _=table: found)
+    assert configuration.configuration(replace(KEY, E=60), torch.bfloat16).rows == 32  # on the same GPU before the same E
+    assert configuration.configuration(replace(KEY, E=9), torch.bfloat16).rows == 16
+
+
+@pytest.mark.parametrize("change", [{"capability": "sm_89"}, {"D": 512}, {"F": 1}, {"gated": False}, {"dtype": "float16"}])
+def test_another_capability_or_width_gets_the_safe_one_with_one_warning(change):
+    other = replace(KEY, **change)
+    dtype = getattr(torch, other.dtype)
     with pytest.warns(UserWarning, match="no tuned kernel configuration.*make tune") as seen:
         for _ in range(3):
-            assert configuration.configuration(other, torch.bfloat16) == SAFE[torch.bfloat16]
+            assert configuration.configuration(other, dtype) == SAFE[dtype]
     assert len(seen) == 1
     assert configuration.describe(other).startswith("safe, untuned")
+
+
+@pytest.mark.parametrize("D, F, gated", [(512, 256, True), (768, 384, True), (2048, 768, True), (256, 128, False)])
+def test_hopper_has_defaults_whose_tiles_divide_the_widths(D, F, gated):
+    key = replace(KEY, device="NVIDIA H200", capability="sm_90", D=D, F=F, gated=gated)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        c = configuration.configuration(key, torch.bfloat16)
+    assert configuration.describe(key).startswith("the default of sm_90, untuned (make tune): 128 rows")
+    G = 2 * F if gated else F
+    of = ((F, c.up), (D, c.down), (F, c.dh), (D, c.dx), (G, c.dw_up), (D, c.dw_down))
+    assert [width % tile.columns for width, tile in of] == [0] * 6
+    assert D % c.dw_rows == F % c.dw_rows == 0
+
+
+@pytest.mark.parametrize("change", [{"D": 96}, {"F": 96}, {"dtype": "float32"}, {"format": "fp8"}])
+def test_where_hoppers_defaults_do_not_fit_the_safe_one_runs(change):
+    key = replace(KEY, device="NVIDIA H200", capability="sm_90", **change)
+    assert configuration.describe(key).startswith("safe, untuned")
 
 
 @pytest.mark.parametrize("format", ["fp8", "nvfp4"])
 def test_a_format_has_tiles_of_its_own_and_no_promise_of_tuning_that_there_is_not(format):
     key = replace(KEY, format=format)
-    with pytest.warns(UserWarning, match=f"for NVIDIA H100, {format},.*using the safe one$"):
+    with pytest.warns(UserWarning, match=f"for NVIDIA A100, {format},.*using the safe one$"):
         assert configuration.configuration(key, torch.bfloat16) == configuration.QUANTIZED[format]
     assert "make tune" not in configuration.describe(key)
 

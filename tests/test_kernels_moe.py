@@ -217,9 +217,9 @@ def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
-    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)[1]
+    _, h_PG, *kept = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)
     torch.library.opcheck(
-        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, None, h_PG, "swiglu", precision, backend)
+        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, None, h_PG, kept, "swiglu", precision, backend)
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from expert_inputs import inputs, relative_error, run
 from triton_output import output
-from triton_shapes import KERNELS, SHAPE_NAMES, TARGETS
+from triton_shapes import HOPPER, KERNELS, SHAPE_NAMES, TARGETS
 
 from kernels import Precision, moe_mlp
 
@@ -44,6 +44,12 @@ def test_the_interpreted_kernels_leave_out_dropped_rows(activation):
 
 
 @pytest.mark.process
+def test_the_interpreted_router_chooses_what_sorted_keys_choose_with_the_same_bits_and_gradients():
+    found = output("triton_interpreted.py")["selection"]
+    assert len(found) == 5 and all(found.values()), found
+
+
+@pytest.mark.process
 def test_offsets_beyond_two_billion_elements_are_right():
     assert output("triton_interpreted.py")["beyond_two_billion"] is True
 
@@ -69,6 +75,17 @@ def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(k
         assert found["wgmma"] > 0
     assert found["64-bit products"] > 0  # row offsets may pass 2^31
     assert found["shared bytes"] <= {80: 163, 90: 227, 100: 227}[target] * 1024
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("shape", HOPPER)
+def test_the_defaults_of_hopper_neither_spill_nor_let_products_wait_for_each_other(shape):
+    found = {name: kernel for name, kernel in output("triton_ahead.py", "hopper").items() if name.endswith(shape)}
+    assert len(found) == 7
+    for name, kernel in found.items():
+        assert kernel["spill bytes"] == kernel["float atomics"] == kernel["wgmma serialized"] == 0, name
+        assert kernel["shared bytes"] <= 227 * 1024, name
+        assert (kernel["wgmma"] > 0) == (not name.startswith("combine")), name
 
 
 def test_triton_on_a_cpu_is_refused_with_what_to_use():

@@ -75,7 +75,7 @@ def test_contestants_take_turns_and_warm_up_is_thrown_away():
         (["lane=tiny-dense"], "no experts"),
         (["rounds="], "rounds="),
         (["kernel"], "did you mean kernels"),
-        (["set=huge"], "gpu, cpu, toy"),
+        (["set=huge"], "gpu, cpu, first, toy"),
     ],
 )
 def test_mistakes_are_explained(words, said, capsys):

@@ -5,16 +5,17 @@ import json
 import sys
 from dataclasses import replace
 
-from triton_ahead import compiled, launches
+from triton_ahead import SHAPE
 from triton_quantized_cases import DIALLED, KERNELS
 
 from kernels import Arithmetic, Precision, Quantization
+from kernels.triton.ahead import compiled, launches
 
 if __name__ == "__main__":
     found = {}
     for name, kernels in KERNELS.items():
         dials = replace(Quantization.recipe(name.split()[0]), **DIALLED[name])
-        recorded = launches(Precision(Arithmetic.of("native"), dials), "swiglu")
+        recorded = launches(Precision(Arithmetic.of("native"), dials), "swiglu", *SHAPE)
         for target in [int(word) for word in sys.argv[1:]] or [90]:
             for kernel in kernels:
                 kinds = {kind: compiled(*words, target) for kind, words in recorded[kernel].items()}

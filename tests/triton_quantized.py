@@ -28,7 +28,7 @@ from kernels.observe import observed  # noqa: E402
 from kernels.precision import Quantization  # noqa: E402
 from kernels.quantize import quantize  # noqa: E402
 from kernels.routing import segments  # noqa: E402
-from kernels.triton.metadata import routes  # noqa: E402
+from kernels.triton.metadata import order, routes  # noqa: E402
 from kernels.triton.operands import Quantizer  # noqa: E402
 
 
@@ -90,7 +90,7 @@ def operands(format: str) -> dict[str, bool]:
         x[3:5] = 0.0
         x[6, :16] = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 6.0] * 2) * torch.tensor([1.0, -1.0] * 8)
         x[7] = -0.0
-        name_R, where = torch.randint(1000, (70,), generator=draws), routes(torch.zeros(70, 1, dtype=torch.int64), 1, 64)
+        name_R, where = torch.randint(1000, (70,), generator=draws), routes(order(torch.zeros(70, 1, dtype=torch.int64), 1), 64)
         for tensor in ("input", "gradient", "hidden_gradient"):
             name = {"input": None, "gradient": torch.arange(70), "hidden_gradient": name_R}[tensor]
             noise = None if name is None else uniform(word(KEY, tensor), name.int().unsqueeze(1), torch.arange(256).int())
@@ -114,7 +114,7 @@ def slots() -> dict[str, bool]:
     draws, found, width = torch.Generator().manual_seed(6), {}, 48
     expert_TK = torch.randint(4, (37, 2), generator=draws)
     expert_TK[expert_TK == 2] = 0  # an empty expert
-    where, blocks = segments(expert_TK, 4), routes(expert_TK, 4, 16)
+    where, blocks = segments(expert_TK, 4), routes(order(expert_TK, 4), 16)
     used = where.token_P.numel()
     x = torch.randint(-64, 65, (37, width), generator=draws).float() * 2.0 ** torch.randint(-3, 1, (1, width), generator=draws)
     row_P = where.row_P.clamp(max=73)

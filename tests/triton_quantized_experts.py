@@ -14,7 +14,7 @@ from kernels.hadamard import transform_rows
 from kernels.noise import uniform, word
 from kernels.precision import Precision, Quantization
 from kernels.quantize import quantize
-from kernels.triton.metadata import routes
+from kernels.triton.metadata import order, routes
 from kernels.triton.operands import Quantizer
 
 KEY = torch.tensor([3, 17, 2**40 + 5, -1])
@@ -70,7 +70,7 @@ def by_expert() -> dict[str, bool]:
 
 def operands_by_expert(dials: Quantization, x: torch.Tensor, w: torch.Tensor, expert_TK: torch.Tensor) -> dict[str, bool]:
     """Of rows, weights and slots: whether all of every expert is what `kernels.quantize` makes of its own part."""
-    where, blocks, make = routes(expert_TK, 4, 64), routes(expert_TK, 4, 16), Quantizer(dials, torch.float32, KEY)
+    where, blocks, make = routes(order(expert_TK, 4), 64), routes(order(expert_TK, 4), 16), Quantizer(dials, torch.float32, KEY)
     starts, token_R = where.start_E1.tolist(), where.row_R // 2
     rows = make.rows_of_tokens(x, "gradient", "gradient", where, 2)
     weights = make.weights(w, "weight_up", 1)
@@ -107,7 +107,10 @@ def fp8_weight_gradients() -> dict[str, bool]:
     case, found = (300, 128, 128, 3, 1, "distinct", "relu2"), {}
     x, w_up, w_down, expert_TK, weight = inputs(*case[:5], case[6], case[5])
     expert_TK[expert_TK == 1] = 2
-    blocks, dials = routes(expert_TK, 3, 128), dialled("fp8", fp8_weight_gradients=True, stochastic_rounding=True).quantization
+    blocks, dials = (
+        routes(order(expert_TK, 3), 128),
+        dialled("fp8", fp8_weight_gradients=True, stochastic_rounding=True).quantization,
+    )
     made = Quantizer(dials, torch.float32, KEY).slots(x, blocks, 1, True, "wgrad_gradient")
     padded = [torch.cat([own, own.new_zeros(-len(own) % 128, 128)]) for e in range(3) for own in [x[expert_TK[:, 0] == e]]]
     padded, columns = torch.cat(padded), torch.arange(128).int()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.bench.measure import calc_diff, reference, rms_error
-from harness.bench.shapes import Inputs, Shape, inputs
+from harness.bench.shapes import SETS, Inputs, Shape, inputs
 from harness.bench.table import Table
 from kernels import Arithmetic, Precision, moe_mlp
 
@@ -28,19 +28,29 @@ EDGES = {
     "an expert listed twice": (9, 16, 16, 4, 2, "duplicates"),
     "more experts than rows": (3, 16, 16, 64, 2, "distinct"),
 }
+FEW = ("odd sizes", "empty experts", "all rows on one expert", "more experts than rows")
 TABLE = Table(48, ((12, ".1e", "worst error"), (11, ".1e", "calc_diff"), (0, "", "  same bits  batch-invariant"), (0, "", "")))
 BOUNDS = {"full": (1e-5, 1e-9), "native": (5e-3, 1e-5)}
 NAMES = ("y", "dx", "dw_up", "dw_down", "dweight")
 
 
-def correctness(device: str, backend: str, arithmetics: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
-    """One row an edge case, activation and arithmetic, and one over all cases; `passed` is whether all of them hold."""
+def correctness(
+    device: str, backend: str, arithmetics: tuple[str, ...], which: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """One row an edge case, activation and arithmetic, and one over all cases; `passed` is whether all of them hold. Of the set
+    `first` a few cases in the last arithmetic alone, and its shapes beside them; what they need is compiled side by side."""
     say(TABLE.head(f"backend {backend} on {device}"))
-    rows = []
+    rows, edges = [], EDGES
+    if which == "first":
+        edges = {name: EDGES[name] for name in FEW}
+        edges |= {str(it): (it.T, it.D, it.F, it.E, it.K, "distinct") for it in SETS["first"]}
+        arithmetics = arithmetics[-1:]
+        if backend == "triton":
+            _compiled_first(edges, device, arithmetics)
     for arithmetic in arithmetics:
         for activation in ("relu2", "swiglu"):
             pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in NAMES]
-            for name, (*numbers, kind) in EDGES.items():
+            for name, (*numbers, kind) in edges.items():
                 row, results = _case(Shape(*numbers, activation), kind, device, backend, arithmetic)
                 rows.append({"case": f"{name}, {activation}, {arithmetic}"} | row)
                 say(_line(rows[-1]))
@@ -51,6 +61,17 @@ def correctness(device: str, backend: str, arithmetics: tuple[str, ...], say: Ca
     failed = sum(not row["passed"] for row in rows)
     say(f"{len(rows) - failed} of {len(rows)} hold")
     return {"rows": rows, "passed": not failed}
+
+
+def _compiled_first(edges: dict[str, tuple], device: str, arithmetics: tuple[str, ...]) -> None:
+    from kernels.triton.compiling import compiling
+
+    with compiling():
+        for arithmetic in arithmetics:
+            for activation in ("relu2", "swiglu"):
+                for *numbers, kind in edges.values():
+                    given = inputs(Shape(*numbers, activation), Arithmetic.of(arithmetic).dtype, device, kind=kind)
+                    run(given, activation, "triton", arithmetic)
 
 
 def _line(row: dict[str, Any]) -> str:

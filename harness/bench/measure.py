@@ -11,6 +11,7 @@ from harness.bench.contestants import Contestant, Prepared
 from harness.bench.shapes import Inputs, Shape, inputs, routing
 from harness.train.machine import synchronize
 from kernels import moe_mlp
+from kernels.stages import HEAD_START
 
 WARMUP = 2
 LONGEST_S = 2.0  # of a forward and backward: the loop over 4,096 experts takes minutes
@@ -135,10 +136,12 @@ def _once_timed(prepared: Prepared, dy_TD: Tensor, device: str) -> tuple[float, 
         return middle - start, time.perf_counter() - middle
     start, middle, begun, end = (torch.cuda.Event(enable_timing=True) for _ in range(4))
     torch.cuda.synchronize()
+    torch.cuda._sleep(HEAD_START)
     start.record()
     y = prepared.run()
     middle.record()
     dy = _like(dy_TD, y)
+    torch.cuda._sleep(HEAD_START)
     begun.record()
     torch.autograd.grad(y, prepared.leaves, dy)
     end.record()

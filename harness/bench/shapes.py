@@ -51,18 +51,22 @@ SETS = {
         Shape(4096, 256, 128, 16, 4, "relu2"), Shape(4096, 256, 32, 256, 16, "relu2"), Shape(2048, 512, 256, 16, 4),
         Shape(1024, 768, 384, 64, 6),
     ),
+    # what a GPU that is lent for minutes is asked first: the layers of wiki-s-moe-64e, wiki-moe-64e and a published one
+    "first": (Shape(32768, 512, 256, 64, 6), Shape(16384, 768, 384, 64, 6), Shape(32768, 2048, 768, 128, 8)),
     "toy": (Shape(24, 32, 16, 4, 2), Shape(24, 32, 16, 8, 2, "relu2")),
 }  # fmt: skip
 # rows per expert: the same rows spread over ever more experts
 SWEEPS = {
     "gpu": tuple(Shape(65536, 768, 384, experts, 8) for experts in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
     "cpu": tuple(Shape(2048, 128, 64, experts, 8, "relu2") for experts in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
+    "first": tuple(Shape(65536, 768, 384, experts, 8) for experts in (64, 256)),
     "toy": tuple(Shape(24, 32, 16, experts, 2) for experts in (8, 16)),
 }
 # formats below bf16 against bf16; the second is the layer of moe-64e
 FORMAT_SHAPES = {
     "gpu": (Shape(32768, 4096, 1024, 64, 4), Shape(65536, 768, 384, 64, 6)),
     "cpu": (Shape(4096, 256, 128, 16, 4, "relu2"),),
+    "first": (Shape(65536, 768, 384, 64, 6),),
     "toy": (Shape(6, 128, 128, 2, 1),),
 }
 

@@ -43,7 +43,7 @@ def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) ->
             f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "
             f'make speedrun LANE={plan.lane.name} SET="unranked=true budget.tokens=65536"',
         )
-    needed, available = memory_bytes(plan, counts), memory_available_bytes(here.device)
+    needed, available = memory_bytes(plan, counts, here.device), memory_available_bytes(here.device)
     if needed > available:
         raise UserError(
             f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
@@ -63,7 +63,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
     changed += [f"{k}={b} (ranking: at most {a})" for k, (a, b) in looser(asdict(plan)).items()]
     rank = ("unranked" if plan.unranked else "ranked") + (f": {'; '.join(changed)}" if changed else "")
     pace = _pace(plan, counts, here)
-    needed, trained = memory_bytes(plan, counts), plan.steps * plan.batch.tokens_per_step
+    needed, trained = memory_bytes(plan, counts, here.device), plan.steps * plan.batch.tokens_per_step
     ffn = (
         f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}{_beside(m)}, {m.router}"
         if m.num_experts
@@ -149,7 +149,7 @@ def _experts(plan: Plan, here: Machine) -> str:
 
     dtype, gated = Arithmetic.of(here.arithmetic).dtype, ACTIVATIONS[m.activation].fan == 2
     format = plan.precision.format if plan.precision.format in FORMATS else ""
-    key = triton.key(here.model, dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated, format)
+    key = triton.key((here.model, here.isa), dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated, format)
     return f"expert kernels: triton, {triton.describe(key)}; "
 
 

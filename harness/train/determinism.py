@@ -60,6 +60,9 @@ def set_torch() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")
+    # else cuBLAS may add the partial sums of a long inner dimension in bf16: accumulation is fp32
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     if torch.cuda.is_available():
         # Inductor times several configurations of a GPU reduction and takes the fastest, each of which sums in another order
         import torch._inductor.config  # takes a second, and a CPU needs nothing of it

@@ -156,7 +156,7 @@ def _measure_gemm(dtype: torch.dtype, size: int, device: str) -> float:
 
 @cache
 def _stream_rate(device: str) -> float:
-    x = torch.ones(1 << 24, device=device)
+    x = torch.ones(1 << (28 if device == "cuda" else 24), device=device)  # 1 GiB: a GPU's cache holds 64 MiB
     return 2 * x.numel() * x.element_size() / _best_seconds(lambda: torch.add(x, 1.0, out=x), device)
 
 

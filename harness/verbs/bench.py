@@ -1,6 +1,6 @@
 """Times expert kernels and whole training steps, everything side by side in one run.
 
-usage: python -m harness bench [PART ...] [set=gpu|cpu|toy] [rounds=9] [out=FOLDER] [base=COMMIT] [lane=...]
+usage: python -m harness bench [PART ...] [set=gpu|cpu|first|toy] [rounds=9] [out=FOLDER] [base=COMMIT] [lane=...]
        make bench                                     all parts
        make bench SET="steps lane=tiny-moe-16e rounds=15"
        make bench SET="kernels set=cpu"
@@ -17,8 +17,10 @@ rows     the same rows spread over 8 to 4,096 experts
 formats  our expert MLP in bf16, fp8 and nvfp4 side by side, quantizing included: times, and errors against fp32
 layer    where one layer's time goes, stage by stage
 steps    whole optimizer steps of a lane, its dense twin, and the same model with the usual loop over experts; with base=COMMIT
-         those of that commit and of this tree, processes in turns
+         those of that commit and of this tree, processes in turns; loop=off leaves the loop out
 busy     a step of a lane while other programs want the cores, for several ways in which threads wait; only where it is named
+resources  registers, shared memory and spills of the Triton kernels by the assembler's account, with the tiles of an untuned
+         GPU (sm_90); times nothing and needs no GPU; only where it is named
 
 `set` chooses the shapes: by default those of GPUs on a GPU, small ones elsewhere. The contestants take turns, so that a noisy
 machine is noisy for all of them; figures are medians, ratios medians of ratios taken round by round. JSON and PNG go to `out`
@@ -34,9 +36,10 @@ from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "attention", "kernels", "rows", "formats", "layer", "steps")
-NAMED = ("busy",)  # it disturbs all others on the machine
+NAMED = ("busy", "resources")  # the one disturbs all others on the machine, the other times nothing
 WORDS = Words(
     "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH), Word("base", TEXT),
+    Word("loop", choice("on", "off"), "on"),
     names=Names("part", choice(*PARTS, *NAMED)), plan=True,
 )  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> int:
         if part == "steps" and own.base:
             part, found = "before", before(own.base, words, rounds, out, lambda text: print(text, flush=True))
         else:
-            found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds)
+            found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds, own.loop == "on")
         path = out / f"{part}.json"
         path.write_text(json.dumps(origin | {"part": part, "set": which} | found, indent=1))
         print(f"written to {path}{_drawn(part, path)}\n", flush=True)
@@ -74,12 +77,13 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int) -> dict[str, Any]:
+def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int, loop: bool) -> dict[str, Any]:
     from harness.bench.attention import attention
     from harness.bench.correctness import correctness
     from harness.bench.floor import floor
     from harness.bench.kernel_table import arithmetic_of, formats, kernel_table, sweep
     from harness.bench.layer import breakdown
+    from harness.bench.resources import resources
     from harness.bench.steps import steps
     from harness.launch.busy import busy
 
@@ -90,14 +94,17 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
         return floor(here, which, say)
     if part == "attention":
         return attention(here, which, rounds, say)
+    if part == "resources":
+        return resources("toy" if which == "toy" else "gpu", say)
     if part == "busy":
         return busy(words, rounds, say)
     if part == "steps":
-        return steps(words, here, rounds, say)
+        return steps(words, here, rounds, loop, say)
     if backend == "torch" and arithmetic_of(here).name == "full" and here.compiled:
         backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
     if part == "correctness":
-        return correctness(here.device, backend, ("full", "native") if here.arithmetic == "native" else ("full",), say)
+        both = ("full", "native") if here.arithmetic == "native" else ("full",)
+        return correctness(here.device, backend, both, which, say)
     tables = {"kernels": kernel_table, "rows": sweep, "formats": formats, "layer": breakdown}
     return tables[part](here, backend, which, rounds, say)
 

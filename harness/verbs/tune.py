@@ -5,8 +5,8 @@ usage: python -m harness tune [set=gpu|cpu|toy] [shape=T,D,F,E,K,swiglu ...] [ta
        make tune SET="shape=65536,768,384,64,6,swiglu"
 
 Every kernel is timed with a few tile sizes at each shape (default: the shapes of `make bench`); those that are right and
-fastest go to kernels/triton/configurations.json, keyed by device, dtype, D, F, E, K and Triton's version. A shape that the
-table has is left alone, so a call that was broken off goes on; delete its line to measure it anew. A run looks its
+fastest go to kernels/triton/configurations.json, keyed by device, capability, dtype, D, F, E, K and Triton's version. A shape
+that the table has is left alone, so a call that was broken off goes on; delete its line to measure it anew. A run looks its
 configuration up and never tunes: that would change bits. Without a GPU, Triton's interpreter rehearses this on toy shapes and
 writes to runs/tune-rehearsal.json.
 """
@@ -40,24 +40,27 @@ def _tune(own: SimpleNamespace) -> int:
     from harness.bench import shapes
     from kernels.activation import ACTIVATIONS
     from kernels.triton import configuration
+    from kernels.triton.expert_mlp import gpu_of
     from kernels.triton.expert_mlp import key as key_of
     from kernels.triton.tuning import Problem, Space, tune
 
     on_gpu = torch.cuda.is_available()
     wanted = own.shape or shapes.SETS[own.set or ("gpu" if on_gpu else "toy")]
     table = own.table or Path(configuration.TABLE if on_gpu else "runs/tune-rehearsal.json")
-    device = torch.cuda.get_device_name() if on_gpu else "interpreter"
+    gpu = gpu_of() if on_gpu else ("interpreter", "")
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    space = Space() if on_gpu else Space((16,), (configuration.Tile(16, 16, 4, 2),), ((8, 128),), repeats=1)
+    space = Space() if on_gpu else Space((16,), *6 * [(configuration.Tile(16, 16, 4, 2),)], ((8, 128),), repeats=1)
     for shape in wanted:
         gated = ACTIVATIONS[shape.activation].fan == 2
-        key = key_of(device, dtype, (shape.E, shape.F, shape.D), shape.K, gated)
+        key = key_of(gpu, dtype, (shape.E, shape.F, shape.D), shape.K, gated)
         if configuration.find(key, table):
             print(f"{shape}: in the table already", flush=True)
             continue
         print(f"{shape}", flush=True)
         given = shapes.inputs(shape, dtype, "cuda" if on_gpu else "cpu")
-        best, milliseconds = tune(Problem(**vars(given), activation=shape.activation), space, print)
+        start, source = configuration.choose(key, dtype)
+        print(f"  starts from: {source}")
+        best, milliseconds = tune(Problem(**vars(given), activation=shape.activation), start, space, print)
         configuration.store([(key, best, milliseconds)], table)
     print(f"written to {table}")
     return 0

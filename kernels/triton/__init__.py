@@ -1,11 +1,11 @@
 """The expert MLP on a GPU in Triton: gathers fused into the products, no float atomics, no host synchronization.
 
-Nothing of size T*K*D is kept for the backward: `backward` gets x, the pre-activations h_RG and the
-routing, and recomputes the activation.
+Nothing of size T*K*D is kept for the backward: `backward` gets x, the pre-activations h_RG, the
+routing and the order of rows that it made, and recomputes the activation.
 
 | step | kernel | reads | writes |
 |---|---|---|---|
-| metadata | `metadata.routes` (torch) | expert ids | rows by expert, tiles |
+| metadata | `metadata.order`, `metadata.routes` (torch, and a kernel) | expert ids | rows by expert, tiles |
 | up | `products.up_kernel` | x gathered by token, w_up | h_RG, weight * act(h) |
 | down | `products.rows_kernel` | activation, w_down | rows_RD |
 | combine | `products.combine_kernel` | rows_RD | y_TD, in the order of k, fp32 |
@@ -23,5 +23,6 @@ interpreter and its ahead-of-time compiler (`tests/`).
 
 from kernels.triton.configuration import describe
 from kernels.triton.expert_mlp import backward, forward, interpreted, key
+from kernels.triton.metadata import Order
 
-__all__ = ["backward", "describe", "forward", "interpreted", "key"]
+__all__ = ["Order", "backward", "describe", "forward", "interpreted", "key"]

@@ -1,12 +1,21 @@
 """Tile sizes of the kernels. They never depend on T, and nothing is tuned in a run: both would change bits.
 
-`configurations.json` holds what `make tune` measured, keyed by device, dtype, D, F, E, K, gated or not, Triton's version, and
-the format of a quantization.
-Anything else runs with a safe configuration of its dtype, with one warning: tiles whose operands fit the shared memory of any
-GPU since sm_80 (the assembler's report for sm_80, sm_90 and sm_100 is asserted in `tests/test_kernels_triton.py`).
+What a shape runs with is the first of these that there is, and the starting plan says which:
+
+1. the entry of `configurations.json` for it: what `make tune` measured on this GPU, for these D, F, E and K, gated or not, in
+   this dtype and format, under this Triton;
+2. an entry for another E, K, version of Triton or GPU of the same compute capability, the nearest: D and F decide what a tile
+   holds;
+3. the default of the compute capability (Hopper, bf16), from what the assembler says of registers and shared memory;
+4. a safe configuration of its dtype, with one warning: tiles whose operands fit the shared memory of any GPU since sm_80.
+
+What the assembler reports for sm_80, sm_90 and sm_100 is asserted in `tests/test_kernels_triton.py`, and printed by
+`make bench SET=resources`. Neither the table nor Triton's version can change the bits of a record unseen: the one is part of
+the source, the other of the hardware class.
 """
 
 import json
+import math
 import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -56,9 +65,10 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Key:
-    """What a configuration was tuned for."""
+    """What a configuration was tuned for, and where."""
 
     device: str
+    capability: str  # sm_90; "" where no GPU is
     dtype: str
     D: int
     F: int
@@ -69,9 +79,21 @@ class Key:
     format: str
 
     @staticmethod
-    def of(device: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool, format: str = "") -> "Key":
+    def of(
+        device: str, capability: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool, format: str = ""
+    ) -> "Key":
         """`format` fp8 | nvfp4, or "" where nothing is quantized."""
-        return Key(device, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__, format)
+        return Key(device, capability, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__, format)
+
+    def serves(self, other: "Key") -> bool:
+        """Whether what was tuned for this one is right for `other` too, if not the fastest."""
+        same = ("capability", "dtype", "D", "F", "gated", "format")
+        return bool(self.capability) and all(getattr(self, name) == getattr(other, name) for name in same)
+
+    def distance(self, other: "Key") -> tuple[object, ...]:
+        """By which of two that serve the nearer one is found; no two entries are equally far."""
+        apart = abs(math.log2(self.E / other.E)) + abs(math.log2(self.K / other.K))
+        return self.device != other.device, apart, self.triton != other.triton, str(self)
 
 
 def _same(rows: int, tile: Tile, dh: Tile, dw: Tile) -> Configuration:
@@ -91,6 +113,33 @@ SAFE = {
 _FP8 = replace(_same(64, Tile(128, 128, 8, 2), dh=Tile(64, 128, 8, 2), dw=Tile(64, 64, 4, 3)), dw_rows=128)
 _NVFP4 = _same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 4, 3), dw=Tile(64, 64, 4, 3))
 QUANTIZED = {"fp8": _FP8, "nvfp4": _NVFP4}
+
+LONG = 1024  # an inner dimension from which on a larger tile pays for its registers
+
+
+def hopper(D: int, F: int, gated: bool) -> Configuration | None:
+    """The default in bf16 for compute capability 9.x; None where its tiles do not divide the widths.
+
+    By the assembler: up holds 128 registers at 64 columns, so that two programs fit a processor, and 255 at 128, which pays
+    where D is long; down and dX fit twice at 128 columns; dH's epilogue, in halves, fits twice at 64; dW wants five stages for
+    three buffers, because it loads where a row lies before the row."""
+    G = 2 * F if gated else F
+    if D % 128 or F % 128:
+        return None
+    return Configuration(
+        rows=128,
+        up=Tile(128 if D >= LONG else 64, 64, 8, 3),
+        down=Tile(256 if F >= LONG and D % 256 == 0 else 128, 64, 8, 3),
+        dh=Tile(64, 64, 8, 4),
+        dx=Tile(256 if G >= LONG and D % 256 == 0 else 128, 64, 8, 3),
+        dw_rows=128,
+        dw_up=_dw(D, G),
+        dw_down=_dw(D, D),
+    )
+
+
+def _dw(D: int, outputs: int) -> Tile:
+    return Tile(256, 64, 8, 5) if D >= LONG and outputs % 256 == 0 else Tile(128, 64, 4, 5)
 
 
 def safe(dtype: torch.dtype, format: str) -> Configuration:
@@ -119,24 +168,37 @@ def read(path: Path = TABLE) -> dict[Key, Configuration]:
 
 
 def find(key: Key, path: Path = TABLE) -> Configuration | None:
+    """What was tuned for exactly this."""
     return read(path).get(key)
 
 
+def choose(key: Key, dtype: torch.dtype) -> tuple[Configuration, str]:
+    """The configuration that a shape runs with, and where it comes from, in words."""
+    if tuned := find(key):
+        return tuned, "tuned"
+    if near := sorted((other for other in read(TABLE) if other.serves(key)), key=key.distance):
+        other = near[0]
+        of = f"{other.E} experts, top-{other.K}, on {other.device} under triton {other.triton}"
+        return read(TABLE)[other], f"tuned for {of}"
+    if key.capability.startswith("sm_9") and not key.format and dtype == torch.bfloat16:
+        if default := hopper(key.D, key.F, key.gated):
+            return default, f"the default of {key.capability}, untuned (make tune)"
+    return safe(dtype, key.format), "safe, untuned on this device" + ("" if key.format else " (make tune)")
+
+
 def configuration(key: Key, dtype: torch.dtype) -> Configuration:
-    """The tuned configuration, or the safe one; says once a process which shapes run untuned on a GPU."""
-    tuned = find(key)
-    if tuned is None and key.device:
+    """As `choose`; says once a process which shapes run with the safe one on a GPU."""
+    found, source = choose(key, dtype)
+    if source.startswith("safe") and key.device:
         _warn(key)
-    return tuned or safe(dtype, key.format)
+    return found
 
 
 def describe(key: Key) -> str:
-    """What the starting plan says: the tuned configuration, or that the safe one runs."""
-    tuned, dtype = find(key), getattr(torch, key.dtype)
-    c = tuned or safe(dtype, key.format)
+    """What the starting plan says: which tiles run, and where they come from."""
+    c, source = choose(key, getattr(torch, key.dtype))
     tiles = f"{c.rows} rows; columns {c.up.columns} up, {c.down.columns} down, {c.dh.columns} dH, {c.dx.columns} dX"
-    untuned = "safe, untuned on this device" + ("" if key.format else " (make tune)")  # which tunes no quantized kernels yet
-    return f"{'tuned' if tuned else untuned}: {tiles}"
+    return f"{source}: {tiles}"
 
 
 @cache

@@ -16,7 +16,7 @@ from kernels.activation import Activation
 from kernels.precision import Precision
 from kernels.stages import stage
 from kernels.triton.configuration import Configuration, Key, Tile, configuration
-from kernels.triton.metadata import Routes, routes
+from kernels.triton.metadata import Order, Routes, order, routes
 from kernels.triton.operands import CODES, Operand, Quantizer, slot_starts
 from kernels.triton.products import combine_kernel, dh_kernel, rows_kernel, up_kernel
 from kernels.triton.weight_gradients import weight_gradient_kernel
@@ -27,8 +27,8 @@ _DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.langu
 def forward(
     x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: Activation,
     precision: Precision, key_4: Tensor | None, config: Configuration | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Returns y_TD in fp32 and h_RG, the pre-activations in expert order, in the arithmetic's dtype.
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Returns y_TD in fp32; h_RG, the pre-activations in expert order, in the arithmetic's dtype; and what an `Order` holds.
 
     `x_TD` and weights that are not quantized are operands already; those that are, the masters, in any dtype. `config`:
     instead of the table's, for tuning.
@@ -37,7 +37,8 @@ def forward(
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
     c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
     with stage("metadata"):
-        where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
+        found = order(expert_TK, w_up_EDG.shape[0])
+        where = routes(found, c.rows)
     with stage("up"):
         x = make.rows_of_tokens(x_TD, "input", "input", where, expert_TK.shape[1])
         w_up = make.weights(w_up_EDG, "weight_up", 1)
@@ -45,26 +46,28 @@ def forward(
     with stage("down"):
         y_RD = rows(make, a, make.weights(w_down_EFD, "weight_down", 1), where, c.rows, c.down)
     with stage("combine"):
-        return combine(y_RD, where, c), h_RG
+        return combine(y_RD, where, c), h_RG, found.row_R, found.row_of_TK, found.start_E1
 
 
 def backward(
     dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
-    activation: Activation, precision: Precision, key_4: Tensor | None, h_RG: Tensor, config: Configuration | None = None,
+    activation: Activation, precision: Precision, key_4: Tensor | None, h_RG: Tensor, *of_order: Tensor,
+    config: Configuration | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32."""
+    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. `h_RG` and what follows it: as `forward` returned them."""
     make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
     dy_TD, x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
     c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
+    found = Order(*of_order)
     with stage("metadata"):
-        where = routes(expert_TK, w_up_EDG.shape[0], c.rows)
+        where = routes(found, c.rows)
     with stage("dH"):
         dy = make.rows_of_tokens(dy_TD, "gradient", "gradient", where, expert_TK.shape[1])
         w_down = make.weights(w_down_EFD, "weight_down", 2)
         dh_RG, a_RF, dweight_RN = dh(make, dy, w_down, h_RG, weight_TK.float().contiguous(), where, activation, c)
         dweight_TK = _summed(dweight_RN).index_select(0, where.row_of_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
-        dw_up_EDG, dw_down_EFD = _weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, expert_TK, w_up_EDG.shape[0], where, c)
+        dw_up_EDG, dw_down_EFD = _weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, found, c)
     with stage("dX"):
         dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where, where.row_R)
         dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
@@ -156,16 +159,15 @@ def weight_gradient(
 
 
 def _weight_gradients(
-    make: Quantizer, x_TD: Tensor, dh_RG: Tensor, a_RF: Tensor, dy_TD: Tensor, expert_TK: Tensor, experts: int, where: Routes,
-    c: Configuration,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    make: Quantizer, x_TD: Tensor, dh_RG: Tensor, a_RF: Tensor, dy_TD: Tensor, found: Order, c: Configuration
+) -> tuple[Tensor, Tensor]:
     """dw_up_EDG, dw_down_EFD: in the arithmetic's dtype, or both factors quantized in blocks of rows of an expert."""
-    top_k = expert_TK.shape[1]
+    top_k = found.row_of_TK.shape[1]
     if not make.quantizes("weight_gradient"):
         x, dh, a, dy = (Operand(t) for t in (x_TD, dh_RG, a_RF, dy_TD))
-        place, format = (where.row_R, where.start_E1), ()
+        place, format = (found.row_R, found.start_E1), ()
     else:
-        blocks = routes(expert_TK, experts, make.block)
+        blocks = routes(found, make.block)
         x = make.slots(x_TD, blocks, top_k, True, "wgrad_input")
         dh = make.slots(dh_RG, blocks, top_k, False, "wgrad_hidden_gradient")
         a = make.slots(a_RF, blocks, top_k, False, "wgrad_hidden")
@@ -205,21 +207,25 @@ def interpreted() -> bool:
     return triton.knobs.runtime.interpret
 
 
-def key(device: str, dtype: torch.dtype, w_down_shape: tuple[int, int, int], top_k: int, gated: bool, format: str = "") -> Key:
-    """The table's key; `device` is the GPU's name, or "" in the interpreter; `format` of a quantization, or ""."""
+def key(
+    gpu: tuple[str, str], dtype: torch.dtype, w_down_shape: tuple[int, int, int], top_k: int, gated: bool, format: str = ""
+) -> Key:
+    """The table's key; `gpu` is its name and capability ("sm_90"), two empty ones in the interpreter; `format` of a
+    quantization, or ""."""
     experts, expert_width, width = w_down_shape
-    return Key.of(device, dtype, width, expert_width, experts, top_k, gated, format)
+    return Key.of(*gpu, dtype, width, expert_width, experts, top_k, gated, format)
 
 
 def configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation, format: str) -> Configuration:
-    device = _device_name(x_TD.device) if x_TD.is_cuda else ""
+    gpu = gpu_of(x_TD.device) if x_TD.is_cuda else ("", "")
     shape = tuple(w_down_EFD.shape)
-    return configuration(key(device, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2, format), x_TD.dtype)
+    return configuration(key(gpu, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2, format), x_TD.dtype)
 
 
 @cache
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device)
+def gpu_of(device: torch.device | None = None) -> tuple[str, str]:
+    """Name and compute capability ("sm_90") of a GPU, the current one where none is named."""
+    return torch.cuda.get_device_name(device), "sm_" + "".join(map(str, torch.cuda.get_device_capability(device)))
 
 
 def _grid(where: Routes, columns: int, tile: Tile) -> tuple[int]:

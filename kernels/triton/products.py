@@ -228,28 +228,43 @@ def dh_kernel(
         dy, dy_scale, dy_whole, first + r if BY_ROW else row // K, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,
         D, F, False, STRIDE_E, STRIDE_O, STRIDE_I, ROWS, WEIGHTS, FP8, DTYPE, B, WIDE, BY_EXPERT, BLOCK_R, BLOCK_N, BLOCK_K,
     )  # fmt: skip
-    dtype: constexpr = h_RG.dtype.element_ty
+    weight = tl.load(weight_TK + row, mask=live_R, other=0.0)[:, None]
+    h, dh, a = h_RG + first * G, dh_RG + first * G, a_RF + first * F
+    half: constexpr = BLOCK_N // 2
+    if half >= 32:  # as a whole it would need more registers than there are
+        low_RN, high_RN = tl.split(tl.permute(tl.reshape(da_RN, (BLOCK_R, 2, half)), (0, 2, 1)))
+        n = column * BLOCK_N + tl.arange(0, half)
+        share_R = _hidden_gradient(low_RN, h, dh, a, weight, r, n, live_R, F, GATED, STORED)
+        share_R += _hidden_gradient(high_RN, h, dh, a, weight, r, n + half, live_R, F, GATED, STORED)
+    else:
+        share_R = _hidden_gradient(da_RN, h, dh, a, weight, r, n, live_R, F, GATED, STORED)
+    tl.store(dweight_RN + first * columns + r * columns + column, share_R, mask=live_R)
+
+
+@triton.jit
+def _hidden_gradient(da_RN, h, dh, a, weight, r, n, live_R, F: constexpr, GATED: constexpr, STORED: constexpr):
+    """Writes dh and a at rows r and columns n of a tile, and returns da . act(h) over these columns."""
+    G: constexpr = 2 * F if GATED else F
+    dtype: constexpr = h.dtype.element_ty
     if STORED:
         da_RN = da_RN.to(dtype).to(tl.float32)
-    live_RN = live_R[:, None] & live_N[None, :]
-    weight = tl.load(weight_TK + row, mask=live_R, other=0.0)[:, None]
-    h_RN = h_RG + first * G + r[:, None] * G + n[None, :]
-    dh_RN = dh_RG + first * G + r[:, None] * G + n[None, :]
-    first_RN = tl.load(h_RN, mask=live_RN, other=0.0).to(tl.float32)
+    live_RN = live_R[:, None] & (n < F)[None, :]
+    at_RN = r[:, None] * G + n[None, :]
+    first_RN = tl.load(h + at_RN, mask=live_RN, other=0.0).to(tl.float32)
     if GATED:
-        value_RN = tl.load(h_RN + F, mask=live_RN, other=0.0).to(tl.float32)
+        value_RN = tl.load(h + at_RN + F, mask=live_RN, other=0.0).to(tl.float32)
         sigmoid_RN = tl.sigmoid(first_RN)
         silu_RN = first_RN * sigmoid_RN
         a_RN = silu_RN * value_RN
         dgate_RN = da_RN * value_RN * (sigmoid_RN + silu_RN * (1.0 - sigmoid_RN))
-        tl.store(dh_RN, (dgate_RN * weight).to(dtype), mask=live_RN)
-        tl.store(dh_RN + F, (da_RN * silu_RN * weight).to(dtype), mask=live_RN)
+        tl.store(dh + at_RN, (dgate_RN * weight).to(dtype), mask=live_RN)
+        tl.store(dh + at_RN + F, (da_RN * silu_RN * weight).to(dtype), mask=live_RN)
     else:
         positive_RN = tl.maximum(first_RN, 0.0, propagate_nan=tl.PropagateNan.ALL)
         a_RN = positive_RN * positive_RN
-        tl.store(dh_RN, (2.0 * positive_RN * da_RN * weight).to(dtype), mask=live_RN)
-    tl.store(a_RF + first * F + r[:, None] * F + n[None, :], (a_RN * weight).to(dtype), mask=live_RN)
-    tl.store(dweight_RN + first * columns + r * columns + column, tl.sum(da_RN * a_RN, axis=1), mask=live_R)
+        tl.store(dh + at_RN, (2.0 * positive_RN * da_RN * weight).to(dtype), mask=live_RN)
+    tl.store(a + r[:, None] * F + n[None, :], (a_RN * weight).to(dtype), mask=live_RN)
+    return tl.sum(da_RN * a_RN, axis=1)
 
 
 @triton.jit

@@ -1,0 +1,137 @@
+"""Compiles the kernels for GPUs that are not here, and reads what the assembler makes of them.
+
+The launches of a forward and backward are recorded, and one of each kind is compiled. Triton's interpreter must be off. Types
+and pointer alignments are those of contiguous tensors, operands in bf16.
+"""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from kernels.activation import ACTIVATIONS
+from kernels.precision import Precision
+from kernels.triton import expert_mlp
+from kernels.triton.configuration import Configuration
+from kernels.triton.metadata import invert_kernel
+
+TYPES = {
+    torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.int64: "*i64",
+}  # fmt: skip
+KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT")  # values that make another kernel of one,
+ONES = ("inner_stride", "outer_stride", "STRIDE_I", "STRIDE_O")  # or do where they are 1
+REGISTERS, SHARED_BYTES = 1 << 16, {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}  # of a processor
+Launch = tuple[JITFunction, dict[str, str], dict[str, object], dict[str, int]]  # kernel, types, constants, options
+
+
+def launches(
+    precision: Precision, activation: str, width: int, expert_width: int, top_k: int, config: Configuration | None = None
+) -> dict[str, dict[str, Launch]]:
+    """{kernel: {kind: what `compiled` takes}}. Nothing runs: what the launches would write is never read. Widths as in
+    `kernels.moe_mlp`; `config` instead of the table's."""
+    found: dict[str, dict[str, Launch]] = {}
+
+    def record(kernel, *values, grid, warmup, **named):
+        if kernel is invert_kernel:
+            values[1].zero_()  # torch reads by it
+        named = dict(zip(kernel.arg_names, values)) | named
+        fixed = {p.name: named[p.name] for p in kernel.params if p.is_constexpr or _is_one(named[p.name])}
+        types = {k: _type(v) for k, v in named.items() if k in kernel.arg_names and k not in fixed}
+        launch = {k: v for k, v in named.items() if k not in kernel.arg_names}
+        kind = str({k: v for k, v in fixed.items() if k in KINDS or (k in ONES and _is_one(v))})
+        found.setdefault(kernel.__name__, {}).setdefault(kind, (kernel, types, fixed, launch))
+
+    kernel_run, JITFunction.run = JITFunction.run, record
+    try:
+        act = ACTIVATIONS[activation]
+        x_TD, weight_TK = torch.zeros(64, width, dtype=torch.bfloat16), torch.zeros(64, top_k)
+        w_up, w_down = torch.zeros(4, width, act.fan * expert_width), torch.zeros(4, expert_width, width)
+        weights = (precision.weight_operand(w) for w in (w_up, w_down))
+        expert_TK, key_4 = torch.zeros(64, top_k, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
+        tensors = (x_TD, *weights, expert_TK, weight_TK, act, precision, key_4)
+        _, *kept = expert_mlp.forward(*tensors, config=config)
+        expert_mlp.backward(x_TD, *tensors, *kept, config=config)
+    finally:
+        JITFunction.run = kernel_run
+    return found
+
+
+def in_bf16(
+    activation: str, width: int, expert_width: int, top_k: int, config: Configuration | None = None
+) -> dict[str, Launch]:
+    """{up | dh | down | dx | dw_up | dw_down | combine: what `compiled` takes}."""
+    recorded = launches(Precision.of("native"), activation, width, expert_width, top_k, config)
+    rows = list(recorded["rows_kernel"].values())
+    fan = ACTIVATIONS[activation].fan
+    down, dx = (next(it for it in rows if it[2]["INNER"] == inner) for inner in (expert_width, fan * expert_width))
+    gradients = recorded["weight_gradient_kernel"]
+    return {
+        "up": _only(recorded["up_kernel"]), "dh": _only(recorded["dh_kernel"]), "down": down, "dx": dx,
+        "dw_up": gradients[str({"GATHER_LEFT": True})], "dw_down": gradients[str({"GATHER_LEFT": False})],
+        "combine": _only(recorded["combine_kernel"]),
+    }  # fmt: skip
+
+
+def compiled(
+    kernel: JITFunction, types: dict[str, str], values: dict[str, object], launch: dict[str, int], target: int
+) -> dict[str, object]:
+    """What the assembler says of a kernel for compute capability `target` (90 is 9.0), and what stands in its code.
+
+    Raises:
+        subprocess.CalledProcessError: the assembler refused it.
+    """
+    names = kernel.arg_names
+    signature = {name: types.get(name, "constexpr") for name in names}
+    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in types}  # as launches of contiguous tensors find
+    source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in values.items()}, aligned)
+    binary = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch)
+    ptx = binary.asm["ptx"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(ptx)
+        assembler = triton.knobs.nvidia.ptxas_blackwell.path if target >= 100 else triton.knobs.nvidia.ptxas.path
+        architecture = re.search(r"\.target (\S+)", ptx).group(1).rstrip(",")
+        command = [assembler, "-v", f"--gpu-name={architecture}", path, "-o", Path(folder) / "out"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return {
+        "spill bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", said)),
+        "registers": int(re.search(r"Used (\d+) registers", said).group(1)),
+        "float atomics": len(re.findall(r"\b(?:atom|red)\.\S*\.(?:f16|bf16|f32|f64)", ptx)),
+        "tensor core instructions": len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
+        "wgmma": ptx.count("wgmma.mma_async"),
+        "wgmma serialized": said.count("serialized"),
+        "wgmma operands": sorted(set(re.findall(r"wgmma\.mma_async\.\S*m\d+n\d+k\d+\.(\S+)", ptx))),
+        "maxima that drop NaN": len(re.findall(r"\b(?:max|min)\.f32", ptx)),
+        "64-bit products": len(re.findall(r"\b(?:mul\.lo|mad\.lo|mul\.wide|mad\.wide)\.[su]\d\d", ptx))
+        - ptx.count("mul.lo.s32")
+        - ptx.count("mad.lo.s32"),
+        "shared bytes": binary.metadata.shared,
+        "warps": launch.get("num_warps", 4),
+    }
+
+
+def programs(found: dict[str, object], target: int) -> int:
+    """How many programs of a kernel fit a processor, by registers and shared memory."""
+    by_registers = REGISTERS // (found["registers"] * 32 * found["warps"])
+    return min(by_registers, SHARED_BYTES[target] // max(found["shared bytes"], 1))
+
+
+def _only(kinds: dict[str, Launch]) -> Launch:
+    (words,) = kinds.values()
+    return words
+
+
+def _is_one(value: object) -> bool:
+    """What a launch makes a constant of."""
+    return type(value) is int and value == 1
+
+
+def _type(value: object) -> str:
+    return TYPES[value.dtype] if isinstance(value, Tensor) else "i32"

@@ -10,8 +10,9 @@ from kernels.cpu.prepared import prepare_products
 from kernels.moe import BACKENDS, moe_mlp
 from kernels.precision import Arithmetic, Precision, Quantization
 from kernels.quantize import quantize
+from kernels.selection import select_experts
 
 __all__ = [
     "BACKENDS", "Arithmetic", "NonFiniteOperand", "Precision", "Quantization", "causal_attention", "moe_mlp",
-    "prepare_products", "quantize",
+    "prepare_products", "quantize", "select_experts",
 ]  # fmt: skip

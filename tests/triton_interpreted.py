@@ -19,7 +19,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from triton_shapes import SHAPES  # noqa: E402
 
-from kernels import moe_mlp  # noqa: E402
+from kernels import moe_mlp, select_experts  # noqa: E402
 from kernels.triton.products import rows_kernel, up_kernel  # noqa: E402
 from kernels.triton.weight_gradients import weight_gradient_kernel  # noqa: E402
 
@@ -105,7 +105,8 @@ def on_any_shape() -> str:
 
 
 def saved_bytes(activation: str) -> dict[str, int]:
-    """What autograd keeps for the backward beside weights and ids, and what it should be: x and the pre-activation."""
+    """What autograd keeps for the backward beside weights and ids, and what it should be: x, the pre-activation, and where each
+    row of an expert lies."""
     tokens, width, expert_width, top_k, fan = 50, 24, 16, 2, 1 + (activation == "swiglu")
     x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, 4, top_k, activation)
     kept = {}
@@ -116,7 +117,30 @@ def saved_bytes(activation: str) -> dict[str, int]:
         )  # fmt: skip
     others = {t.data_ptr() for t in (w_up, w_down, expert_TK, weight)}
     found = sum(t.numel() * t.element_size() for pointer, t in kept.items() if pointer not in others)
-    return {"found": found, "expected": 4 * tokens * (width + top_k * expert_width * fan)}
+    return {"found": found, "expected": 4 * tokens * (width + top_k * expert_width * fan) + 8 * (2 * tokens * top_k + 4 + 1)}
+
+
+def selection() -> dict[str, bool]:
+    """Whether the kernel chooses what sorted keys choose, with the bits of gathered scores, and its gradient is theirs."""
+    from harness.model.routing import top_k_lower_id
+
+    found, draws = {}, torch.Generator().manual_seed(0)
+    for tokens, experts, top_k in ((1, 1, 1), (7, 5, 3), (33, 4, 4), (300, 64, 6), (2, 300, 17)):
+        score_TE = torch.randn(tokens, experts, generator=draws).sigmoid().requires_grad_()
+        selection_TE = (score_TE.detach() + torch.randn(experts, generator=draws) / 8).round(decimals=1)  # with ties
+        selection_TE[0, 0], selection_TE[0, -1] = -0.0, 0.0
+        if experts > 1:
+            selection_TE[-1, experts // 2] = torch.nan
+        dchosen_TK = torch.randn(tokens, top_k, generator=draws)
+        expert_TK, chosen_TK, gap_T = select_experts(score_TE, selection_TE, top_k)
+        (gradient,) = torch.autograd.grad(chosen_TK, score_TE, dchosen_TK)
+        best = top_k_lower_id(selection_TE, min(top_k + 1, experts))
+        expected = score_TE.gather(1, best[:, :top_k])
+        wanted = [best[:, :top_k], expected, *torch.autograd.grad(expected, score_TE, dchosen_TK)]
+        gap = selection_TE.gather(1, best[:, top_k - 1 : top_k]) - selection_TE.gather(1, best[:, -1:])
+        same = [torch.equal(a, b) for a, b in zip((expert_TK, chosen_TK, gradient), wanted)]
+        found[f"{tokens}, {experts}, {top_k}"] = all(same) and torch.equal(gap_T.nan_to_num(7.0), gap[:, 0].nan_to_num(7.0))
+    return found
 
 
 def beyond_two_billion() -> bool:
@@ -158,5 +182,5 @@ if __name__ == "__main__":
     found |= {f"{f.__name__}, {act}": f(act) for f in (invariance, strided) for act in ("relu2", "swiglu")}
     found |= {f"dropped, {act}": dropped(act) for act in ("relu2", "swiglu")}
     found |= {f"saved_bytes, {act}": saved_bytes(act) for act in ("relu2", "swiglu")}
-    found |= {"on_any_shape": on_any_shape(), "beyond_two_billion": beyond_two_billion()}
+    found |= {"on_any_shape": on_any_shape(), "beyond_two_billion": beyond_two_billion(), "selection": selection()}
     print(json.dumps(found))

@@ -57,7 +57,7 @@ def make_job(name: str, words: list[str], plan: Any, start: Start | None = None)
     from harness.train.machine import detect, memory_available_bytes
 
     here = detect(plan)
-    needed, free = memory_bytes(plan, count_plan(plan)), memory_available_bytes(here.device)
+    needed, free = memory_bytes(plan, count_plan(plan), here.device), memory_available_bytes(here.device)
     if needed > free:
         raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")
     return Job(name, words, plan, plan_hash(plan), here.hardware_class, start)

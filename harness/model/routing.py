@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.model.part import Own, Part
+from kernels import select_experts
 
 if TYPE_CHECKING:
     from harness.plan.schema import Model
@@ -36,8 +37,11 @@ def top_k_lower_id(score_TE: Tensor, k: int) -> Tensor:
 
 
 def count_rows(expert_TK: Tensor, num_experts: int) -> Tensor:
-    """int64 (E,): how many rows each expert gets. Integer sums, so their order does not matter."""
+    """int64 (E,): how many rows each expert gets. Integer sums, so their order does not matter. A GPU compares every id with
+    every expert: where it must repeat, torch makes a sort of a scatter, which walks an expert's rows one by one."""
     ids = expert_TK.reshape(-1)
+    if ids.is_cuda:
+        return (ids[:, None] == torch.arange(num_experts, device=ids.device)).sum(0)
     return torch.zeros(num_experts, dtype=torch.int64, device=ids.device).scatter_add_(0, ids, torch.ones_like(ids))
 
 
@@ -64,10 +68,13 @@ class TopK(Router):
 
     def routing(self, logit_TE: Tensor, score_TE: Tensor, selection_TE: Tensor) -> Routing:
         """`selection_TE`: what decides, outside the gradient."""
-        expert_TK = top_k_lower_id(selection_TE, min(self.top_k + 1, self.experts))
-        expert_TK, runner_up = expert_TK[:, : self.top_k], expert_TK[:, -1:]
-        weight_TK = score_TE.gather(1, expert_TK)
-        gap = selection_TE.gather(1, expert_TK[:, -1:]) - selection_TE.gather(1, runner_up)
+        if score_TE.is_cuda:  # the same in one kernel
+            expert_TK, weight_TK, gap = select_experts(score_TE, selection_TE, self.top_k)
+        else:
+            expert_TK = top_k_lower_id(selection_TE, min(self.top_k + 1, self.experts))
+            expert_TK, runner_up = expert_TK[:, : self.top_k], expert_TK[:, -1:]
+            weight_TK = score_TE.gather(1, expert_TK)
+            gap = selection_TE.gather(1, expert_TK[:, -1:]) - selection_TE.gather(1, runner_up)
         if self.renormalize:
             weight_TK = weight_TK / (weight_TK.sum(1, keepdim=True) + 1e-20)
         return Routing(expert_TK, weight_TK, count_rows(expert_TK, self.experts), gap.mean(), logit_TE, score_TE)

@@ -24,8 +24,9 @@ from harness.plan import parts
 from harness.plan.schema import Gains, Model, Parallel, Plan
 from kernels import Arithmetic
 
-# fp32 logits that exist at a time: 512 MiB, with their gradient twice that. 32,768 tokens x 50,304 would be 6.6 GB.
-LOGITS_AT_ONCE = 1 << 27
+# fp32 logits that exist at a time, by kind of device: 512 MiB on a CPU, with their gradient twice that. A GPU's memory holds
+# the 6.6 GB of 32,768 tokens x 50,304, and in chunks it would compute each logit twice, in a graph of 13 heads.
+LOGITS_AT_ONCE = {"cpu": 1 << 27, "cuda": 1 << 31}
 
 
 class Output(NamedTuple):
@@ -71,7 +72,7 @@ class Head(Part):
 
     def forward(self, x_BSD: Tensor, target_BS: Tensor) -> Tensor:
         """nats_BS. Above LOGITS_AT_ONCE the tokens go in chunks, and the backward computes each chunk's logits again."""
-        chunk = max(1, LOGITS_AT_ONCE // self.weight.shape[1])
+        chunk = max(1, LOGITS_AT_ONCE[x_BSD.device.type] // self.weight.shape[1])
         if target_BS.numel() <= chunk:
             return self._nats(x_BSD.flatten(0, 1), target_BS.flatten()).view_as(target_BS)
         parts = zip(x_BSD.flatten(0, 1).split(chunk), target_BS.flatten().split(chunk))

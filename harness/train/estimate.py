@@ -21,6 +21,10 @@ ATTENTION_EFFICIENCY = 0.28  # of the fp32 peak: short sequences, softmax, causa
 ITERATION_EFFICIENCY = 0.9  # Newton-Schulz, of the fp32 peak
 BRGEMM_ATTENTION_EFFICIENCY = 0.5  # of the matmul peak, where the kernels in C++ run
 BRGEMM_ITERATION_EFFICIENCY = 0.8  # the same; of an iteration whose symmetric products were computed whole
+# On a GPU, of the matmul peak; nothing is measured yet: published figures of FlashAttention-2 with a deterministic backward at
+# head width 64 (about 240 and 130 of an H100's 989 TFLOP/s), and batched products of some hundred rows.
+FLASH_EFFICIENCY = 0.16
+GPU_ITERATION_EFFICIENCY = 0.4
 BRGEMM_PASSES = 0.5  # of the passes below: packing and rounding happen in cache
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
@@ -43,6 +47,9 @@ def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     if here.brgemm:
         fused = attention / BRGEMM_ATTENTION_EFFICIENCY + iteration / BRGEMM_ITERATION_EFFICIENCY
         beside = fused / here.matmul_peak_flops + 4 * BRGEMM_PASSES * elements / here.memory_bytes_per_s
+    elif here.device == "cuda":
+        tensor_cores = attention / FLASH_EFFICIENCY + iteration / GPU_ITERATION_EFFICIENCY
+        beside = tensor_cores / here.matmul_peak_flops + 4 * elements / here.memory_bytes_per_s
     else:
         attention, iteration = attention / ATTENTION_EFFICIENCY, iteration / ITERATION_EFFICIENCY
         beside = (attention + iteration) / here.fp32_peak_flops + 4 * elements / here.memory_bytes_per_s + EXPERT_CALL_S * calls
@@ -54,7 +61,7 @@ def optimizer_flops(plan: Plan, counts: Counts) -> float:
     return sum(it.flops_per_step(plan, counts.params_total) for it in _optimizers(plan) if hasattr(it, "flops_per_step"))
 
 
-def memory_bytes(plan: Plan, counts: Counts) -> int:
+def memory_bytes(plan: Plan, counts: Counts, device: str) -> int:
     """Weights, gradients, what the optimizers hold and the copy of the weights that a measured step takes, in fp32;
     activations of one micro-batch."""
     held = max(it.NUMBERS_PER_WEIGHT if hasattr(it, "NUMBERS_PER_WEIGHT") else 2 for it in _optimizers(plan))
@@ -63,7 +70,7 @@ def memory_bytes(plan: Plan, counts: Counts) -> int:
     m = plan.model
     per_layer = 12 * m.width + 4 * (m.ffn_width + m.top_k * m.expert_width)
     layers = 1 if plan.parallel.activation_checkpointing else m.layers
-    return int(BASE_BYTES + states + 4 * tokens * layers * per_layer + 12 * min(tokens * m.vocab_size, LOGITS_AT_ONCE))
+    return int(BASE_BYTES + states + 4 * tokens * layers * per_layer + 12 * min(tokens * m.vocab_size, LOGITS_AT_ONCE[device]))
 
 
 def _optimizers(plan: Plan) -> list[ModuleType | None]:

@@ -152,7 +152,7 @@ class Session:
         """Optimizer step `index`, counted from 0: forward and backward over this rank's share, sums over ranks, update."""
         plan = self.plan
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
-        inputs, targets = inputs.to(self.machine.torch_device), targets.to(self.machine.torch_device)
+        inputs, targets = self._there(inputs), self._there(targets)
         loss, count_LE, dropped_LE, auxiliary = self._gradients(index, inputs, targets, measured)
         self.ranks.sum_([p.grad for p in self.optimizer.parameters.values()])
         self.ranks.sum_([loss])
@@ -177,6 +177,12 @@ class Session:
             update_biases(self.model, count_LE, bias_rate(plan, (index + 0.5) / plan.steps))
         dropped_L = dropped_LE.sum(1) if self.capacity else None
         return StepResult(loss, norms, count_LE, scale, groups, precision, auxiliary, dropped_L)
+
+    def _there(self, tokens_BS: Tensor) -> Tensor:
+        """A batch on the device; a GPU copies it while the host goes on."""
+        if self.machine.device == "cuda":
+            return tokens_BS.pin_memory().to(self.machine.torch_device, non_blocking=True)
+        return tokens_BS.to(self.machine.torch_device)
 
     def _gradients(
         self, index: int, inputs: Tensor, targets: Tensor, measured: bool

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from harness.optim.optimizers import muon as muon_module
 from harness.optim.optimizers.muon import Muon, orthogonalize
 from harness.plan.parts.optim.muon import Keys as MuonPlan
 
@@ -101,6 +102,26 @@ def test_parameters_of_one_shape_move_as_if_alone():
         single[name].grad = matrices(*shape, seed=100 + number)
         alone.step(1.0)
         torch.testing.assert_close(parameters[name], single[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_matrices_move_alike_however_many_are_iterated_at_a_time(at_once, monkeypatch):
+    def moved() -> list[torch.Tensor]:
+        parameters = {name: nn.Parameter(matrices(*shape, seed=1)) for name, shape in (("a", (7, 6, 4)), ("b", (6, 4)))}
+        muon = Muon(parameters, dict.fromkeys(parameters, 1.0), MuonPlan(weight_decay=0.1))
+        for step in range(2):
+            for p in parameters.values():
+                p.grad = matrices(*p.shape, seed=2 + step)
+            muon.step(1.0)
+        return [p.detach() for p in parameters.values()]
+
+    together = moved()
+    monkeypatch.setattr(muon_module, "AT_ONCE", at_once)
+    seen = []
+    monkeypatch.setattr(muon_module, "orthogonalize", lambda g, *rest: seen.append(len(g)) or orthogonalize(g, *rest))
+    for found, expected in zip(moved(), together):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert max(seen) <= at_once and sum(seen) == 2 * 8
 
 
 def test_weight_decay_shrinks_by_rate_times_decay():

@@ -15,8 +15,10 @@ from harness.__main__ import main
 from harness.data import corpora
 from harness.data.shards import write_shards
 from harness.evaluate import wikitext
-from harness.evaluate.core import bundle, tasks
+from harness.evaluate.core import bundle, score, tasks
+from harness.evaluate.core.kept import Kept
 from harness.plan.compose import Composed
+from harness.record.folder import AWAITED
 from harness.record.schema import Record
 from harness.report import integrity
 from harness.report.board.sentences import figures
@@ -27,6 +29,8 @@ from harness.report.run.bpb import draw_bpb
 from harness.report.run.table import end_table
 from harness.report.run_data import load_run
 from harness.report.style import styled
+from harness.train import ending
+from harness.train.signals import interrupt
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +103,45 @@ def test_a_public_set_that_cannot_be_scored_costs_the_rank_and_not_the_record(pu
     assert "are to be scored" in record.evaluations["core"].failed and record.evaluations["wikitext"].nats > 0
     assert any("core could not be scored" in reason for reason in record.unranked_reasons)
     assert "not scored:" in end_table(load_run(run), None)
+
+
+def test_scoring_that_is_cut_off_leaves_a_record_and_costs_neither_the_answers_nor_the_rank(public, monkeypatch, capsys):
+    words = [*COMMON, "model.sequence_length=64", "parallel.micro_batch_tokens=64", "lane.gpu=false"]
+    whole, asked, real = micro.record(micro.run(public / "a", *words, lane=MOE)), [], score.score
+
+    def cut(model, tokenizer, task, indices, budget):
+        asked.append((task.label, indices.start))
+        if len(asked) == 3:
+            interrupt(2)
+        return real(model, tokenizer, task, indices, budget)
+
+    monkeypatch.setattr(score, "score", cut)
+    assert micro.speedrun(public / "b", *words, lane=MOE) == 130
+    run = micro.the_folder(public / "b")
+    first = micro.record(run)
+    assert first.metrics.val_bpb == whole.metrics.val_bpb and first.evaluations == {}
+    assert [why for why in first.unranked_reasons if "not scored yet" in why] == [
+        f"{name} is not scored yet: the same command goes on" for name in ("wikitext", "core")
+    ]
+    assert [wrong for wrong in integrity.check(load_run(run)) if not wrong.startswith("data.")] == []
+    assert micro.run(public / "b", *words, lane=MOE) == run
+    last = micro.record(run)
+    assert last.evaluations == whole.evaluations and last.determinism == whole.determinism
+    assert last.resumes == 0 and last.unranked_reasons == whole.unranked_reasons
+    assert len(asked) == len(set(asked)) + 1  # only the chunk that was cut off is asked for again
+    assert not [path.name for path in run.iterdir() if path.name.startswith((ending.ANSWERS, AWAITED))]
+
+
+def test_answers_of_other_weights_or_cut_off_in_a_line_are_not_taken(tmp_path):
+    path, chunk, answers = tmp_path / "answers", score.Chunk(0, 0, 2), [score.Answer(0, (1.0, None), 0, True)]
+    kept = Kept(path, "weights 1")
+    kept.keep(chunk, answers)
+    assert Kept(path, "weights 1").found == {chunk: answers}
+    whole = path.read_bytes()
+    kept.keep(score.Chunk(0, 2, 3), answers)
+    path.write_bytes(path.read_bytes()[:-5])
+    assert Kept(path, "weights 1").found == {chunk: answers} and path.read_bytes() == whole
+    assert Kept(path, "weights 2").found == {}
 
 
 def test_a_public_set_that_is_missing_stops_before_training(wiki, monkeypatch, capsys):

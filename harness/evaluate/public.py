@@ -1,12 +1,14 @@
 """Public test sets as JSON results with their evidence: what `evaluate` prints, and what a run scores once, at its end."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, result, score, tasks
+from harness.evaluate.core.kept import Kept
 from harness.evaluate.language_model import LanguageModel
 from harness.ranks import Ranks
 
@@ -61,14 +63,15 @@ def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ra
 
 
 def core_result(
-    model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks, max_per_task: int | None = None
-) -> dict[str, Any]:
+    model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks, max_per_task: int | None = None,
+    kept: Kept | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """`harness.evaluate.core.result.result`, with protocol, data hash and context; {} on other ranks than the first."""
     everything: list[tasks.Task] = []
 
     def share() -> dict[str, list[score.Answer]]:
         everything.extend(tasks.load())
-        return _answers(model, tokenizer, everything, count, ranks, max_per_task)
+        return _answers(model, tokenizer, everything, count, ranks, max_per_task, kept)
 
     parts = together(ranks, share)
     if not parts:
@@ -81,7 +84,7 @@ def core_result(
 
 def _answers(
     model: LanguageModel, tokenizer: Tokenizer, everything: list[tasks.Task], count: Count, ranks: Ranks,
-    max_per_task: int | None,
+    max_per_task: int | None, kept: Kept | None,
 ) -> dict[str, list[score.Answer]]:  # fmt: skip
     """This rank's, counted among them as they are found."""
     chunks = score.assigned(everything, max_per_task, ranks.rank, ranks.world)
@@ -92,19 +95,27 @@ def _answers(
         done += chunk.stop - chunk.start
         count("examples of CORE", done, total)
 
+    going_on = {"known": kept.found, "keep": kept.keep} if kept else {}
     return score.evaluate(
-        model, tokenizer, everything, max_per_task=max_per_task, rank=ranks.rank, world=ranks.world, progress=counted
+        model,
+        tokenizer,
+        everything,
+        max_per_task=max_per_task,
+        rank=ranks.rank,
+        world=ranks.world,
+        progress=counted,
+        **going_on,
     )
 
 
 def score_all(
-    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks
+    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks, kept: Kept | None = None
 ) -> dict[str, dict[str, Any]]:
     """{name: result} of the named sets, wikitext first; {"failed": why} for one that a rank cannot score, so that a run which
     has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has the results, each
-    with the bits of one rank alone, the others have {}."""
+    with the bits of one rank alone, the others have {}. `kept`: where this rank's answers to CORE are kept meanwhile."""
     found: dict[str, dict[str, Any]] = {}
-    for name, scored in (("wikitext", wikitext_result), ("core", core_result)):
+    for name, scored in (("wikitext", wikitext_result), ("core", partial(core_result, kept=kept))):
         if name in names:
             try:
                 found[name] = scored(model, tokenizer, count, ranks)

@@ -29,6 +29,8 @@ from harness.record.documents import Identity
 from harness.record.read import read_identity
 from harness.record.schema import Provenance
 
+AWAITED = "scores-awaited"  # a file beside a record that has no public scores yet
+
 
 def identity(plan: Plan, hardware_class: str, provenance: Provenance) -> Identity:
     return Identity(
@@ -64,6 +66,13 @@ class RunFolder:
         """
         with writing(self.path / name):
             replace_atomically(self.path / name, [text.encode()])
+
+    def await_scores(self) -> None:
+        """From here on the record that lies here is one whose public scores are still to come: the run is not finished."""
+        self.write(AWAITED, "")
+
+    def has_scores(self) -> None:
+        (self.path / AWAITED).unlink(missing_ok=True)
 
     def release(self) -> None:
         if self.lock:
@@ -154,8 +163,8 @@ def _stored_plan(path: Path) -> dict[str, Any]:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run ended here: with a record, or stopped by health."""
-    return is_there(path / "record.json") or is_there(path / "stopped.json")
+    """Whether a run ended here: with a record that has all its scores, or stopped by health."""
+    return is_there(path / "stopped.json") or (is_there(path / "record.json") and not is_there(path / AWAITED))
 
 
 def is_running(run: Path) -> bool:

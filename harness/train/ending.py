@@ -1,7 +1,8 @@
 """The end of a run: the last scores, and the record that is made of them."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from harness.data.tokenizer import gpt2
 from harness.evaluate import public
 from harness.evaluate.bpb import Score, score
+from harness.evaluate.core.kept import Kept
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
@@ -24,13 +26,21 @@ from harness.train.chain import hash_weights
 from harness.train.health import not_finite
 from harness.train.loop import Loop
 
+ANSWERS = "answers-"  # begins the name of the file that a rank keeps its answers to CORE in while it scores
 SHUFFLE_SEED = 0  # of the shuffled-routing control: the same shuffle for every run
 
 
-def content(
-    composed: Composed, loop: Loop, val_N, origin: schema.Provenance, evaluations: dict[str, dict[str, Any]]
-) -> schema.Record:
-    """The record, but for the hash of itself."""
+@dataclass(frozen=True)
+class Scored:
+    """What a trained model came to on val: figures for `record.metrics`, the health of its routing, the hash of its weights."""
+
+    figures: dict[str, Any]
+    health: schema.RouterHealth | None
+    weights: str
+
+
+def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
+    """Scores val once, and writes the weights and the last row of the log."""
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
@@ -60,10 +70,16 @@ def content(
         plan.model.top_k, loop.state.dropped,
     )  # fmt: skip
     loop.log.sync()  # before it is hashed
-    scores |= {
-        "partial": composed.partial,
-        "peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory()),
-    }
+    return Scored(scores | {"partial": composed.partial}, health, weights)
+
+
+def content(
+    composed: Composed, loop: Loop, scored: Scored, origin: schema.Provenance, evaluations: dict[str, dict[str, Any]],
+    pending: Sequence[str] = (),
+) -> schema.Record:  # fmt: skip
+    """The record, but for the hash of itself. `pending`: public test sets that are not scored yet."""
+    plan, session, clock, folder, health = composed.plan, loop.session, loop.clock, loop.folder, scored.health
+    scores = scored.figures | {"peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory())}
     loop.look("after")
     here, counts = session.machine.measured_again().raised(max(loop.meter.peaks.values())), session.counts
     occupancy = loop.meter.as_record(clock.train_s)
@@ -73,6 +89,7 @@ def content(
         loop.ranking.breaches.values(),
     )  # fmt: skip
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
+    reasons += [f"{name} is not scored yet: the same command goes on" for name in pending]
     tokens = plan.steps * plan.batch.tokens_per_step
     return schema.Record(
         schema_version=schema.SCHEMA_VERSION,
@@ -95,7 +112,7 @@ def content(
         evaluations={name: schema.Evaluation(**_summary(found)) for name, found in evaluations.items()},
         router_health=health,
         counts=schema.Parameters(**asdict(counts)),
-        determinism=schema.Determinism(chain=loop.state.chain, weights=weights),
+        determinism=schema.Determinism(chain=loop.state.chain, weights=scored.weights),
         lines={name: schema.Line(**asdict(line)) for name, line in plan.track.lines.items()},
         provenance=origin.model_copy(update={"finished_at": now()}),
         clock=schema.Clock(**clock.as_record()),
@@ -104,17 +121,23 @@ def content(
     )
 
 
-def public_scores(composed: Composed, loop: Loop) -> dict[str, dict[str, Any]]:
-    """The track's public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json.
-    Empty for a partial run. Val comes after them: the first rank alone scores it, and nobody waits for that."""
-    names, session = composed.plan.track.tokens.final, loop.session
-    if composed.partial or not names:
-        return {}
+def public_names(composed: Composed) -> list[str]:
+    """The public test sets that a run of this plan is scored on; none for a partial run."""
+    return [] if composed.partial else list(composed.plan.track.tokens.final)
+
+
+def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
+    """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers to
+    CORE are kept as they come, for the same command to go on from."""
+    session = loop.session
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
     with loop.clock.entry("final_evaluation_s"):
-        found = public.score_all(names, OwnModel(session.model), gpt2(), loop.progress.count, session.ranks)
-        if session.ranks.is_first:
+        ranks, path = session.ranks, loop.folder.path
+        kept = Kept(path / f"{ANSWERS}{ranks.rank}.jsonl", f"{loop.state.chain}, rank {ranks.rank} of {ranks.world}")
+        found = public.score_all(names, OwnModel(session.model), gpt2(), loop.progress.count, ranks, kept)
+        if ranks.is_first:
             loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
+        kept.path.unlink()
     return found
 
 

@@ -111,7 +111,7 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
         found = checkpoint.load_newest(folder.checkpoints, progress.say, lambda it: _belongs(it, folder))
         if found is not None:
             state = State(**found.meta.content())
-            state.resumes += 1
+            state.resumes += state.step < plan.steps  # nothing of a training that had ended is done again
             progress.say(f"resuming {folder.path} from step {state.step:,}")
             return state, found.tensors
         progress.say(f"{folder.path} has no usable checkpoint; starting it from the beginning")
@@ -179,21 +179,37 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
 
 
 def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance) -> Path | None:
-    """Scores and writes the record. A signal during the scores leaves a checkpoint of the last step, from which the same
-    command scores anew.
+    """Scores val and writes the record; then, where there are public test sets, scores those and writes it again. Whatever
+    ends the process meanwhile, the same command goes on from a checkpoint of the last step and scores what is left.
 
     Raises:
         Stopped: a signal came during the scores.
         HealthStop, UserError: a score is not finite, or nothing can be written.
     """
-    trained = loop.mark()
+    public = ending.public_names(composed)
+    if public:
+        loop.save()  # they take longer than much training
+    trained, evaluations, content, written = loop.mark(), {}, None, False
     try:
         with stop.interrupting(), loop.session.optimizer.scoring():
-            evaluations = ending.public_scores(composed, loop)
-            content = ending.content(composed, loop, val_N, origin, evaluations) if loop.first_rank else None
+            if loop.first_rank:
+                scored = ending.of_val(composed, loop, val_N)
+                content = ending.content(composed, loop, scored, origin, {}, public)
+            if public:
+                if content:
+                    loop.folder.await_scores()
+                    record.write(loop.folder, content)
+                written = True
+                evaluations = ending.public_scores(public, loop)
+                content = ending.content(composed, loop, scored, origin, evaluations) if content else None
     except KeyboardInterrupt as interrupted:
-        loop.back_to(trained)
-        loop.save()
+        if not written:  # else the record stands on what was logged, and the checkpoint is there
+            loop.back_to(trained)
+            loop.save()
         raise Stopped(loop.folder.path, 128 + number_of(interrupted)) from None
     stop.notice = RECORD
-    return record.write(loop.folder, content) if content else None
+    if not content:
+        return None
+    path = record.write(loop.folder, content)
+    loop.folder.has_scores()
+    return path

@@ -5,7 +5,7 @@ outside it. So an answer has the same bits whatever the number of ranks, and eve
 `plain.py` does the same one option at a time and is the oracle.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,8 +60,11 @@ def evaluate(
     world: int = 1,
     token_budget: int = TOKEN_BUDGET,
     progress: Callable[[Chunk], None] = lambda chunk: None,
+    known: Mapping[Chunk, list[Answer]] | None = None,
+    keep: Callable[[Chunk, list[Answer]], None] = lambda chunk, answers: None,
 ) -> dict[str, list[Answer]]:
     """This rank's answers by task label; `merge` puts those of all ranks together. `progress` is told each finished chunk.
+    `known`: answers of these very weights that are not asked for again; `keep` is given the others.
 
     Raises: UserError when the model does not read these tokens, or an example cannot be scored.
     """
@@ -73,7 +76,11 @@ def evaluate(
     found: dict[str, list[Answer]] = {task.label: [] for task in tasks}
     for chunk in assigned(tasks, max_per_task, rank, world):
         task = tasks[chunk.task]
-        found[task.label] += score(model, tokenizer, task, range(chunk.start, chunk.stop), token_budget)
+        answers = (known or {}).get(chunk)
+        if answers is None:
+            answers = score(model, tokenizer, task, range(chunk.start, chunk.stop), token_budget)
+            keep(chunk, answers)
+        found[task.label] += answers
         progress(chunk)
     return found
 

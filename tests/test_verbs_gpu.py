@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-import harness.verbs.gpu as gpu
+import harness.launch.gpu.stages as gpu
 from harness.__main__ import main
-from harness.verbs.gpu import Stage
+from harness.errors import UserError
+from harness.launch.gpu.stages import Stage
 
 
 @pytest.fixture(name="stages")
@@ -20,12 +21,17 @@ def stages_fixture(monkeypatch, tmp_path):
     }.items():
         (tmp_path / f"stage_{name}.py").write_text(body)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(
-        gpu,
-        "STAGES",
-        (Stage("a", (), ("stage_good {out}",)), Stage("b", (), ("stage_bad",)), Stage("c", (), ("stage_good {out}",))),
+    of(
+        monkeypatch,
+        Stage("a", (), ("stage_good {out}",)),
+        Stage("b", (), ("stage_bad",)),
+        Stage("c", (), ("stage_good {out}",)),
     )
     return tmp_path
+
+
+def of(monkeypatch, *found: Stage) -> None:
+    monkeypatch.setattr(gpu, "stages", lambda _: found)
 
 
 def test_a_failing_stage_is_named_and_the_others_go_on(stages, capsys):
@@ -53,9 +59,54 @@ def test_a_stage_of_another_source_is_run_again(stages):
 
 @pytest.mark.slow
 def test_a_stage_that_runs_past_the_limit_is_stopped(stages, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "STAGES", (Stage("slow", (), ("stage_slow",)),))
+    of(monkeypatch, Stage("slow", (), ("stage_slow",)))
     assert main(["gpu", "limit=1", f"out={stages / 'out'}"]) == 1
     assert "ran past 1 s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_all_may_take_bounds_a_stage_and_those_behind_it_are_left_out(stages, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "LEAST_S", 1.5)
+    slow = Stage("slow", (), ("stage_slow",), call=1)
+    of(monkeypatch, Stage("a", (), ("stage_good {out}",), call=1), slow, Stage("c", (), ("stage_good {out}",), call=1))
+    assert main(["gpu", "first", "call=1", "within=4", f"out={stages / 'out'}"]) == 1
+    assert "no time is left" in capsys.readouterr().out and not (stages / "out" / "c").exists()
+    found = json.loads((stages / "out" / "results.json").read_text())
+    assert found["a"].startswith("passed") and found["slow"].startswith("FAILED (ran past") and len(found) == 3
+
+
+def test_a_stage_that_needs_one_that_failed_is_left_out_and_one_of_another_call_is_not_asked(stages, monkeypatch, capsys):
+    good = ("stage_good {out}",)
+    of(
+        monkeypatch, Stage("b", (), ("stage_bad",), call=1), Stage("c", (), good, call=1, needs="b"),
+        Stage("d", (), good, call=1), Stage("e", (), good, call=2),
+    )  # fmt: skip
+    assert main(["gpu", "first", "call=1", f"out={stages / 'out'}"]) == 1
+    assert "left out: it needs b" in capsys.readouterr().out
+    assert (stages / "out" / "d" / "ran").exists() and not (stages / "out" / "e").exists()
+
+
+def test_what_a_stage_leaves_elsewhere_is_copied_to_its_folder(stages, monkeypatch):
+    (stages / "left.json").write_text("{}")
+    of(monkeypatch, Stage("a", (), ("stage_good {out}",), keeps=(f"{stages}/left.*", "{out}/none")))
+    assert main(["gpu", f"out={stages / 'out'}"]) == 0
+    assert (stages / "out" / "a" / "left.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("stages: [{name: a, limit_s: 1, real: [x], toy: [x], needs: b}]", "needs b"),
+        ("stages: [{name: a, limit_s: 1, real: [x], toy: [x]}, {name: a, limit_s: 1, real: [x], toy: [x]}]", "twice"),
+        ("stages: [{name: a, limit_s: 1, real: [], toy: [x]}]", "real"),
+        ("stages: [{name: a, limits: 1, real: [x], toy: [x]}]", "limit"),
+    ],
+)
+def test_a_file_of_stages_that_cannot_be_run_is_refused(text, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    (tmp_path / "all.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        gpu.stages("all")
 
 
 @pytest.mark.slow
@@ -64,17 +115,19 @@ def test_every_word_of_every_stage_is_one_that_its_verb_reads():
     from harness.__main__ import VERBS
     from harness.plan.compose import compose
 
-    for stage in gpu.STAGES:
+    for stage in (*gpu.stages("all"), *gpu.stages("first")):
         for line in (*stage.real, *stage.toy):
-            module, verb, *words = line.format(out="x").split()
-            if module in ("pytest", "harness.bench.random_tokens"):
+            module, *rest = line.format(out="x", tokens=1 << 27).split()
+            if module in ("pytest", "harness.bench.random_tokens", "harness.launch.gpu.imports"):
                 continue
+            verb, *words = rest
             assert module == "harness" and verb in VERBS
-            own = ("set=", "rounds=", "out=", "kills=", "table=", "data.shards=")
+            own = ("set=", "rounds=", "out=", "kills=", "table=", "data.shards=", "loop=", "tokens=")
             compose([word for word in words if "=" in word and not word.startswith(own)])
 
 
-@pytest.mark.parametrize("words, said", [(["kernel"], "kernels"), (["limit=soon"], "limit=soon"), (["oot=x"], "out")])
+@pytest.mark.parametrize("words, said", [(["kernel"], "kernels"), (["limit=soon"], "limit=soon"), (["oot=x"], "out"),
+                                         (["first", "tune"], "alone"), (["call=1"], "first call=1")])  # fmt: skip
 def test_mistakes_are_explained(words, said, capsys):
     assert main(["gpu", *words]) == 2
     assert said in capsys.readouterr().err

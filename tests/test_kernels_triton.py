@@ -88,6 +88,13 @@ def test_the_defaults_of_hopper_neither_spill_nor_let_products_wait_for_each_oth
         assert (kernel["wgmma"] > 0) == (not name.startswith("combine")), name
 
 
+@pytest.mark.process
+def test_what_chooses_experts_and_orders_rows_compiles_without_spills_or_float_atomics():
+    found = output("triton_ahead.py", "routing")
+    assert len(found) == 3 * 2 * 2
+    assert {name: k for name, k in found.items() if k["spill bytes"] or k["float atomics"]} == {}
+
+
 def test_triton_on_a_cpu_is_refused_with_what_to_use():
     *tensors, expert_TK, weight_TK = inputs(5, 8, 4, 3, 2, "swiglu")
     with pytest.raises(ValueError, match="x is on cpu.*needs a CUDA device.*use backend='torch'"):

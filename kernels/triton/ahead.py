@@ -7,6 +7,8 @@ and pointer alignments are those of contiguous tensors, operands in bf16.
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,9 +20,9 @@ from triton.runtime.jit import JITFunction
 
 from kernels.activation import ACTIVATIONS
 from kernels.precision import Precision
-from kernels.triton import expert_mlp
+from kernels.triton import expert_mlp, router
 from kernels.triton.configuration import Configuration
-from kernels.triton.metadata import invert_kernel
+from kernels.triton.metadata import invert_kernel, order
 
 TYPES = {
     torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.int64: "*i64",
@@ -36,6 +38,31 @@ def launches(
 ) -> dict[str, dict[str, Launch]]:
     """{kernel: {kind: what `compiled` takes}}. Nothing runs: what the launches would write is never read. Widths as in
     `kernels.moe_mlp`; `config` instead of the table's."""
+    act = ACTIVATIONS[activation]
+    x_TD, weight_TK = torch.zeros(64, width, dtype=torch.bfloat16), torch.zeros(64, top_k)
+    w_up, w_down = torch.zeros(4, width, act.fan * expert_width), torch.zeros(4, expert_width, width)
+    weights = (precision.weight_operand(w) for w in (w_up, w_down))
+    expert_TK, key_4 = torch.zeros(64, top_k, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
+    tensors = (x_TD, *weights, expert_TK, weight_TK, act, precision, key_4)
+    with _recorded() as found:
+        _, *kept = expert_mlp.forward(*tensors, config=config)
+        expert_mlp.backward(x_TD, *tensors, *kept, config=config)
+    return found
+
+
+def of_routing(experts: int, top_k: int) -> dict[str, Launch]:
+    """What `compiled` takes of the kernels that choose experts and order rows, by kernel."""
+    score_TE = torch.zeros(64, experts)
+    with _recorded() as found:
+        expert_TK, chosen_TK, _ = router.select(score_TE, score_TE, top_k)
+        router.select_backward(chosen_TK, expert_TK, experts)
+        order(expert_TK.zero_(), experts)
+    return {name: _only(kinds) for name, kinds in found.items()}
+
+
+@contextmanager
+def _recorded() -> Iterator[dict[str, dict[str, Launch]]]:
+    """The launches within, none of which runs, as `launches` returns them."""
     found: dict[str, dict[str, Launch]] = {}
 
     def record(kernel, *values, grid, warmup, **named):
@@ -50,17 +77,9 @@ def launches(
 
     kernel_run, JITFunction.run = JITFunction.run, record
     try:
-        act = ACTIVATIONS[activation]
-        x_TD, weight_TK = torch.zeros(64, width, dtype=torch.bfloat16), torch.zeros(64, top_k)
-        w_up, w_down = torch.zeros(4, width, act.fan * expert_width), torch.zeros(4, expert_width, width)
-        weights = (precision.weight_operand(w) for w in (w_up, w_down))
-        expert_TK, key_4 = torch.zeros(64, top_k, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
-        tensors = (x_TD, *weights, expert_TK, weight_TK, act, precision, key_4)
-        _, *kept = expert_mlp.forward(*tensors, config=config)
-        expert_mlp.backward(x_TD, *tensors, *kept, config=config)
+        yield found
     finally:
         JITFunction.run = kernel_run
-    return found
 
 
 def in_bf16(

@@ -19,7 +19,7 @@ from harness.optim.optimizers import Update
 from kernels.cpu.brgemm import calls
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-AT_ONCE = 256  # matrices of a stack: of 2,816 of 768 x 768 the iterates alone take 25 GB
+AT_ONCE = 256  # matrices of a stack: 2,816 of 768 x 768 would take some 25 GB beside themselves (counted, not measured)
 
 
 def orthogonalize(g_NIO: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -30,6 +30,7 @@ TYPES = {
 KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT")  # values that make another kernel of one,
 ONES = ("inner_stride", "outer_stride", "STRIDE_I", "STRIDE_O")  # or do where they are 1
 REGISTERS, SHARED_BYTES = 1 << 16, {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}  # of a processor
+WARPS = {80: 64, 89: 48, 90: 64, 100: 64}  # that a processor holds
 Launch = tuple[JITFunction, dict[str, str], dict[str, object], dict[str, int]]  # kernel, types, constants, options
 
 
@@ -137,9 +138,9 @@ def compiled(
 
 
 def programs(found: dict[str, object], target: int) -> int:
-    """How many programs of a kernel fit a processor, by registers and shared memory."""
+    """How many programs of a kernel fit a processor, by warps, registers and shared memory."""
     by_registers = REGISTERS // (found["registers"] * 32 * found["warps"])
-    return min(by_registers, SHARED_BYTES[target] // max(found["shared bytes"], 1))
+    return min(WARPS[target] // found["warps"], by_registers, SHARED_BYTES[target] // max(found["shared bytes"], 1))
 
 
 def _only(kinds: dict[str, Launch]) -> Launch:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
-from kernels.backends import OPERATORS
+from kernels.backends import OPERATORS, Backend
 from kernels.precision import Precision
 from kernels.reference import moe_mlp_reference
 from kernels.reference_quantized import moe_mlp_quantized_reference
@@ -20,11 +20,13 @@ from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
 FULL = Precision.of("full")
+Weights = tuple[Tensor, Tensor]
 
 
 def moe_mlp(
     x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, *, activation: str,
     backend: str = "torch", precision: Precision = FULL, key_4: Tensor | None = None, debug: bool = False,
+    operands: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     """The expert MLP, differentiable in x, both weights and the routing weights.
 
@@ -37,15 +39,19 @@ def moe_mlp(
     C++ (needs a compiler too) for what is not quantized and has widths that are multiples of 32, and does the rest as they do;
     `triton` runs on a CUDA device (not for `emulated`; ids out of range are the caller's to avoid, as looking would wait for
     the device).
+    `operands`: both weights in the arithmetic's dtype, made before, so that no call casts them; the gradients are still those
+    of `w_up_EDG` and `w_down_EFD`. Not where weights are quantized.
     `debug` looks at the values too, before anything is launched, and waits for the device to do so.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit; ids out of range; an unknown backend or activation; a backend
-            that cannot run on x's device or in this precision; widths that the precision's blocks do not divide; with `debug`
-            routing weights that are not finite, and ids out of range on every backend.
+            that cannot run on x's device or in this precision; operands of other shapes or another dtype; widths
+            that the precision's blocks do not divide; with `debug` routing weights that are not finite, and ids out of range
+            on every backend.
     """
     _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend)
     _check_blocks(w_up_EDG, w_down_EFD, precision)
+    _check_operands(w_up_EDG, w_down_EFD, operands, precision)
     if key_4 is None and precision.quantization:
         key_4 = torch.zeros(4, dtype=torch.int64, device=x_TD.device)
     inputs = (x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
@@ -57,7 +63,7 @@ def moe_mlp(
             return moe_mlp_quantized_reference(*inputs, activation, precision, key_4)
         return moe_mlp_reference(*inputs, activation, precision.arithmetic)
     OPERATORS[backend].check(x_TD.device, precision)
-    return _forward_op(*inputs, key_4, activation, str(precision), backend, debug)[0]
+    return _forward_op(*inputs, key_4, *(operands or (None, None)), activation, str(precision), backend, debug)[0]
 
 
 def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend) -> None:
@@ -87,6 +93,15 @@ def _check(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, backend
         )
 
 
+def _check_operands(w_up_EDG, w_down_EFD, operands, precision: Precision) -> None:
+    for name, w, operand in zip(("w_up", "w_down"), (w_up_EDG, w_down_EFD), operands or ()):
+        if operand.shape != w.shape or operand.dtype != precision.arithmetic.dtype or precision.quantization:
+            raise ValueError(
+                f"the operand of {name} is {tuple(operand.shape)} of {operand.dtype}, but must be {tuple(w.shape)} of "
+                f"{precision.arithmetic.dtype}, of a precision that quantizes nothing"
+            )
+
+
 def _check_blocks(w_up_EDG: Tensor, w_down_EFD: Tensor, precision: Precision) -> None:
     if precision.quantization is None:
         return
@@ -99,20 +114,28 @@ def _check_blocks(w_up_EDG: Tensor, w_down_EFD: Tensor, precision: Precision) ->
 @torch.library.custom_op("moe_speedrun::expert_mlp", mutates_args=())
 def _forward_op(
     x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, key_4: Tensor | None,
-    activation: str, precision: str, backend: str, debug: bool,
+    up_EDG: Tensor | None, down_EFD: Tensor | None, activation: str, precision: str, backend: str, debug: bool,
 ) -> list[Tensor]:  # fmt: skip
+    """`up_EDG`, `down_EFD`: the operands, where there are."""
     if debug:
         check_ids(expert_TK, w_up_EDG.shape[0])
         check_weights(weight_TK)
     known = Precision.of(precision)
     it = OPERATORS[backend]
-    weights = (w_up_EDG, w_down_EFD) if it.takes_masters else map(known.weight_operand, (w_up_EDG, w_down_EFD))
+    weights = _weights(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
     tensors = (known.arithmetic.operand(x_TD), *weights, expert_TK, weight_TK)
     return list(it.forward(*tensors, ACTIVATIONS[activation], known, key_4))
 
 
+def _weights(it: Backend, known: Precision, masters: Weights, operands: tuple[Tensor | None, Tensor | None]) -> Weights:
+    """As the backend takes them."""
+    if it.takes_masters:
+        return masters
+    return operands if operands[0] is not None else tuple(map(known.weight_operand, masters))
+
+
 @_forward_op.register_fake
-def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, activation, precision, backend, debug):
+def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, up_EDG, down_EFD, activation, precision, backend, debug):
     slots = OPERATORS[backend].saved_rows(expert_TK.numel(), w_up_EDG.shape[0])
     h_PG = x_TD.new_empty(slots, w_up_EDG.shape[2], dtype=Precision.of(precision).arithmetic.dtype)
     kept = OPERATORS[backend].kept(*expert_TK.shape, w_up_EDG.shape[0])
@@ -122,19 +145,20 @@ def _(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, activation, preci
 @torch.library.custom_op("moe_speedrun::expert_mlp_backward", mutates_args=())
 def _backward_op(
     dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
-    key_4: Tensor | None, h_PG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
+    key_4: Tensor | None, up_EDG: Tensor | None, down_EFD: Tensor | None, h_PG: Tensor, kept: list[Tensor],
+    activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
     known = Precision.of(precision)
     it, x_TD = OPERATORS[backend], known.arithmetic.operand(x_TD)
-    tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD)
-    if not it.takes_masters:
-        weights = map(known.weight_operand, (w_up_EDG, w_down_EFD))
-        tensors = (known.arithmetic.operand(dy_TD), x_TD, *weights)
-    return list(it.backward(*tensors, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG, *kept))
+    weights = _weights(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
+    dy_TD = dy_TD if it.takes_masters else known.arithmetic.operand(dy_TD)
+    return list(it.backward(dy_TD, x_TD, *weights, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG, *kept))
 
 
 @_backward_op.register_fake
-def _(dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, h_PG, kept, activation, precision, backend):
+def _(
+    dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, key_4, up_EDG, down_EFD, h_PG, kept, activation, precision, backend
+):  # fmt: skip
     of_weights = OPERATORS[backend].gradient_dtype(Precision.of(precision).arithmetic)
     dtypes = (torch.float32, of_weights, of_weights, torch.float32)
     return [t.new_empty(t.shape, dtype=dtype) for t, dtype in zip((x_TD, w_up_EDG, w_down_EFD, weight_TK), dtypes)]
@@ -148,15 +172,12 @@ def _setup(ctx, inputs, output) -> None:
 
 def _backward(ctx, grads):
     saved = ctx.saved_tensors  # once: a checkpointed block computes them again
-    *tensors, key_4, h_PG = saved[:7]
-    x_TD, w_up_EDG, w_down_EFD, _, weight_TK = tensors
-    kept = list(saved[7:])
-    dx, dw_up, dw_down, dweight = _backward_op(
-        grads[0], *tensors, key_4, h_PG, kept, ctx.activation, ctx.precision, ctx.backend
-    )
+    tensors, kept = saved[:9], list(saved[9:])
+    x_TD, w_up_EDG, w_down_EFD, _, weight_TK = tensors[:5]
+    dx, dw_up, dw_down, dweight = _backward_op(grads[0], *tensors, kept, ctx.activation, ctx.precision, ctx.backend)
     like = (t.dtype for t in (x_TD, w_up_EDG, w_down_EFD, weight_TK))
     dx, dw_up, dw_down, dweight = (g.to(dtype) for g, dtype in zip((dx, dw_up, dw_down, dweight), like))
-    return dx, dw_up, dw_down, None, dweight, None, None, None, None, None
+    return dx, dw_up, dw_down, None, dweight, *[None] * 7
 
 
 def _no_second_backward(ctx, grads):

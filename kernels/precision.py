@@ -10,23 +10,37 @@ An arithmetic says what "bf16" means to a product, operands rounded to bf16 and 
   fp32 one (no AMX: 2 against 223 GFLOP/s seen with AVX2); its own hardware class.
 - `full`: fp32 throughout, the oracle.
 
-| | fp8 | nvfp4 (arXiv 2509.25149) |
-|---|---|---|
-| elements, block | E4M3, 128 | E2M1, 16 |
-| scales | fp32 a block | E4M3 a block, fp32 a tensor: one of a layer, or one of every expert |
-| weights | 128 x 128 blocks | 16 x 16 blocks |
-| weight gradients | bf16, or as nvfp4's in E4M3 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix |
-| gradients | nearest | stochastic rounding |
-"""
+| | fp8 | nvfp4 (arXiv 2509.25149) | mxfp8 (arXiv 2506.08027) | mxfp4 |
+|---|---|---|---|---|
+| elements, block | E4M3, 128 | E2M1, 16 | E4M3, 32 | E2M1, 32 |
+| scales | fp32 a block | E4M3 a block, fp32 a tensor: one of a layer, or one of every expert | E8M0 a block | E8M0 a block |
+| weights | 128 x 128 blocks | 16 x 16 blocks | 1 x 32, along each product's reduction | 32 x 32 blocks |
+| weight gradients | bf16, or as nvfp4's in E4M3 | both factors nvfp4 along the rows, transformed by a random Hadamard matrix | both factors along the rows | as nvfp4's |
+| gradients | nearest | stochastic rounding | nearest | stochastic rounding |
 
+No recipe of mxfp4 is the accepted one: ours is nvfp4's, so that the two differ in their scales alone.
+"""  # noqa: E501
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-FORMATS = {"fp8": 128, "nvfp4": 16}  # block length
+FORMATS = {"fp8": 128, "nvfp4": 16, "mxfp8": 32, "mxfp4": 32}  # block length
+MX = ("mxfp8", "mxfp4")  # whose scales are powers of two, so that decoded values are exact in bf16
 OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
+FACTORS = OPERANDS[:4]  # of the products of rows
+
+
+def native(format: str, keep: Iterable[str], capability: tuple[int, ...]) -> bool:
+    """Whether a CUDA device of this compute capability multiplies codes of `format` (of FORMATS) as they are: fp8 from 8.9 on;
+    formats with block scales on 10.x, where `keep` leaves no product a factor in bf16. (12.x has other instructions, for which
+    nothing here has been compiled.)"""
+    if format == "fp8":
+        return capability >= (8, 9)
+    return capability[0] == 10 and not set(FACTORS) & set(keep)
 
 
 @dataclass(frozen=True)
@@ -63,8 +77,8 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Quantization:
-    """`format`: fp8 | nvfp4. `stochastic_rounding`: of gradients. `hadamard`: before the weight gradients' factors
-    are quantized (nvfp4). `weight_blocks`: `2d` squares, the same codes forward and backward, or `1d` along each
+    """`format` of FORMATS. `stochastic_rounding`: of gradients. `hadamard`: before the weight gradients' factors
+    are quantized (not in fp8). `weight_blocks`: `2d` squares, the same codes forward and backward, or `1d` along each
     product's reduction. `clip`: share of a block's largest magnitude that its scale is made for; what lies above
     saturates. `keep`: operands that stay bf16: `input` of the FFN, `weight` (forward and backward), `hidden` (the
     activation), `gradient` (of output and hidden state, in the products that go back), `weight_gradient` (both
@@ -101,7 +115,9 @@ class Quantization:
         """
         if format not in FORMATS:
             raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
-        return Quantization(format, stochastic_rounding=format == "nvfp4", hadamard=format == "nvfp4")
+        four_bits = format in ("nvfp4", "mxfp4")
+        blocks = "1d" if format == "mxfp8" else "2d"
+        return Quantization(format, stochastic_rounding=four_bits, hadamard=four_bits, weight_blocks=blocks)
 
     @property
     def by_expert(self) -> bool:

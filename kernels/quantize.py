@@ -9,22 +9,30 @@ A tensor of zeros has S = 1. S is 2^118 at most, so that S / s stays finite (s i
 8.1e-33, of which blocks below 1.8e-38 become 0. `fp8`: s = amax_block / 448, code = E4M3(v / s), 0 where s = 0,
 decoded = code * s.
 
+`mxfp8` and `mxfp4` (OCP Microscaling Formats v1.0, E4M3 and E2M1 in blocks of 32): s is the smallest power of two, 2^-127 to
+2^127, with amax_block <= largest * s, so that nothing saturates without a clip (the rounding of arXiv 2506.08027; the
+specification's own, down to floor(log2 amax) - floor(log2 largest), lets up to half of an octave saturate); code = v / s
+rounded to the element, decoded = code * s. There is no scale of a tensor.
+
 Codes drawn by `noise` are unbiased, E[decoded] = v, but where |v| > 6 s / S (fp8: 448 s): such a value saturates. In nvfp4
 that happens without a clip, as s is rounded to the nearest: down by up to 1/17, below 2^-6 by more, from 2^-10 on to 0.
 
 Every product of an E2M1 value and an E4M3 scale is exact in bf16 (at most 2 + 4 significant bits), so code * s is an
-exact operand of a bf16 product, and S is applied to its sum."""
+exact operand of a bf16 product, and S is applied to its sum. Of an MX block the decoded value itself is one."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.formats import E2M1, E4M3
-from kernels.precision import FORMATS
+from kernels.formats import E2M1, E4M3, Format
+from kernels.precision import FORMATS, MX
+
+ELEMENTS = {"fp8": E4M3, "nvfp4": E2M1, "mxfp8": E4M3, "mxfp4": E2M1}
 
 SIXTH = float(torch.tensor(1.0) / 6)
 _MOST = 2.0**118
+_MANTISSA = 0x7FFFFF
 
 
 def nvfp4_tensor_scale(amax: Tensor) -> Tensor:
@@ -52,10 +60,26 @@ def fp8_round(x: Tensor, scale: Tensor, noise: Tensor | None = None) -> Tensor:
     return E4M3.round(torch.where(scale == 0, 0.0, x / scale), noise)
 
 
+def mx_scale(amax: Tensor, element: Format) -> tuple[Tensor, Tensor]:
+    """s of blocks' largest magnitudes (fp32), and 1 / s: powers of two; NaN of what is not finite."""
+    bits, largest = amax.view(torch.int32), int(torch.tensor(element.largest).view(torch.int32))
+    above = (bits & _MANTISSA) > (largest & _MANTISSA)
+    code = ((bits >> 23) - (largest >> 23) + 127 + above).clamp(0, 253)
+    scale = torch.where(code == 0, 1 << 22, code << 23).view(torch.float32)
+    inverse = ((254 - code) << 23).view(torch.float32)
+    finite = amax.isfinite()
+    return torch.where(finite, scale, torch.nan), torch.where(finite, inverse, torch.nan)
+
+
+def mx_round(x: Tensor, inverse: Tensor, element: Format, noise: Tensor | None = None) -> Tensor:
+    """The element's values of fp32 `x` whose inverse scales broadcast to it: the product is exact."""
+    return element.round(x * inverse, noise)
+
+
 @dataclass(frozen=True)
 class Quantized:
-    """`codes` uint8 of the tensor's shape, one a byte; `block_scale` of the shape of the grid of blocks (E4M3 for
-    nvfp4, fp32 for fp8); `tensor_scale` fp32 0-dim, which nvfp4 divides by (None for fp8)."""
+    """`codes` uint8 of the tensor's shape, one a byte; `block_scale` of the shape of the grid of blocks (E4M3 for nvfp4, E8M0
+    for MX, fp32 for fp8); `tensor_scale` fp32 0-dim, which nvfp4 divides by (None of others)."""
 
     format: str
     codes: Tensor
@@ -65,10 +89,8 @@ class Quantized:
 
     def dequantize(self) -> Tensor:
         """fp32."""
-        scale = _spread(self.block_scale.float(), self.block)
-        if self.format == "fp8":
-            return E4M3.decode(self.codes) * scale
-        return E2M1.decode(self.codes) * scale / self.tensor_scale
+        decoded = ELEMENTS[self.format].decode(self.codes) * _spread(self.block_scale.float(), self.block)
+        return decoded if self.tensor_scale is None else decoded / self.tensor_scale
 
 
 def quantize(
@@ -96,6 +118,11 @@ def quantize(
     if format == "fp8":
         scale = fp8_scale(amax * clip)
         return Quantized(format, E4M3.encode(fp8_round(x, _spread(scale, block), noise)), scale, None, tuple(block))
+    if format in MX:
+        element = ELEMENTS[format]
+        scale, inverse = mx_scale(amax * clip, element)
+        codes = element.encode(mx_round(x, _spread(inverse, block), element, noise))
+        return Quantized(format, codes, scale.to(torch.float8_e8m0fnu), None, tuple(block))
     tensor_scale = nvfp4_tensor_scale(amax.max() if amax.numel() else amax.new_zeros(()))
     scale = nvfp4_block_scale(amax * clip, tensor_scale)
     codes = E2M1.encode(nvfp4_round(x, _spread(scale, block), tensor_scale, noise))

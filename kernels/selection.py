@@ -1,10 +1,48 @@
-"""`select_experts`: which K experts a token goes to, as one operation; on a GPU (`kernels.triton.router`).
+"""What a router does on a GPU: `router_logits`, its fp32 product, and `select_experts`, which K experts a token goes to, each
+as one operation (`kernels.triton.thin_product`, `kernels.triton.router`).
 
-Letters: T tokens, E experts, K top-k.
+Letters: T tokens, D width, E experts, K top-k.
 """
 
 import torch
 from torch import Tensor
+
+
+def router_logits(x_TD: Tensor, w_DE: Tensor) -> Tensor:
+    """x @ w in fp32 with about fp32's error, by tensor cores; differentiable. Both fp32, on a CUDA device.
+
+    Raises:
+        ValueError: other dtypes, or shapes that do not fit.
+    """
+    if not x_TD.dtype == w_DE.dtype == torch.float32 or x_TD.ndim != 2 or x_TD.shape[1:] != w_DE.shape[:1] or w_DE.ndim != 2:
+        raise ValueError(
+            f"x {tuple(x_TD.shape)} of {x_TD.dtype} and w {tuple(w_DE.shape)} of {w_DE.dtype} are no TD and DE in fp32"
+        )
+    return _product(x_TD, w_DE)
+
+
+@torch.library.custom_op("moe_speedrun::thin_product", mutates_args=())
+def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
+    from kernels.triton.thin_product import thin_product
+
+    return thin_product(a_MK, b_KN)
+
+
+@_product.register_fake
+def _(a_MK, b_KN):
+    return a_MK.new_empty(a_MK.shape[0], b_KN.shape[1])
+
+
+def _setup_product(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _product_backward(ctx, gradient_MN):
+    a_MK, b_KN = ctx.saved_tensors
+    return _product(gradient_MN, b_KN.t()), _product(a_MK.t(), gradient_MN)
+
+
+_product.register_autograd(_product_backward, setup_context=_setup_product)
 
 
 def select_experts(score_TE: Tensor, selection_TE: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """Quantization in numpy float32, one operation at a time in the stated order, and the check against it."""
 
 import itertools
+from fractions import Fraction
+from functools import partial
 
 import format_values
 import numpy as np
@@ -58,15 +60,35 @@ def blocks(x, block):
         yield at, tuple(slice(i * length, (i + 1) * length) for i, length in zip(at, block))
 
 
-REFERENCES = {"nvfp4": nvfp4_reference, "fp8": fp8_reference}
+def mx_reference(x, block, clip, magnitudes, negative):
+    """Scales by exact comparison: the smallest power of two that takes a block's largest magnitude to the format's."""
+    codes, decoded, scales = np.zeros(x.shape, np.uint8), np.zeros_like(x), np.zeros(grid(x, block), F)
+    for at, where in blocks(x, block):
+        amax, exponent = Fraction(float(np.abs(x[where]).max() * F(clip))), -127
+        while amax > Fraction(magnitudes[-1]) * Fraction(2) ** exponent:
+            exponent += 1
+        scales[at] = F(2.0**exponent)
+        code = format_values.nearest_codes(x[where].astype(np.float64) / 2.0**exponent, magnitudes)
+        codes[where] = code + negative * np.signbit(x[where])
+        decoded[where] = np.copysign(np.array(magnitudes)[code] * 2.0**exponent, x[where]).astype(F)
+    return codes, scales, None, decoded
+
+
+REFERENCES = {
+    "nvfp4": nvfp4_reference,
+    "fp8": fp8_reference,
+    "mxfp8": partial(mx_reference, magnitudes=format_values.E4M3, negative=128),
+    "mxfp4": partial(mx_reference, magnitudes=format_values.E2M1, negative=8),
+}
+SCALES_IN = {"nvfp4": torch.float8_e4m3fn, "fp8": torch.float32, "mxfp8": torch.float8_e8m0fnu, "mxfp4": torch.float8_e8m0fnu}
 
 
 def assert_as_reference(x, format, block, clip=1.0, **where):
     found = quantize(x, format, clip=clip, **where)
-    codes, scales, s_enc, decoded = REFERENCES[format](x.float().numpy(), block, clip)
+    codes, scales, s_enc, decoded = REFERENCES[format](x.float().numpy(), block, clip=clip)
     assert found.block == block and found.format == format
     assert found.codes.dtype == torch.uint8 and found.codes.shape == x.shape
-    assert found.block_scale.dtype == (torch.float8_e4m3fn if format == "nvfp4" else torch.float32)
+    assert found.block_scale.dtype == SCALES_IN[format]
     assert found.block_scale.shape == scales.shape
     np.testing.assert_array_equal(found.block_scale.float().numpy().view(np.int32), scales.view(np.int32))
     if format == "nvfp4":

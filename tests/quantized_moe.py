@@ -7,6 +7,7 @@ from expert_inputs import inputs
 
 from kernels import Arithmetic, Precision, Quantization
 from kernels.cpu import expert_mlp
+from kernels.precision import MX
 
 WIDTH, EXPERT_WIDTH = 256, 128  # two blocks of fp8's 128 in one of the products
 ROWS = 20  # no multiple of 16
@@ -15,6 +16,13 @@ ROWS = 20  # no multiple of 16
 def turned_dials(format):
     """{name: dials}: the recipe, and every dial turned alone."""
     recipe = Quantization.recipe(format)
+    if format in MX:  # what is theirs: the rest goes through the code of nvfp4
+        dials = {
+            "recipe": {}, "other weight blocks": dict(weight_blocks="1d" if recipe.weight_blocks == "2d" else "2d"),
+            "input kept": dict(keep=("input",)), "weight_gradient kept": dict(keep=("weight_gradient",)),
+            "other transform": dict(hadamard=not recipe.hadamard),
+        }  # fmt: skip
+        return {name: replace(recipe, **dial) for name, dial in dials.items()}
     turned = {
         "recipe": {},
         "other rounding of gradients": dict(stochastic_rounding=not recipe.stochastic_rounding),

@@ -7,7 +7,8 @@ import torch
 from expert_inputs import IN_BRGEMM, relative_error
 from torch.nn.functional import scaled_dot_product_attention
 
-from kernels import Arithmetic, causal_attention
+from harness.model.where import within_documents
+from kernels import Arithmetic, causal_attention, document_attention, document_blocks
 from kernels.attention import _backward_op, _forward_op
 from kernels.cpu.brgemm import calls
 
@@ -221,3 +222,34 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
     with pytest.raises(ValueError) as error:
         causal_attention(*tensors, **given, arithmetic=Arithmetic.of("full"))
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_blocks_of_documents_show_what_a_dense_mask_shows():
+    """Forward: FlexAttention has no backward on a CPU."""
+    q, k, v, _ = inputs(2, 96, 2, 32, "full")
+    document_BS = torch.tensor([[0] * 40 + [1] * 56, [5] * 7 + [3] * 80 + [4] * 9])
+    with torch.no_grad():
+        found = document_attention(q, k, v, document_blocks(document_BS))
+    by_head = (t.transpose(1, 2) for t in (q, k, v))
+    expected = scaled_dot_product_attention(*by_head, attn_mask=within_documents(document_BS)[:, None]).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_blocks_of_documents_have_the_gradients_of_a_dense_mask_and_repeat_their_bits():
+    q, k, v, do = (t.cuda() for t in inputs(2, 1024, 4, 64, "native"))
+    document_BS = torch.randint(4, (2, 1024), generator=torch.Generator().manual_seed(0)).sort(1).values.cuda()
+    blocks, mask = document_blocks(document_BS), within_documents(document_BS)[:, None]
+
+    def gradients(attend):
+        leaves = [t.detach().requires_grad_() for t in (q, k, v)]
+        o_BSHA = attend(*leaves)
+        return [o_BSHA.detach(), *torch.autograd.grad(o_BSHA, leaves, do)]
+
+    def dense(*leaves):
+        return scaled_dot_product_attention(*(t.transpose(1, 2) for t in leaves), attn_mask=mask).transpose(1, 2)
+
+    found, again = (gradients(lambda *leaves: document_attention(*leaves, blocks)) for _ in range(2))
+    assert same(found, again)
+    assert [relative_error(a, b) < 2e-2 for a, b in zip(found, gradients(dense))] == [True] * 4

@@ -100,7 +100,7 @@ def test_everything_is_written(arithmetic, activation, not_a_number_in_new_memor
 def test_the_saved_rows_that_no_expert_needs_are_zero(arithmetic, not_a_number_in_new_memory):
     x, w_up, w_down, expert_TK, weight = inputs(20, 32, 32, 4, 2, "swiglu")
     expert_TK[:] = torch.tensor([1, -1])
-    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", arithmetic, "brgemm", False)[1]
+    h_PG = _forward_op(x, w_up, w_down, expert_TK, weight, *[None] * 3, "swiglu", arithmetic, "brgemm", False)[1]
     assert h_PG.shape == (40 + 4 * 15, 64)
     assert bool(h_PG[:20].any(1).all()) and not h_PG[20:].any()
 

@@ -3,13 +3,14 @@
 import json
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import micro
 import pytest
 import torch
 
 from harness.__main__ import main
-from kernels.triton import configuration
+from kernels.triton import configuration, expert_mlp
 from kernels.triton.configuration import SAFE, Key
 
 KEY = Key.of("NVIDIA A100", "sm_80", torch.bfloat16, 768, 384, 64, 6, True)
@@ -141,3 +142,18 @@ def test_mistakes_are_explained(words, said, capsys, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert main(["tune", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "triton_is, numpy_is, fails", [("3.6.0", "2.4.6", True), ("3.6.0", "2.3.5", False), ("3.7.1", "2.5.2", False)]
+)
+def test_a_triton_whose_interpreter_fails_with_this_numpy_names_the_pair(monkeypatch, triton_is, numpy_is, fails):
+    knobs = SimpleNamespace(runtime=SimpleNamespace(interpret=True))  # the real one writes the environment
+    monkeypatch.setattr(expert_mlp.triton, "knobs", knobs)
+    monkeypatch.setattr(expert_mlp.triton, "__version__", triton_is)
+    monkeypatch.setattr(expert_mlp, "version", lambda package: numpy_is)
+    if fails:
+        with pytest.raises(RuntimeError, match=r"Triton 3.6.0's interpreter fails with numpy 2.4.6.*numpy below 2.4"):
+            expert_mlp.interpreted()
+    else:
+        assert expert_mlp.interpreted() is True

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from expert_inputs import ROUTINGS, inputs, relative_error, run
+from expert_inputs import IN_BRGEMM, ROUTINGS, inputs, relative_error, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from kernels import Precision, moe_mlp, prepare_products
+from kernels import Precision, Quantization, moe_mlp, prepare_products
 from kernels.moe import _backward_op, _forward_op
 
 ACTIVATIONS = ("relu2", "swiglu")
@@ -211,16 +211,15 @@ def test_inputs_that_do_not_fit_are_refused_with_their_values(case, backend):
 def test_the_forward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
-    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], None, "swiglu", precision, backend, False))
+    torch.library.opcheck(_forward_op, (*leaves[:3], expert_TK, leaves[3], *[None] * 3, "swiglu", precision, backend, False))
 
 
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_backward_op_keeps_the_rules_of_torch_library(backend, precision):
     x, w_up, w_down, expert_TK, weight = inputs(5, 8, 4, 3, 2, "swiglu")
-    _, h_PG, *kept = _forward_op(x, w_up, w_down, expert_TK, weight, None, "swiglu", precision, backend, False)
-    torch.library.opcheck(
-        _backward_op, (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, None, h_PG, kept, "swiglu", precision, backend)
-    )
+    _, h_PG, *kept = _forward_op(x, w_up, w_down, expert_TK, weight, *[None] * 3, "swiglu", precision, backend, False)
+    tensors = (torch.randn(5, 8), x, w_up, w_down, expert_TK, weight, *[None] * 3, h_PG, kept)
+    torch.library.opcheck(_backward_op, (*tensors, "swiglu", precision, backend))
 
 
 def test_the_fused_backend_refuses_emulated_bf16_and_says_what_to_use():
@@ -311,3 +310,28 @@ def test_the_fused_backend_keeps_its_bits_whatever_the_process_computed_before()
         run(inputs(5, 8 + top_k, 4, 12, top_k, "swiglu"), torch.randn(5, 8 + top_k), activation="swiglu", backend="inductor")
     after = run(tensors, dy_TD, activation="swiglu", backend="inductor")
     assert all(torch.equal(a, b) for a, b in zip(before, after))
+
+
+@pytest.mark.parametrize("backend", ["torch", "brgemm"])
+def test_weights_cast_before_have_the_bits_of_weights_cast_anew(backend):
+    """And gradients of the masters; a backend that takes masters does not look at them."""
+    tensors = inputs(40, 64, 32, 4, 2, "swiglu")
+    precision, dy_TD = Precision.of("native"), torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
+    if backend == "brgemm" and "native" not in IN_BRGEMM:
+        pytest.skip("this processor does not multiply bf16")
+    operands = tuple(w.bfloat16() for w in tensors[1:3])
+    words = {"activation": "swiglu", "backend": backend, "precision": precision}
+    found, expected = run(tensors, dy_TD, operands=operands, **words), run(tensors, dy_TD, **words)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found, expected))
+
+
+@pytest.mark.parametrize("odd", ["shape", "dtype", "quantized"])
+def test_operands_that_do_not_fit_are_refused(odd):
+    x, w_up, w_down, expert_TK, weight = inputs(4, 64, 32, 4, 2, "relu2")
+    down = (w_down[:2] if odd == "shape" else w_down).to(torch.float16 if odd == "dtype" else torch.bfloat16)
+    operands = (w_up.bfloat16(), down)
+    precision = Precision.of("native")
+    if odd == "quantized":
+        precision = Precision(precision.arithmetic, Quantization.recipe("nvfp4"))
+    with pytest.raises(ValueError, match="the operand of w_"):
+        moe_mlp(x, w_up, w_down, expert_TK, weight, activation="relu2", precision=precision, operands=operands)

@@ -78,7 +78,10 @@ def test_a_row_in_fp8_by_hand():
     }
 
 
-@pytest.mark.parametrize("format, backward", [("fp8", BACKWARD), ("nvfp4", BACKWARD | OF_WEIGHT_GRADIENTS)])
+@pytest.mark.parametrize(
+    "format, backward",
+    [("fp8", BACKWARD), *((format, BACKWARD | OF_WEIGHT_GRADIENTS) for format in ("nvfp4", "mxfp8", "mxfp4"))],
+)
 def test_a_listener_hears_of_every_quantized_tensor_of_its_layer_forward_and_backward(format, backward):
     tensors, dy_TD = drawn("swiglu")
     words = dict(activation="swiglu", precision=precision(format))
@@ -86,7 +89,7 @@ def test_a_listener_hears_of_every_quantized_tensor_of_its_layer_forward_and_bac
         moe_mlp(*tensors, key_4=torch.tensor([0, 0, 0, 3]), **words)
         run(tensors, dy_TD, key_4=torch.tensor([0, 0, 0, 5]), **words)
     assert found[3].keys() == FORWARD and found[5].keys() == FORWARD | backward
-    least, most = {"fp8": (25, 45), "nvfp4": (12, 30)}[format]  # 3 and 1 mantissa bits
+    least, most = {"fp8": (25, 45), "mxfp8": (25, 45), "nvfp4": (12, 30), "mxfp4": (12, 30)}[format]  # 3 and 1 mantissa bits
     assert all(least < of_tensor["snr_db"] < most for of_tensor in found[5].values())
 
 

@@ -9,7 +9,7 @@ from kernels import Arithmetic, Quantization, moe_mlp
 from kernels.cpu.operands import Quantizer
 
 ACTIVATIONS = ("relu2", "swiglu")
-FORMATS = ("fp8", "nvfp4")
+FORMATS = ("fp8", "nvfp4", "mxfp8", "mxfp4")
 CASES = [
     pytest.param(dials, activation, id=f"{format}, {name}, {activation}")
     for format in FORMATS
@@ -190,7 +190,7 @@ def test_emulated_bf16_rounds_what_enters_a_quantizer_or_a_product_and_nothing_e
     assert_close(activation, dict(precision=precision(dials, "emulated")), bound=OF_BF16_FLIPS, flip=OF_A_SCALE, exact=False)
 
 
-@pytest.mark.parametrize("format, bound", [("fp8", 3e-2), ("nvfp4", 1e-1)])
+@pytest.mark.parametrize("format, bound", [("fp8", 3e-2), ("nvfp4", 1e-1), ("mxfp8", 3e-2), ("mxfp4", 1e-1)])
 def test_native_bf16_flips_a_share_of_the_codes(format, bound):
     """Sums leave a native product rounded to 8 bits, so 3% of the codes of what follows flip, by a step of at most 1/8 (fp8)
     or 1/2; 2.3e-2 and 7.8e-2 over 3 draws of every case."""
@@ -230,6 +230,7 @@ def test_in_nvfp4_the_largest_element_of_the_batch_reaches_every_token():
         ("fp8", 192, 128, "fp8 has blocks of 128, which do not divide the width 192"),
         ("fp8", 128, 64, "fp8 has blocks of 128, which do not divide the expert width 64"),
         ("nvfp4", 24, 16, "nvfp4 has blocks of 16, which do not divide the width 24"),
+        ("mxfp4", 48, 32, "mxfp4 has blocks of 32, which do not divide the width 48"),
         ("nvfp4", 16, 40, "nvfp4 has blocks of 16, which do not divide the expert width 40"),
     ],
 )

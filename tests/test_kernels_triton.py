@@ -50,6 +50,21 @@ def test_the_interpreted_router_chooses_what_sorted_keys_choose_with_the_same_bi
 
 
 @pytest.mark.process
+def test_a_routers_product_and_its_gradients_are_those_of_fp64_to_fp32s_rounding():
+    found = output("triton_interpreted.py")["thin products"]
+    assert len(found) == 12 and {name: error for name, error in found.items() if not error < 2e-6} == {}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("target", [80, 90, 100])
+@pytest.mark.parametrize("product", ["logits", "dx", "dw"])
+def test_a_routers_product_is_of_tensor_cores_in_three_parts_without_spills(product, target):
+    found = output("triton_ahead.py", "router")[f"{product}, sm_{target}"]
+    assert (found["spill bytes"], found["float atomics"]) == (0, 0) and found["tensor core instructions"] >= 3
+    assert found["shared bytes"] <= 99 * 1024
+
+
+@pytest.mark.process
 def test_offsets_beyond_two_billion_elements_are_right():
     assert output("triton_interpreted.py")["beyond_two_billion"] is True
 

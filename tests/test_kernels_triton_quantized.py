@@ -7,11 +7,12 @@ import pytest
 import torch
 from expert_inputs import inputs, relative_error, run
 from triton_output import output
-from triton_quantized_cases import CASES, DIALLED, DIALS, KERNELS, PRODUCTS
+from triton_quantized_cases import CASES, DIALLED, DIALS, KERNELS, PRODUCTS, WHOLE
 
 from kernels import Arithmetic, Precision, Quantization, quantize
 from kernels.backends import OPERATORS
-from kernels.formats import E2M1, E4M3
+from kernels.precision import MX
+from kernels.quantize import ELEMENTS
 
 FORMATS = tuple(CASES)
 INTERPRETED = "triton_quantized.py"
@@ -24,7 +25,7 @@ def test_the_interpreted_kernels_match_the_reference(format, case):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WHOLE)
 def test_two_runs_of_the_interpreted_kernels_have_the_same_bits(format):
     assert output(INTERPRETED)[f"repeats, {format}"] is True
 
@@ -43,8 +44,9 @@ def test_rows_and_weights_are_quantized_to_the_codes_and_scales_of_kernels_quant
 
 
 @pytest.mark.process
-def test_factors_of_weight_gradients_are_quantized_in_blocks_of_16_rows_of_an_expert_bit_for_bit():
-    assert [name for name, same in output(INTERPRETED)["slots"].items() if not same] == []
+@pytest.mark.parametrize("format", ["nvfp4", *MX])
+def test_factors_of_weight_gradients_are_quantized_in_blocks_of_rows_of_an_expert_bit_for_bit(format):
+    assert [name for name, same in output(INTERPRETED)[f"slots, {format}"].items() if not same] == []
 
 
 @pytest.mark.process
@@ -58,19 +60,19 @@ def test_tensor_scales_of_experts_quantize_each_as_if_it_were_alone():
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WHOLE)
 def test_rows_do_not_depend_on_the_batch_beyond_the_scale_of_a_tensor(format):
     assert output(INTERPRETED)[f"invariance, {format}"] is True
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WHOLE)
 def test_a_value_that_is_not_finite_makes_no_output_finite_that_it_enters(format):
     assert [name for name, seen in output(INTERPRETED)[f"not finite, {format}"].items() if not seen] == []
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WHOLE)
 def test_dropped_rows_are_left_out_and_enter_no_scale(format):
     found = output(INTERPRETED)[f"dropped, {format}"]
     assert {n: e for n, e in found["errors"].items() if not e <= 1e-5} == {}
@@ -94,7 +96,7 @@ def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(f
         assert found["64-bit products"] > 0  # row offsets may pass 2^31
         assert found["shared bytes"] <= 227 * 1024
         if kernel in PRODUCTS:
-            operand = "e4m3" if format.startswith("fp8") else "f16"
+            operand = "e4m3" if format.startswith("fp8") else "bf16" if format in MX else "f16"
             assert found["wgmma operands"] == [f"f32.{operand}.{operand}"]
 
 
@@ -127,9 +129,9 @@ def test_on_a_gpu_codes_and_scales_are_those_of_a_cpu(format, inner):
     w_EIO = torch.randn(3, 256, 384, generator=torch.Generator().manual_seed(2))
     key_4 = torch.zeros(4, dtype=torch.int64)
     found = Quantizer(Quantization.recipe(format), torch.bfloat16, key_4.cuda()).weights(w_EIO.cuda(), "weight_up", inner)
-    expected = quantize(w_EIO, format, inner, square=True)
-    codes = (E4M3 if format == "fp8" else E2M1).decode(expected.codes)
-    pairs = [(found.values, codes), (found.scale, expected.block_scale)]
+    expected = quantize(w_EIO, format, inner, square=Quantization.recipe(format).weight_blocks == "2d")
+    codes = ELEMENTS[format].decode(expected.codes)
+    pairs = [(found.codes(), codes), (found.scale, expected.block_scale)]
     assert all(torch.equal(a.cpu().float(), (b.mT if inner == 1 else b).float()) for a, b in pairs)
 
 

@@ -3,6 +3,7 @@ assembler made of them. Its own process: the interpreter must be off.
 
 usage: [architecture ...]    the safe configuration, shapes of the lane moe-64e
        hopper                the defaults of sm_90 at the shapes of lanes
+       router                a router's product and its gradients
        routing               what chooses experts and orders rows, for sm_80 and sm_90
 """
 
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from triton_shapes import HOPPER, KERNELS, ROUTED, TARGETS  # noqa: E402
 
-from kernels.triton.ahead import compiled, in_bf16, of_routing  # noqa: E402
+from kernels.triton.ahead import compiled, in_bf16, of_router, of_routing  # noqa: E402
 from kernels.triton.configuration import hopper  # noqa: E402
 
 WIDTH, EXPERT_WIDTH, TOP_K = SHAPE = 768, 384, 6
@@ -44,6 +45,9 @@ def hopper_sources() -> dict[str, tuple]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["hopper"]:
         print(json.dumps({name: compiled(*words, 90) for name, words in hopper_sources().items()}))
+    elif sys.argv[1:] == ["router"]:
+        kernels = of_router(WIDTH, 64)
+        print(json.dumps({f"{name}, sm_{t}": compiled(*words, t) for name, words in kernels.items() for t in TARGETS}))
     elif sys.argv[1:] == ["routing"]:
         kernels = {f"{name} {experts}": words for experts, k in ROUTED for name, words in of_routing(experts, k).items()}
         print(json.dumps({f"{name}, sm_{t}": compiled(*words, t) for name, words in kernels.items() for t in (80, 90)}))

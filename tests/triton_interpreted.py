@@ -19,7 +19,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from triton_shapes import SHAPES  # noqa: E402
 
-from kernels import moe_mlp, select_experts  # noqa: E402
+from kernels import moe_mlp, router_logits, select_experts  # noqa: E402
 from kernels.triton.products import rows_kernel, up_kernel  # noqa: E402
 from kernels.triton.weight_gradients import weight_gradient_kernel  # noqa: E402
 
@@ -143,6 +143,21 @@ def selection() -> dict[str, bool]:
     return found
 
 
+def thin_products() -> dict[str, float]:
+    """Errors of a router's product and its gradients against fp64; several parts of the inner dimension among them."""
+    found, draws = {}, torch.Generator().manual_seed(0)
+    for tokens, width, experts in ((1, 1, 1), (37, 96, 5), (130, 70, 64), (9000, 20, 3)):
+        x_TD, w_DE = torch.randn(tokens, width, generator=draws), torch.randn(width, experts, generator=draws)
+        dlogit_TE = torch.randn(tokens, experts, generator=draws)
+        results = []
+        for dtype, multiply in ((torch.float32, router_logits), (torch.float64, torch.matmul)):
+            leaves = [t.to(dtype).requires_grad_() for t in (x_TD, w_DE)]
+            logit_TE = multiply(*leaves)
+            results.append([logit_TE.detach(), *torch.autograd.grad(logit_TE, leaves, dlogit_TE.to(dtype))])
+        found |= {f"{tokens}, {width}, {experts}, {n}": relative_error(a, b) for n, a, b in zip(("y", "dx", "dw"), *results)}
+    return found
+
+
 def beyond_two_billion() -> bool:
     """Whether tiles whose elements lie beyond 2^31 are read and written where they should be. What lies before them is mapped
     but never touched."""
@@ -154,7 +169,8 @@ def beyond_two_billion() -> bool:
     w_EOI = w_EIO.mT
     start_E1, expert_I, row_I = torch.tensor([first, first, first + rows]), torch.tensor([1]), torch.tensor([first])
     options = dict(zip(("STRIDE_E", "STRIDE_O", "STRIDE_I"), w_EOI.stride())) | {"DTYPE": tl.float16, "B": 1, "WIDE": 1}
-    options |= dict.fromkeys(("ROWS", "WEIGHTS", "FP8", "BY_EXPERT"), False) | {"BLOCK_R": 16, "BLOCK_N": 32, "BLOCK_K": 32}
+    options |= dict.fromkeys(("ROWS", "WEIGHTS", "NATIVE", "BY_EXPERT"), False) | {"FORMAT": ""}
+    options |= {"BLOCK_R": 16, "BLOCK_N": 32, "BLOCK_K": 32}
     x, w = (x_TD,) * 3, (w_EOI,) * 3  # neither has scales
     rows_kernel[(2,)](*x, *w, out_RO, start_E1, expert_I, row_I, INNER=width, OUTER=width, **options)
     expected = x_TD[first:].float() @ w_EIO[1].float()
@@ -171,8 +187,8 @@ def beyond_two_billion() -> bool:
     gathered = torch.allclose(h_RG.float(), expected, rtol=1e-2, atol=1e-2)
     dw_EIO = torch.empty(2, width, width)
     weight_gradient_kernel[(2 * 2 * 4,)](
-        *x, a_RF, a_RF, a_RF, dw_EIO, row_R, near, INPUTS=width, OUTPUTS=width, K=1, GATHER_LEFT=True, FORMAT="",
-        BY_EXPERT=False, BLOCK_I=32, BLOCK_O=16, BLOCK_K=16,
+        *x, a_RF, a_RF, a_RF, dw_EIO, row_R, near, 0, INPUTS=width, OUTPUTS=width, K=1, GATHER_LEFT=True, FORMAT="",
+        DTYPE=tl.float16, B=1, NATIVE=False, BY_EXPERT=False, BLOCK_I=32, BLOCK_O=16, BLOCK_K=16,
     )  # fmt: skip
     return moved and gathered and torch.allclose(dw_EIO[1], x_TD[first:].float().t() @ a_RF.float(), rtol=1e-2, atol=1e-2)
 
@@ -183,4 +199,5 @@ if __name__ == "__main__":
     found |= {f"dropped, {act}": dropped(act) for act in ("relu2", "swiglu")}
     found |= {f"saved_bytes, {act}": saved_bytes(act) for act in ("relu2", "swiglu")}
     found |= {"on_any_shape": on_any_shape(), "beyond_two_billion": beyond_two_billion(), "selection": selection()}
+    found["thin products"] = thin_products()
     print(json.dumps(found))

@@ -18,16 +18,14 @@ warnings.simplefilter("ignore")  # numpy's, of 0/0 in blocks of zeros, which are
 
 import torch  # noqa: E402
 from expert_inputs import inputs, relative_error, run  # noqa: E402
-from triton_quantized_cases import CASES, DIALLED, DIALS, NAMES  # noqa: E402
+from triton_quantized_cases import CASES, DIALLED, DIALS, NAMES, WHOLE  # noqa: E402
 from triton_quantized_experts import KEY, by_expert, dialled, fp8_weight_gradients, gradient, same_operand  # noqa: E402
 
-from kernels.formats import E2M1, E4M3  # noqa: E402
 from kernels.hadamard import transform_rows  # noqa: E402
 from kernels.noise import uniform, word  # noqa: E402
 from kernels.observe import observed  # noqa: E402
-from kernels.precision import Quantization  # noqa: E402
-from kernels.quantize import quantize  # noqa: E402
-from kernels.routing import segments  # noqa: E402
+from kernels.precision import MX, Quantization  # noqa: E402
+from kernels.quantize import ELEMENTS, quantize  # noqa: E402
 from kernels.triton.metadata import order, routes  # noqa: E402
 from kernels.triton.operands import Quantizer  # noqa: E402
 
@@ -82,7 +80,7 @@ def with_dial(format: str, name: str) -> dict[str, float]:
 
 def operands(format: str) -> dict[str, bool]:
     """Whether each quantizer's operand is `kernels.quantize`'s, bit for bit: wide magnitudes, zero blocks, ties, -0."""
-    draws, decode = torch.Generator().manual_seed(5), (E4M3 if format == "fp8" else E2M1).decode
+    draws, decode = torch.Generator().manual_seed(5), ELEMENTS[format].decode
     found = {}
     for clip in (1.0, 0.75):
         make = Quantizer(replace(Quantization.recipe(format), clip=clip, stochastic_rounding=True), torch.float32, KEY)
@@ -109,28 +107,29 @@ def operands(format: str) -> dict[str, bool]:
     return found
 
 
-def slots() -> dict[str, bool]:
-    """Factors of weight gradients in blocks of 16 rows of an expert, on values that the transform sums exactly."""
-    draws, found, width = torch.Generator().manual_seed(6), {}, 48
+def slots(format: str) -> dict[str, bool]:
+    """Factors of weight gradients in blocks of rows of an expert, on values that the transform sums exactly."""
+    draws, found, width, length = torch.Generator().manual_seed(6), {}, 48, Quantization.recipe(format).block
     expert_TK = torch.randint(4, (37, 2), generator=draws)
     expert_TK[expert_TK == 2] = 0  # an empty expert
-    where, blocks = segments(expert_TK, 4), routes(order(expert_TK, 4), 16)
-    used = where.token_P.numel()
+    blocks = routes(order(expert_TK, 4), length)
     x = torch.randint(-64, 65, (37, width), generator=draws).float() * 2.0 ** torch.randint(-3, 1, (1, width), generator=draws)
-    row_P = where.row_P.clamp(max=73)
+    starts = blocks.start_E1.tolist()
+    of_experts = [x[blocks.row_R[start:end] // 2] for start, end in zip(starts, starts[1:])]
+    plain = torch.cat([torch.cat([own, own.new_zeros(-len(own) % length, width)]) for own in of_experts])
+    used = len(plain)
     for hadamard in (True, False):
         for stochastic in (True, False):
-            dials = replace(Quantization.recipe("nvfp4"), hadamard=hadamard, stochastic_rounding=stochastic)
-            padded = x[row_P // 2].masked_fill((where.row_P == 74).unsqueeze(1), 0.0)
-            padded = transform_rows(padded) if hadamard else padded
+            dials = replace(Quantization.recipe(format), hadamard=hadamard, stochastic_rounding=stochastic)
+            padded = transform_rows(plain) if hadamard else plain
             slot = torch.arange(used, dtype=torch.int32).unsqueeze(1)
             noise = uniform(word(KEY, "wgrad_gradient"), slot, torch.arange(width).int()) if stochastic else None
-            expected = quantize(padded, "nvfp4", 0, noise=noise)
+            expected = quantize(padded, format, 0, noise=noise)
             for by_token, given in ((True, x), (False, x[blocks.row_R // 2])):
                 made = Quantizer(dials, torch.float32, KEY).slots(given, blocks, 2, by_token, "wgrad_gradient")
-                made = replace(made, values=made.values[:used], scale=made.scale[: used // 16])
+                made = replace(made, values=made.values[:used], scale=made.scale[: used // length])
                 name = f"hadamard {hadamard}, stochastic {stochastic}, by token {by_token}"
-                found[name] = same_operand(made, E2M1.decode(expected.codes), expected)
+                found[name] = same_operand(made, ELEMENTS[format].decode(expected.codes), expected)
     return found
 
 
@@ -187,7 +186,7 @@ def invariance(format: str) -> bool:
         part = (x[chosen], w_up, w_down, expert_TK[chosen], weight[chosen])
         y, dx, *_ = run(part, dy_TD[chosen], **options)
         equal = equal and torch.equal(y, y_all[chosen]) and torch.equal(dx, dx_all[chosen])
-    if format == "fp8":  # and without such a token
+    if format != "nvfp4":  # and without such a token
         y, dx, *_ = run((x[5:9], w_up, w_down, expert_TK[5:9], weight[5:9]), dy_TD[5:9], **options)
         equal = equal and torch.equal(y, y_all[5:9]) and torch.equal(dx, dx_all[5:9])
     return equal
@@ -195,7 +194,7 @@ def invariance(format: str) -> bool:
 
 def not_finite(format: str, activation: str) -> dict[str, bool]:
     """Where a value that is not finite shows: in fp8 in its own token's row, in nvfp4 in the whole tensor."""
-    width = 128 if format == "fp8" else 16
+    width = {"fp8": 128, "nvfp4": 16}.get(format, 32)
     tensors, dy_TD = inputs(5, width, width, 2, 1, activation), gradient(5, width)
     found = {}
     for bad in (float("nan"), float("inf")):
@@ -218,10 +217,11 @@ def not_finite(format: str, activation: str) -> dict[str, bool]:
 if __name__ == "__main__":
     found = {f"{format}, {case}": errors(format, case) for format, cases in CASES.items() for case in cases}
     found |= {f"{format}, {name}": with_dial(format, name) for format, dials in DIALS.items() for name in dials}
-    for format in CASES:
-        found |= {f"operands, {format}": operands(format), f"invariance, {format}": invariance(format)}
-        found[f"repeats, {format}"] = repeats(format)
+    found |= {f"operands, {format}": operands(format) for format in CASES}
+    for format in WHOLE:
+        found |= {f"invariance, {format}": invariance(format), f"repeats, {format}": repeats(format)}
         found[f"dropped, {format}"] = dropped(format)
         found[f"not finite, {format}"] = not_finite(format, "relu2" if format == "fp8" else "swiglu")
+    found |= {f"slots, {format}": slots(format) for format in ("nvfp4", *MX)}
     found |= {f"telemetry, {name}": telemetry(name.split()[0], **DIALLED[name]) for name in DIALLED}
-    print(json.dumps(found | {"slots": slots(), "by expert": by_expert(), "fp8 weight gradients": fp8_weight_gradients()}))
+    print(json.dumps(found | {"by expert": by_expert(), "fp8 weight gradients": fp8_weight_gradients()}))

@@ -26,18 +26,25 @@ CASES = {
 _KEPT = {f"keep {operand}": {"keep": (operand,)} for operand in OPERANDS}
 _BOTH = {"weights in 1d blocks": {"weight_blocks": "1d"}, "clip": {"clip": 0.8}} | _KEPT
 _BOTH |= {"keep all rows": {"keep": ("input", "hidden", "gradient")}}
+WHOLE = ("fp8", "nvfp4", "mxfp4")  # of which everything is checked: the kernels of mxfp8 are theirs but for a constant
+_IN_32 = {"more rows than a tile, several blocks": (140, 96, 64, 2, 1, "distinct", "swiglu")}  # widths of whole blocks
+CASES["mxfp8"] = _IN_32
+CASES["mxfp4"] = _IN_32 | {"empty experts": (33, 32, 32, 6, 2, "two experts", "relu2")}
 DIALS = {
     "fp8": {name: dial for name, dial in _BOTH.items() if name != "keep weight_gradient"}  # which fp8 leaves in bf16 anyway
     | {"stochastic rounding": {"stochastic_rounding": True}, "weight gradients": {"fp8_weight_gradients": True}},
     "nvfp4": _BOTH
     | {"no Hadamard": {"hadamard": False}, "to the nearest": {"stochastic_rounding": False}}
     | {"tensor scales of experts": {"tensor_scale": "expert"}},
+    "mxfp8": {"Hadamard": {"hadamard": True}},  # blocks of weights move subnormals alone
+    "mxfp4": {"weights in 1d blocks": {"weight_blocks": "1d"}, "keep input": {"keep": ("input",)}},
 }
 PRODUCTS = ("up_kernel", "rows_kernel", "dh_kernel", "weight_gradient_kernel")
 KERNELS = {"fp8": ("blocks_kernel", *PRODUCTS[:3]), "nvfp4": ("blocks_kernel", "slots_kernel", *PRODUCTS)}
+KERNELS |= {"mxfp8": ("slots_kernel", "up_kernel"), "mxfp4": ("blocks_kernel", *PRODUCTS[1:])}  # which differ by a constant
 KERNELS["nvfp4 by expert"] = ("maxima_kernel", *KERNELS["nvfp4"])
 KERNELS["fp8 weight gradients"] = ("tiles_kernel", "weight_gradient_kernel")
 DIALLED = {  # beside the recipe of the format
-    "fp8": {}, "nvfp4": {}, "nvfp4 by expert": {"tensor_scale": "expert"},
+    "fp8": {}, "nvfp4": {}, "mxfp4": {}, "nvfp4 by expert": {"tensor_scale": "expert"},
     "fp8 weight gradients": {"fp8_weight_gradients": True, "stochastic_rounding": True},
 }  # fmt: skip

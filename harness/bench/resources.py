@@ -48,7 +48,34 @@ def resources(which: str, say: Callable[[str], None]) -> dict[str, Any]:
                               f"{kernel['shared bytes'] / 1024:.0f}", str(kernel["spill bytes"]),
                               str(kernel["wgmma serialized"]), str(kernel["programs"])))  # fmt: skip
             tables.append({"target": target, "shape": _stated(shape), "source": source, "kernels": found})
-    return {"tables": tables}
+    return {"tables": tables, "block scaled": _block_scaled(SETS[which][0], say)}
+
+
+def _block_scaled(shape: Shape, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The kernels that take block scales, at one shape, with the tiles that a GPU of capability 10.0 would run."""
+    from kernels import Precision, Quantization
+    from kernels.precision import Arithmetic
+    from kernels.triton.ahead import compiled, launches, programs
+    from kernels.triton.blockscaled import FORMATS
+    from kernels.triton.configuration import QUANTIZED
+
+    found = []
+    say(TABLE.head("sm_100, block scales"))
+    for format in FORMATS:
+        precision = Precision(Arithmetic.of("native"), Quantization.recipe(format))
+        config = QUANTIZED[f"{format} native"]
+        recorded = launches(precision, shape.activation, shape.D, shape.F, shape.K, config, native=True)
+        (kind,) = compiled(*next(iter(recorded["up_kernel"].values())), 100)["block scaled"]
+        say(f"D {shape.D}, F {shape.F}, {shape.activation}, {format}: {kind}")
+        kernels = {"up": "up_kernel", "down": "rows_kernel", "dh": "dh_kernel", "dw_up": "weight_gradient_kernel"}
+        for name, of in kernels.items():
+            kernel = compiled(*next(iter(recorded[of].values())), 100)
+            kernel["programs"] = programs(kernel, 100)
+            tile = (str(it) for it in vars(getattr(config, name)).values())
+            sizes = (str(kernel["registers"]), f"{kernel['shared bytes'] / 1024:.0f}", str(kernel["spill bytes"]))
+            say(TABLE.row(f"  {name}", *tile, *sizes, None, str(kernel["programs"])))
+            found.append({"format": format, "kernel": name, **kernel})
+    return found
 
 
 def _stated(shape: Shape) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from harness.errors import UserError, nearest
 from harness.plan.schema import Plan, Precision
 
-BLOCK = {"fp8": 128, "nvfp4": 16}  # kernels/precision.py, which the plan does not know
+BLOCK = {"fp8": 128, "nvfp4": 16, "mxfp8": 32, "mxfp4": 32}  # kernels/precision.py, which the plan does not know
 OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
 
 
@@ -86,9 +86,9 @@ def _check_contradictions(p: Precision) -> None:
 
 def _check_tensor_scale(plan: Plan) -> None:
     p = plan.precision
-    if p.tensor_scale != "auto" and p.format == "fp8":
+    if p.tensor_scale != "auto" and p.format != "nvfp4":
         raise UserError(
-            f"precision.tensor_scale={p.tensor_scale} with precision.format=fp8, whose blocks have fp32 scales alone",
+            f"precision.tensor_scale={p.tensor_scale} with precision.format={p.format}, which scales blocks alone",
             "use tensor_scale=auto, or nvfp4",
         )
     if p.tensor_scale == "expert" and plan.model.num_experts == 0:
@@ -110,5 +110,5 @@ def _check_blocks(plan: Plan) -> None:
         if width % block:
             raise UserError(
                 f"{key}={width} is no multiple of {block}, the block of precision.format={p.format}",
-                f"choose a multiple of {block}" + (", or nvfp4, whose blocks are 16" if p.format == "fp8" else ""),
+                f"choose a multiple of {block}" + (", or nvfp4, whose blocks are 16" if block > 16 else ""),
             )

@@ -3,7 +3,8 @@
 Letters: P slots, S slots that are worked on at once, I inner and O outer dimension of a product, E experts, N blocks of the
 inner dimension, M of the outer.
 
-nvfp4: the values are code * block scale, exact in bf16; what is left is to divide the sums by the tensor scales. fp8:
+MX: the values are code * scale, exact in bf16: plain operands. nvfp4: the same, and what is left is to divide the sums by
+the tensor scales. fp8:
 the values are codes, exact in bf16 too, and every block of 128 of the inner dimension (of a weight gradient: of an
 expert's rows) is a product of its own, whose sums are scaled and added in fp32 ("promotion"). On a CPU with native bf16
 every product's sums leave the library rounded to bf16, as in the bf16 lane."""
@@ -19,11 +20,19 @@ from torch import Tensor
 
 from kernels import observe
 from kernels.cpu.compiled import compiled
-from kernels.formats import E2M1, E4M3
 from kernels.hadamard import SIZE, transform_rows
 from kernels.noise import uniform, word
-from kernels.precision import Arithmetic, Precision, Quantization
-from kernels.quantize import fp8_round, fp8_scale, nvfp4_block_scale, nvfp4_round, nvfp4_tensor_scale
+from kernels.precision import MX, Arithmetic, Precision, Quantization
+from kernels.quantize import (
+    ELEMENTS,
+    fp8_round,
+    fp8_scale,
+    mx_round,
+    mx_scale,
+    nvfp4_block_scale,
+    nvfp4_round,
+    nvfp4_tensor_scale,
+)
 from kernels.routing import Part, Segments
 
 
@@ -43,18 +52,15 @@ class Operand(NamedTuple):
     values: Tensor
     scale: Tensor | None = None
     divisor: Tensor | None = None
-
-    @property
-    def plain(self) -> bool:
-        return self.scale is None and self.divisor is None
+    plain: bool = True  # nothing was quantized
 
     def take(self, token_S: Tensor) -> "Operand":
         """The rows of slots."""
         scale = None if self.scale is None else self.scale.index_select(0, token_S)
-        return Operand(self.values.index_select(0, token_S), scale, self.divisor)
+        return self._replace(values=self.values.index_select(0, token_S), scale=scale)
 
     def transposed(self) -> "Operand":
-        return Operand(self.values.mT, None if self.scale is None else self.scale.mT, self.divisor)
+        return self._replace(values=self.values.mT, scale=None if self.scale is None else self.scale.mT)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Quantizer:
         x_SNB = x_SI.reshape(len(x_SI), x_SI.shape[1] // self.dials.block, self.dials.block)
         row = None if row_S is None else row_S.int().view(-1, 1, 1)
         values, scale, divisor = self._encoded(x_SNB, (2,), tensor, row, 1)
-        return Operand(values.view(x_SI.shape), None if divisor is not None else scale.view(x_SNB.shape[:2]), divisor)
+        return Operand(values.view(x_SI.shape), None if scale is None else scale.view(x_SNB.shape[:2]), divisor, False)
 
     def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, part: Part, drawn: bool = False) -> Operand:
         """(S, D): the token of every slot, quantized by token or, under tensor scales of experts, by slot. `drawn`: by noise,
@@ -123,7 +129,7 @@ class Quantizer:
         else:
             shape, axes = (experts, inputs, outputs // block, block), (3,)
         values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
-        operand = Operand(values.reshape(w_EIO.shape), None if divisor is not None else scale.squeeze(axes), divisor)
+        operand = Operand(values.reshape(w_EIO.shape), None if scale is None else scale.squeeze(axes), divisor, False)
         return operand if inner == 1 else operand.transposed()
 
     def factor_of_tokens(self, x_TD: Tensor, part: Part, rows: Operand | None = None) -> Tensor:
@@ -144,11 +150,11 @@ class Quantizer:
         length_G = self._blocks_of_16()
         row = self._numbered(length_G).view(-1, SIZE, 1) if drawn else None
         values, scale, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE, length_G)
-        return Operand(values.view(x_SI.shape), None if divisor is not None else scale.squeeze(1), divisor)
+        return Operand(values.view(x_SI.shape), None if scale is None else scale.squeeze(1), divisor, False)
 
     def _blocks_of_16(self) -> Tensor | None:
-        """int64 (G): of 16 rows, in each of fp8's blocks of 128, of which an expert's last may be short; None where blocks are
-        those of 16 themselves, or there is none."""
+        """int64 (G): of 16 rows, in each of longer blocks (fp8's 128, MX's 32), of which an expert's last may be short; None
+        where blocks are those of 16 themselves, or there is none."""
         most = self.dials.block // SIZE
         if most == 1 or not self.slots_E.any():
             return None
@@ -171,9 +177,10 @@ class Quantizer:
     def _encoded(
         self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
         length_G: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-        """Values of x's shape, the scale of each block (axes of length 1), the divisor; blocks lie along `axes` of `x`, whose
-        first axis counts so many slots at a time, or with 0 the experts. `length_G` of its entries share each scale.
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+        """Values of x's shape, the scale of each block (axes of length 1; None where the values hold it), the divisor; blocks
+        lie along `axes` of `x`, whose first axis counts so many slots at a time, or with 0 the experts. `length_G` of its
+        entries share each scale.
 
         Raises:
             NonFiniteOperand: a value of `x` is not finite.
@@ -186,16 +193,20 @@ class Quantizer:
         if length_G is not None:
             of_blocks = torch.segment_reduce(of_blocks, "max", lengths=length_G).repeat_interleave(length_G, 0)
         amax = of_blocks * self.dials.clip
+        tensor_scale, divisor = None, None
         if self.dials.format == "fp8":
-            scale, divisor = fp8_scale(amax), None
+            scale = fp8_scale(amax)
             values = self.run(_fp8_values(self.arithmetic.dtype), x, scale, *drawn)
+        elif self.dials.format in MX:
+            scale, inverse = mx_scale(amax, ELEMENTS[self.dials.format])
+            values = self.run(_mx_values(self.arithmetic.dtype, self.dials.format), x, scale, inverse, *drawn)
         else:
             divisor, tensor_scale = self._tensor_scales(of_blocks, largest, slots)
             scale = nvfp4_block_scale(amax, tensor_scale)
             values = self.run(_nvfp4_values(self.arithmetic.dtype), x, scale, tensor_scale, *drawn)
         if observe.listening():
-            self._note(tensor, x, values, scale, None if divisor is None else tensor_scale)
-        return values, scale, divisor
+            self._note(tensor, x, values, scale, tensor_scale)
+        return values, scale if self.dials.format == "fp8" else None, divisor
 
     def _tensor_scales(self, amax: Tensor, largest: Tensor, slots: int) -> tuple[Tensor, Tensor]:
         """From the largest magnitudes of blocks and of all: 0-dim, or of every expert (E); and as they broadcast to `amax`."""
@@ -208,10 +219,13 @@ class Quantizer:
         return tensor_scale_E, tensor_scale_E.repeat_interleave(length_E).view(-1, *[1] * (amax.ndim - 1))
 
     def _note(self, tensor: str, x: Tensor, values: Tensor, scale: Tensor, tensor_scale: Tensor | None) -> None:
-        if tensor_scale is None:
-            decoded, limit = values.float() * scale, E4M3.largest * scale
+        largest = ELEMENTS[self.dials.format].largest
+        if self.dials.format in MX:
+            decoded, limit = values.float(), largest * scale
+        elif tensor_scale is None:
+            decoded, limit = values.float() * scale, largest * scale
         else:
-            decoded, limit = values.float() / tensor_scale, E2M1.largest * scale / tensor_scale
+            decoded, limit = values.float() / tensor_scale, largest * scale / tensor_scale
         observe.note(int(self.key_4[3]), tensor, x, decoded, limit)
 
 
@@ -237,6 +251,16 @@ def _fp8_values(dtype: torch.dtype) -> Callable[..., Tensor]:
 def _nvfp4_values(dtype: torch.dtype) -> Callable[..., Tensor]:
     def values(x: Tensor, scale: Tensor, tensor_scale: Tensor, *drawn: Tensor) -> Tensor:
         return (nvfp4_round(x.float(), scale, tensor_scale, _noise(x, *drawn)) * scale).to(dtype)
+
+    return values
+
+
+@cache
+def _mx_values(dtype: torch.dtype, format: str) -> Callable[..., Tensor]:
+    element = ELEMENTS[format]
+
+    def values(x: Tensor, scale: Tensor, inverse: Tensor, *drawn: Tensor) -> Tensor:
+        return (mx_round(x.float(), inverse, element, _noise(x, *drawn)) * scale).to(dtype)
 
     return values
 

@@ -24,5 +24,6 @@ interpreter and its ahead-of-time compiler (`tests/`).
 from kernels.triton.configuration import describe
 from kernels.triton.expert_mlp import backward, forward, interpreted, key
 from kernels.triton.metadata import Order
+from kernels.triton.operands import kind
 
-__all__ = ["Order", "backward", "describe", "forward", "interpreted", "key"]
+__all__ = ["Order", "backward", "describe", "forward", "interpreted", "key", "kind"]

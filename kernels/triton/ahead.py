@@ -23,9 +23,10 @@ from kernels.precision import Precision
 from kernels.triton import expert_mlp, router
 from kernels.triton.configuration import Configuration
 from kernels.triton.metadata import invert_kernel, order
+from kernels.triton.thin_product import thin_product
 
 TYPES = {
-    torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.int64: "*i64",
+    torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.uint8: "*u8", torch.int64: "*i64",
 }  # fmt: skip
 KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT")  # values that make another kernel of one,
 ONES = ("inner_stride", "outer_stride", "STRIDE_I", "STRIDE_O")  # or do where they are 1
@@ -35,10 +36,11 @@ Launch = tuple[JITFunction, dict[str, str], dict[str, object], dict[str, int]]  
 
 
 def launches(
-    precision: Precision, activation: str, width: int, expert_width: int, top_k: int, config: Configuration | None = None
-) -> dict[str, dict[str, Launch]]:
+    precision: Precision, activation: str, width: int, expert_width: int, top_k: int, config: Configuration | None = None,
+    native: bool = False,
+) -> dict[str, dict[str, Launch]]:  # fmt: skip
     """{kernel: {kind: what `compiled` takes}}. Nothing runs: what the launches would write is never read. Widths as in
-    `kernels.moe_mlp`; `config` instead of the table's."""
+    `kernels.moe_mlp`; `config` instead of the table's; `native`: as `kernels.triton.blockscaled` multiplies."""
     act = ACTIVATIONS[activation]
     x_TD, weight_TK = torch.zeros(64, width, dtype=torch.bfloat16), torch.zeros(64, top_k)
     w_up, w_down = torch.zeros(4, width, act.fan * expert_width), torch.zeros(4, expert_width, width)
@@ -46,8 +48,8 @@ def launches(
     expert_TK, key_4 = torch.zeros(64, top_k, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
     tensors = (x_TD, *weights, expert_TK, weight_TK, act, precision, key_4)
     with _recorded() as found:
-        _, *kept = expert_mlp.forward(*tensors, config=config)
-        expert_mlp.backward(x_TD, *tensors, *kept, config=config)
+        _, *kept = expert_mlp.forward(*tensors, config=config, native=native)
+        expert_mlp.backward(x_TD, *tensors, *kept, config=config, native=native)
     return found
 
 
@@ -59,6 +61,17 @@ def of_routing(experts: int, top_k: int) -> dict[str, Launch]:
         router.select_backward(chosen_TK, expert_TK, experts)
         order(expert_TK.zero_(), experts)
     return {name: _only(kinds) for name, kinds in found.items()}
+
+
+def of_router(width: int, experts: int) -> dict[str, Launch]:
+    """{logits | dx | dw: what `compiled` takes} of a router's product and its gradients."""
+    x_TD, w_DE, dlogit_TE = torch.zeros(8192, width), torch.zeros(width, experts), torch.zeros(8192, experts)
+    found = {}
+    for name, pair in {"logits": (x_TD, w_DE), "dx": (dlogit_TE, w_DE.t()), "dw": (x_TD.t(), dlogit_TE)}.items():
+        with _recorded() as recorded:
+            thin_product(*pair)
+        found[name] = _only(recorded["thin_product_kernel"])
+    return found
 
 
 @contextmanager
@@ -126,6 +139,7 @@ def compiled(
         "float atomics": len(re.findall(r"\b(?:atom|red)\.\S*\.(?:f16|bf16|f32|f64)", ptx)),
         "tensor core instructions": len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
         "wgmma": ptx.count("wgmma.mma_async"),
+        "block scaled": sorted(set(re.findall(r"tcgen05\.mma\S*kind::(\S+?block_scale\S*)", ptx))),
         "wgmma serialized": said.count("serialized"),
         "wgmma operands": sorted(set(re.findall(r"wgmma\.mma_async\.\S*m\d+n\d+k\d+\.(\S+)", ptx))),
         "maxima that drop NaN": len(re.findall(r"\b(?:max|min)\.f32", ptx)),

@@ -82,7 +82,7 @@ class Key:
     def of(
         device: str, capability: str, dtype: torch.dtype, D: int, F: int, E: int, K: int, gated: bool, format: str = ""
     ) -> "Key":
-        """`format` fp8 | nvfp4, or "" where nothing is quantized."""
+        """`format` as `kernels.triton.kind` says, or "" where nothing is quantized."""
         return Key(device, capability, str(dtype).removeprefix("torch."), D, F, E, K, gated, triton.__version__, format)
 
     def serves(self, other: "Key") -> bool:
@@ -112,7 +112,10 @@ SAFE = {
 # beside each other, for which 128 rows of 8 warps have too few registers; two stages fit sm_89
 _FP8 = replace(_same(64, Tile(128, 128, 8, 2), dh=Tile(64, 128, 8, 2), dw=Tile(64, 64, 4, 3)), dw_rows=128)
 _NVFP4 = _same(128, Tile(64, 64, 8, 3), dh=Tile(32, 64, 4, 3), dw=Tile(64, 64, 4, 3))
-QUANTIZED = {"fp8": _FP8, "nvfp4": _NVFP4}
+QUANTIZED = {"fp8": _FP8, "nvfp4": _NVFP4, "mxfp8": _NVFP4, "mxfp4": _NVFP4}
+# where products take block scales: rows that fill an instruction of 128, scales that lie in the tensor memory
+_BLOCK_SCALED = _same(128, Tile(128, 128, 8, 3), dh=Tile(64, 128, 8, 3), dw=Tile(128, 128, 8, 3))
+QUANTIZED |= {f"{format} native": _BLOCK_SCALED for format in ("nvfp4", "mxfp8", "mxfp4")}
 
 LONG = 1024  # an inner dimension from which on a larger tile pays for its registers
 

@@ -6,6 +6,7 @@ order of sums differs. Forward and dX are batch-invariant row by row; in nvfp4 a
 scale depends on is the same: of the tensor, or of the rows of an expert. No host synchronization, no float atomics."""
 
 from functools import cache
+from importlib.metadata import version
 
 import torch
 import triton
@@ -15,9 +16,10 @@ from kernels import observe
 from kernels.activation import Activation
 from kernels.precision import Precision
 from kernels.stages import stage
+from kernels.triton import blockscaled
 from kernels.triton.configuration import Configuration, Key, Tile, configuration
 from kernels.triton.metadata import Order, Routes, order, routes
-from kernels.triton.operands import CODES, Operand, Quantizer, slot_starts
+from kernels.triton.operands import CODES, Operand, Quantizer, of_bytes, slot_starts
 from kernels.triton.products import combine_kernel, dh_kernel, rows_kernel, up_kernel
 from kernels.triton.weight_gradients import weight_gradient_kernel
 
@@ -26,16 +28,16 @@ _DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.langu
 
 def forward(
     x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, activation: Activation,
-    precision: Precision, key_4: Tensor | None, config: Configuration | None = None,
+    precision: Precision, key_4: Tensor | None, config: Configuration | None = None, native: bool | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Returns y_TD in fp32; h_RG, the pre-activations in expert order, in the arithmetic's dtype; and what an `Order` holds.
 
     `x_TD` and weights that are not quantized are operands already; those that are, the masters, in any dtype. `config`:
-    instead of the table's, for tuning.
+    instead of the table's, for tuning. `native`: instead of what the device says (`kernels.triton.blockscaled`).
     """
-    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
+    make = _quantizer(precision, key_4, x_TD.device, native)
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.kind)
     with stage("metadata"):
         found = order(expert_TK, w_up_EDG.shape[0])
         where = routes(found, c.rows)
@@ -52,12 +54,12 @@ def forward(
 def backward(
     dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
     activation: Activation, precision: Precision, key_4: Tensor | None, h_RG: Tensor, *of_order: Tensor,
-    config: Configuration | None = None,
+    config: Configuration | None = None, native: bool | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. `h_RG` and what follows it: as `forward` returned them."""
-    make = Quantizer(precision.quantization, precision.arithmetic.dtype, key_4)
+    make = _quantizer(precision, key_4, x_TD.device, native)
     dy_TD, x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.format)
+    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.kind)
     found = Order(*of_order)
     with stage("metadata"):
         where = routes(found, c.rows)
@@ -75,12 +77,18 @@ def backward(
         return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
 
+def _quantizer(precision: Precision, key_4: Tensor | None, device: torch.device, native: bool | None) -> Quantizer:
+    dials = precision.quantization
+    native = blockscaled.native(device, dials) if native is None else native
+    return Quantizer(dials, precision.arithmetic.dtype, key_4, native)
+
+
 def up(
     make: Quantizer, x: Operand, w: Operand, weight_TK: Tensor, where: Routes, activation: Activation, c: Configuration
 ) -> tuple[Tensor, Operand]:
     """h_RG = x[token] @ w_up[expert], and weight * act(h), which fp8 quantizes in the epilogue; while somebody listens
     afterwards, to the same codes."""
-    count, width, g = where.row_R.numel(), x.values.shape[1], w.values.shape[1]
+    count, width, g = where.row_R.numel(), x.inner, w.values.shape[1]
     expert_width = g // activation.fan
     h_RG = torch.empty(count, g, dtype=make.dtype, device=x.values.device)
     encode = make.format == "fp8" and make.quantizes("hidden") and not observe.listening()
@@ -99,7 +107,7 @@ def up(
 
 def rows(make: Quantizer, of_rows: Operand, w: Operand, where: Routes, block_rows: int, tile: Tile) -> Tensor:
     """out[r] = rows[r] @ w[expert], in the arithmetic's dtype."""
-    (count, inner), outer = of_rows.values.shape, w.values.shape[1]
+    count, inner, outer = of_rows.values.shape[0], of_rows.inner, w.values.shape[1]
     out_RO = torch.empty(count, outer, dtype=make.dtype, device=w.values.device)
     if count:
         rows_kernel[_grid(where, outer, tile)](
@@ -123,7 +131,7 @@ def dh(
         dh_kernel[_grid(where, expert_width, c.dh)](
             *_pointers(dy), *_pointers(w), h_RG, dh_RG, a_RF, dweight_RN, weight_TK,
             where.row_R, where.start_E1, where.tile_expert_I, where.tile_row_I,
-            D=dy.values.shape[1], F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, BY_ROW=dy.by_row,
+            D=dy.inner, F=expert_width, K=weight_TK.shape[1], GATED=activation.fan == 2, BY_ROW=dy.by_row,
             STORED=make.dials is not None, **_formats(make, dy, w), BLOCK_R=c.rows, BLOCK_N=c.dh.columns, **c.dh.launch,
         )  # fmt: skip
     return dh_RG, a_RF, dweight_RN
@@ -143,17 +151,18 @@ def combine(rows_RD: Tensor, where: Routes, c: Configuration) -> Tensor:
 
 def weight_gradient(
     left: Operand, right: Operand, row_R: Tensor, start_E1: Tensor, top_k: int, gather_left: bool, block_rows: int, tile: Tile,
-    format: str = "", block: int = 0,
+    format: str = "", block: int = 1, dtype: torch.dtype = torch.bfloat16,
 ) -> Tensor:  # fmt: skip
     """dw[expert] = left^T @ right, fp32: plain, one of the two by token, over the expert's rows; or quantized to `format`, over
-    its slots."""
-    inputs, outputs, experts = left.values.shape[1], right.values.shape[1], start_E1.numel() - 1
+    its slots. `dtype`: of what is multiplied in MX."""
+    (inputs, outputs), experts = (t.values.shape[0 if t.by_column else 1] for t in (left, right)), start_E1.numel() - 1
     dw_EIO = left.values.new_empty(experts, inputs, outputs, dtype=torch.float32)
     scales = left.tensor_scale
     weight_gradient_kernel[(experts * triton.cdiv(inputs, block_rows) * triton.cdiv(outputs, tile.columns),)](
-        *_pointers(left), *_pointers(right), dw_EIO, row_R, start_E1, INPUTS=inputs, OUTPUTS=outputs, K=top_k,
-        GATHER_LEFT=gather_left, FORMAT=format, BY_EXPERT=scales is not None and scales.ndim == 1,
-        BLOCK_I=block_rows, BLOCK_O=tile.columns, **tile.launch | ({"BLOCK_K": block} if format == "fp8" else {}),
+        *_pointers(left), *_pointers(right), dw_EIO, row_R, start_E1, left.inner if left.by_column else 0,
+        INPUTS=inputs, OUTPUTS=outputs, K=top_k, GATHER_LEFT=gather_left, FORMAT=format, DTYPE=_multiplied(format, dtype),
+        B=block, NATIVE=left.by_column, BY_EXPERT=scales is not None and scales.ndim == 1, BLOCK_I=block_rows,
+        BLOCK_O=tile.columns, **tile.launch | ({"BLOCK_K": block} if format == "fp8" else {}),
     )  # fmt: skip
     return dw_EIO
 
@@ -172,7 +181,7 @@ def _weight_gradients(
         dh = make.slots(dh_RG, blocks, top_k, False, "wgrad_hidden_gradient")
         a = make.slots(a_RF, blocks, top_k, False, "wgrad_hidden")
         dy = make.slots(dy_TD, blocks, top_k, True, "wgrad_gradient")
-        place, format = (blocks.row_R, slot_starts(blocks, make.block)), (make.format, make.block)
+        place, format = (blocks.row_R, slot_starts(blocks, make.block)), (make.format, make.block, make.dtype)
     dw_up_EDG = weight_gradient(x, dh, *place, top_k, True, c.dw_rows, c.dw_up, *format)
     return dw_up_EDG, weight_gradient(a, dy, *place, top_k, False, c.dw_rows, c.dw_down, *format)
 
@@ -187,24 +196,42 @@ def _by_row(make: Quantizer, count: int, width: int, device: torch.device) -> Te
 def _pointers(operand: Operand) -> tuple[Tensor, Tensor, Tensor]:
     """Values, scale, tensor scale; in place of what an operand has not, its values, which the kernel does not read as that."""
     values = operand.values
-    return tuple(values if t is None else t for t in (values, operand.scale, operand.tensor_scale))
+    return tuple(values if t is None else of_bytes(t) for t in (values, operand.scale, operand.tensor_scale))
 
 
 def _formats(make: Quantizer, of_rows: Operand, w: Operand) -> dict[str, object]:
     """What a product kernel is told about its operands; DTYPE is what the tensor cores multiply."""
     either, both = of_rows.quantized or w.quantized, of_rows.quantized and w.quantized
-    fp8 = make.format == "fp8"
-    exact = triton.language.float8e4nv if fp8 else triton.language.float16
     strides = dict(zip(("STRIDE_E", "STRIDE_O", "STRIDE_I"), w.values.stride()))
     return strides | {
-        "ROWS": of_rows.quantized, "WEIGHTS": w.quantized, "FP8": fp8 and either, "B": make.block, "WIDE": w.wide,
-        "DTYPE": exact if both else _DTYPES[make.dtype], "BY_EXPERT": make.by_expert,
+        "ROWS": of_rows.quantized, "WEIGHTS": w.quantized, "FORMAT": make.format if either else "", "B": make.block,
+        "WIDE": w.wide, "DTYPE": _multiplied(make.format if both else "", make.dtype), "NATIVE": make.native,
+        "BY_EXPERT": make.by_expert,
     }  # fmt: skip
 
 
+def _multiplied(format: str, dtype: torch.dtype) -> triton.language.dtype:
+    """What the tensor cores multiply where both factors are of `format`; MX's decoded values are exact in the arithmetic's
+    `dtype`."""
+    return {"fp8": triton.language.float8e4nv, "nvfp4": triton.language.float16}.get(format, _DTYPES[dtype])
+
+
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels (TRITON_INTERPRET=1), which needs no GPU."""
-    return triton.knobs.runtime.interpret
+    """Whether Triton's interpreter runs the kernels (TRITON_INTERPRET=1), which needs no GPU.
+
+    Raises:
+        RuntimeError: by these versions of Triton and numpy it cannot.
+    """
+    if not triton.knobs.runtime.interpret:
+        return False
+    found = (triton.__version__, version("numpy"))
+    (of_triton, of_numpy) = (tuple(int(part) for part in it.split(".")[:2]) for it in found)
+    if of_triton < (3, 7) and of_numpy >= (2, 4):  # loops over loaded bounds
+        raise RuntimeError(
+            f"Triton {found[0]}'s interpreter fails with numpy {found[1]} (only 0-dimensional arrays can be converted): "
+            "use numpy below 2.4, or triton 3.7"
+        )
+    return True
 
 
 def key(

@@ -1,7 +1,10 @@
 """The formats below bf16 and the noise of stochastic rounding inside a kernel: the same bits as `kernels.quantize` and
 `kernels.noise`, in exact fp32 arithmetic. Values are converted to a format only when they are values of it already.
 
-Codes of both formats are kept as E4M3 bytes: every E2M1 value is one, and the hardware converts them."""
+Codes of all formats are kept as E4M3 bytes: every E2M1 value is one, and the hardware converts them. MX's scales are E8M0
+bytes, which count powers of two from 2^-127; 255 is NaN."""
+
+import struct
 
 import triton
 import triton.language as tl
@@ -15,6 +18,7 @@ _UNSIGNED = 0xFFFFFFFF
 _ROW, _COLUMN = constexpr(ROW & _UNSIGNED), constexpr(COLUMN & _UNSIGNED)
 _SIXTH_32 = constexpr(SIXTH)
 _E4M3_LARGEST, _E2M1_LARGEST = constexpr(E4M3.largest), constexpr(E2M1.largest)
+_E4M3_BITS, _E2M1_BITS = (constexpr(struct.unpack("<i", struct.pack("<f", f.largest))[0]) for f in (E4M3, E2M1))
 _WHOLE = constexpr(2.0**23)  # from here on fp32 holds whole numbers only
 
 
@@ -58,16 +62,61 @@ def round_e2m1(x, noise, STOCHASTIC: constexpr):
 
 
 @triton.jit
-def quantized(x, amax, tensor_scale, noise, FP8: constexpr, CLIP: constexpr, STOCHASTIC: constexpr):
-    """Values of the format, and the scale of each block, as fp32. `amax` of the blocks broadcasts to fp32 `x`; `tensor_scale`
-    is nvfp4's."""
-    if FP8:
+def quantized(x, amax, tensor_scale, noise, FORMAT: constexpr, CLIP: constexpr, STOCHASTIC: constexpr):
+    """Values of the format as fp32, and the scale of each block: fp32, of MX an int32 E8M0 code. `amax` of the blocks
+    broadcasts to fp32 `x`; `tensor_scale` is nvfp4's."""
+    if FORMAT == "fp8":
         scale = tl.div_rn(amax * CLIP, 448.0)
-        return round_e4m3(tl.where(scale == 0.0, 0.0, tl.div_rn(x, scale)), noise, STOCHASTIC), scale
-    wanted = tl.minimum(amax * CLIP * (tensor_scale * _SIXTH_32), 448.0, propagate_nan=tl.PropagateNan.ALL)
-    scale = round_e4m3(wanted, 0.0, False)
-    inner = tl.where(scale == 0.0, 0.0, x * tl.div_rn(tensor_scale, scale))
-    return round_e2m1(inner, noise, STOCHASTIC), scale
+        value = round_e4m3(tl.where(scale == 0.0, 0.0, tl.div_rn(x, scale)), noise, STOCHASTIC)
+    elif FORMAT == "mxfp8":
+        scale = _e8m0(amax * CLIP, _E4M3_BITS)
+        value = round_e4m3(x * _inverse(scale), noise, STOCHASTIC)
+    elif FORMAT == "mxfp4":
+        scale = _e8m0(amax * CLIP, _E2M1_BITS)
+        value = round_e2m1(x * _inverse(scale), noise, STOCHASTIC)
+    else:
+        wanted = tl.minimum(amax * CLIP * (tensor_scale * _SIXTH_32), 448.0, propagate_nan=tl.PropagateNan.ALL)
+        scale = round_e4m3(wanted, 0.0, False)
+        value = round_e2m1(tl.where(scale == 0.0, 0.0, x * tl.div_rn(tensor_scale, scale)), noise, STOCHASTIC)
+    return value, scale
+
+
+@triton.jit
+def _e8m0(amax, LARGEST: constexpr):
+    """int32 codes of `kernels.quantize.mx_scale`; LARGEST: the bits of the element's largest magnitude."""
+    bits = amax.to(tl.int32, bitcast=True)
+    above = ((bits & 0x7FFFFF) > (LARGEST & 0x7FFFFF)).to(tl.int32)
+    code = (bits >> 23) - (LARGEST >> 23) + 127 + above
+    return tl.where(bits >= 0x7F800000, 255, tl.minimum(tl.maximum(code, 0), 253))
+
+
+@triton.jit
+def _inverse(code):
+    """fp32: one over what an E8M0 code says, NaN of NaN."""
+    return tl.where(code == 255, 0x7FC00000, (254 - code) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def scales(found):
+    """What E8M0 codes, which are uint8, say, in fp32; other scales as they are."""
+    if found.dtype == tl.uint8:
+        code = found.to(tl.int32)
+        bits = tl.where(code == 0, 1 << 22, code << 23)
+        said = tl.where(code == 255, 0x7FC00000, bits).to(tl.float32, bitcast=True)
+    else:
+        said = found
+    return said
+
+
+@triton.jit
+def packed(value_OI, OUTER: constexpr, INNER: constexpr):
+    """uint8 (OUTER, INNER / 2): two E2M1 codes a byte, the first in the lower half; `value_OI` holds values of the format."""
+    bits = value_OI.to(tl.int32, bitcast=True)
+    size = tl.abs(value_OI)
+    code = tl.where(size < 1.0, (size * 2.0).to(tl.int32), ((bits & 0x7FFFFFFF) >> 22) - 252)  # 0, 0.5, and from 1 on
+    code = (code & 7) | ((bits >> 28) & 8)
+    low, high = tl.split(tl.reshape(code, (OUTER, INNER // 2, 2)))
+    return (low | (high << 4)).to(tl.uint8)
 
 
 @triton.jit

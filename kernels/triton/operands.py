@@ -11,15 +11,17 @@ import triton
 from torch import Tensor
 
 from kernels import observe
+from kernels.formats import E2M1
 from kernels.hadamard import SIZE, matrix
 from kernels.noise import TENSORS
-from kernels.precision import Quantization
+from kernels.precision import MX, Quantization
 from kernels.quantize import nvfp4_tensor_scale
 from kernels.triton.metadata import Routes
 from kernels.triton.quantizers import blocks_kernel, maxima_kernel, slots_kernel, tiles_kernel
 from kernels.triton.telemetry import note_blocks, note_slots
 
 CODES = torch.float8_e4m3fn
+SCALES = {"fp8": torch.float32, "nvfp4": torch.float8_e4m3fn} | dict.fromkeys(MX, torch.float8_e8m0fnu)
 TILE = 64  # outer elements of a quantizer's tile of rows
 COLUMNS = 128  # of a tile of slots
 SIGNS = sum(1 << c for c in range(SIZE) if matrix()[0, c] < 0)  # Sylvester's first row is all ones
@@ -28,20 +30,33 @@ SIGNS = sum(1 << c for c in range(SIZE) if matrix()[0, c] < 0)  # Sylvester's fi
 @dataclass(frozen=True)
 class Operand:
     """The codes of rows (R, I) or weights (E, O, I): `values` are bf16 (or fp32) where `scale` is None, else codes with their
-    inner dimension contiguous. `scale` (R, I/B) or (E, O/wide, I/B), fp32 for fp8, E4M3 for nvfp4, whose `tensor_scale` (fp32,
-    0-dim or (E)) the values are divided by. Factors of weight gradients: (P, I), scale (P/16, I); fp8 (P/128, I, 128), scale
-    (P/128, I). `by_row`: what would lie by
-    token lies by row, in expert order."""
+    inner dimension contiguous. `scale` (R, I/B) or (E, O/wide, I/B), fp32 for fp8, E8M0 for MX, E4M3 for nvfp4, whose
+    `tensor_scale` (fp32, 0-dim or (E)) the values are divided by. Factors of weight gradients: (P, I), scale (P/16, I), of MX
+    (P/32, I); fp8 (P/128, I, 128), scale (P/128, I). `by_row`: what would lie by token lies by row, in expert order. `packed`:
+    two E2M1 codes a byte of the inner dimension. `by_column`: a factor lies (I, P), scale (I, P/B)."""
 
     values: Tensor
     scale: Tensor | None = None
     tensor_scale: Tensor | None = None
     wide: int = 1
     by_row: bool = False
+    packed: bool = False
+    by_column: bool = False
 
     @property
     def quantized(self) -> bool:
         return self.scale is not None
+
+    @property
+    def inner(self) -> int:
+        """Elements of the last axis."""
+        return self.values.shape[-1] * (2 if self.packed else 1)
+
+    def codes(self) -> Tensor:
+        """One value of the format an element."""
+        if not self.packed:
+            return self.values
+        return E2M1.decode(torch.stack((self.values & 15, self.values >> 4), -1).flatten(-2))
 
 
 @dataclass(frozen=True)
@@ -51,10 +66,19 @@ class Quantizer:
     dials: Quantization | None
     dtype: torch.dtype
     key_4: Tensor | None = None
+    native: bool = False  # what the tensor cores take with their block scales: see `kernels.triton.blockscaled`
+
+    @property
+    def kind(self) -> str:
+        return kind(self.format, self.native)
+
+    @property
+    def packs(self) -> bool:
+        return self.native and self.format != "mxfp8"
 
     @property
     def format(self) -> str:
-        """fp8 | nvfp4, or "" where nothing is quantized."""
+        """One of `kernels.precision.FORMATS`, or "" where nothing is quantized."""
         return self.dials.format if self.dials else ""
 
     @property
@@ -79,10 +103,10 @@ class Quantizer:
             expert_R = torch.searchsorted(where.start_E1[1:], place_R, right=True)  # of dropped rows any: nobody reads them
             tensor_scale_E = nvfp4_tensor_scale(by_expert(largest(x_RI, 1), where.start_E1))
         found = self._blocks(x_RI.unsqueeze(0), 1, tensor, name_R, tensor_scale_E, expert_R)
-        found = Operand(found.values[0], found.scale[0], found.tensor_scale)
+        found = replace(found, values=found.values[0], scale=found.scale[0])
         if observe.listening():
             divisor = found.tensor_scale if expert_R is None else tensor_scale_E[expert_R].unsqueeze(1)
-            note_blocks(int(self.key_4[3]), tensor, x_RI, found.values, found.scale, divisor, 1)
+            note_blocks(self.format, int(self.key_4[3]), tensor, x_RI, found.codes(), found.scale, divisor, 1)
         return found
 
     def rows_of_tokens(self, x_TD: Tensor, operand: str, tensor: str, where: Routes, top_k: int) -> Operand:
@@ -106,7 +130,7 @@ class Quantizer:
         found = self._blocks(w_EOI, wide, tensor, None, tensor_scale_E)
         if observe.listening():
             divisor = found.tensor_scale if tensor_scale_E is None else tensor_scale_E.view(-1, 1, 1)
-            note_blocks(int(self.key_4[3]), tensor, w_EOI, found.values, found.scale, divisor, wide)
+            note_blocks(self.format, int(self.key_4[3]), tensor, w_EOI, found.codes(), found.scale, divisor, wide)
         return found
 
     def _blocks(
@@ -114,11 +138,11 @@ class Quantizer:
         tensor_scale_E: Tensor | None = None, expert_O: Tensor | None = None,
     ) -> Operand:  # fmt: skip
         """`tensor_scale_E`: those of experts, which are x's first axis or `expert_O` of its second."""
-        (experts, outer, inner), block, fp8 = x_EOI.shape, self.block, self.format == "fp8"
-        codes = torch.empty(experts, outer, inner, dtype=CODES, device=x_EOI.device)
-        scale = codes.new_empty(experts, outer // wide, inner // block, dtype=torch.float32 if fp8 else CODES)
+        (experts, outer, inner), block = x_EOI.shape, self.block
+        codes = _empty_codes(self.packs, experts, outer, inner, device=x_EOI.device)
+        scale = codes.new_empty(experts, outer // wide, inner // block, dtype=SCALES[self.format])
         tensor_scale = tensor_scale_E
-        if tensor_scale is None and not fp8:
+        if tensor_scale is None and self.format == "nvfp4":
             tensor_scale = nvfp4_tensor_scale(largest(x_EOI))
         drawn = self._drawn(tensor)
         if codes.numel():
@@ -126,43 +150,48 @@ class Quantizer:
             grid = (experts * triton.cdiv(outer, block_o) * triton.cdiv(inner, block_i),)
             whole = tensor_scale if expert_O is None else tensor_scale.index_select(0, expert_O)
             blocks_kernel[grid](
-                x_EOI, codes, scale, scale if fp8 else whole, self.key_4, codes if name_O is None else name_O,
-                *x_EOI.stride(), outer, INNER=inner, FP8=fp8, CLIP=self.dials.clip, STOCHASTIC=drawn >= 0,
-                TENSOR=drawn, NAMED=drawn >= 0 and name_O is not None,
+                x_EOI, codes, of_bytes(scale), codes if whole is None else whole, self.key_4,
+                codes if name_O is None else name_O, *x_EOI.stride(), outer, INNER=inner, FORMAT=self.format,
+                CLIP=self.dials.clip, STOCHASTIC=drawn >= 0, TENSOR=drawn, NAMED=drawn >= 0 and name_O is not None,
                 BY_EXPERT=tensor_scale_E is not None, BY_ROW=expert_O is not None,
-                LENGTH=block, WIDE=wide, BLOCK_O=block_o, BLOCK_I=block_i, num_warps=8,
+                LENGTH=block, WIDE=wide, PACKED=self.packs, BLOCK_O=block_o, BLOCK_I=block_i, num_warps=8,
             )  # fmt: skip
-        return Operand(codes, scale, tensor_scale, wide)
+        return Operand(codes, scale, tensor_scale, wide, packed=self.packs)
 
     def slots(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
-        """A factor of a weight gradient; `x` lies by token or by row in expert order. `blocks` are routes in tiles of 16 rows,
-        in fp8 of 128. Noise counts slots."""
+        """A factor of a weight gradient; `x` lies by token or by row in expert order. `blocks` are routes in tiles of `block`
+        rows. Noise counts slots."""
         if self.format == "fp8":
             return self._tiles(x, blocks, top_k, by_token, tensor)
-        tiles, width = blocks.tile_expert_I.numel(), x.shape[1]
-        codes = torch.empty(tiles * SIZE, width, dtype=CODES, device=x.device)
-        scale = codes.new_empty(tiles, width)
+        tiles, width, columns = blocks.tile_expert_I.numel(), x.shape[1], self.native
+        slots = tiles * self.block
+        codes = _empty_codes(self.packs, *((width, slots) if columns else (slots, width)), device=x.device)
+        scale = codes.new_empty((width, tiles) if columns else (tiles, width), dtype=SCALES[self.format])
         chunks = triton.cdiv(width, COLUMNS)
         tile_amax = x.new_zeros(max(1, tiles * chunks), dtype=torch.float32)
         tensor_scale = tile_amax  # not read by the survey
-        for survey in (True, False):
+        for survey in (True, False) if self.format == "nvfp4" else (False,):
             drawn = -1 if survey else self._drawn(tensor)
             if codes.numel():
                 slots_kernel[(tile_amax.numel(),)](
-                    x, codes, scale, tile_amax, tensor_scale, self.key_4,
-                    blocks.row_R, blocks.start_E1, blocks.tile_expert_I, blocks.tile_row_I,
+                    x, codes, of_bytes(scale), tile_amax, tensor_scale, self.key_4,
+                    blocks.row_R, blocks.start_E1, blocks.tile_expert_I, blocks.tile_row_I, slots,
                     WIDTH=width, K=top_k, BY_TOKEN=by_token, HADAMARD=self.dials.hadamard, SIGNS=SIGNS,
                     CLIP=self.dials.clip, STOCHASTIC=drawn >= 0, TENSOR=drawn,
-                    SURVEY=survey, BY_EXPERT=self.by_expert, BLOCK_I=COLUMNS, num_warps=4,
+                    SURVEY=survey, BY_EXPERT=self.by_expert, FORMAT=self.format, LENGTH=self.block,
+                    BY_COLUMN=columns, BLOCK_I=COLUMNS, num_warps=4,
                 )  # fmt: skip
             if survey:
                 starts = slot_starts(blocks, SIZE) // SIZE * chunks
                 amax = by_expert(tile_amax, starts) if self.by_expert else tile_amax.amax()
                 tensor_scale = nvfp4_tensor_scale(amax)
+        divisor = tensor_scale if self.format == "nvfp4" else None
+        found = Operand(codes, scale, divisor, packed=self.packs, by_column=columns)
         if observe.listening() and tiles:
             token_R = blocks.row_R // top_k if by_token else None
-            note_slots(int(self.key_4[3]), tensor, x, codes, scale, tensor_scale, blocks, token_R, self.dials.hadamard)
-        return Operand(codes, scale, tensor_scale)
+            values, scale = (t.mT if columns else t for t in (found.codes(), scale))
+            note_slots(self.format, int(self.key_4[3]), tensor, x, values, scale, divisor, blocks, token_R, self.dials.hadamard)
+        return found
 
     def _tiles(self, x: Tensor, blocks: Routes, top_k: int, by_token: bool, tensor: str) -> Operand:
         tiles, width, length = blocks.tile_expert_I.numel(), x.shape[1], self.block
@@ -178,12 +207,28 @@ class Quantizer:
         if observe.listening() and tiles:
             token_R = blocks.row_R // top_k if by_token else None
             codes_PI = codes.mT.reshape(tiles * length, width)
-            note_slots(int(self.key_4[3]), tensor, x, codes_PI, scale, None, blocks, token_R, False)
+            note_slots(self.format, int(self.key_4[3]), tensor, x, codes_PI, scale, None, blocks, token_R, False)
         return Operand(codes, scale)
 
     def _drawn(self, tensor: str) -> int:
         """The place in TENSORS of one that is rounded by noise, else -1."""
         return TENSORS.index(tensor) if self.dials.stochastic_rounding and tensor in TENSORS else -1
+
+
+def kind(format: str, native: bool) -> str:
+    """What tile sizes are kept for: the format, and whether the tensor cores take its block scales. fp8 has none."""
+    return f"{format} native" if native and format not in ("", "fp8") else format
+
+
+def _empty_codes(packed: bool, *shape: int, device: torch.device) -> Tensor:
+    if packed:
+        return torch.empty(*shape[:-1], shape[-1] // 2, dtype=torch.uint8, device=device)
+    return torch.empty(shape, dtype=CODES, device=device)
+
+
+def of_bytes(scale: Tensor) -> Tensor:
+    """What a launch takes: Triton has no E8M0."""
+    return scale.view(torch.uint8) if scale.dtype == torch.float8_e8m0fnu else scale
 
 
 def largest(x: Tensor, axes: int | tuple[int, ...] | None = None) -> Tensor:

@@ -13,6 +13,8 @@ What is multiplied, ROWS and WEIGHTS saying which factors are codes:
   ("promotion", arXiv 2412.19437, section 3.3.2).
 - nvfp4, both: code * block scale is exact in fp16 (at most 6 significant bits, 2^-10 to 2688); the tensor scales divide the
   sums.
+- mxfp8 and mxfp4, both: code * scale is exact in bf16, and that is all.
+- NATIVE: nvfp4 and MX where the tensor cores take block scales, see `kernels.triton.blockscaled`.
 - one factor left in bf16: the other's codes become bf16 exactly, the rest is the same.
 """
 
@@ -20,7 +22,8 @@ import triton
 import triton.language as tl
 from triton.language import constexpr
 
-from kernels.triton.numbers import magnitude_bits, quantized
+from kernels.triton.blockscaled import codes_of, scaled_product
+from kernels.triton.numbers import magnitude_bits, quantized, scales
 
 
 @triton.jit
@@ -32,10 +35,10 @@ def exact(code, scale, DTYPE: constexpr):
 
 
 @triton.jit
-def factor(rows_whole, w_whole, expert, ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr, BY_EXPERT: constexpr):
+def factor(rows_whole, w_whole, expert, ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr, BY_EXPERT: constexpr):
     """What the tensor scales, one of each operand or of every expert, make of an expert's sums."""
     found = 1.0
-    if not FP8:
+    if FORMAT == "nvfp4":
         if ROWS:
             found *= tl.div_rn(1.0, tl.load(rows_whole + expert * BY_EXPERT))
         if WEIGHTS:
@@ -46,27 +49,27 @@ def factor(rows_whole, w_whole, expert, ROWS: constexpr, WEIGHTS: constexpr, FP8
 @triton.jit
 def _tile(
     values, scale, value_O, scale_O, live_O, at, STRIDE: constexpr, INNER: constexpr, WHOLE: constexpr, QUANTIZED: constexpr,
-    FP8: constexpr, DTYPE: constexpr, BLOCK_O: constexpr, BLOCK_K: constexpr,
+    FORMAT: constexpr, DTYPE: constexpr, B: constexpr, BLOCK_O: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """(BLOCK_O, BLOCK_K) of an operand in DTYPE, from inner element `at` on; fp8's scales stay outside."""
     k = tl.arange(0, BLOCK_K)
     live = live_O[:, None] if WHOLE else live_O[:, None] & (k < INNER - at)[None, :]
     found = tl.load(values + value_O[:, None] + k[None, :] * STRIDE + at * STRIDE, mask=live, other=0.0)
-    if FP8 or not QUANTIZED:
+    if FORMAT == "fp8" or not QUANTIZED:
         return found.to(DTYPE)
-    count: constexpr = BLOCK_K // 16
-    n = at // 16 + tl.arange(0, count)
-    live = live_O[:, None] if WHOLE else live_O[:, None] & (n < INNER // 16)[None, :]
-    scale_ON = tl.load(scale + scale_O[:, None] + n[None, :], mask=live, other=0.0)
-    spread = tl.reshape(tl.broadcast_to(scale_ON[:, :, None], (BLOCK_O, count, 16)), (BLOCK_O, BLOCK_K))
+    count: constexpr = BLOCK_K // B
+    n = at // B + tl.arange(0, count)
+    live = live_O[:, None] if WHOLE else live_O[:, None] & (n < INNER // B)[None, :]
+    scale_ON = scales(tl.load(scale + scale_O[:, None] + n[None, :], mask=live, other=0.0))
+    spread = tl.reshape(tl.broadcast_to(scale_ON[:, :, None], (BLOCK_O, count, B)), (BLOCK_O, BLOCK_K))
     return exact(found, spread, DTYPE)
 
 
 @triton.jit
 def _add(
     acc_RN, x_RK, rows_scale, scale_R, live_R, w, w_scale, value_N, scale_N, live_N, at,
-    STRIDE: constexpr, INNER: constexpr, WHOLE: constexpr, ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr,
-    DTYPE: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    STRIDE: constexpr, INNER: constexpr, WHOLE: constexpr, ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr,
+    DTYPE: constexpr, B: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """`acc_RN` and what BLOCK_K inner elements contribute, from `at` on."""
     if not (ROWS or WEIGHTS):
@@ -74,8 +77,8 @@ def _add(
         live_KN = (k < INNER - at)[:, None] & live_N[None, :]
         w_KN = tl.load(w + k[:, None] * STRIDE + value_N[None, :] + at * STRIDE, mask=live_KN, other=0.0)
         return tl.dot(x_RK, w_KN, acc_RN, input_precision="ieee")
-    w_NK = _tile(w, w_scale, value_N, scale_N, live_N, at, STRIDE, INNER, WHOLE, WEIGHTS, FP8, DTYPE, BLOCK_N, BLOCK_K)
-    if not FP8:
+    w_NK = _tile(w, w_scale, value_N, scale_N, live_N, at, STRIDE, INNER, WHOLE, WEIGHTS, FORMAT, DTYPE, B, BLOCK_N, BLOCK_K)
+    if FORMAT != "fp8":
         return tl.dot(x_RK, tl.trans(w_NK), acc_RN, input_precision="ieee")
     part_RN = tl.dot(x_RK, tl.trans(w_NK), input_precision="ieee")
     n = at // BLOCK_K
@@ -90,11 +93,12 @@ def _add(
 def _sums(
     rows, rows_scale, rows_whole, source_R, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,
     INNER: constexpr, OUTER: constexpr, TWICE: constexpr, STRIDE_E: constexpr, STRIDE_O: constexpr, STRIDE_I: constexpr,
-    ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr, BY_EXPERT: constexpr,
-    BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr,
+    NATIVE: constexpr, BY_EXPERT: constexpr, BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """rows[source] @ w[expert]^T in fp32: columns n, and with TWICE those OUTER / 2 further on (else zeros)."""
-    value_R, scale_R = source_R * INNER, source_R * (INNER // B)
+    a_byte: constexpr = 2 if NATIVE and FORMAT != "mxfp8" else 1
+    value_R, scale_R = source_R * (INNER // a_byte), source_R * (INNER // B)
     value_N, scale_N = n * STRIDE_O, n // WIDE * (INNER // B)
     w, w_scale = w_EOI + expert * STRIDE_E, w_scale + expert * (OUTER // WIDE) * (INNER // B)
     half: constexpr = OUTER // 2
@@ -103,18 +107,29 @@ def _sums(
     WHOLE: constexpr = INNER % BLOCK_K == 0 and (ROWS or WEIGHTS)
     first_RN = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
     second_RN = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
+    w_2, w_scale_2 = w + half * STRIDE_O, w_scale + half // WIDE * (INNER // B)
     for at in range(0, INNER, BLOCK_K):
-        x_RK = _tile(rows, rows_scale, value_R, scale_R, live_R, at, 1, INNER, WHOLE, ROWS, FP8, DTYPE, BLOCK_R, BLOCK_K)
-        first_RN = _add(
-            first_RN, x_RK, rows_scale, scale_R, live_R, w, w_scale, value_N, scale_N, live_N, at,
-            STRIDE_I, INNER, WHOLE, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_N, BLOCK_K,
-        )  # fmt: skip
-        if TWICE:
-            second_RN = _add(
-                second_RN, x_RK, rows_scale, scale_R, live_R, w + half * STRIDE_O, w_scale + half // WIDE * (INNER // B),
-                value_N, scale_N, live_N, at, STRIDE_I, INNER, WHOLE, ROWS, WEIGHTS, FP8, DTYPE, BLOCK_N, BLOCK_K,
+        if NATIVE:
+            x_RK, x_RS = codes_of(rows, rows_scale, value_R, scale_R, live_R, at, INNER, FORMAT, B, BLOCK_K)
+            w_NK, w_NS = codes_of(w, w_scale, value_N, scale_N, live_N, at, INNER, FORMAT, B, BLOCK_K)
+            first_RN = scaled_product(first_RN, x_RK, x_RS, w_NK, w_NS, FORMAT)
+            if TWICE:
+                w_NK, w_NS = codes_of(w_2, w_scale_2, value_N, scale_N, live_N, at, INNER, FORMAT, B, BLOCK_K)
+                second_RN = scaled_product(second_RN, x_RK, x_RS, w_NK, w_NS, FORMAT)
+        else:
+            x_RK = _tile(
+                rows, rows_scale, value_R, scale_R, live_R, at, 1, INNER, WHOLE, ROWS, FORMAT, DTYPE, B, BLOCK_R, BLOCK_K
+            )
+            first_RN = _add(
+                first_RN, x_RK, rows_scale, scale_R, live_R, w, w_scale, value_N, scale_N, live_N, at,
+                STRIDE_I, INNER, WHOLE, ROWS, WEIGHTS, FORMAT, DTYPE, B, BLOCK_N, BLOCK_K,
             )  # fmt: skip
-    whole = factor(rows_whole, w_whole, expert, ROWS, WEIGHTS, FP8, BY_EXPERT)
+            if TWICE:
+                second_RN = _add(
+                    second_RN, x_RK, rows_scale, scale_R, live_R, w_2, w_scale_2, value_N, scale_N, live_N, at,
+                    STRIDE_I, INNER, WHOLE, ROWS, WEIGHTS, FORMAT, DTYPE, B, BLOCK_N, BLOCK_K,
+                )  # fmt: skip
+    whole = factor(rows_whole, w_whole, expert, ROWS, WEIGHTS, FORMAT, BY_EXPERT)
     return first_RN * whole, second_RN * whole
 
 
@@ -132,8 +147,8 @@ def up_kernel(
     x, x_scale, x_whole, w_EOI, w_scale, w_whole, h_RG, a_RF, a_scale, weight_TK, row_R, start_E1, tile_expert_I, tile_row_I,
     D: constexpr, F: constexpr, K: constexpr, GATED: constexpr, BY_ROW: constexpr, STORED: constexpr, ENCODE: constexpr,
     CLIP: constexpr, STRIDE_E: constexpr, STRIDE_O: constexpr, STRIDE_I: constexpr,
-    ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr, BY_EXPERT: constexpr,
-    BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr,
+    NATIVE: constexpr, BY_EXPERT: constexpr, BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """h = x[token] @ w_up[expert], or with BY_ROW x[row], stored in its dtype; a = weight * act(h), from h before it is rounded
     or with STORED from h as stored. With ENCODE a is quantized to fp8 in the epilogue: a tile holds whole blocks of 128."""
@@ -147,7 +162,8 @@ def up_kernel(
     row = tl.load(row_R + first + r, mask=live_R, other=0)
     first_RN, second_RN = _sums(
         x, x_scale, x_whole, first + r if BY_ROW else row // K, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,
-        D, G, GATED, STRIDE_E, STRIDE_O, STRIDE_I, ROWS, WEIGHTS, FP8, DTYPE, B, WIDE, BY_EXPERT, BLOCK_R, BLOCK_N, BLOCK_K,
+        D, G, GATED, STRIDE_E, STRIDE_O, STRIDE_I, ROWS, WEIGHTS, FORMAT, DTYPE, B, WIDE, NATIVE, BY_EXPERT,
+        BLOCK_R, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     live_RN = live_R[:, None] & live_N[None, :]
     dtype: constexpr = h_RG.dtype.element_ty
@@ -163,7 +179,7 @@ def up_kernel(
     if ENCODE:
         a_3 = tl.reshape(a_RN.to(tl.float32), (BLOCK_R, BLOCK_N // B, B))
         amax_3 = tl.max(magnitude_bits(a_3), axis=2).to(tl.float32, bitcast=True)[:, :, None]
-        value_3, scale_3 = quantized(a_3, amax_3, 1.0, 0.0, True, CLIP, False)
+        value_3, scale_3 = quantized(a_3, amax_3, 1.0, 0.0, "fp8", CLIP, False)
         tl.store(out_RN, tl.reshape(value_3, (BLOCK_R, BLOCK_N)).to(tl.float8e4nv), mask=live_RN)
         m = column * (BLOCK_N // B) + tl.arange(0, BLOCK_N // B)
         out_RM = a_scale + first * (F // B) + r[:, None] * (F // B) + m[None, :]
@@ -185,8 +201,8 @@ def _activate(first_RN, second_RN, GATED: constexpr):
 def rows_kernel(
     in_RI, in_scale, in_whole, w_EOI, w_scale, w_whole, out_RO, start_E1, tile_expert_I, tile_row_I,
     INNER: constexpr, OUTER: constexpr, STRIDE_E: constexpr, STRIDE_O: constexpr, STRIDE_I: constexpr,
-    ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr, BY_EXPERT: constexpr,
-    BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr,
+    NATIVE: constexpr, BY_EXPERT: constexpr, BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """out[r] = in[r] @ w[expert]^T: the down-projection, and dX's rows."""
     columns: constexpr = (OUTER + BLOCK_N - 1) // BLOCK_N
@@ -195,10 +211,11 @@ def rows_kernel(
     if expert < 0:
         return
     first, r, n, live_R, live_N = _place(tile_row_I, start_E1, tile, expert, column, OUTER, BLOCK_R, BLOCK_N)
+    a_byte: constexpr = 2 if NATIVE and FORMAT != "mxfp8" else 1
     sums_RN, _ = _sums(
-        in_RI + first * INNER, in_scale + first * (INNER // B), in_whole, r, live_R,
+        in_RI + first * (INNER // a_byte), in_scale + first * (INNER // B), in_whole, r, live_R,
         w_EOI, w_scale, w_whole, expert, n, live_N, INNER, OUTER, False, STRIDE_E, STRIDE_O, STRIDE_I,
-        ROWS, WEIGHTS, FP8, DTYPE, B, WIDE, BY_EXPERT, BLOCK_R, BLOCK_N, BLOCK_K,
+        ROWS, WEIGHTS, FORMAT, DTYPE, B, WIDE, NATIVE, BY_EXPERT, BLOCK_R, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     out_RN = out_RO + first * OUTER + r[:, None] * OUTER + n[None, :]
     tl.store(out_RN, sums_RN.to(out_RO.dtype.element_ty), mask=live_R[:, None] & live_N[None, :])
@@ -210,8 +227,8 @@ def dh_kernel(
     row_R, start_E1, tile_expert_I, tile_row_I,
     D: constexpr, F: constexpr, K: constexpr, GATED: constexpr, BY_ROW: constexpr, STORED: constexpr,
     STRIDE_E: constexpr, STRIDE_O: constexpr, STRIDE_I: constexpr,
-    ROWS: constexpr, WEIGHTS: constexpr, FP8: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr, BY_EXPERT: constexpr,
-    BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    ROWS: constexpr, WEIGHTS: constexpr, FORMAT: constexpr, DTYPE: constexpr, B: constexpr, WIDE: constexpr,
+    NATIVE: constexpr, BY_EXPERT: constexpr, BLOCK_R: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     """da = dy[token] @ w_down[expert]^T, or with BY_ROW dy[row], with STORED rounded to h's dtype; writes dh = weight * da *
     act'(h), a = weight * act(h) (for dW_down), and for each block of columns the row's share of dweight = da . act(h): summed
@@ -226,7 +243,8 @@ def dh_kernel(
     row = tl.load(row_R + first + r, mask=live_R, other=0)
     da_RN, _ = _sums(
         dy, dy_scale, dy_whole, first + r if BY_ROW else row // K, live_R, w_EOI, w_scale, w_whole, expert, n, live_N,
-        D, F, False, STRIDE_E, STRIDE_O, STRIDE_I, ROWS, WEIGHTS, FP8, DTYPE, B, WIDE, BY_EXPERT, BLOCK_R, BLOCK_N, BLOCK_K,
+        D, F, False, STRIDE_E, STRIDE_O, STRIDE_I, ROWS, WEIGHTS, FORMAT, DTYPE, B, WIDE, NATIVE, BY_EXPERT,
+        BLOCK_R, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     weight = tl.load(weight_TK + row, mask=live_R, other=0.0)[:, None]
     h, dh, a = h_RG + first * G, dh_RG + first * G, a_RF + first * F
@@ -278,7 +296,7 @@ def combine_kernel(rows_RD, row_of_TK, start_E1, out_TD, T, D: constexpr, K: con
     live_TN = live_T[:, None] & (n < D)[None, :]
     first = tl.load(start_E1)
     acc_TN = tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
-    for k in range(K):
+    for k in tl.static_range(K):
         row = tl.load(row_of_TK + t * K + k, mask=live_T, other=0)
         written_TN = live_TN & (row >= first)[:, None]
         acc_TN += tl.load(rows_RD + row[:, None] * D + n[None, :], mask=written_TN, other=0.0).to(tl.float32)

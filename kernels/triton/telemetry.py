@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from kernels import observe
-from kernels.formats import E2M1, E4M3
 from kernels.hadamard import transform_rows
+from kernels.quantize import ELEMENTS
 from kernels.triton.metadata import Routes
 
 
-def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor, divisor: Tensor | None, wide: int) -> None:
+def note_blocks(
+    format: str, layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor, divisor: Tensor | None, wide: int
+) -> None:
     """Notes `x` in codes' shape (R, I) or (E, O, I); `divisor` is nvfp4's tensor scale, 0-dim or of every R or E."""
     every = _every(x)
     x, codes, scale = (t[::every] for t in (x, codes, scale))
@@ -20,11 +22,11 @@ def note_blocks(layer: int, tensor: str, x: Tensor, codes: Tensor, scale: Tensor
     spread = scale.float().repeat_interleave(codes.shape[-1] // scale.shape[-1], -1)
     if wide > 1:
         spread = spread.repeat_interleave(wide, -2)
-    _note(layer, tensor, x, codes, spread, divisor)
+    _note(format, layer, tensor, x, codes, spread, divisor)
 
 
 def note_slots(
-    layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor | None, blocks: Routes,
+    format: str, layer: int, tensor: str, x: Tensor, codes_PI: Tensor, scale: Tensor, divisor: Tensor | None, blocks: Routes,
     token_R: Tensor | None, hadamard: bool,
 ) -> None:  # fmt: skip
     """Notes a weight gradient's factor; `x` lies by row, or by token where `token_R` says whose each row is."""
@@ -40,16 +42,15 @@ def note_slots(
         x_BSI = transform_rows(x_BSI.flatten(0, 1)).view(x_BSI.shape)
     codes_BSI = codes_PI.view(-1, length, codes_PI.shape[1])[used_B]
     divisor = divisor[expert_B].view(-1, 1, 1) if divisor is not None and divisor.ndim else divisor
-    _note(layer, tensor, x_BSI, codes_BSI, scale[used_B].float().unsqueeze(1), divisor)
+    _note(format, layer, tensor, x_BSI, codes_BSI, scale[used_B].float().unsqueeze(1), divisor)
 
 
 def _every(x: Tensor) -> int:
     return min(max(1, x.numel() // observe.SAMPLE), x.shape[0])
 
 
-def _note(layer: int, tensor: str, x: Tensor, codes: Tensor, spread: Tensor, divisor: Tensor | None) -> None:
-    if divisor is None:
-        decoded, limit = codes.float() * spread, E4M3.largest * spread
-    else:
-        decoded, limit = codes.float() * spread / divisor, E2M1.largest * spread / divisor
+def _note(format: str, layer: int, tensor: str, x: Tensor, codes: Tensor, spread: Tensor, divisor: Tensor | None) -> None:
+    decoded, limit = codes.float() * spread, ELEMENTS[format].largest * spread
+    if divisor is not None:
+        decoded, limit = decoded / divisor, limit / divisor
     observe.note(layer, tensor, x, decoded, limit)

@@ -6,6 +6,8 @@ Letters as in `kernels.triton.products` and `kernels.triton.quantizers`.
 |---|---|---|
 | "" | one lies by token and is gathered (x for dW_up, dy for dW_down), the other by row | rows |
 | "nvfp4" | both by slot: an expert's rows padded with zeros to whole blocks of 16 | slots |
+| "mxfp8", "mxfp4" | the same in blocks of 32 | slots |
+| NATIVE | the last three, by column: what the tensor cores of compute capability 10.x take with their block scales | slots |
 | "fp8" | both by slot, padded to blocks of 128: codes are multiplied as they are, a block at a time, its sums scaled and added in fp32 | slots |
 """  # noqa: E501
 
@@ -13,14 +15,16 @@ import triton
 import triton.language as tl
 from triton.language import constexpr
 
+from kernels.triton.blockscaled import codes_of, scaled_product
+from kernels.triton.numbers import scales
 from kernels.triton.products import exact, factor
 
 
 @triton.jit
 def weight_gradient_kernel(
-    left, left_scale, left_whole, right, right_scale, right_whole, dw_EIO, row_R, start_E1,
-    INPUTS: constexpr, OUTPUTS: constexpr, K: constexpr, GATHER_LEFT: constexpr, FORMAT: constexpr, BY_EXPERT: constexpr,
-    BLOCK_I: constexpr, BLOCK_O: constexpr, BLOCK_K: constexpr,
+    left, left_scale, left_whole, right, right_scale, right_whole, dw_EIO, row_R, start_E1, slots,
+    INPUTS: constexpr, OUTPUTS: constexpr, K: constexpr, GATHER_LEFT: constexpr, FORMAT: constexpr, DTYPE: constexpr,
+    B: constexpr, NATIVE: constexpr, BY_EXPERT: constexpr, BLOCK_I: constexpr, BLOCK_O: constexpr, BLOCK_K: constexpr,
 ):  # fmt: skip
     rows_of: constexpr = (INPUTS + BLOCK_I - 1) // BLOCK_I
     columns: constexpr = (OUTPUTS + BLOCK_O - 1) // BLOCK_O
@@ -29,6 +33,8 @@ def weight_gradient_kernel(
     i = (tile // columns) * BLOCK_I + tl.arange(0, BLOCK_I)
     o = (tile % columns) * BLOCK_O + tl.arange(0, BLOCK_O)
     live_I, live_O = i < INPUTS, o < OUTPUTS
+    a_byte: constexpr = 1 if FORMAT == "mxfp8" else 2
+    column_I, column_O = i.to(tl.int64) * slots, o.to(tl.int64) * slots  # where a column's slots begin, of NATIVE
     start, end = tl.load(start_E1 + expert), tl.load(start_E1 + expert + 1)
     acc_IO = tl.zeros((BLOCK_I, BLOCK_O), tl.float32)
     for at in range(start, end, BLOCK_K):
@@ -39,9 +45,17 @@ def weight_gradient_kernel(
             part_IO *= tl.load(left_scale + at // BLOCK_K * INPUTS + i, mask=live_I, other=0.0)[:, None]
             part_IO *= tl.load(right_scale + at // BLOCK_K * OUTPUTS + o, mask=live_O, other=0.0)[None, :]
             acc_IO += part_IO
-        elif FORMAT == "nvfp4":
-            left_KI = _slots(left, left_scale, at, end, i, live_I, INPUTS, BLOCK_I, BLOCK_K)
-            right_KO = _slots(right, right_scale, at, end, o, live_O, OUTPUTS, BLOCK_O, BLOCK_K)
+        elif NATIVE:
+            left_IK, left_IS = codes_of(
+                left, left_scale, column_I // a_byte, column_I // B, live_I, at, end, FORMAT, B, BLOCK_K
+            )
+            right_OK, right_OS = codes_of(
+                right, right_scale, column_O // a_byte, column_O // B, live_O, at, end, FORMAT, B, BLOCK_K
+            )
+            acc_IO = scaled_product(acc_IO, left_IK, left_IS, right_OK, right_OS, FORMAT)
+        elif FORMAT != "":
+            left_KI = _slots(left, left_scale, at, end, i, live_I, INPUTS, DTYPE, B, BLOCK_I, BLOCK_K)
+            right_KO = _slots(right, right_scale, at, end, o, live_O, OUTPUTS, DTYPE, B, BLOCK_O, BLOCK_K)
             acc_IO = tl.dot(tl.trans(left_KI), right_KO, acc_IO, input_precision="ieee")
         else:
             r = at + tl.arange(0, BLOCK_K)
@@ -57,22 +71,24 @@ def weight_gradient_kernel(
             )
             acc_IO = tl.dot(left_IR, right_RO, acc_IO, input_precision="ieee")
     if FORMAT == "nvfp4":
-        acc_IO *= factor(left_whole, right_whole, expert, True, True, False, BY_EXPERT)
+        acc_IO *= factor(left_whole, right_whole, expert, True, True, FORMAT, BY_EXPERT)
     out_IO = dw_EIO + expert * INPUTS * OUTPUTS + i[:, None] * OUTPUTS + o[None, :]
     tl.store(out_IO, acc_IO, mask=live_I[:, None] & live_O[None, :])
 
 
 @triton.jit
-def _slots(codes, scale, at, end, i, live_I, WIDTH: constexpr, BLOCK_I: constexpr, BLOCK_K: constexpr):
-    """(BLOCK_K, BLOCK_I) of an nvfp4 factor in fp16, from slot `at` (a multiple of 16) on."""
-    count: constexpr = BLOCK_K // 16
+def _slots(
+    codes, scale, at, end, i, live_I, WIDTH: constexpr, DTYPE: constexpr, B: constexpr, BLOCK_I: constexpr, BLOCK_K: constexpr
+):
+    """(BLOCK_K, BLOCK_I) of a factor in DTYPE, from slot `at` (a multiple of B) on."""
+    count: constexpr = BLOCK_K // B
     k, n = tl.arange(0, BLOCK_K), tl.arange(0, count)
     live_KI = (k < end - at)[:, None] & live_I[None, :]
     code_KI = tl.load(codes + at * WIDTH + k[:, None] * WIDTH + i[None, :], mask=live_KI, other=0.0)
-    live_NI = (n * 16 < end - at)[:, None] & live_I[None, :]
-    scale_NI = tl.load(scale + at // 16 * WIDTH + n[:, None] * WIDTH + i[None, :], mask=live_NI, other=0.0)
-    spread = tl.reshape(tl.broadcast_to(scale_NI[:, None, :], (count, 16, BLOCK_I)), (BLOCK_K, BLOCK_I))
-    return exact(code_KI, spread, tl.float16)
+    live_NI = (n * B < end - at)[:, None] & live_I[None, :]
+    scale_NI = scales(tl.load(scale + at // B * WIDTH + n[:, None] * WIDTH + i[None, :], mask=live_NI, other=0.0))
+    spread = tl.reshape(tl.broadcast_to(scale_NI[:, None, :], (count, B, BLOCK_I)), (BLOCK_K, BLOCK_I))
+    return exact(code_KI, spread, DTYPE)
 
 
 @triton.jit

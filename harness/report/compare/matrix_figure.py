@@ -14,8 +14,15 @@ from harness.report.compare.paired import BASE, Paired, paired
 from harness.report.groups import Group
 from harness.report.run_data import RunData
 
-COLOURS = {"bf16": style.BLUE, "fp8": style.VERMILLION, "nvfp4": style.PURPLE, "fp32": style.BLACK}
-MARKERS = {"bf16": "o", "fp8": "s", "nvfp4": "^", "fp32": "D"}
+COLOURS = {
+    "bf16": style.BLUE,
+    "fp8": style.VERMILLION,
+    "nvfp4": style.PURPLE,
+    "mxfp8": style.ORANGE,
+    "mxfp4": style.GREEN,
+    "fp32": style.BLACK,
+}
+MARKERS = {"bf16": "o", "fp8": "s", "nvfp4": "^", "mxfp8": "v", "mxfp4": "P", "fp32": "D"}
 MISSED = {"marker": "x", "linestyle": "none", "color": style.WARNING, "markersize": 5}
 HALF = 0.07  # of a mean's bar; architectures are 1 apart
 APART = 0.27  # precisions of one architecture

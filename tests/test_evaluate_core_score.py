@@ -8,6 +8,7 @@ import torch
 
 from harness.errors import UserError
 from harness.evaluate.core import bundle, score, tasks
+from harness.evaluate.core.ahead import WORKERS, ahead
 from harness.evaluate.core.packing import batches, rows
 from harness.evaluate.core.prompts import Item, item
 from harness.evaluate.core.tasks import Example, Task
@@ -206,3 +207,31 @@ def test_nats_that_are_not_finite_are_an_error(tiny, way, value):
 def test_a_model_of_bytes_is_refused(tiny):
     with pytest.raises(UserError, match="256 token ids"):
         score.evaluate(ExactModel(LONG, 256), TOKENS, tiny)
+
+
+def test_what_is_prepared_ahead_comes_in_order_and_fails_where_it_is_asked_for():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 7:
+            raise UserError("seven", "")
+        return number * number
+
+    found = ahead(work, range(100))
+    assert [next(found) for _ in range(7)] == [n * n for n in range(7)]
+    with pytest.raises(UserError, match="seven"):
+        next(found)
+    assert max(begun) < 7 + 2 * WORKERS  # not all of it
+
+
+def test_chunks_that_are_known_are_not_prepared(tiny, monkeypatch):
+    chunks, packed = score.assigned(tiny, None, 0, 1), []
+    first = {}
+    score.evaluate(exact(), TOKENS, tiny, keep=first.__setitem__)
+    plain_pack = score._packed
+    monkeypatch.setattr(score, "_packed", lambda *words: packed.append(words[2].label) or plain_pack(*words))
+    known = {chunk: first[chunk] for chunk in chunks[:2]}
+    again = {}
+    score.evaluate(exact(), TOKENS, tiny, known=known, keep=again.__setitem__)
+    assert len(packed) == len(chunks) - 2 and again == {chunk: first[chunk] for chunk in chunks[2:]}

@@ -107,15 +107,15 @@ def test_a_public_set_that_cannot_be_scored_costs_the_rank_and_not_the_record(pu
 
 def test_scoring_that_is_cut_off_leaves_a_record_and_costs_neither_the_answers_nor_the_rank(public, monkeypatch, capsys):
     words = [*COMMON, "model.sequence_length=64", "parallel.micro_batch_tokens=64", "lane.gpu=false"]
-    whole, asked, real = micro.record(micro.run(public / "a", *words, lane=MOE)), [], score.score
+    whole, asked, real = micro.record(micro.run(public / "a", *words, lane=MOE)), [], score._scored
 
-    def cut(model, tokenizer, task, indices, budget):
+    def cut(model, task, indices, *rest):
         asked.append((task.label, indices.start))
         if len(asked) == 3:
             interrupt(2)
-        return real(model, tokenizer, task, indices, budget)
+        return real(model, task, indices, *rest)
 
-    monkeypatch.setattr(score, "score", cut)
+    monkeypatch.setattr(score, "_scored", cut)
     assert micro.speedrun(public / "b", *words, lane=MOE) == 130
     run = micro.the_folder(public / "b")
     first = micro.record(run)

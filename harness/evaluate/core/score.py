@@ -6,13 +6,15 @@ outside it. So an answer has the same bits whatever the number of ranks, and eve
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
-from harness.evaluate.core.packing import Batch, batches, rows
+from harness.evaluate.core.ahead import ahead
+from harness.evaluate.core.packing import Batch, Row, batches, rows
 from harness.evaluate.core.prompts import choice, item
 from harness.evaluate.core.tasks import Task
 from harness.evaluate.language_model import LanguageModel
@@ -74,14 +76,21 @@ def evaluate(
             "CORE is for models of GPT-2 tokens; byte tracks have none",
         )
     found: dict[str, list[Answer]] = {task.label: [] for task in tasks}
-    for chunk in assigned(tasks, max_per_task, rank, world):
-        task = tasks[chunk.task]
-        answers = (known or {}).get(chunk)
-        if answers is None:
-            answers = score(model, tokenizer, task, range(chunk.start, chunk.stop), token_budget)
-            keep(chunk, answers)
-        found[task.label] += answers
-        progress(chunk)
+    chunks, known = assigned(tasks, max_per_task, rank, world), known or {}
+    unknown = [chunk for chunk in chunks if chunk not in known]
+    prepared = ahead(lambda chunk: _packed(model, tokenizer, tasks[chunk.task], range(chunk.start, chunk.stop)), unknown)
+    with closing(prepared):
+        for chunk in chunks:
+            task = tasks[chunk.task]
+            if chunk in known:
+                answers = known[chunk]
+            else:
+                answers = _scored(
+                    model, task, range(chunk.start, chunk.stop), next(prepared), tokenizer.end_of_text, token_budget
+                )
+                keep(chunk, answers)
+            found[task.label] += answers
+            progress(chunk)
     return found
 
 
@@ -105,9 +114,18 @@ def score(
     model: LanguageModel, tokenizer: Tokenizer, task: Task, indices: Sequence[int], token_budget: int = TOKEN_BUDGET
 ) -> list[Answer]:
     """Answers to these examples, in order. The batches depend on these indices, so the last bits of the means do too."""
-    packed = [row for index in indices for row in rows(index, item(task, index, tokenizer), model.context, model.packs)]
+    return _scored(model, task, indices, _packed(model, tokenizer, task, indices), tokenizer.end_of_text, token_budget)
+
+
+def _packed(model: LanguageModel, tokenizer: Tokenizer, task: Task, indices: Sequence[int]) -> list[Row]:
+    return [row for index in indices for row in rows(index, item(task, index, tokenizer), model.context, model.packs)]
+
+
+def _scored(
+    model: LanguageModel, task: Task, indices: Sequence[int], packed: list[Row], padding: int, token_budget: int
+) -> list[Answer]:
     sums: dict[int, dict[int, tuple[float, int, bool]]] = {index: {} for index in indices}
-    for batch in batches(packed, token_budget, tokenizer.end_of_text):
+    for batch in batches(packed, token_budget, padding):
         for example, option, found in _spans(model, batch):
             sums[example][option] = found
     return [answer(task, index, [sums[index][i] for i in range(len(sums[index]))]) for index in indices]

@@ -11,7 +11,7 @@ class Update:
     an update; state and weights stay fp32.
 
     What is known without torch (`harness/plan/parts/optim/NAME.py`) may also have `flops_per_step(plan, parameters)`, beside
-    elementwise work, and `NUMBERS_PER_WEIGHT`, fp32 numbers that are held for each weight at most; 2 where it is not stated.
+    elementwise work, and `NUMBERS_PER_WEIGHT`, fp32 numbers of state for each weight; 2 where it is not stated.
     """
 
     backend = "torch"  # or "brgemm", where kernels in C++ run; the optimizer of all sets it
@@ -32,3 +32,8 @@ class Update:
 
     def for_training(self) -> None:
         """Called after it."""
+
+
+def with_gradient(gradient_NIO: Tensor) -> Tensor:
+    """fp32 (N, 1, 1): 0 of each matrix whose gradient is zero throughout, as that of an expert without tokens is, else 1."""
+    return gradient_NIO.ne(0).any(2, keepdim=True).any(1, keepdim=True).float()

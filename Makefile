@@ -15,7 +15,7 @@ PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 VERBS := speedrun plan prove bench profile tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
          matrix mlflow probe evaluate doctor study
-.PHONY: $(VERBS) help setup sabotage test check referee lint lock container container-smoke container-chroot
+.PHONY: $(VERBS) help setup sabotage test check referee elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -100,6 +100,18 @@ $(REFEREE_STAMP):
 
 referee: $(REFEREE_STAMP)
 	HF_HUB_OFFLINE=1 $(REFEREE_VENV)/bin/python -m pytest $(if $(filter tests/%,$(SET)),,tests/referee) --durations=0 -rA $(SET)
+
+# The suite under another torch, such as GPU images have, apart: gigabytes, so neither CI nor `test` does it. Triton is the one
+# that this torch asks for, and 3.6's interpreter wants numpy below 2.4.
+TORCH ?= 2.11.0
+WITH ?= numpy<2.4
+ELSEWHERE = .torch-$(TORCH)-venv
+
+elsewhere:
+	$(PYTHON) -m venv $(ELSEWHERE)
+	grep -vE '^(torch|triton|numpy)==' $(LOCK) > $(ELSEWHERE)/rest.txt
+	$(ELSEWHERE)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) "$(WITH)" --requirement $(ELSEWHERE)/rest.txt
+	OMP_NUM_THREADS=1 $(ELSEWHERE)/bin/python -m pytest -n 2 $(BY_FILE) $(SET)
 
 lint: setup
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .

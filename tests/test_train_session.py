@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import micro
 import pytest
+import torch
 
 from harness.data.corpora import load
 from harness.errors import UserError
@@ -11,6 +12,7 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.train import machine
 from harness.train.session import Session, attention_backend, expert_backend
+from kernels import Precision
 from kernels.cpu.brgemm import library
 
 CHOICES = {"backend": expert_backend, "attention": attention_backend}
@@ -125,3 +127,44 @@ def test_a_backend_that_cannot_run_here_is_refused_with_what_does(wanted, change
     with pytest.raises(UserError) as error:
         chosen(wanted, **changes)
     assert says in str(error.value) and "kernels.backend=auto" in str(error.value)
+
+
+def test_operands_that_are_held_have_the_bits_of_casts_and_follow_the_weights():
+    """As on a GPU, here with a backend that casts; in the middle somebody else writes a weight."""
+    losses, words = [], ("kernels.backend=torch", "kernels.compile=off")
+    for hold in (False, True):
+        built = micro.session(*words)
+        with torch.no_grad():
+            for block in built.model.blocks:  # native on every CPU, for the test
+                block.feedforward.precision = Precision.of("native")
+        if hold:
+            built.model.hold_operands()
+            assert built.model.blocks[0].feedforward.operands[0].dtype == torch.bfloat16
+        for index in range(4):
+            losses.append(float(built.step(index).loss))
+            if index == 1:
+                with torch.no_grad():
+                    built.model.blocks[0].feedforward.up.mul_(1.5)
+    assert losses[:4] == losses[4:] and len(set(losses)) == 4
+
+
+@pytest.mark.parametrize(
+    "mask, attentions, device, chosen_here",
+    [
+        (True, [], "cuda", "flex"), (False, [], "cuda", "torch"), (True, ["full", "mla"], "cuda", "flex"),
+        (True, ["full", "window"], "cuda", "torch"), (True, [], "cpu", "torch"),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_trains_within_documents_takes_blocks_of_them(lacks, mask, attentions, device, chosen_here):
+    lacks("no such thing")
+    plan = compose(micro.MOE).plan
+    plan.data.document_mask, plan.model.attention_pattern = mask, attentions
+    here = replace(machine.detect(plan), device=device, compiled=True)
+    assert attention_backend(plan, here) == chosen_here
+
+
+def test_flex_without_documents_or_without_a_gpu_is_refused():
+    plan = compose([*micro.MOE, "kernels.attention=flex"]).plan
+    for device, says in (("cpu", "no CUDA device"), ("cuda", "no documents")):
+        with pytest.raises(UserError, match=says):
+            attention_backend(plan, replace(machine.detect(plan), device=device))

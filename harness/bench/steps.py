@@ -1,5 +1,6 @@
 """Whole training steps in turns: a MoE lane, its dense twin, and the usual mask-and-loop MoE."""
 
+import gc
 import statistics
 import tempfile
 import time
@@ -13,7 +14,8 @@ from harness.bench.text import steps_lines
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.schema import Plan
-from harness.train.machine import Machine, synchronize
+from harness.train.machine import Machine, memory_available_bytes, synchronize
+from harness.train.memory import GIB, memory
 
 # Overrides of the MoE lane that its dense twin cannot have.
 EXPERTS_ONLY = ("num_experts", "expert_width", "top_k", "shared_experts", "leading_dense_layers", "moe_every", "router")
@@ -22,15 +24,21 @@ WARMUP = 2
 
 
 def steps(words: list[str], here: Machine, rounds: int, loop: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Medians of the contestants, one step each in turn; `words` override a MoE lane. `loop`: whether the model with the plain
-    loop over experts takes part."""
+    """Medians of the contestants, one step each in turn, or one after the other where memory does not hold all; `words`
+    override a MoE lane. `loop`: whether the model with the plain loop over experts takes part."""
     with on_tokens(words) as known:
         ours = compose(known).plan
         plans, twin = {ours.lane.name: ours}, twin_of(ours, known)
         if loop:
             plans["mask and loop"] = compose([*known, "kernels.backend=reference"]).plan
         plans[twin.lane.name] = twin
-        seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
+        needed = sum(memory(plan, here).held for plan in plans.values())
+        free = memory_available_bytes(here.device)
+        if needed <= free:
+            seconds = in_turns({name: session(plan, here) for name, plan in plans.items()}, rounds, here.device)
+        else:
+            say(f"one after the other, not in turns: together they take {needed / GIB:.0f} GiB, {free / GIB:.0f} GiB are free")
+            seconds = one_by_one(plans, here, rounds)
     rows = _rows(plans, seconds, here)
     for line in steps_lines(here.as_record(), here.execution("bf16"), rows):
         say(line)
@@ -74,6 +82,15 @@ def session(plan: Plan, here: Machine):
     built = Session(plan, here, Ranks(0, 1), load_for(plan))
     built.prepare_products()
     return built
+
+
+def one_by_one(plans: dict[str, Plan], here: Machine, rounds: int) -> dict[str, list[float]]:
+    """As `in_turns`, of contestants that do not fit beside each other."""
+    seconds: dict[str, list[float]] = {}
+    for name, plan in plans.items():
+        seconds |= in_turns({name: session(plan, here)}, rounds, here.device)
+        gc.collect()
+    return seconds
 
 
 def in_turns(sessions: dict[str, Any], rounds: int, device: str) -> dict[str, list[float]]:

@@ -51,13 +51,12 @@ class State:
 
 def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
     """Raises: UserError where this machine cannot run the plan."""
-    from harness.model.build import count_plan
     from harness.plan.fingerprint import plan_hash
-    from harness.train.estimate import memory_bytes
     from harness.train.machine import detect, memory_available_bytes
+    from harness.train.memory import memory
 
     here = detect(plan)
-    needed, free = memory_bytes(plan, count_plan(plan), here.device), memory_available_bytes(here.device)
+    needed, free = memory(plan, here).total, memory_available_bytes(here.device)
     if needed > free:
         raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")
     return Job(name, words, plan, plan_hash(plan), here.hardware_class, start)

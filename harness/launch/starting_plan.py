@@ -1,6 +1,7 @@
 """The starting plan: what a run will be, printed before anything is spent."""
 
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from harness.errors import UserError
 from harness.model.build import count_beside
@@ -14,9 +15,10 @@ from harness.progress import duration
 from harness.record.read import read_record
 from harness.report.peaks import Peaks, known_peaks
 from harness.report.twin import best_record
-from harness.train.estimate import memory_bytes, step_seconds
+from harness.train.estimate import step_seconds
 from harness.train.machine import Machine, memory_available_bytes
-from harness.train.session import expert_backend
+from harness.train.memory import memory
+from harness.train.session import attention_backend, expert_backend
 from harness.train.warmup import WARMUP_STEPS
 from kernels import Arithmetic
 from kernels.activation import ACTIVATIONS
@@ -32,7 +34,7 @@ def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) ->
     """Raises: UserError when a lane for GPUs is not shortened on a machine without one, the format is emulated where the plan
     requires it natively, or the memory estimate does not fit."""
     plan = composed.plan
-    if plan.precision.require_native and here.execution(plan.precision.format) == "emulated":
+    if plan.precision.require_native and _execution(plan, here) == "emulated":
         raise UserError(
             f"precision.require_native=true, but {plan.precision.format} is emulated on {here.model}",
             "drop it: the operands are exact, the record says emulated and makes no claim about speed",
@@ -43,10 +45,11 @@ def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) ->
             f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "
             f'make speedrun LANE={plan.lane.name} SET="unranked=true budget.tokens=65536"',
         )
-    needed, available = memory_bytes(plan, counts, here.device), memory_available_bytes(here.device)
+    found, available = memory(plan, here), memory_available_bytes(here.device)
+    needed = found.total
     if needed > available:
         raise UserError(
-            f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free here",
+            f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB ({found}), {available / GIB:.1f} GiB are free here",
             "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, lower budget.tokens "
             f"(unranked=true), or run LANE={RUNS_ANYWHERE}",
         )
@@ -63,7 +66,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
     changed += [f"{k}={b} (ranking: at most {a})" for k, (a, b) in looser(asdict(plan)).items()]
     rank = ("unranked" if plan.unranked else "ranked") + (f": {'; '.join(changed)}" if changed else "")
     pace = _pace(plan, counts, here)
-    needed, trained = memory_bytes(plan, counts, here.device), plan.steps * plan.batch.tokens_per_step
+    found, trained = memory(plan, here), plan.steps * plan.batch.tokens_per_step
     ffn = (
         f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}{_beside(m)}, {m.router}"
         if m.num_experts
@@ -72,14 +75,15 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
     lines = [
         ("lane", f"{plan.lane.name}, track {track.name}, {_precision(plan, here)}",
          f"plan {plan_hash(plan)[:8]}  seed {plan.seed}  {rank}"),
-        ("model", f"{m.layers} layers x {m.width}, {ffn}",
+        ("model", f"{m.layers} layers x {m.width}, {_mixers(m)}{ffn}",
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
          f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {_cached(plan, here):,} bytes/token to decode"),
         ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
-         f"about {pace.said} on the clock (estimate; refined after warm-up), {needed / GIB:.1f} GiB"),
+         f"about {pace.said} on the clock (estimate; refined after warm-up)"),
+        ("memory", f"about {found.total / GIB:.1f} GiB", str(found)),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
-         f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, {_experts(plan, here)}"
-         f"matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
+         f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, "
+         f"{_experts(plan, here)}{_attention(plan, here)}matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
         *_busy(taken, pace),
         ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
@@ -135,7 +139,11 @@ def _precision(plan: Plan, here: Machine) -> str:
         return p.format
     untouched = Precision(format=p.format, require_native=p.require_native)
     turned = [f"{key}={value}" for key, value in vars(p).items() if value != getattr(untouched, key)]
-    return f"{p.format} {here.execution(p.format)}" + (f" ({', '.join(turned)})" if turned else "")
+    return f"{p.format} {_execution(plan, here)}" + (f" ({', '.join(turned)})" if turned else "")
+
+
+def _execution(plan: Plan, here: Machine) -> str:
+    return here.execution(plan.precision.format, plan.precision.high_precision_operands)
 
 
 def _experts(plan: Plan, here: Machine) -> str:
@@ -149,8 +157,26 @@ def _experts(plan: Plan, here: Machine) -> str:
 
     dtype, gated = Arithmetic.of(here.arithmetic).dtype, ACTIVATIONS[m.activation].fan == 2
     format = plan.precision.format if plan.precision.format in FORMATS else ""
+    format = triton.kind(format, _execution(plan, here) == "native")
     key = triton.key((here.model, here.isa), dtype, (m.num_experts, m.expert_width, m.width), m.top_k, gated, format)
     return f"expert kernels: triton, {triton.describe(key)}; "
+
+
+def _mixers(model: Model) -> str:
+    """The attentions of layers, where not all are full."""
+    if not model.attention_pattern and model.attention == "full":
+        return ""
+    runs = [(name, len(list(same))) for name, same in groupby(model.attentions)]
+    return ", ".join(f"{count} x {name}" for name, count in runs) + ", "
+
+
+def _attention(plan: Plan, here: Machine) -> str:
+    """What computes full attention; nothing for a plan without."""
+    if not {"full", "mla"} & set(plan.model.attentions):
+        return ""
+    on_gpu = {"torch": "torch's FlashAttention-2, deterministic", "flex": "flex, over blocks of documents"}
+    backend = attention_backend(plan, here)
+    return f"attention: {on_gpu[backend] if here.device == 'cuda' else backend}; "
 
 
 def _target(track: Track) -> tuple[str, str]:

@@ -79,6 +79,7 @@ def content(
 ) -> schema.Record:  # fmt: skip
     """The record, but for the hash of itself. `pending`: public test sets that are not scored yet."""
     plan, session, clock, folder, health = composed.plan, loop.session, loop.clock, loop.folder, scored.health
+    p = plan.precision
     scores = scored.figures | {"peak_memory_bytes": max(loop.state.peak_memory_bytes, loop.peak_memory())}
     loop.look("after")
     here, counts = session.machine.measured_again().raised(max(loop.meter.peaks.values())), session.counts
@@ -106,7 +107,7 @@ def content(
         recipe_hash=recipe_hash(composed),
         hardware_class=here.hardware_class,
         hardware=schema.Hardware(**here.as_record()),
-        precision=schema.Precision(format=plan.precision.format, execution=here.execution(plan.precision.format)),
+        precision=schema.Precision(format=p.format, execution=here.execution(p.format, p.high_precision_operands)),
         data=schema.Data(corpus=plan.track.corpus, release=plan.track.release, **session.corpus.facts()),
         metrics=record.metrics(plan, loop.state.curve, tokens, clock.train_s, counts.flops_per_token, here.peak_flops, scores),
         evaluations={name: schema.Evaluation(**_summary(found)) for name, found in evaluations.items()},

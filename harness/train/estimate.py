@@ -1,4 +1,4 @@
-"""What a plan will take, before it is run: seconds a step and bytes of memory.
+"""What a plan will take, before it is run: seconds a step (`harness/train/memory.py`: bytes).
 
 Seconds are products at the measured peak, attention and Muon's iteration at the measured fp32 peak, and everything elementwise
 at the measured memory bandwidth. The constants were read off a profile of the tiny lanes on two AVX2 cores, the cost of a call
@@ -11,10 +11,10 @@ from types import ModuleType
 
 from harness.model.build import count_beside
 from harness.model.counts import Counts
-from harness.model.transformer import LOGITS_AT_ONCE
 from harness.plan import parts
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
+from kernels.activation import ACTIVATIONS
 
 PRODUCT_EFFICIENCY = 0.85  # of the peak of a large square product
 ATTENTION_EFFICIENCY = 0.28  # of the fp32 peak: short sequences, softmax, causal tiles half empty
@@ -25,52 +25,60 @@ BRGEMM_ITERATION_EFFICIENCY = 0.8  # the same; of an iteration whose symmetric p
 # head width 64 (about 240 and 130 of an H100's 989 TFLOP/s), and batched products of some hundred rows.
 FLASH_EFFICIENCY = 0.16
 GPU_ITERATION_EFFICIENCY = 0.4
+EXPERT_EFFICIENCY = 0.62  # of tiles of 128 rows, from their registers and stages (kernels/triton/NOTES.md)
 BRGEMM_PASSES = 0.5  # of the passes below: packing and rounding happen in cache
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
+GPU_ROW_PASSES = 7  # gathers are the kernels' own, in bf16: what they read and write of a row at D = 512, F = 256
 OPTIMIZER_PASSES = 12  # over the parameters
 EXPERT_CALL_S = 2e-4  # beside the arithmetic, of each product of an expert on a CPU: six an expert, layer and step
-BASE_BYTES = 0.7 * 2**30  # interpreter, torch, compiled code
 
 
 def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
     """Seconds of one optimizer step on this machine."""
+    return sum(step_parts(plan, counts, here).values())
+
+
+def step_parts(plan: Plan, counts: Counts, here: Machine) -> dict[str, float]:
+    """The same by part: products, experts (where their rate is another), attention, optimizer, elementwise, calls."""
     m, tokens = plan.model, plan.batch.tokens_per_step / here.world_size
     attention = tokens * count_beside(plan).flops
     products = tokens * counts.flops_per_token - attention
-    elements = m.layers * tokens * m.width * (BLOCK_PASSES + ROW_PASSES * m.top_k) + counts.params_total * OPTIMIZER_PASSES
+    row_passes = GPU_ROW_PASSES if here.device == "cuda" else ROW_PASSES
+    elements = m.layers * tokens * m.width * (BLOCK_PASSES + row_passes * m.top_k) + counts.params_total * OPTIMIZER_PASSES
     layers = len(m.moe_layers) if here.device == "cpu" else 0
     if plan.balance.aux_loss_coef and 0 < plan.parallel.micro_batch_tokens < tokens:
         products, attention = 4 / 3 * products, 4 / 3 * attention  # a forward pass more: harness/train/session.py
     calls = 6 * layers * min(m.num_experts, m.top_k * tokens)
-    iteration = optimizer_flops(plan, counts)
+    iteration, peak, experts = optimizer_flops(plan, counts), here.matmul_peak_flops, 0.0
     if here.brgemm:
-        fused = attention / BRGEMM_ATTENTION_EFFICIENCY + iteration / BRGEMM_ITERATION_EFFICIENCY
-        beside = fused / here.matmul_peak_flops + 4 * BRGEMM_PASSES * elements / here.memory_bytes_per_s
+        attention_s, iteration_s = (
+            flops / share / peak
+            for flops, share in ((attention, BRGEMM_ATTENTION_EFFICIENCY), (iteration, BRGEMM_ITERATION_EFFICIENCY))
+        )
+        elements, calls = BRGEMM_PASSES * elements, 0
     elif here.device == "cuda":
-        tensor_cores = attention / FLASH_EFFICIENCY + iteration / GPU_ITERATION_EFFICIENCY
-        beside = tensor_cores / here.matmul_peak_flops + 4 * elements / here.memory_bytes_per_s
+        attention_s, iteration_s = attention / FLASH_EFFICIENCY / peak, iteration / GPU_ITERATION_EFFICIENCY / peak
+        if m.num_experts:
+            experts = 6 * tokens * len(m.moe_layers) * m.top_k * m.width * m.expert_width * (ACTIVATIONS[m.activation].fan + 1)
     else:
-        attention, iteration = attention / ATTENTION_EFFICIENCY, iteration / ITERATION_EFFICIENCY
-        beside = (attention + iteration) / here.fp32_peak_flops + 4 * elements / here.memory_bytes_per_s + EXPERT_CALL_S * calls
-    return products / (PRODUCT_EFFICIENCY * here.matmul_peak_flops) + beside
+        attention_s, iteration_s = (
+            flops / share / here.fp32_peak_flops
+            for flops, share in ((attention, ATTENTION_EFFICIENCY), (iteration, ITERATION_EFFICIENCY))
+        )
+    return {
+        "products": (products - experts) / (PRODUCT_EFFICIENCY * peak),
+        "experts": experts / (EXPERT_EFFICIENCY * peak),
+        "attention": attention_s,
+        "optimizer": iteration_s,
+        "elementwise": 4 * elements / here.memory_bytes_per_s,
+        "calls": EXPERT_CALL_S * calls,
+    }
 
 
 def optimizer_flops(plan: Plan, counts: Counts) -> float:
     """What the optimizers compute in a step beside elementwise work, as each says."""
     return sum(it.flops_per_step(plan, counts.params_total) for it in _optimizers(plan) if hasattr(it, "flops_per_step"))
-
-
-def memory_bytes(plan: Plan, counts: Counts, device: str) -> int:
-    """Weights, gradients, what the optimizers hold and the copy of the weights that a measured step takes, in fp32;
-    activations of one micro-batch."""
-    held = max(it.NUMBERS_PER_WEIGHT if hasattr(it, "NUMBERS_PER_WEIGHT") else 2 for it in _optimizers(plan))
-    states = counts.params_total * 4 * (1 + 1 + held + 1)
-    tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
-    m = plan.model
-    per_layer = 12 * m.width + 4 * (m.ffn_width + m.top_k * m.expert_width)
-    layers = 1 if plan.parallel.activation_checkpointing else m.layers
-    return int(BASE_BYTES + states + 4 * tokens * layers * per_layer + 12 * min(tokens * m.vocab_size, LOGITS_AT_ONCE[device]))
 
 
 def _optimizers(plan: Plan) -> list[ModuleType | None]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.plan.schema import Plan
 from harness.record.provenance import provenance, versions
 from harness.revision import REVISION, WORD
 from harness.train.compiler_paths import unspeakable
-from kernels import Arithmetic
+from kernels import Arithmetic, precision
 from kernels.cpu.brgemm import library
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
@@ -71,12 +72,13 @@ class Machine:
     def torch_device(self) -> torch.device:
         return torch.device(self.device, torch.cuda.current_device()) if self.device == "cuda" else torch.device("cpu")
 
-    def execution(self, format: str) -> str:
-        """Whether products of a planned format run natively here: fp8 on a GPU since sm_89; nvfp4's operands are exact
-        in bf16, which is what multiplies them everywhere."""
-        if format == "fp8":
-            return "native" if self.device == "cuda" and _capability(self.isa) >= (8, 9) else "emulated"
-        return "emulated" if format == "nvfp4" or self.arithmetic == "emulated" else "native"
+    def execution(self, format: str, kept: Collection[str] = ()) -> str:
+        """native | emulated: how products of a planned format run here, with operands `kept` in bf16. What is emulated below
+        bf16 has exact operands, which bf16 (or fp16) multiplies."""
+        if format in precision.FORMATS:
+            here = self.device == "cuda" and precision.native(format, kept, _capability(self.isa))
+            return "native" if here else "emulated"
+        return "emulated" if self.arithmetic == "emulated" else "native"
 
     def measured_again(self) -> "Machine":
         """The same machine with the larger of the peaks measured then and now: a neighbour can only have lowered them."""

@@ -68,16 +68,24 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
 
 
 def attention_backend(plan: Plan, machine: Machine) -> str:
-    """Which backend of `kernels.causal_attention` runs here.
+    """What computes attention here: a backend of `kernels.causal_attention`, or `flex` (`kernels.document_attention`).
 
     Raises: UserError for a backend that cannot run here.
     """
-    wanted = plan.kernels.attention
+    wanted, on_gpu = plan.kernels.attention, machine.device == "cuda"
     if wanted == "auto":
-        return "brgemm" if machine.brgemm else "torch"
+        return "brgemm" if machine.brgemm else "flex" if on_gpu and _in_blocks(plan) else "torch"
+    if wanted == "flex" and not (on_gpu and _in_blocks(plan)):
+        lacking = "there is no CUDA device here" if not on_gpu else "this plan stays within no documents by full attention"
+        raise UserError(f"kernels.attention=flex, but {lacking}", "kernels.attention=auto takes what runs here")
     if wanted == "brgemm":
         _check_brgemm("kernels.attention", machine)
     return wanted
+
+
+def _in_blocks(plan: Plan) -> bool:
+    """Whether what a token sees are its document's tokens, all that came before, in every layer."""
+    return plan.data.document_mask and set(plan.model.attentions) <= {"full", "mla"}
 
 
 def _check_brgemm(key: str, machine: Machine) -> None:
@@ -99,6 +107,8 @@ class Session:
             self.model = build_model(plan, machine.arithmetic, *backends)
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)  # the tables that are made on the host
+        if machine.device == "cuda":
+            self.model.hold_operands()
         self.counts = count(self.model)
         dtype, backend = Arithmetic.of(machine.arithmetic).dtype, "brgemm" if machine.brgemm else "torch"
         self.optimizer = Optimizer(self.model, plan.optim, dtype, backend)

@@ -1,0 +1,45 @@
+"""What `make plan` says of memory, part by part, against what a step of a small lane allocates."""
+
+from itertools import accumulate
+
+import pytest
+import torch
+
+from harness.data.corpora import load
+from harness.plan.compose import compose
+from harness.ranks import Ranks
+from harness.train import machine
+from harness.train.memory import memory
+from harness.train.session import Session
+
+SMALL = "lane={} unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off".split()
+PLANS = {
+    "moe, wide": ["lane=tiny-moe-16e", *SMALL[1:], "model.width=512", "model.layers=2", "model.num_experts=8"],
+    "moe, in parts": ["lane=tiny-moe-16e", *SMALL[1:], "parallel.micro_batch_tokens=256"],
+}
+
+
+def allocated(work) -> tuple[int, int]:
+    """The most that was held at a time, and what is left at the end, beside what was there before."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = list(accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+    return max(held, default=0), held[-1] if held else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANS)
+def test_parts_are_what_a_step_allocates(name):
+    plan = compose(PLANS[name]).plan
+    here = machine.detect(plan)
+    session = Session(plan, here, Ranks(0, 1), load(plan.track))
+    session.step(0)
+    found = memory(plan, here)
+    assert found.weights == 4 * session.counts.params_total == found.gradients
+    state = sum(t.numel() * t.element_size() for t in session.optimizer.state().values())
+    assert found.moments == pytest.approx(state, rel=0.01)
+    peak, _ = allocated(lambda: session.step(1))
+    expected = found.held - found.weights - found.moments  # which were there before
+    assert 0.8 * expected < peak < 1.2 * expected, (peak, expected, str(found))

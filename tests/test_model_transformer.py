@@ -240,7 +240,7 @@ def test_a_compiled_block_equals_the_eager_one(masked):
     x_BSD = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(5))
     results = []
     where = Where(token_BS, document_BS=torch.arange(12).floor_divide(5).expand(2, 12) if masked else None)
-    where = where._replace(shared=model.shared(where))
+    where = where._replace(shared=model.shared["full"](where))
     for run in (block, torch.compile(block, fullgraph=True, dynamic=False)):
         x = x_BSD.clone().requires_grad_()
         y_BSD, routed = run(x, where)

@@ -136,9 +136,11 @@ def test_a_layers_stages_are_timed_forward_and_backward(toy):
 def test_formats_are_timed_beside_ours_as_it_is_and_are_further_from_fp32(tmp_path):
     assert main(["bench", "formats", "set=toy", "rounds=1", f"out={tmp_path}", "kernels.compile=off"]) == 0
     rows = json.loads((tmp_path / "formats.json").read_text())["tables"][0]["rows"]
-    assert [row["name"] for row in rows] == ["ours (torch)", "ours, fp8", "ours, nvfp4", "bound: one dense GEMM"]
-    plain, fp8, nvfp4 = (max(row["errors"].values()) for row in rows[:3])
-    assert plain < 1e-2 < fp8 < nvfp4 and all(row["bit_equal"] for row in rows[:3])
+    ours = ["ours (torch)", *(f"ours, {format}" for format in ("fp8", "nvfp4", "mxfp8", "mxfp4"))]
+    assert [row["name"] for row in rows] == [*ours, "bound: one dense GEMM"]
+    plain, fp8, nvfp4, mxfp8, mxfp4 = (max(row["errors"].values()) for row in rows[:5])
+    assert plain < 1e-2 < min(fp8, mxfp8) and max(fp8, mxfp8) < nvfp4 < mxfp4
+    assert all(row["bit_equal"] for row in rows[:5])
 
 
 def test_the_parts_are_drawn(toy):

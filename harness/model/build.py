@@ -19,9 +19,10 @@ def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: 
     Raises:
         UserError: the plan asks a part for what it cannot.
     """
-    if plan.data.document_mask and "document masks" in parts.part("attention", plan.model.attention).CANNOT:
+    blind = [name for name in plan.model.attentions if "document masks" in parts.part("attention", name).CANNOT]
+    if plan.data.document_mask and blind:
         raise UserError(
-            f"data.document_mask=true with model.attention={plan.model.attention}, which sees no documents",
+            f"data.document_mask=true with model.attention={blind[0]}, which sees no documents",
             "leave data.document_mask=false, or use another attention",
         )
     return Transformer(

@@ -10,7 +10,8 @@ from harness.model.init import owned
 from harness.model.part import Part
 from harness.model.transformer import Transformer
 
-NO_PRODUCT = ("embedding", "norm")  # groups whose parameters are looked up or multiplied element by element
+# Groups whose parameters are looked up or multiplied element by element; a part says what it computes with its scalars.
+NO_PRODUCT = ("embedding", "norm", "scalar")
 
 
 @dataclass(frozen=True)

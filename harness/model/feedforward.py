@@ -83,8 +83,26 @@ class Experts(Part):
         self.held, width = transport.held, model.expert_width
         self.up = nn.Parameter(torch.empty(len(self.held), model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(len(self.held), width, model.width))
+        self.operands: tuple[Tensor, Tensor] | None = None
+        self.versions = (-1, -1)
         shared_width = model.shared_experts * width
         self.shared = Dense(model, shared_width, shared_precision, layer, backend) if shared_width else None
+
+    def hold_operands(self) -> None:
+        """From now on both weights are kept in the arithmetic's dtype too, so that a step casts them once: 2 bytes a weight."""
+        if self.precision.quantization is None:
+            dtype = self.precision.arithmetic.dtype
+            self.operands = torch.empty_like(self.up, dtype=dtype), torch.empty_like(self.down, dtype=dtype)
+            self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Makes the operands those of the weights, if these were written since."""
+        versions = self.up._version, self.down._version
+        if self.operands is not None and versions != self.versions:
+            for operand, w in zip(self.operands, (self.up, self.down)):
+                operand.copy_(w)
+            self.versions = versions
 
     def idle(self) -> int:
         routed = self.up.numel() + self.down.numel()
@@ -100,6 +118,7 @@ class Experts(Part):
         y_TD = self.transport.experts(
             operand(x_TD, self.precision.arithmetic), self.up, self.down, expert_TK, weight_TK,
             activation=self.activation, backend=self.backend, precision=self.precision, key_4=self.key_4, debug=self.debug,
+            operands=self.operands,
         )  # fmt: skip
         if self.output_gain != 1.0:
             y_TD = y_TD * self.output_gain

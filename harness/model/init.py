@@ -24,6 +24,11 @@ def initialize(model: Transformer, init: Init, seed: int) -> None:
             parameter.fill_(1.0)
         elif own.start == "zero" or (own.start == "output" and init.zero_output):
             parameter.zero_()
+        elif own.start == "tap":
+            parameter.zero_()[-1] = 1.0
+        elif own.start == "range":
+            draws = generator(seed, "initial weights", name).random(parameter.shape, dtype="float32")
+            parameter.copy_(torch.from_numpy(draws).mul_(own.high - own.low).add_(own.low))
         else:
             std = init.embedding_std if own.start == "embedding" else init.matrix_gain / math.sqrt(parameter.shape[-2])
             for purpose, matrix in _drawn(name, parameter, part, own):
@@ -62,7 +67,7 @@ def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Part, Own]]
                     "harness/model/part.py and names its group and its start in OWN"
                 )
             own = declared[leaf]
-            if own.start not in STARTS or (parameter.ndim < 2 and own.start not in ("zero", "one")):
+            if own.start not in STARTS or (parameter.ndim < 2 and own.start not in ("zero", "one", "range")):
                 raise ValueError(
                     f"the parameter {name} {tuple(parameter.shape)} cannot start as {own.start!r}: {', '.join(STARTS)}"
                 )

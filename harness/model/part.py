@@ -8,8 +8,9 @@ from typing import NamedTuple
 from torch import nn
 
 # How a parameter starts (harness/model/init.py): a matrix normal with std = matrix_gain / sqrt(fan_in); an output as a matrix,
-# or at zero where the plan's init.zero_output is on; an embedding normal with std = embedding_std.
-STARTS = ("matrix", "output", "embedding", "zero", "one")
+# or at zero where the plan's init.zero_output is on; an embedding normal with std = embedding_std; a tap (W, X) of a
+# convolution as what leaves its input alone; a range uniform between `low` and `high`.
+STARTS = ("matrix", "output", "embedding", "zero", "one", "tap", "range")
 
 
 class Own(NamedTuple):
@@ -19,6 +20,8 @@ class Own(NamedTuple):
     group: str
     start: str = "matrix"
     by_expert: bool = False  # the first axis is of experts, each drawn by its number
+    low: float = 0.0
+    high: float = 0.0
 
 
 class Part(nn.Module):

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.model.where import Where, within_documents
+from kernels import document_blocks
 
 if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
     from harness.plan.schema import Model
 
 
@@ -21,25 +24,34 @@ class Angles(NamedTuple):
     cos_SA: Tensor
     sin_SA: Tensor
     visible_BSS: Tensor | None
+    blocks: "BlockMask | None" = None  # of documents, in place of a mask (`kernels.document_attention`)
 
 
 class Rotary(nn.Module):
-    def __init__(self, model: "Model"):
+    backend = "torch"  # of attention: the model sets it on its own
+
+    def __init__(self, model: "Model", rotated: int = 0):
+        """`rotated`: of a head's width; 0: all of it."""
         super().__init__()
         with torch.device("cpu"):  # the same angles on every device
-            cos, sin = rotary(model.sequence_length, model.width // model.heads, model.rope_base)
+            cos, sin = rotary(model.sequence_length, rotated or model.width // model.heads, model.rope_base)
         self.register_buffer("cos_SA", cos, persistent=False)
         self.register_buffer("sin_SA", sin, persistent=False)
 
     def forward(self, where: Where) -> Angles:
-        visible_BSS = within_documents(where.document_BS) if where.visible_BSS is None else where.visible_BSS
+        visible_BSS, blocks = where.visible_BSS, None
+        if visible_BSS is None and where.document_BS is not None:
+            if self.backend == "flex":
+                blocks = document_blocks(where.document_BS)
+            else:
+                visible_BSS = within_documents(where.document_BS)
         if where.position_BS is None:
             first, length = where.cache.length if where.cache else 0, where.token_BS.shape[1]
             if first and length > 1:  # causal from the token that the cache ends with
                 causal_SS = torch.ones(length, first + length, dtype=torch.bool, device=where.token_BS.device)
                 visible_BSS = causal_SS.tril(first).expand(len(where.token_BS), -1, -1)
-            return Angles(self.cos_SA[first:], self.sin_SA[first:], visible_BSS)
-        return Angles(self.cos_SA[where.position_BS], self.sin_SA[where.position_BS], visible_BSS)
+            return Angles(self.cos_SA[first:], self.sin_SA[first:], visible_BSS, blocks)
+        return Angles(self.cos_SA[where.position_BS], self.sin_SA[where.position_BS], visible_BSS, blocks)
 
 
 def rotary(sequence_length: int, head_width: int, base: float) -> tuple[Tensor, Tensor]:

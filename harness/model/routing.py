@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.model.part import Own, Part
-from kernels import select_experts
+from kernels import router_logits, select_experts
 
 if TYPE_CHECKING:
     from harness.plan.schema import Model
@@ -65,6 +65,11 @@ class TopK(Router):
         super().__init__(model, keys)
         self.experts, self.top_k, self.renormalize = model.num_experts, model.top_k, model.router_renormalize
         self.weight = nn.Parameter(torch.empty(model.width, model.num_experts))
+
+    def logits(self, x_TD: Tensor) -> Tensor:
+        """logit_TE in fp32."""
+        x_TD = x_TD.float()
+        return router_logits(x_TD, self.weight) if x_TD.is_cuda else x_TD @ self.weight
 
     def routing(self, logit_TE: Tensor, score_TE: Tensor, selection_TE: Tensor) -> Routing:
         """`selection_TE`: what decides, outside the gradient."""

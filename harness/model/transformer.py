@@ -101,7 +101,7 @@ class Transformer(Part):
         self.residual = chosen.classes["residual"]
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.blocks = nn.ModuleList()
-        for layer in range(model.layers):
+        for layer, name in enumerate(model.attentions):
             if layer in model.moe_layers:
                 feedforward: nn.Module = Experts(
                     model, chosen.make("router"), chosen.make("transport"), p.of_layer(layer, routed=True),
@@ -110,16 +110,23 @@ class Transformer(Part):
             else:
                 feedforward = Dense(model, model.ffn_width, p.of_layer(layer, routed=False), layer, backend)
             around = (chosen.make("residual"), chosen.make("residual"))
-            attention = chosen.make("attention", p.arithmetic)
-            attention.backend = attention_backend
+            attention = chosen.attention(name, p.arithmetic)
+            attention.backend = "torch" if attention_backend == "flex" else attention_backend  # flex needs documents
             self.blocks.append(Block(model, attention, feedforward, around))
         self.head = Head(model, p.arithmetic, self.gains.logits)
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
-        self.shared = chosen.classes["attention"].shared(model, chosen.keys["attention"])
+        self.shared = nn.ModuleDict({name: chosen.shared(name) for name in dict.fromkeys(model.attentions)})
+        for module in self.shared.values():
+            module.backend = attention_backend
 
     @property
     def moe_layers(self) -> list[int]:
         return [i for i, block in enumerate(self.blocks) if isinstance(block.feedforward, Experts)]
+
+    def hold_operands(self) -> None:
+        """See `Experts.hold_operands`. Once the weights are where they stay."""
+        for layer in self.moe_layers:
+            self.blocks[layer].feedforward.hold_operands()
 
     @torch.no_grad()
     def at(self, seed: int, step: int, first_token: int) -> None:
@@ -131,12 +138,15 @@ class Transformer(Part):
 
     def trunk(self, where: Where) -> tuple[Tensor, list[Routed]]:
         """The residual stream after the last block, and the routing of MoE layers."""
+        for layer in self.moe_layers:
+            self.blocks[layer].feedforward.refresh()
         x_BSD = embedding(where.token_BS, self.embedding)
         if self.gains.embedding != 1.0:
             x_BSD = x_BSD * self.gains.embedding
-        where = where._replace(shared=self.shared(where))
+        shared = {name: module(where) for name, module in self.shared.items()}
         stream, routed = self.residual.enter(x_BSD), []
-        for block in self.blocks:
+        for block, name in zip(self.blocks, self.shape.attentions):
+            where = where._replace(shared=shared[name])
             if self.activation_checkpointing and torch.is_grad_enabled():
                 stream, of_layer = checkpoint(block, stream, where, use_reentrant=False)
             else:
@@ -167,17 +177,31 @@ class Transformer(Part):
     @property
     def decodes(self) -> bool:
         """Whether `logits` takes a cache."""
-        return "decoding" not in self.blocks[0].attention.CANNOT
+        return all("decoding" not in block.attention.CANNOT for block in self.blocks)
 
 
 class _Chosen:
     """The parts that a model is made of, with their own keys."""
 
     def __init__(self, model: Model, plan: Plan | None):
-        names = {"attention": model.attention, "residual": model.residual, "router": model.router}
+        names = {"residual": model.residual, "router": model.router}
         names["transport"] = plan.parallel.transport if plan else Parallel().transport
-        self.model, self.classes = model, {kind: parts.part(kind, name) for kind, name in names.items()}
-        self.keys = {kind: parts.keys_of(plan, kind, name) if plan else None for kind, name in names.items()}
+        self.model, self.plan = model, plan
+        self.classes = {kind: parts.part(kind, name) for kind, name in names.items()}
+        self.keys = {kind: self._keys(kind, name) for kind, name in names.items()}
 
-    def make(self, kind: str, *arguments: Any) -> Any:
-        return self.classes[kind](self.model, self.keys[kind], *arguments)
+    def make(self, kind: str) -> Any:
+        return self.classes[kind](self.model, self.keys[kind])
+
+    def attention(self, name: str, arithmetic: Arithmetic) -> Attention:
+        return parts.part("attention", name)(self.model, self._keys("attention", name), arithmetic)
+
+    def shared(self, name: str) -> nn.Module:
+        return parts.part("attention", name).shared(self.model, self._keys("attention", name))
+
+    def _keys(self, kind: str, name: str) -> Any:
+        """The plan's, or as they usually are; None of a part without."""
+        if self.plan is not None:
+            return parts.keys_of(self.plan, kind, name)
+        made = parts.keys(kind, name)
+        return None if made is None else made()

@@ -10,18 +10,31 @@ from torch import Tensor
 
 
 class Cache:
-    """What the attentions of a model keep of the tokens that it has read, `length` of each row."""
+    """What the attentions of a model keep of the tokens that it has read, `length` of each row: of every token, of the last
+    ones, or a state."""
 
     def __init__(self) -> None:
         self.length = 0
         self.kept: dict[int, tuple[Tensor, ...]] = {}
 
-    def extend(self, layer: object, *new: Tensor) -> tuple[Tensor, ...]:
-        """All that `layer` has kept, `new` included; each has its tokens in the last axis but one."""
+    def extend(self, layer: object, *new: Tensor, keep: int = 0) -> tuple[Tensor, ...]:
+        """All that `layer` has kept, `new` included; each has its tokens in the last axis but one. `keep`: how many last ones
+        stay; 0: all."""
         before = self.kept.get(id(layer))
         whole = new if before is None else tuple(torch.cat(pair, dim=-2) for pair in zip(before, new))
-        self.kept[id(layer)] = whole
+        self.kept[id(layer)] = tuple(t[..., -keep:, :] for t in whole) if keep else whole
         return whole
+
+    def get(self, layer: object) -> tuple[Tensor, ...] | None:
+        return self.kept.get(id(layer))
+
+    def put(self, layer: object, *state: Tensor) -> None:
+        """In place of what `layer` had kept."""
+        self.kept[id(layer)] = state
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for kept in self.kept.values() for t in kept)
 
 
 class Where(NamedTuple):

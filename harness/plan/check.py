@@ -40,8 +40,9 @@ def values(f: Any) -> str:
 def _check_key(key: str, f: Any, value: Any) -> None:
     """Raises: UserError for a value that is not among a key's, or outside of its range."""
     marks = f.metadata
-    if "among" in marks and value not in marks["among"]:
-        raise UserError(f"{key}={value!r}", nearest(value, marks["among"]))
+    for item in value if isinstance(value, list) else [value]:
+        if "among" in marks and item not in marks["among"]:
+            raise UserError(f"{key}={item!r}", nearest(item, marks["among"]))
     if not {"least", "most"} & marks.keys():
         return
     low, high = marks.get("least", -math.inf), marks.get("most", math.inf)
@@ -82,6 +83,11 @@ def _check_shapes(plan: Plan) -> None:
         raise UserError(
             f"model.heads={m.heads} does not divide model.width={m.width} into even head widths",
             "choose heads so that width / heads is an even whole number",
+        )
+    if m.attention_pattern and len(m.attention_pattern) != m.layers:
+        raise UserError(
+            f"model.attention_pattern names {len(m.attention_pattern)} layers of {m.layers}: {','.join(m.attention_pattern)}",
+            f"name {m.layers}, the first layer first",
         )
     if m.num_experts == 0 and m.ffn_width < 1:
         raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")

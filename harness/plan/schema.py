@@ -58,10 +58,18 @@ class Model:
     router: str = frozen("sigmoid_topk", among=parts.names("router"))
     router_renormalize: bool = frozen(True, later=True)  # the chosen scores divided by their sum; off: the scores themselves
     attention: str = frozen("full", among=parts.names("attention"), later=True)
+    attention_pattern: list[str] = frozen(
+        [], among=parts.names("attention"), later=True
+    )  # one a layer, in place of `attention`
     residual: str = frozen("plain", among=parts.names("residual"), later=True)
     qk_norm: bool = frozen(True)
     norm_weight: bool = frozen(False)
     rope_base: float = frozen(10000.0, least=1)
+
+    @property
+    def attentions(self) -> list[str]:
+        """The attention of each layer."""
+        return self.attention_pattern or [self.attention] * self.layers
 
     @property
     def moe_layers(self) -> list[int]:
@@ -89,11 +97,12 @@ class Validation:
 class Precision:
     """The precision of matrix products; below bf16 of those of the FFN only. `auto` is what the format's published recipe does:
     nvfp4 rounds gradients stochastically and quantizes the factors of weight gradients, transformed; fp8 rounds to
-    nearest and leaves these factors in bf16; both have square weight blocks. nvfp4 has one tensor scale of all experts
+    nearest and leaves these factors in bf16; both have square weight blocks. mxfp4 does as nvfp4; mxfp8 rounds all to
+    nearest, with weight blocks along each reduction. nvfp4 has one tensor scale of all experts
     of a layer, where others have one of each (`kernels/precision.py` says of which tensors). An operand that is to
     stay bf16, weight gradients too, is named in high_precision_operands and nowhere else."""
 
-    format: str = frozen("bf16", among=("bf16", "fp32", "fp8", "nvfp4"))
+    format: str = frozen("bf16", among=("bf16", "fp32", "fp8", "nvfp4", "mxfp8", "mxfp4"))
     scope: str = frozen("ffn", among=("ffn", "routed"), later=True)  # every FFN, or routed experts only
     high_precision_layers: list[int] = frozen([], later=True)  # whose FFN stays bf16, counted from 0
     stochastic_rounding: str = free("auto", among=SWITCH, later=True)  # of gradients
@@ -125,6 +134,7 @@ class Multipliers:
     embedding: float = free(1.0, least=0)
     head: float = free(1.0, least=0)
     norm: float = free(1.0, least=0)
+    scalar: float = free(1.0, least=0, later=True)  # gates, decays, convolutions, lambdas
 
 
 @dataclass
@@ -182,7 +192,7 @@ class Balance:
 @dataclass
 class Kernels:
     backend: str = free("auto", among=("auto", "reference", "torch", "inductor", "brgemm", "triton"))
-    attention: str = free("auto", among=("auto", "torch", "brgemm"), later=True)
+    attention: str = free("auto", among=("auto", "torch", "brgemm", "flex"), later=True)
     compile: str = free("auto", among=SWITCH)  # torch.compile of the dense parts
     debug: bool = unhashed(False)  # looks at expert ids and routing weights before every launch; waits for the device
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from harness.report import style
 
@@ -114,6 +114,35 @@ def draw_layer(found: dict[str, Any], path: Path) -> Path:
         return style.save(fig, path)
 
 
+def draw_decode(found: dict[str, Any], path: Path) -> Path:
+    """Tokens a second against the batch, reading and writing; a MoE's point says how many experts it touches."""
+    names = list(dict.fromkeys(row["name"] for row in found["rows"]))
+    with style.styled():
+        fig = style.plain_figure("Reading a prompt, and writing after it", 2.9, _caption(found))
+        panels = fig.subplots(1, 2)
+        for ax, (key, title) in zip(panels, (("prefill_tokens_s", "reading"), ("decode_tokens_s", "writing"))):
+            for name, shade in zip(names, (style.BLUE, style.ORANGE)):
+                rows = [row for row in found["rows"] if row["name"] == name]
+                ax.plot([row["batch"] for row in rows], [row[key] for row in rows], color=shade, label=name, marker="o")
+                for row in rows if key == "decode_tokens_s" else ():
+                    if row["experts_touched"] is not None:
+                        said = f"{row['experts_touched']:.0f}"
+                        ax.annotate(said, (row["batch"], row[key]), (0, -11), textcoords="offset points", fontsize=7.5)
+            batches = sorted({row["batch"] for row in found["rows"]})
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+            ax.set_xticks(batches, [str(batch) for batch in batches])
+            ax.minorticks_off()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            ax.margins(y=0.15)
+            ax.set_title(title)
+            ax.set_xlabel("rows a batch" + (" (numbers: experts touched a layer)" if key == "decode_tokens_s" else ""))
+        panels[0].set_ylabel("tokens/s")
+        style.add_legend(fig, panels[0], 2)
+        return style.save(fig, path)
+
+
 def _name(shape: dict[str, Any]) -> str:
     return f"{shape['T']} x {shape['D']}\n{shape['E']} x {shape['F']}, top-{shape['K']}"
 
@@ -121,7 +150,7 @@ def _name(shape: dict[str, Any]) -> str:
 def _caption(found: dict[str, Any]) -> str:
     where = found["hardware"]
     missing = ", ".join(f"{name} ({why})" for name, why in found.get("missing", {}).items())
-    precision = {"native": "bf16", "full": "fp32"}[found["precision"]]
+    precision = {"native": "bf16", "full": "fp32", "emulated": "bf16 emulated"}[found["precision"]]
     return (
         f"Measured on {found['hardware_class']}; {precision}, medians of {found['rounds']} rounds in turns, matmul peak "
         f"{where['matmul_peak_flops'] / 1e12:,.2f} TFLOP/s, commit {found['provenance']['commit'][:10]}."
@@ -129,4 +158,4 @@ def _caption(found: dict[str, Any]) -> str:
     )
 
 
-DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer}
+DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode}

@@ -22,6 +22,11 @@ busy     a step of a lane while other programs want the cores, for several ways 
 resources  registers, shared memory and spills of the Triton kernels by the assembler's account, with the tiles of an untuned
          GPU (sm_90); times nothing and needs no GPU; only where it is named
 
+decode   reading and writing with a cache: tokens/s by batch, bytes of weights and cache, experts touched, beside the dense
+         twin; run=FOLDER takes a finished run's weights; only where it is named
+predicted  what an H100 is expected to take for steps of lanes and for the expert MLP: assumptions, nothing measured; only
+         where it is named
+
 `set` chooses the shapes: by default those of GPUs on a GPU, small ones elsewhere. The contestants take turns, so that a noisy
 machine is noisy for all of them; figures are medians, ratios medians of ratios taken round by round. JSON and PNG go to `out`
 (runs/bench). Anything else is an override of the lane's plan.
@@ -36,10 +41,10 @@ from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, whole
 
 PARTS = ("correctness", "floor", "attention", "kernels", "rows", "formats", "layer", "steps")
-NAMED = ("busy", "resources")  # the one disturbs all others on the machine, the other times nothing
+NAMED = ("busy", "resources", "predicted", "decode")  # what disturbs all others, times nothing, or is no training
 WORDS = Words(
     "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH), Word("base", TEXT),
-    Word("loop", choice("on", "off"), "on"),
+    Word("loop", choice("on", "off"), "on"), Word("run", PATH),
     names=Names("part", choice(*PARTS, *NAMED)), plan=True,
 )  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
@@ -69,7 +74,7 @@ def main(arguments: list[str]) -> int:
         if part == "steps" and own.base:
             part, found = "before", before(own.base, words, rounds, out, lambda text: print(text, flush=True))
         else:
-            found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds, own.loop == "on")
+            found = _measured(part, plan, words, here, expert_backend(plan, here), which, rounds, own.loop == "on", own.run)
         path = out / f"{part}.json"
         path.write_text(json.dumps(origin | {"part": part, "set": which} | found, indent=1))
         print(f"written to {path}{_drawn(part, path)}\n", flush=True)
@@ -77,15 +82,20 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def _measured(part: str, plan, words: list[str], here, backend: str, which: str, rounds: int, loop: bool) -> dict[str, Any]:
+def _measured(
+    part: str, plan, words: list[str], here, backend: str, which: str, rounds: int, loop: bool, run: Path | None
+) -> dict[str, Any]:
     from harness.bench.attention import attention
     from harness.bench.correctness import correctness
+    from harness.bench.decode import decode
     from harness.bench.floor import floor
     from harness.bench.kernel_table import arithmetic_of, formats, kernel_table, sweep
     from harness.bench.layer import breakdown
+    from harness.bench.predicted import predicted
     from harness.bench.resources import resources
-    from harness.bench.steps import steps
+    from harness.bench.steps import steps, twin_of
     from harness.launch.busy import busy
+    from harness.launch.run_model import load_run_model
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -96,6 +106,12 @@ def _measured(part: str, plan, words: list[str], here, backend: str, which: str,
         return attention(here, which, rounds, say)
     if part == "resources":
         return resources("toy" if which == "toy" else "gpu", say)
+    if part == "decode":
+        twin = twin_of(plan, words)
+        weights = load_run_model(run).state_dict() if run else None
+        return decode({plan.lane.name: plan, twin.lane.name: twin}, here, rounds, weights, say)
+    if part == "predicted":
+        return predicted(say)
     if part == "busy":
         return busy(words, rounds, say)
     if part == "steps":

@@ -1,72 +1,77 @@
-"""Causal self-attention with rotary positions and QK-norm, through `kernels.causal_attention` or, where
-something else than order says what is seen, torch's `scaled_dot_product_attention`.
+"""Causal self-attention with rotary positions and QK-norm. Dials: fewer heads of keys and values (arXiv 2305.13245), a gain on
+the scores, rotation of a part of each head alone, a gate on each head's output.
 
-Letters: B batch, S sequence, D width, H heads, A head width.
+Letters: B batch, S sequence, D width, H heads, G heads of keys and values, A head width.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from harness.model.attention import Attention
 from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary, rotate
+from harness.model.softmax_attention import attend
 from harness.model.where import Where
 from harness.plan.schema import Model
-from kernels import Arithmetic, causal_attention
+from kernels import Arithmetic
 
 
 class Full(Attention):
-    OWN = {"query": Own("dense"), "key": Own("dense"), "value": Own("dense"), "output": Own("dense", "output")}
+    OWN = {
+        "query": Own("dense"), "key": Own("dense"), "value": Own("dense"), "output": Own("dense", "output"),
+        "gate": Own("scalar", "zero"),
+    }  # fmt: skip
 
     def __init__(self, model: Model, keys: Any, arithmetic: Arithmetic):
         super().__init__(model, keys, arithmetic)
         self.heads, self.qk_norm, self.arithmetic = model.heads, model.qk_norm, arithmetic
-        self.length = model.sequence_length
-        for name in self.OWN:
-            self.register_parameter(name, nn.Parameter(torch.empty(model.width, model.width)))
+        self.length, self.gain = model.sequence_length, keys.gain
+        head = model.width // model.heads
+        self.rotated = keys.rotated if keys.rotated != head else 0
+        served = head * (keys.kv_heads or model.heads)
+        for name, width in (("query", model.width), ("key", served), ("value", served), ("output", model.width)):
+            self.register_parameter(name, nn.Parameter(torch.empty(model.width, width)))
+        self.gate = nn.Parameter(torch.empty(model.width, model.heads)) if keys.head_gate else None
 
     @staticmethod
     def shared(model: Model, keys: Any) -> nn.Module:
-        return Rotary(model)
+        return Rotary(model, keys.rotated)
 
     def flops(self) -> int:
-        """Scores and mixing, causal: 12 * width * S / 2."""
-        return 6 * self.query.shape[1] * self.length
+        """Scores and mixing, causal: 12 * width * S / 2; and the gate."""
+        return 6 * self.query.shape[1] * self.length + (0 if self.gate is None else 6 * self.gate.numel())
 
     def cache_values(self) -> int:
         return self.key.shape[1] + self.value.shape[1]
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
-        shape = (batch, length, self.heads, width // self.heads)
-        cos_SA, sin_SA, visible_BSS = where.shared
-        length_cos, length_sin = cos_SA[..., :length, :], sin_SA[..., :length, :]
-        q, k, v = (product(x_BSD, w, self.arithmetic).view(shape) for w in (self.query, self.key, self.value))
+        cos_SA, sin_SA = (t[..., :length, :] for t in where.shared[:2])
+        weights = (self.query, self.key, self.value)
+        q, k, v = (product(x_BSD, w, self.arithmetic).view(batch, length, -1, width // self.heads) for w in weights)
         q, k = q.float(), k.float()
         if self.qk_norm:
             q, k = rms_norm(q), rms_norm(k)
-        q, k = rotate(q, length_cos, length_sin), rotate(k, length_cos, length_sin)
+        q, k = self._rotated(q, cos_SA, sin_SA), self._rotated(k, cos_SA, sin_SA)
+        if self.gain != 1.0:
+            q = q * self.gain
         q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))
-        if where.cache is None and visible_BSS is None:
-            mixed_BSHA = causal_attention(q, k, v, backend=self.backend, arithmetic=self.arithmetic)
-        else:
-            mixed_BSHA = self._masked(q, k, v, where)
+        if where.cache is not None:
+            k, v = (t.transpose(1, 2) for t in where.cache.extend(self, k.transpose(1, 2), v.transpose(1, 2)))
+        mixed_BSHA = attend(q, k, v, where.shared, self.arithmetic, self.backend)
+        if self.gate is not None:
+            mixed_BSHA = mixed_BSHA * (2 * torch.sigmoid(x_BSD.float() @ self.gate)).to(mixed_BSHA.dtype).unsqueeze(-1)
         return product(mixed_BSHA.reshape(batch, length, width), self.output, self.arithmetic)
 
-    def _masked(self, q_BSHA: Tensor, k_BSHA: Tensor, v_BSHA: Tensor, where: Where) -> Tensor:
-        """What a mask or a cache says is seen."""
-        q, k, v = (t.transpose(1, 2) for t in (q_BSHA, k_BSHA, v_BSHA))
-        if where.cache is not None:
-            k, v = where.cache.extend(self, k, v)
-        visible_BSS = where.shared.visible_BSS
-        mask_BHSS = None if visible_BSS is None else visible_BSS[:, None]
-        causal = mask_BHSS is None and q.shape[2] == k.shape[2]  # a token alone sees all that the cache has
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask_BHSS, is_causal=causal).transpose(1, 2)
+    def _rotated(self, x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
+        if not self.rotated:
+            return rotate(x_BSHA, cos_SA, sin_SA)
+        turned, still = x_BSHA.split((self.rotated, x_BSHA.shape[-1] - self.rotated), -1)
+        return torch.cat((rotate(turned, cos_SA, sin_SA), still), -1)
 
 
 PART = Full

@@ -19,7 +19,7 @@ class SigmoidTopK(TopK):
         self.register_buffer("bias", torch.zeros(model.num_experts))
 
     def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
-        logit_TE = x_TD.float() @ self.weight
+        logit_TE = self.logits(x_TD)
         score_TE = torch.sigmoid(logit_TE)
         return self.routing(logit_TE, score_TE, score_TE.detach() + self.bias)
 

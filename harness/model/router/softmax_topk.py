@@ -11,7 +11,7 @@ from harness.model.routing import Routing, TopK
 
 class SoftmaxTopK(TopK):
     def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
-        logit_TE = x_TD.float() @ self.weight
+        logit_TE = self.logits(x_TD)
         score_TE = torch.softmax(logit_TE, dim=1)
         return self.routing(logit_TE, score_TE, score_TE.detach())
 

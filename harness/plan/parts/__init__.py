@@ -42,7 +42,7 @@ class Kind:
 
 
 KINDS = {
-    "attention": Kind("harness.model.attention", ("model.attention",), "attention"),
+    "attention": Kind("harness.model.attention", ("model.attention", "model.attention_pattern"), "attention"),
     "residual": Kind("harness.model.residual", ("model.residual",), "residual"),
     "router": Kind("harness.model.router", ("model.router",), "FFN"),
     "transport": Kind("harness.model.transport", ("parallel.transport",), "kernels"),
@@ -143,7 +143,9 @@ def section(kind: str, base: type = object) -> type:
 def chosen(plan: "Plan") -> list[tuple[str, str]]:
     """(kind, name) of the parts that a plan is made of."""
     having = {kind: kind != "router" or plan.model.num_experts > 0 for kind in KINDS}
-    found = [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
+    having["attention"] = False  # which layers may each have their own of
+    found = [("attention", name) for name in plan.model.attentions]
+    found += [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
     return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,33 @@
+"""Keys of native sparse attention; the mathematics: `harness/model/attention/nsa.py`."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+from harness.plan.marks import frozen
+
+if TYPE_CHECKING:
+    from harness.plan.schema import Plan
+
+
+@dataclass
+class Keys:
+    block: int = frozen(
+        16, least=2, later=True
+    )  # tokens that are compressed to one key and value, and that are chosen together
+    chosen: int = frozen(4, least=2, later=True)  # blocks that a token looks into: the first, its own, the best of the others
+    window: int = frozen(32, least=1, later=True)  # last tokens that it sees anyway
+
+
+def check(plan: "Plan") -> None:
+    k, length = plan.attention.nsa, plan.model.sequence_length
+    if length % k.block:
+        raise UserError(
+            f"attention.nsa.block={k.block} does not divide model.sequence_length={length}", "choose a divisor of it"
+        )
+    if k.chosen * k.block > length:
+        raise UserError(
+            f"attention.nsa.chosen={k.chosen} blocks of attention.nsa.block={k.block} are more than "
+            f"model.sequence_length={length}",
+            f"choose at most attention.nsa.chosen={length // k.block}",
+        )

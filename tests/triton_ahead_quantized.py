@@ -14,7 +14,7 @@ from kernels.triton.ahead import compiled, launches
 if __name__ == "__main__":
     found = {}
     for name, kernels in KERNELS.items():
-        dials = replace(Quantization.recipe(name.split()[0]), **DIALLED[name])
+        dials = replace(Quantization.recipe(name.split()[0]), **DIALLED.get(name, {}))
         recorded = launches(Precision(Arithmetic.of("native"), dials), "swiglu", *SHAPE)
         for target in [int(word) for word in sys.argv[1:]] or [90]:
             for kernel in kernels:

@@ -15,11 +15,11 @@ INSTRUCTION = {"nvfp4": "mxf4nvf4", "mxfp4": "mxf4", "mxfp8": "mxf8f6f4"}
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("case", ["empty experts", "more rows than a tile, several blocks", "no token"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_products_of_packed_codes_and_scales_are_those_of_the_same_codes_unpacked(format, case):
+def test_products_of_packed_codes_and_scales_are_those_of_the_same_codes_unpacked(format):
     """Sums differ in their order: a code of the hidden gradient may flip, as in any other two orders."""
-    assert {n: e for n, e in output(INTERPRETED)[f"{format}, {case}"].items() if e > 1e-5} == {}
+    found = {name: errors for name, errors in output(INTERPRETED).items() if name.startswith(f"{format}, ")}
+    assert found and {name: n for name, errors in found.items() for n, e in errors.items() if e > 1e-5} == {}
 
 
 @pytest.mark.process
@@ -29,9 +29,8 @@ def test_packed_weights_are_the_codes_and_scales_of_kernels_quantize(format):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_listener_hears_of_packed_codes_what_it_hears_of_others(format):
-    assert output(INTERPRETED)[f"noted, {format}"] is True
+def test_a_listener_hears_of_packed_codes_what_it_hears_of_others():
+    assert output(INTERPRETED)["noted, nvfp4"] is True
 
 
 @pytest.mark.process

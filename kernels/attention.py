@@ -34,6 +34,8 @@ def causal_attention(
             raise ValueError(f"{name} is {t.dtype}, but operands of {arithmetic.name!r} are {arithmetic.dtype}")
     if backend == "brgemm" and q_BSHA.device.type != "cuda" and calls.takes_attention(q_BSHA):
         return _forward_op(q_BSHA, k_BSHA, v_BSHA, arithmetic.name)[0]
+    if not q_BSHA.numel():  # on which torch 2.11 divides by zero
+        return q_BSHA + k_BSHA + v_BSHA
     by_head = (t.transpose(1, 2) for t in (q_BSHA, k_BSHA, v_BSHA))
     return scaled_dot_product_attention(*by_head, is_causal=True).transpose(1, 2)
 

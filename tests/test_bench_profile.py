@@ -7,7 +7,7 @@ import micro
 import pytest
 
 from harness.bench.profile import parts
-from harness.bench.profile.events import STEP, spent
+from harness.bench.profile.events import STEP, _activity, spent
 from harness.bench.profile.floors import floors
 from harness.bench.profile.parts import (
     ATTENTION,
@@ -212,3 +212,15 @@ def test_a_step_in_micro_batches_reads_its_weights_once_in_each():
     operand = 2 if whole.machine.arithmetic == "native" else 4
     assert more == 3 * operand * 2 * 4 * 32 * 32  # of two layers the four projections
     assert floors(halves, halves.machine)[DENSE]["flops"] == floors(whole, whole.machine)[DENSE]["flops"]
+
+
+def test_a_profiler_that_does_not_say_what_an_event_is_is_read_by_names_and_devices():
+    """As before torch 2.12: kernels have their launch's number."""
+    cases = [
+        ("aten::mm", "cpu", False, "cpu_op"), ("cudaLaunchKernel", "cpu", False, "cuda_runtime"),
+        ("cuLaunchKernelEx", "cpu", False, "cuda_runtime"), ("sgemm", "cuda", False, "kernel"),
+        ("attention", "cuda", True, "user_annotation"),
+    ]  # fmt: skip
+    for name, device, annotated, expected in cases:
+        device_type = f"DeviceType.{device.upper()}"
+        assert _activity(SimpleNamespace(name=name, device_type=device_type, is_user_annotation=annotated)) == expected

@@ -299,7 +299,7 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, 
         saved.append([t for t in kept if torch.is_tensor(t) and t.data_ptr() not in known])
         results.append([y_TD.detach(), *torch.autograd.grad(y_TD, leaves, torch.ones_like(y_TD))])
     assert all(torch.equal(a, b) for a, b in zip(*results))
-    assert len(saved[0]) > 0 and len(saved[1]) == 0
+    assert len(saved[0]) > 0 and not any(t.numel() for t in saved[1])  # torch 2.11 saves an empty one
 
 
 @pytest.mark.slow

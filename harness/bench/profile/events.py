@@ -40,11 +40,12 @@ class _Node:
 
 def spent(events: Iterable[Any], products: Products, device: str) -> Spent:
     """What one step went on. An event has name, id, thread, time_range (start, end in microseconds), input_shapes,
-    input_dtypes, sequence_nr, device_type, activity_type and linked_correlation_id, as torch.profiler's have."""
+    input_dtypes, sequence_nr, device_type, activity_type and linked_correlation_id, as torch.profiler's have; before torch 2.12
+    neither of the last two, but is_user_annotation."""
     threads: dict[int, list[Any]] = defaultdict(list)
     kernels = []
     for event in events:
-        if event.activity_type in KERNELS:
+        if _activity(event) in KERNELS:
             kernels.append(event)
         elif "cpu" in str(event.device_type).lower():
             threads[event.thread].append(event)
@@ -67,14 +68,25 @@ def spent(events: Iterable[Any], products: Products, device: str) -> Spent:
     return Spent(wall, {part: sum(names.values()) for part, names in found.items()}, {p: dict(n) for p, n in found.items()})
 
 
+def _activity(event: Any) -> str:
+    """Kineto's word, or where torch does not say it yet, what name and device say."""
+    if (found := getattr(event, "activity_type", None)) is not None:
+        return found
+    if event.is_user_annotation:
+        return "user_annotation"
+    if "cuda" in str(event.device_type).lower():
+        return "kernel"
+    return "cuda_runtime" if event.name.startswith(("cuda", "cuLaunch")) else "cpu_op"
+
+
 def _of_kernels(kernels: list[Any], nodes: list[_Node], products: Products) -> Iterator[tuple[str, str, float]]:
     """(part, name, time): where what launched a kernel is, or where its own name says."""
     launches, operators = (  # each have numbers of their own
-        {node.event.id: node.place for node in nodes if (node.event.activity_type in LAUNCHES) == launching}
+        {node.event.id: node.place for node in nodes if (_activity(node.event) in LAUNCHES) == launching}
         for launching in (True, False)
     )
     for event, took in _in_turn(kernels):
-        launched = launches.get(event.id) or operators.get(event.linked_correlation_id, NOWHERE)
+        launched = launches.get(event.id) or operators.get(getattr(event, "linked_correlation_id", None), NOWHERE)
         part = place(event.name, (), (), launched, products).part
         yield OTHER if part == HOST else part, event.name, took
 

@@ -41,7 +41,7 @@ class _Node:
 def spent(events: Iterable[Any], products: Products, device: str) -> Spent:
     """What one step went on. An event has name, id, thread, time_range (start, end in microseconds), input_shapes,
     input_dtypes, sequence_nr, device_type, activity_type and linked_correlation_id, as torch.profiler's have; before torch 2.12
-    neither of the last two, but is_user_annotation."""
+    neither dtypes (products in fp32 are then told by their shapes alone) nor the last two, but is_user_annotation."""
     threads: dict[int, list[Any]] = defaultdict(list)
     kernels = []
     for event in events:
@@ -133,7 +133,9 @@ def _settle(top: _Node, caller: Place, marked: dict[int, Place], products: Produ
         if event.name.startswith(BACKWARD) and event.sequence_nr in marked:
             node.place = marked[event.sequence_nr]
         else:
-            node.place = place(event.name, event.input_shapes or (), event.input_dtypes or (), caller, products)
+            shapes = event.input_shapes or ()
+            dtypes = getattr(event, "input_dtypes", None) or [""] * len(shapes)
+            node.place = place(event.name, shapes, dtypes, caller, products)
         left += [(callee, node.place) for callee in node.callees]
 
 

@@ -33,6 +33,7 @@ OPERATORS = tuple((re.compile(pattern), part) for pattern, part in (
     (rf"{_FUSED}\w*({_ROUTING})", ROUTER),
     (_FUSED, ELEMENTWISE),
     (r"moe_speedrun::attention", ATTENTION),
+    (r"moe_speedrun::(thin_product|select_experts)", ROUTER),
     (r"scaled_dot_product|_flash_attention|_efficient_attention|cudnn_attention|flex_attention", ATTENTION),
     (r"moe_speedrun::(polar|orthogonalize|newton_schulz)", OPTIMIZER + "muon"),
     (r"aten::_?fused_adamw", OPTIMIZER + "adamw"),

@@ -74,12 +74,14 @@ class Products:
         for part, shape, full in weights:
             self.known.setdefault((tuple(sorted(shape[-2:])), full), set()).add(part)
 
-    def part(self, shapes: Sequence[Sequence[int]], full: bool) -> str:
-        """`shapes` of the operands (M, K) and (K, N), `full`: they are fp32. Of M, K and N two are the weight's."""
+    def part(self, shapes: Sequence[Sequence[int]], full: bool | None) -> str:
+        """`shapes` of the operands (M, K) and (K, N), `full`: they are fp32, None where nobody says. Of M, K and N two are the
+        weight's."""
         (m, k), n = shapes[0][-2:], shapes[1][-1]
         found: set[str] = set()
         for pair in ((m, k), (m, n), (k, n)):
-            found |= self.known.get((tuple(sorted(pair)), full), set())
+            for kind in (True, False) if full is None else (full,):
+                found |= self.known.get((tuple(sorted(pair)), kind), set())
         if not found:
             return ATTENTION if len(shapes[0]) == 3 else OTHER  # an attention that is written out
         return min(found, key=(DENSE, ROUTER, EXPERTS, HEAD).index)
@@ -104,7 +106,8 @@ def place(name: str, shapes: Sequence[Sequence[int]], dtypes: Sequence[str], cal
         operands = [i for i, shape in enumerate(shapes) if len(shape) >= 2]
         chosen = operands[1:3] if "add" in name else operands[:2]  # what is added to comes before the operands
         if len(chosen) == 2:
-            return Place(products.part([shapes[i] for i in chosen], full=all(dtypes[i] == "float" for i in chosen)), whole=True)
+            full = all(dtypes[i] == "float" for i in chosen) if all(dtypes[i] for i in chosen) else None
+            return Place(products.part([shapes[i] for i in chosen], full), whole=True)
     elif EXPERT_MLP.search(name):
         stacks = [shape for shape in shapes if len(shape) == 3]
         one = bool(stacks) and stacks[0][0] == 1 != products.experts  # a dense FFN below bf16

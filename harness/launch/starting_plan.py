@@ -30,7 +30,7 @@ GIB = 1 << 30
 RUNS_ANYWHERE = "tiny-moe-16e"
 
 
-def refuse_what_cannot_run(composed: Composed, here: Machine, counts: Counts) -> None:
+def refuse_what_cannot_run(composed: Composed, here: Machine) -> None:
     """Raises: UserError when a lane for GPUs is not shortened on a machine without one, the format is emulated where the plan
     requires it natively, or the memory estimate does not fit."""
     plan = composed.plan

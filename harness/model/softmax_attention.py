@@ -1,13 +1,40 @@
-"""Softmax attention over what is seen, however the attention at hand came by its queries, keys and values.
+"""What attentions of scores share: queries, keys and values of heads, and softmax over what is seen.
 
-Letters: B batch, S queries, T keys, H heads, A head width, G key-value heads.
+Letters: B batch, S queries, T keys, D width, H heads, A head width, G key-value heads.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from harness.model.rotary import Angles
+from harness.model.norm import rms_norm
+from harness.model.product import product
+from harness.model.rotary import Angles, rotate
 from kernels import Arithmetic, causal_attention, document_attention
+
+
+def in_heads(
+    x_BSD: Tensor, weights: Sequence[Tensor], heads: int, angles: Angles, arithmetic: Arithmetic, qk_norm: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q_BSHA and k_BSGA in fp32, normed by head where that is asked for, and rotated as far as the angles reach; v_BSGA as the
+    product leaves it. `weights`: of queries, keys and values; `heads` of queries."""
+    batch, length, width = x_BSD.shape
+    q, k, v = (product(x_BSD, w, arithmetic).view(batch, length, -1, width // heads) for w in weights)
+    q, k = q.float(), k.float()
+    if qk_norm:
+        q, k = rms_norm(q), rms_norm(k)
+    cos_SA, sin_SA = (t[..., :length, :] for t in angles[:2])
+    return _rotated(q, cos_SA, sin_SA), _rotated(k, cos_SA, sin_SA), v
+
+
+def _rotated(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
+    still = x_BSHA.shape[-1] - 2 * cos_SA.shape[-1]
+    if not still:
+        return rotate(x_BSHA, cos_SA, sin_SA)
+    turned, rest = x_BSHA.split((x_BSHA.shape[-1] - still, still), -1)
+    return torch.cat((rotate(turned, cos_SA, sin_SA), rest), -1)
 
 
 def attend(q_BSHA: Tensor, k_BTGA: Tensor, v_BTGA: Tensor, angles: Angles, arithmetic: Arithmetic, backend: str) -> Tensor:

@@ -56,7 +56,7 @@ def train(composed) -> int:
     look = Look(own := processors.of_ranks(ranks))
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
     plan, counts = composed.plan, count_plan(composed.plan)
-    refuse_what_cannot_run(composed, here, counts)
+    refuse_what_cannot_run(composed, here)
     progress.say(starting_plan(composed, here, counts, look.taken(here)))
     if ranks.is_first:
         prepare(plan.track, progress.say, plan.data, plan.budget.tokens)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.model.attention import Attention
-from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.product import operand, product
-from harness.model.rotary import Rotary, rotate
-from harness.model.softmax_attention import attend
+from harness.model.rotary import Rotary
+from harness.model.softmax_attention import attend, in_heads
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -31,7 +30,6 @@ class Full(Attention):
         self.heads, self.qk_norm, self.arithmetic = model.heads, model.qk_norm, arithmetic
         self.length, self.gain = model.sequence_length, keys.gain
         head = model.width // model.heads
-        self.rotated = keys.rotated if keys.rotated != head else 0
         served = head * (keys.kv_heads or model.heads)
         for name, width in (("query", model.width), ("key", served), ("value", served), ("output", model.width)):
             self.register_parameter(name, nn.Parameter(torch.empty(model.width, width)))
@@ -50,13 +48,8 @@ class Full(Attention):
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
-        cos_SA, sin_SA = (t[..., :length, :] for t in where.shared[:2])
         weights = (self.query, self.key, self.value)
-        q, k, v = (product(x_BSD, w, self.arithmetic).view(batch, length, -1, width // self.heads) for w in weights)
-        q, k = q.float(), k.float()
-        if self.qk_norm:
-            q, k = rms_norm(q), rms_norm(k)
-        q, k = self._rotated(q, cos_SA, sin_SA), self._rotated(k, cos_SA, sin_SA)
+        q, k, v = in_heads(x_BSD, weights, self.heads, where.shared, self.arithmetic, self.qk_norm)
         if self.gain != 1.0:
             q = q * self.gain
         q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))
@@ -66,12 +59,6 @@ class Full(Attention):
         if self.gate is not None:
             mixed_BSHA = mixed_BSHA * (2 * torch.sigmoid(x_BSD.float() @ self.gate)).to(mixed_BSHA.dtype).unsqueeze(-1)
         return product(mixed_BSHA.reshape(batch, length, width), self.output, self.arithmetic)
-
-    def _rotated(self, x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
-        if not self.rotated:
-            return rotate(x_BSHA, cos_SA, sin_SA)
-        turned, still = x_BSHA.split((self.rotated, x_BSHA.shape[-1] - self.rotated), -1)
-        return torch.cat((rotate(turned, cos_SA, sin_SA), still), -1)
 
 
 PART = Full

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from harness.model.attention import Attention
-from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.product import operand, product
-from harness.model.rotary import Rotary, rotate
+from harness.model.rotary import Rotary
+from harness.model.softmax_attention import in_heads
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -63,13 +63,8 @@ class Sparse(Attention):
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
-        shape = (batch, length, self.heads, width // self.heads)
-        cos, sin = (t[..., :length, :] for t in where.shared[:2])
-        q, k, v = (product(x_BSD, w, self.arithmetic).view(shape) for w in (self.query, self.key, self.value))
-        q, k = q.float(), k.float()
-        if self.qk_norm:
-            q, k = rms_norm(q), rms_norm(k)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        weights = (self.query, self.key, self.value)
+        q, k, v = in_heads(x_BSD, weights, self.heads, where.shared, self.arithmetic, self.qk_norm)
         q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
         compressed, weight_BSN = self._compressed(q, k, v)
         at = torch.arange(length, device=q.device)

@@ -13,6 +13,7 @@ from harness.model.build import build_model
 from harness.model.counts import count
 from harness.model.init import owned
 from harness.model.transformer import LOGITS_AT_ONCE
+from harness.optim.optimizers.muon import AT_ONCE
 from harness.plan import parts
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
@@ -25,8 +26,7 @@ BLOCK_BYTES = 28  # a token and unit of width that a block keeps: streams in fp3
 ROW_BYTES = 2  # a token, chosen expert and unit of its pre-activation
 ROUTER_BYTES = 16  # a token and expert: logits, scores and their gradients
 LOGIT_NUMBERS = 3  # fp32 numbers a logit: itself, its gradient, what a softmax takes
-ITERATED = 256  # matrices that an optimizer turns at once where no kernel in C++ does (harness/optim/optimizers/muon.py)
-ITERATED_NUMBERS = 6  # fp32 numbers a weight among them
+ITERATED_NUMBERS = 6  # fp32 numbers a weight of the AT_ONCE matrices that muon turns together where no kernel in C++ does
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def memory(plan: Plan, here: Machine) -> Memory:
     a_token = BLOCK_BYTES * m.layers * m.width + ROW_BYTES * rows + ROUTER_BYTES * moe * m.num_experts
     if plan.parallel.activation_checkpointing:  # the streams between blocks, and one block's
         a_token = a_token / m.layers + 4 * m.layers * m.width
-    iterated = 0 if here.brgemm or plan.optim.matrices == "adamw" else 4 * ITERATED_NUMBERS * min(ITERATED * largest, weights)
+    iterated = 0 if here.brgemm or plan.optim.matrices == "adamw" else 4 * ITERATED_NUMBERS * min(AT_ONCE * largest, weights)
     return Memory(
         program=int(PROGRAM_BYTES),
         weights=4 * weights,

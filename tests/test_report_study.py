@@ -53,7 +53,9 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
         "curves do not align"
     )
     assert len({p.run.log_every_steps * p.batch.tokens_per_step for p in plans}) == 1, "windows do not align"
-    assert len({(p.model.top_k + p.model.shared_experts) * p.model.expert_width for p in plans}) == 1, "active widths differ"
+    widths = {p.model.ffn_width or (p.model.top_k + p.model.shared_experts) * p.model.expert_width for p in plans}
+    assert len(widths) == 1, "active widths differ"
+    assert len(found.cases) == 2 * len(found.dials) + 2 or not found.families, "a case belongs to no family"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     [({"question": ""}, "question is ''"), ({"figure": "pie"}, "expected load or"), ({"figure": "sweep"}, "needs an axis"),
      ({"figure": "sweep", "axis": "optim.nope"}, "axis optim.nope is no key"), ({"common": 5}, "common is 5"),
      ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
+     ({"families": ["a", "b"]}, "which are two cases"),
      ({"colour": "red"}, "unknown field 'colour'"), ({"cases": {"a/b": ""}}, "a/b as a key"), ({"cases": {"a": 3}}, "a is 3"),
      *(({"cases": cases}, "not one fork=CASE@STEP of an earlier case") for cases in (
          {"a": "fork=b@3", "b": ""}, {"a": "", "b": "fork=a@0"}, {"a": "", "b": "fork=a"}, {"a": "", "b": "fork=a@1 fork=a@2"},
@@ -150,6 +153,33 @@ def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):
     bits = [one.record.metrics.val_bpb for one in trials]
     assert row[5] == f"{100 * (bits[1] / bits[0] - 1):+.2f}%" != "+0.00%" and row[6:9] == ["-", "-", "-"]
     assert json.loads(numbers.read_text())["trials"][0]["health"] is None and figure.stat().st_size > 10_000
+
+
+def test_the_table_of_two_families_says_what_a_dial_does_in_each_and_whether_it_does_more_in_one(tmp_path):
+    gains = {"clear": (-0.01, -0.05), "noisy": (-0.02, -0.02)}  # by dial: what it adds in either family
+    wobble = {1: 0.0, 2: 0.002, 3: -0.002}
+    folders, cases = {}, {}
+    for at, family in enumerate(("one", "two")):
+        cases[family] = family
+        for dial, gain in {"": (0.0, 0.0), **gains}.items():
+            case = f"{family}-{dial}" if dial else family
+            cases[case] = case
+            for seed, noise in wobble.items():
+                noise = noise * (at + 1) if dial == "noisy" else 0.0
+                offset = gain[at] + noise + 0.1 * at
+                folders[case, seed] = write_run(tmp_path / case / str(seed), seed=seed, experts=0, offset=offset)
+    trials = [read_trial(case, seed, folder) for (case, seed), folder in folders.items()]
+    asked = Study("example", "an example", "Q?", "tiny-dense", "cost", cases, families=["one", "two"])
+    verdicts = {key: [] for key in folders}
+    table = study_table(asked, trials, verdicts)
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in table.splitlines()}
+    assert asked.dials == list(gains)
+    bits = {key: read_trial(*key, folder).record.metrics.val_bpb for key, folder in folders.items()}
+    of_seed = [100 * (bits["two-clear", s] / bits["two", s] - bits["one-clear", s] / bits["one", s]) for s in wobble]
+    assert f"{sum(of_seed) / 3:+.2f}%" in rows["clear"][3] and "does more for two" in rows["clear"][4]
+    assert "no difference that 3 seeds resolve" in rows["noisy"][4]
+    few = study_table(asked, [one for one in trials if one.seed < 3], verdicts)
+    assert "n = 2: a verdict takes 3 seeds" in few
 
 
 @pytest.mark.process

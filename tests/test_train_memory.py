@@ -15,6 +15,8 @@ from harness.train.session import Session
 SMALL = "lane={} unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off".split()
 PLANS = {
     "wide": ["lane=tiny-moe-16e", *SMALL[1:], "model.width=512", "model.layers=2", "model.num_experts=8"],
+    "streams": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "model.residual=hyper"],
+    "convolved": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "model.memories=[canon,engram]"],
     "in parts": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "parallel.micro_batch_tokens=256"],
 }
 

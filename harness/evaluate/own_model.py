@@ -19,7 +19,7 @@ class OwnModel:
     def __init__(self, model: Transformer):
         self.model = model
         self.context, self.vocab_size = model.shape.sequence_length, model.shape.vocab_size
-        self.packs = all("packed rows" not in block.attention.CANNOT for block in model.blocks)
+        self.packs = model.can("packed rows")
 
     @torch.no_grad()
     def score(

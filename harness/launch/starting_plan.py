@@ -163,11 +163,12 @@ def _experts(plan: Plan, here: Machine) -> str:
 
 
 def _mixers(model: Model) -> str:
-    """The attentions of layers, where not all are full."""
-    if not model.attention_pattern and model.attention == "full":
-        return ""
+    """The attentions of layers, where not all are full; the residual scheme, where it is not plain; memories."""
     runs = [(name, len(list(same))) for name, same in groupby(model.attentions)]
-    return ", ".join(f"{count} x {name}" for name, count in runs) + ", "
+    all_full = not model.attention_pattern and model.attention == "full"
+    said = [] if all_full else [f"{count} x {name}" for name, count in runs]
+    said += [] if model.residual == "plain" else [f"{model.residual} residual"]
+    return "".join(f"{what}, " for what in (*said, *model.memories))
 
 
 def _attention(plan: Plan, here: Machine) -> str:

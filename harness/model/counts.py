@@ -11,7 +11,7 @@ from harness.model.part import Part
 from harness.model.transformer import Transformer
 
 # Groups whose parameters are looked up or multiplied element by element; a part says what it computes with its scalars.
-NO_PRODUCT = ("embedding", "norm", "scalar")
+NO_PRODUCT = ("embedding", "norm", "scalar", "table")
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Beside:
 def count(model: Transformer) -> Counts:
     parameters = owned(model)
     total = sum(p.numel() for _, p, _, _ in parameters)
-    active = total - sum(part.idle() for part in _parts(model))
-    matrices = active - sum(p.numel() for _, p, _, own in parameters if own.group in NO_PRODUCT)
-    return Counts(total, active, 6 * matrices + beside(model).flops)
+    touched = total - sum(part.idle() for part in _parts(model))
+    matrices = touched - sum(p.numel() for _, p, _, own in parameters if own.group in NO_PRODUCT)
+    return Counts(total, touched - sum(part.unread() for part in _parts(model)), 6 * matrices + beside(model).flops)
 
 
 def beside(model: Transformer) -> Beside:

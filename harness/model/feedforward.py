@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 
 from harness.model.auxiliary import terms
 from harness.model.capacity import drop
+from harness.model.memory import InBlock
 from harness.model.part import Own, Part
 from harness.model.product import operand, product
 from harness.model.routing import Router
@@ -47,6 +48,7 @@ def activate(h: Tensor, activation: str) -> Tensor:
 
 class Dense(Part):
     OWN = {"up": Own("dense"), "down": Own("dense", "output")}
+    memories: tuple[InBlock, ...] = ()  # of its block, which act on its hidden layer: the model sets them
 
     def __init__(self, model: Model, width: int, precision: Precision, layer: int, backend: str = "torch"):
         super().__init__()
@@ -57,7 +59,10 @@ class Dense(Part):
 
     def forward(self, x_TD: Tensor, where: Where) -> tuple[Tensor, Routed | None]:
         if self.precision.quantization is None:
-            a_TF = activate(product(x_TD, self.up, self.precision.arithmetic), self.activation)
+            h_TG = product(x_TD, self.up, self.precision.arithmetic)
+            for memory in self.memories:
+                h_TG = memory.hidden(h_TG, where)
+            a_TF = activate(h_TG, self.activation)
             return product(a_TF, self.down, self.precision.arithmetic).float(), None
         expert_T1 = torch.zeros(x_TD.shape[0], 1, dtype=torch.int64, device=x_TD.device)
         y_TD = moe_mlp(

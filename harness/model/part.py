@@ -27,7 +27,7 @@ class Own(NamedTuple):
 class Part(nn.Module):
     """`OWN`: every parameter that the module itself holds, by attribute. `CANNOT`: what the part does not support, of
     "document masks" (training within documents), "packed rows" (several sequences in a row with a mask of their own) and
-    "decoding" (with a cache of what came before)."""
+    "decoding" (with a cache of what came before). Of an instance it may be more than of its class."""
 
     OWN: dict[str, Own] = {}
     CANNOT: frozenset[str] = frozenset()
@@ -37,12 +37,20 @@ class Part(nn.Module):
         """How many of its own parameters one token does not touch."""
         return 0
 
+    def unread(self) -> int:
+        """How many numbers of its tables one token does not read; they are multiplied by nothing anyway."""
+        return 0
+
     def flops(self) -> int:
         """A token's forward and backward beside 6 per matrix parameter that it touches."""
         return 0
 
     def cache_values(self) -> int:
         """Numbers that decoding keeps of a token."""
+        return 0
+
+    def kept_bytes(self) -> int:
+        """What autograd keeps of a token for a part that a block usually does not have (`harness/train/memory.py`)."""
         return 0
 
     def draw(self, seed: int, layer: int) -> None:

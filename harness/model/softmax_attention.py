@@ -9,20 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from harness.model.memory import InBlock
 from harness.model.norm import rms_norm
 from harness.model.product import product
 from harness.model.rotary import Angles, rotate
+from harness.model.where import Where
 from kernels import Arithmetic, causal_attention, document_attention
 
 
 def in_heads(
-    x_BSD: Tensor, weights: Sequence[Tensor], heads: int, angles: Angles, arithmetic: Arithmetic, qk_norm: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x_BSD: Tensor, weights: Sequence[Tensor], heads: int, where: Where, arithmetic: Arithmetic, qk_norm: bool,
+    memories: Sequence[InBlock],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """q_BSHA and k_BSGA in fp32, normed by head where that is asked for, and rotated as far as the angles reach; v_BSGA as the
-    product leaves it. `weights`: of queries, keys and values; `heads` of queries."""
+    product or a memory leaves it. `weights`: of queries, keys and values; `heads` of queries; `where.shared`: the angles."""
     batch, length, width = x_BSD.shape
     q, k, v = (product(x_BSD, w, arithmetic).view(batch, length, -1, width // heads) for w in weights)
-    q, k = q.float(), k.float()
+    for memory in memories:
+        q, k, v = memory.heads(q, k, v, x_BSD, where)
+    q, k, angles = q.float(), k.float(), where.shared
     if qk_norm:
         q, k = rms_norm(q), rms_norm(k)
     cos_SA, sin_SA = (t[..., :length, :] for t in angles[:2])

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.model.attention import Attention
 from harness.model.feedforward import Dense, Experts, Routed
+from harness.model.memory import InBlock, Memory
 from harness.model.norm import Norm
 from harness.model.part import Own, Part
 from harness.model.precision import Precisions
@@ -38,21 +39,38 @@ class Output(NamedTuple):
 
 
 class Block(nn.Module):
-    def __init__(self, model: Model, attention: Attention, feedforward: nn.Module, around: tuple[Residual, Residual]):
+    def __init__(
+        self, model: Model, attention: Attention, feedforward: nn.Module, around: tuple[Residual, Residual],
+        memories: dict[str, InBlock],
+    ):  # fmt: skip
         super().__init__()
         self.attention_norm = Norm(model.width, model.norm_weight)
         self.attention = attention
         self.feedforward_norm = Norm(model.width, model.norm_weight)
         self.feedforward = feedforward
         self.around_attention, self.around_feedforward = around
+        self.memories = nn.ModuleDict(memories)
+        attention.memories = tuple(memories.values())
+        if (dense := feedforward if isinstance(feedforward, Dense) else feedforward.shared) is not None:
+            dense.memories = attention.memories
 
-    def forward(self, stream: Tensor, where: Where) -> tuple[Tensor, Routed | None]:
+    def forward(self, stream: Any, where: Where) -> tuple[Any, Routed | None]:
         """Returns the new residual stream, and of a MoE block what its routing was."""
-        x_BSD = self.attention_norm(self.around_attention.read(stream))
-        stream = self.around_attention.write(stream, self.attention(x_BSD, where))
-        x_BSD = self.feedforward_norm(self.around_feedforward.read(stream))
+        memories = self.memories.values()
+        for memory in memories:
+            if (said_BSD := memory.says(self.around_attention.leave(stream), where)) is not None:
+                stream = self.around_attention.add(stream, said_BSD)
+        x_BSD, noted = self.around_attention.read(stream)
+        x_BSD = self.attention_norm(x_BSD)
+        for memory in memories:
+            x_BSD = memory.attention_input(x_BSD, where)
+        stream = self.around_attention.write(stream, noted, self.attention(x_BSD, where))
+        x_BSD, noted = self.around_feedforward.read(stream)
+        x_BSD = self.feedforward_norm(x_BSD)
+        for memory in memories:
+            x_BSD = memory.feedforward_input(x_BSD, where)
         y_TD, routed = self.feedforward(x_BSD.flatten(0, 1), where)
-        return self.around_feedforward.write(stream, y_TD.view_as(x_BSD)), routed
+        return self.around_feedforward.write(stream, noted, y_TD.view_as(x_BSD)), routed
 
 
 class Head(Part):
@@ -98,8 +116,9 @@ class Transformer(Part):
         self.gains = gains or Gains()
         self.shape, self.activation_checkpointing = model, activation_checkpointing
         chosen = _Chosen(model, plan)
-        self.residual = chosen.classes["residual"]
+        self.residual, self.residual_keys = chosen.classes["residual"], chosen.keys["residual"]
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
+        self.memories = nn.ModuleDict({name: chosen.memory(name) for name in model.memories})
         self.blocks = nn.ModuleList()
         for layer, name in enumerate(model.attentions):
             if layer in model.moe_layers:
@@ -112,7 +131,9 @@ class Transformer(Part):
             around = (chosen.make("residual"), chosen.make("residual"))
             attention = chosen.attention(name, p.arithmetic)
             attention.backend = "torch" if attention_backend == "flex" else attention_backend  # flex needs documents
-            self.blocks.append(Block(model, attention, feedforward, around))
+            made = {name: memory.in_block(layer, attention, feedforward) for name, memory in self.memories.items()}
+            memories = {name: in_block for name, in_block in made.items() if in_block is not None}
+            self.blocks.append(Block(model, attention, feedforward, around, memories))
         self.head = Head(model, p.arithmetic, self.gains.logits)
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
         self.shared = nn.ModuleDict({name: chosen.shared(name) for name in dict.fromkeys(model.attentions)})
@@ -143,10 +164,14 @@ class Transformer(Part):
         x_BSD = embedding(where.token_BS, self.embedding)
         if self.gains.embedding != 1.0:
             x_BSD = x_BSD * self.gains.embedding
+        found = {}
+        for name, memory in self.memories.items():
+            x_BSD, found[name] = memory(x_BSD, where)
         shared = {name: module(where) for name, module in self.shared.items()}
-        stream, routed = self.residual.enter(x_BSD), []
-        for block, name in zip(self.blocks, self.shape.attentions):
-            where = where._replace(shared=shared[name])
+        stream, routed = self.residual.enter(x_BSD, self.shape, self.residual_keys), []
+        for layer, (block, name) in enumerate(zip(self.blocks, self.shape.attentions)):
+            recalled = {memory: it.of_layer(found[memory], layer) for memory, it in self.memories.items()}
+            where = where._replace(shared=shared[name], recalled=recalled)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 stream, of_layer = checkpoint(block, stream, where, use_reentrant=False)
             else:
@@ -174,10 +199,14 @@ class Transformer(Part):
             cache.length += token_BS.shape[1]
         return logits
 
+    def can(self, what: str) -> bool:
+        """Whether all of its parts support what some cannot (`Part.CANNOT`)."""
+        return all(what not in module.CANNOT for module in self.modules() if isinstance(module, Part))
+
     @property
     def decodes(self) -> bool:
         """Whether `logits` takes a cache."""
-        return all("decoding" not in block.attention.CANNOT for block in self.blocks)
+        return self.can("decoding")
 
 
 class _Chosen:
@@ -195,6 +224,9 @@ class _Chosen:
 
     def attention(self, name: str, arithmetic: Arithmetic) -> Attention:
         return parts.part("attention", name)(self.model, self._keys("attention", name), arithmetic)
+
+    def memory(self, name: str) -> Memory:
+        return parts.part("memory", name)(self.model, self._keys("memory", name))
 
     def shared(self, name: str) -> nn.Module:
         return parts.part("attention", name).shared(self.model, self._keys("attention", name))

@@ -47,6 +47,7 @@ class Where(NamedTuple):
     cache: Cache | None = None  # of decoding: what the tokens before these left behind; positions go on from there
     capacity: int = 0  # rows that an expert takes at most, in training alone; 0 is no limit
     shared: Any = None  # what the attention computes once for all layers (`Attention.shared`)
+    recalled: Any = None  # what the memories found, by name: `Memory.of_layer`
 
 
 def within_documents(document_BS: Tensor | None) -> Tensor | None:

@@ -89,6 +89,9 @@ def _check_shapes(plan: Plan) -> None:
             f"model.attention_pattern names {len(m.attention_pattern)} layers of {m.layers}: {','.join(m.attention_pattern)}",
             f"name {m.layers}, the first layer first",
         )
+    for name in m.memories:
+        if m.memories.count(name) > 1:
+            raise UserError(f"model.memories names {name} twice", f"name it once: {','.join(dict.fromkeys(m.memories))}")
     if m.num_experts == 0 and m.ffn_width < 1:
         raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
 

@@ -62,6 +62,7 @@ class Model:
         [], among=parts.names("attention"), later=True
     )  # one a layer, in place of `attention`
     residual: str = frozen("plain", among=parts.names("residual"), later=True)
+    memories: list[str] = frozen([], among=parts.names("memory"), later=True)  # what reads a few tokens beside the attention
     qk_norm: bool = frozen(True)
     norm_weight: bool = frozen(False)
     rope_base: float = frozen(10000.0, least=1)
@@ -135,6 +136,7 @@ class Multipliers:
     head: float = free(1.0, least=0)
     norm: float = free(1.0, least=0)
     scalar: float = free(1.0, least=0, later=True)  # gates, decays, convolutions, lambdas
+    table: float = free(1.0, least=0, later=True)  # rows that tokens are looked up in, beside the embedding
 
 
 @dataclass
@@ -149,7 +151,7 @@ class _Optim:
 
 # With a section for each optimizer, of its own keys: harness/plan/parts/optim.
 Optim = parts.section("optim", _Optim)
-Attention, Residual, Router, Transport = map(parts.section, ("attention", "residual", "router", "transport"))
+Attention, Residual, Memory, Router, Transport = map(parts.section, ("attention", "residual", "memory", "router", "transport"))
 
 
 @dataclass
@@ -236,6 +238,7 @@ class Plan:
     model: Model = field(default_factory=Model)
     attention: Attention = field(default_factory=Attention)
     residual: Residual = field(default_factory=Residual)
+    memory: Memory = field(default_factory=Memory)
     router: Router = field(default_factory=Router)
     batch: Batch = field(default_factory=Batch)
     budget: Budget = field(default_factory=Budget)

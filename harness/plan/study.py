@@ -1,8 +1,8 @@
 """A study: one question, asked of a lane by several plans that differ in what is asked about (`studies/*.yaml`)."""
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, Self
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,9 @@ class Study:
     is drawn against; `equal`: what all cases are trained for alike. Overrides are words, separated by blanks. The first case is
     what others are compared with.
 
+    `families`: two cases, FAMILY and OTHER, whose further cases FAMILY-DIAL and OTHER-DIAL turn the same: the table says what a
+    dial does in each, and whether it does more in one of them.
+
     `fork=CASE@STEP` among the words of a case: it starts from that checkpoint of an earlier case with the same seed."""
 
     name: str
@@ -37,6 +40,20 @@ class Study:
     common: str = ""
     axis: str = ""
     equal: str = "tokens"
+    families: list[str] = field(default_factory=list)
+
+    @property
+    def dials(self) -> list[str]:
+        """What both families turn, in the order of the first one's cases."""
+        if not self.families:
+            return []
+        one, other = (f"{family}-" for family in self.families)
+        names = [case.removeprefix(one) for case in self.cases if case.startswith(one)]
+        return [name for name in names if other + name in self.cases]
+
+    def content(self) -> dict[str, Any]:
+        """As study.json has it; families of a study that has some."""
+        return {key: value for key, value in asdict(self).items() if value or key != "families"}
 
     def words(self, case: str) -> list[str]:
         """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
@@ -63,6 +80,7 @@ class StudyFile(Closed):
     common: Text = ""
     axis: Text = ""
     equal: one_of("tokens", "seconds") = "tokens"
+    families: list[Name] = absent()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
@@ -72,6 +90,8 @@ class StudyFile(Closed):
             raise broken(f"axis {self.axis} is no key of a plan")
         words = [*self.common.split(), *(word for said in self.cases.values() for word in said.split())]
         wrong = _bad_forks(self.cases)
+        if self.families and (len(self.families) != 2 or not set(self.families) <= self.cases.keys()):
+            wrong.append(f"families {self.families}, which are two cases")
         wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]
         if wrong:
             raise broken("; ".join(wrong))

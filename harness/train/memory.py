@@ -12,6 +12,7 @@ import torch
 from harness.model.build import build_model
 from harness.model.counts import count
 from harness.model.init import owned
+from harness.model.part import Part
 from harness.model.transformer import LOGITS_AT_ONCE
 from harness.optim.optimizers.muon import AT_ONCE
 from harness.plan import parts
@@ -76,9 +77,10 @@ def memory(plan: Plan, here: Machine) -> Memory:
     fan = ACTIVATIONS[m.activation].fan
     dense, moe = m.layers - len(m.moe_layers), len(m.moe_layers)
     rows = dense * fan * m.ffn_width + moe * (m.top_k * fan * m.expert_width + m.shared_experts * fan * m.expert_width)
+    beside = sum(module.kept_bytes() for module in model.modules() if isinstance(module, Part))
     a_token = BLOCK_BYTES * m.layers * m.width + ROW_BYTES * rows + ROUTER_BYTES * moe * m.num_experts
     if plan.parallel.activation_checkpointing:  # the streams between blocks, and one block's
-        a_token = a_token / m.layers + 4 * m.layers * m.width
+        a_token, beside = a_token / m.layers + 4 * m.layers * m.width, beside / m.layers
     iterated = 0 if here.brgemm or plan.optim.matrices == "adamw" else 4 * ITERATED_NUMBERS * min(AT_ONCE * largest, weights)
     return Memory(
         program=int(PROGRAM_BYTES),
@@ -86,7 +88,7 @@ def memory(plan: Plan, here: Machine) -> Memory:
         operands=2 * cast if Arithmetic.of(here.arithmetic).dtype == torch.bfloat16 else 0,
         gradients=4 * weights,
         moments=sum(4 * numbers_per_weight(name) * count for name, count in by_optimizer.items()),
-        activations=int(a_token * tokens),
+        activations=int((a_token + beside) * tokens),
         logits=4 * LOGIT_NUMBERS * min(tokens * m.vocab_size, LOGITS_AT_ONCE[here.device]),
         update=iterated + 4 * max(by_optimizer.values()),
         accumulates=tokens < plan.batch.tokens_per_step,

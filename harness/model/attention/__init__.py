@@ -12,6 +12,7 @@ from harness.model.where import Where
 from kernels import Arithmetic
 
 if TYPE_CHECKING:
+    from harness.model.memory import InBlock
     from harness.plan.schema import Model
 
 
@@ -19,6 +20,7 @@ class Attention(Part):
     """`keys`: the part's own, None of a part without."""
 
     backend = "torch"  # of `kernels.causal_attention`: the model sets it on its own
+    memories: "tuple[InBlock, ...]" = ()  # of its block, which act on its heads: the model sets them
 
     def __init__(self, model: "Model", keys: Any, arithmetic: Arithmetic):
         super().__init__()

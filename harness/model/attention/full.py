@@ -49,7 +49,7 @@ class Full(Attention):
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
         weights = (self.query, self.key, self.value)
-        q, k, v = in_heads(x_BSD, weights, self.heads, where.shared, self.arithmetic, self.qk_norm)
+        q, k, v = in_heads(x_BSD, weights, self.heads, where, self.arithmetic, self.qk_norm, self.memories)
         if self.gain != 1.0:
             q = q * self.gain
         q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))

@@ -64,7 +64,7 @@ class Sparse(Attention):
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
         weights = (self.query, self.key, self.value)
-        q, k, v = in_heads(x_BSD, weights, self.heads, where.shared, self.arithmetic, self.qk_norm)
+        q, k, v = in_heads(x_BSD, weights, self.heads, where, self.arithmetic, self.qk_norm, self.memories)
         q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
         compressed, weight_BSN = self._compressed(q, k, v)
         at = torch.arange(length, device=q.device)

@@ -48,7 +48,7 @@ class Window(Attention):
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
         weights = (self.query, self.key, self.value)
-        q, k, v = in_heads(x_BSD, weights, self.heads, where.shared, self.arithmetic, self.qk_norm)
+        q, k, v = in_heads(x_BSD, weights, self.heads, where, self.arithmetic, self.qk_norm, self.memories)
         q, k, v = (operand(t, self.arithmetic).transpose(1, 2) for t in (q, k, v))
         if where.cache is not None:
             k, v = where.cache.extend(self, k, v, keep=self.window)

@@ -6,6 +6,7 @@ second file, `harness/plan/parts/KIND/NAME.py`, if there is any of it:
 
     Keys         a dataclass of the part's own keys, each with its range and `later=True`: KIND.NAME.KEY of a plan
     check(plan)  raises UserError where the plan and the part do not go together
+    GIVES_HEADS  of an attention: it calls `in_heads`, where memories may act on queries, keys and values
 
 SPEEDRUN_PARTS names a folder of parts outside of this repository, with a folder a kind: one file each, which has all of it.
 Runs with a part of it are unranked.
@@ -44,6 +45,7 @@ class Kind:
 KINDS = {
     "attention": Kind("harness.model.attention", ("model.attention", "model.attention_pattern"), "attention"),
     "residual": Kind("harness.model.residual", ("model.residual",), "residual"),
+    "memory": Kind("harness.model.memory", ("model.memories",), "memory"),
     "router": Kind("harness.model.router", ("model.router",), "FFN"),
     "transport": Kind("harness.model.transport", ("parallel.transport",), "kernels"),
     "optim": Kind("harness.optim.optimizers", ("optim.matrices", "optim.others"), "optimizer"),
@@ -143,10 +145,25 @@ def section(kind: str, base: type = object) -> type:
 def chosen(plan: "Plan") -> list[tuple[str, str]]:
     """(kind, name) of the parts that a plan is made of."""
     having = {kind: kind != "router" or plan.model.num_experts > 0 for kind in KINDS}
-    having["attention"] = False  # which layers may each have their own of
-    found = [("attention", name) for name in plan.model.attentions]
+    having["attention"] = having["memory"] = False  # of which a plan names any number
+    found = [("attention", name) for name in plan.model.attentions] + [("memory", name) for name in plan.model.memories]
     found += [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
     return list(dict.fromkeys(found))
+
+
+def gives_heads(attention: str) -> bool:
+    """Whether memories may act on the queries, keys and values of an attention's heads."""
+    return getattr(without_torch("attention", attention), "GIVES_HEADS", False)
+
+
+def need_heads(plan: "Plan", what: str, remedy: str) -> None:
+    """Raises: UserError where a layer's attention has no heads that `what` could act on."""
+    for name in plan.model.attentions:
+        if not gives_heads(name):
+            giving = ", ".join(filter(gives_heads, names("attention")))
+            raise UserError(
+                f"{what} with the attention {name}, whose heads a memory does not reach (it reaches {giving})", remedy
+            )
 
 
 def keys_of(plan: "Plan", kind: str, name: str) -> Any:

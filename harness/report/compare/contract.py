@@ -15,7 +15,7 @@ from harness.report.board.claims import trials
 from harness.report.groups import Group
 
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "attention": (), "residual": (),
+    "attention": (), "residual": (), "memory": (),
     "FFN": ("model.ffn_width", "model.num_experts", "model.expert_width", "model.top_k", "model.shared_experts",
             "model.leading_dense_layers", "model.moe_every", "balance."),
     "precision": ("precision.",),

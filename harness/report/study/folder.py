@@ -6,7 +6,6 @@ FOLDER/study.json, study.md, study.png, and FOLDER/CASE/SEED/ with the evidence 
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
@@ -39,7 +38,7 @@ def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: V
     """Writes the numbers, the table and the figure; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     numbered = [trial.numbers(verdicts[trial.case, trial.seed]) for trial in trials]
-    content = StudyDocument(study=NamedStudy(**asdict(study)), trials=numbered).content()
+    content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
     numbers, table = folder / STUDY_FILE, folder / "study.md"
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
     table.write_text(study_table(study, trials, verdicts) + "\n")

@@ -15,17 +15,17 @@ class Halves(Residual):
         self.share = nn.Parameter(torch.empty(1))
 
     @staticmethod
-    def enter(x_BSD: Tensor) -> Tensor:
+    def enter(x_BSD: Tensor, model, keys) -> Tensor:
         return torch.stack((x_BSD, x_BSD))
 
     @staticmethod
     def leave(stream: Tensor) -> Tensor:
         return stream.mean(0)
 
-    def read(self, stream: Tensor) -> Tensor:
-        return stream[0]
+    def read(self, stream: Tensor) -> tuple[Tensor, None]:
+        return stream[0], None
 
-    def write(self, stream: Tensor, y_BSD: Tensor) -> Tensor:
+    def write(self, stream: Tensor, noted: None, y_BSD: Tensor) -> Tensor:
         return torch.stack((stream[1], stream[0] + self.share * y_BSD.float()))
 
 

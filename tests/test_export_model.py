@@ -9,7 +9,7 @@ import torch
 from transformers_stub import modelling
 
 from harness.errors import UserError
-from harness.export import configuration
+from harness.export import configuration, published
 from harness.model.build import build_model
 from harness.model.init import initialize
 from harness.plan.compose import compose
@@ -23,6 +23,11 @@ PUBLISHED = (
 SHAPES = {
     "dense": (micro.DENSE, ""),
     "dense swiglu": (micro.DENSE, "model.activation=swiglu model.norm_weight=true model.qk_norm=false model.rope_base=500"),
+    "dense swiglu with QK-norm": (
+        micro.DENSE,
+        "model.activation=swiglu +attention.full={kv_heads:1,gain:1.5} gains.logits=0.5",
+    ),
+    "dense relu2 without QK-norm": (micro.DENSE, "model.qk_norm=false attention.full.gain=0.7 gains.embedding=3"),
     "moe": (micro.MOE, ""),
     "shared, leading dense": (micro.MOE, PUBLISHED),
     "every second layer": (micro.MOE, "model.moe_every=2 model.layers=4 model.ffn_width=40"),
@@ -34,10 +39,10 @@ SHAPES = {
     "gains": (micro.MOE, "gains.embedding=3 gains.logits=0.3 gains.expert_output=1.7 model.shared_experts=1"),
 }
 REFUSED = {
-    "model.attention=mla": "model.attention=mla",
-    "model.attention_pattern=[full,nsa]": "model.attention=nsa",
+    "model.attention=mla attention.mla.rotary=8": "model.attention=mla",
+    "model.attention_pattern=[full,nsa] attention.nsa.chosen=2": "model.attention=nsa",
     "precision.format=nvfp4": "precision.format=nvfp4",
-    "precision.format=fp8": "precision.format=fp8",
+    "precision.format=fp8 model.width=128 model.expert_width=128": "precision.format=fp8",
 }
 
 
@@ -141,3 +146,36 @@ def test_every_lane_in_bf16_has_an_export_and_no_other():
         except UserError:
             refused.add(name)
     assert refused == {name for name in lane_names() if Path(name).name.endswith(("-fp8", "-nvfp4"))}
+
+
+AS_PUBLISHED = {
+    "dense": "ApertusForCausalLM",
+    "dense relu2 without QK-norm": "ArceeForCausalLM",
+    "dense swiglu": "LlamaForCausalLM",
+    "dense swiglu with QK-norm": "Qwen3ForCausalLM",
+    "shared, leading dense": "Glm4MoeForCausalLM",
+}
+
+
+@pytest.mark.parametrize("shape", AS_PUBLISHED)
+def test_a_published_architecture_gets_every_weight_once_output_dimension_first(shape):
+    plan = plan_of(shape)
+    model = own_model(plan)
+    said, tensors = published.configuration(plan), published.tensors(plan, model.state_dict())
+    assert said["architectures"] == [AS_PUBLISHED[shape]]
+    mlp = "model.layers.0.mlp.down_proj.weight"
+    assert tensors[mlp].shape == (32, said["intermediate_size"]) and tensors["lm_head.weight"].shape == (256, 32)
+    norms = sum(t.numel() for name, t in tensors.items() if "norm" in name)
+    own_norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    assert sum(t.numel() for t in tensors.values()) - norms == sum(t.numel() for t in model.state_dict().values()) - own_norms
+
+
+@pytest.mark.parametrize(
+    "shape, lacking",
+    [("moe", "experts with model.activation=relu2"), ("hash", "model.activation=relu2"), ("dials", "head_gate"),
+     ("window", "other than full")],
+)  # fmt: skip
+def test_what_no_published_architecture_has_is_named(shape, lacking):
+    with pytest.raises(UserError, match=lacking) as caught:
+        published.configuration(plan_of(shape))
+    assert "leave --published out" in caught.value.remedy

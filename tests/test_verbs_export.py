@@ -53,6 +53,15 @@ def test_its_page_says_which_run_it_was_and_how_it_was_made(finished, tmp_path):
     assert f"python -m harness export {finished()} out={tmp_path / 'out'}" in said
 
 
+def test_a_published_architecture_needs_no_code_and_the_page_says_what_it_costs(finished, tmp_path, capsys):
+    assert export(finished("dense"), tmp_path / "out", "--published") == 0
+    assert "trust_remote_code" not in capsys.readouterr().out.splitlines()[-1]
+    assert not {"modeling_moe_speedrun.py", "generation_config.json"} & set(leftovers(tmp_path / "out"))
+    said, config = (tmp_path / "out" / "README.md").read_text(), json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "ApertusForCausalLM" in said and "trust_remote_code" not in said and "auto_map" not in config
+    assert "in fp32, so that its logits differ" in said
+
+
 def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
     for name in ("a", "b"):
         assert export(finished(), tmp_path / name) == 0
@@ -125,7 +134,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_what_was_there(finished, there,
 def _of(run):
     from harness.plan.stored import read_plan
 
-    return read_plan(run / "plan.yaml"), micro.record(run), load_run_model(run).state_dict(), "made"
+    return folder.plan_export(read_plan(run / "plan.yaml"), micro.record(run), "made"), load_run_model(run).state_dict()
 
 
 def test_without_a_place_the_error_says_what_to_type(finished, capsys):

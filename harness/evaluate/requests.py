@@ -42,7 +42,8 @@ class Coding:
 
 
 def coding(tokenizer: str) -> Coding:
-    """Of a track's tokenizer, "" of bytes. Texts of bytes follow a newline, as the documents of such tracks do."""
+    """How texts of a track are written in tokens. `tokenizer`: the track's, "" of bytes, whose texts follow a newline as the
+    documents of such tracks do."""
     if not tokenizer:
         return Coding(
             "bytes", lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), 256, NEWLINE, None

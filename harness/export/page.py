@@ -24,19 +24,23 @@ of context. {tokens}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({tokenizer})
-model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
 text = tokenizer("The state of the Union", return_tensors="pt")
 print(tokenizer.decode(model.generate(**text, max_new_tokens=100, do_sample=True)[0]))
 ```
 
-`FOLDER` is this folder. The model is computed by `{code}.py`, which lies in it and needs torch and transformers alone. Its
-logits are those of the run's own model in fp32. It was trained on sequences of {context} {unit}: longer ones have positions
-that it has never seen.
+`FOLDER` is this folder. {computed} The model was trained on sequences of {context} {unit}: longer ones have positions that it
+has never seen.
 
 Made by: `{command}`
 """
+OWN = f"""The model is computed by `{CODE}.py`, which lies in it and needs torch and transformers alone. Its logits are those of
+the run's own model in fp32."""
+PUBLISHED = """The model is computed by the library's own `{}`, whose mathematics is the run's. The library computes the angles
+of rotary positions in fp32, so that its logits differ a little from those of the run's own model, the more the longer the
+input."""
 BYTES = (
-    '"FOLDER", trust_remote_code=True',
+    '"FOLDER"{trust}',
     "Its tokens are bytes: the id of a token is the byte, of text in UTF-8, and there are no special tokens.",
 )
 TOKENIZERS = {  # what loads it, and a sentence about it
@@ -48,9 +52,11 @@ TOKENIZERS = {  # what loads it, and a sentence about it
 }
 
 
-def page(plan: Plan, record: Record, command: str) -> str:
+def page(plan: Plan, record: Record, command: str, published: str | None = None) -> str:
+    """`published`: the library's class, where the model is computed by one."""
     m, metrics = plan.model, record.metrics
     tokenizer, tokens = TOKENIZERS[plan.track.tokens.tokenizer]
+    trust = "" if published else ", trust_remote_code=True"
     feedforward = f"feed-forward parts of {m.ffn_width}"
     if m.num_experts:
         feedforward = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}"
@@ -58,11 +64,12 @@ def page(plan: Plan, record: Record, command: str) -> str:
     if metrics.partial:
         val_bpb += f", of its first {metrics.scored_bytes:,} bytes"
     return PAGE.format(
-        lane=record.lane, seed=record.seed, track=record.track, val_bpb=val_bpb, tokenizer=tokenizer, tokens=tokens,
+        lane=record.lane, seed=record.seed, track=record.track, val_bpb=val_bpb, tokens=tokens, trust=trust,
         ranked="yes" if record.ranked else f"no: {one_line('; '.join(record.unranked_reasons))}",
         size=f"{record.counts.params_total:,}", layers=m.layers, width=m.width, feedforward=feedforward,
         context=f"{m.sequence_length:,}", unit=plan.track.unit, format=plan.precision.format,
         record=record.content_sha256 or "not stated", plan=record.plan_hash,
-        weights=record.artifacts["weights.safetensors"].sha256, commit=one_line(record.provenance.commit), code=CODE,
+        weights=record.artifacts["weights.safetensors"].sha256, commit=one_line(record.provenance.commit),
+        tokenizer=tokenizer.format(trust=trust), computed=PUBLISHED.format(published) if published else OWN,
         command=one_line(command),
     )  # fmt: skip

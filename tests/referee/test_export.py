@@ -4,19 +4,21 @@ import micro
 import pytest
 import torch
 from micro import finished_fixture  # noqa: F401
-from test_export_model import SHAPES, own_model, plan_of
+from test_export_model import AS_PUBLISHED, SHAPES, own_model, plan_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.__main__ import main
 from harness.export import folder
 from harness.launch.run_model import load_run_model
+from harness.model.where import Where
+from harness.plan.compose import compose
 from harness.verbs.sample import continue_text
 
 TEXT = "The State é\n\n of  the\tUnion \u65e5\u672c"
 
 
-def loaded(out):
-    network, report = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True, output_loading_info=True)
+def loaded(out, trust=True):
+    network, report = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=trust, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     return network
 
@@ -45,7 +47,7 @@ def test_the_logits_of_a_trained_run_are_its_own(pair):
 def test_the_logits_of_every_shape_are_its_own(shape, finished, tmp_path):
     plan = plan_of(shape)
     model = own_model(plan)
-    folder.write(tmp_path / "out", plan, micro.record(finished()), model.state_dict(), "made by a test")
+    folder.write(tmp_path / "out", folder.plan_export(plan, micro.record(finished()), "made by a test"), model.state_dict())
     assert largest(model, loaded(tmp_path / "out")) <= 1e-5
 
 
@@ -68,3 +70,34 @@ def test_generate_writes_what_sample_writes(pair):
 def test_a_saved_model_is_the_same_model(pair, tmp_path):
     pair[1].save_pretrained(tmp_path / "again")
     assert largest(pair[0], loaded(tmp_path / "again")) <= 1e-5
+
+
+@pytest.mark.parametrize("shape", AS_PUBLISHED)
+def test_a_published_architecture_has_the_logits_of_short_inputs_without_trusted_code(shape, finished, tmp_path):
+    plan = plan_of(shape)
+    model = own_model(plan)
+    export = folder.plan_export(plan, micro.record(finished()), "made by a test", as_published=True)
+    folder.write(tmp_path / "out", export, model.state_dict())
+    theirs = loaded(tmp_path / "out", trust=False)
+    assert type(theirs).__name__ == AS_PUBLISHED[shape] and largest(model, theirs) <= 1e-5
+
+
+class OurAngles(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.tables = [torch.cat((t, t), -1) for t in model.shared["full"](Where(torch.zeros(1, 1, dtype=torch.int64)))[:2]]
+
+    def forward(self, x, position_ids):
+        return tuple(table[position_ids] for table in self.tables)
+
+
+def test_only_the_librarys_angles_keep_a_published_architecture_from_the_runs_logits(tmp_path, finished):
+    """Why an export is no published architecture unless that is asked for: at 256 positions it is beyond 1e-5."""
+    plan = compose(["lane=sotu-dense"]).plan
+    model = own_model(plan)
+    export = folder.plan_export(plan, micro.record(finished()), "made by a test", as_published=True)
+    folder.write(tmp_path / "out", export, model.state_dict())
+    theirs = loaded(tmp_path / "out", trust=False)
+    assert largest(model, theirs) > 1e-5
+    theirs.model.rotary_emb = OurAngles(model)
+    assert largest(model, theirs) <= 1e-5

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from micro import finished_fixture  # noqa: F401
+from small_tokens import END, small_tokenizer
 from test_evaluate_wikitext import Digest, seen_before
 
+from harness.data.tokenizer import TOKENIZERS
 from harness.errors import UserError
 from harness.evaluate import rolling, wikitext
 from harness.evaluate.own_model import OwnModel
@@ -99,6 +101,7 @@ def test_the_end_of_a_text_ends_what_is_written():
 
     code = SimpleNamespace(encode=lambda text: [int(text)], decode=lambda ids: "".join(map(str, ids)), vocab_size=8, last=4)
     assert list(writes(Ends(), code, [("1", {})])) == ["23"]
+    assert list(writes(Ends(), code, [("1", {"until": ["3", "23"]})])) == [""]  # before the stop that begins first
 
 
 @pytest.mark.parametrize("words", [{"num_beams": 4}, {"do_sample": True, "top_p": 0.9}])
@@ -116,3 +119,10 @@ def test_nats_that_are_not_finite_are_an_error_and_no_answer():
 def test_bytes_follow_a_newline_and_are_read_back():
     assert BYTES.encode("é\n") == [0xC3, 0xA9, 10] and BYTES.decode([0xC3, 0xA9]) == "é"
     assert (BYTES.first, BYTES.last, BYTES.vocab_size) == (10, None, 256)
+
+
+def test_tokens_follow_the_end_of_text_and_end_with_it(monkeypatch):
+    monkeypatch.setitem(TOKENIZERS, "gpt2", small_tokenizer)
+    code = coding("gpt2")
+    assert (code.first, code.last, code.vocab_size) == (END, END, END + 1)
+    assert code.decode(code.encode("then the tooth")) == "then the tooth" and len(code.encode("then")) < 4

@@ -14,6 +14,8 @@ from harness.__main__ import main
 from harness.export import folder
 from harness.export.tokenizer import byte_signs
 from harness.launch.run_model import load_run_model
+from harness.plan.compose import compose
+from harness.plan.stored import read_plan
 
 
 def export(run, out, *words):
@@ -132,8 +134,6 @@ def test_a_full_disk_is_a_clear_error_and_leaves_what_was_there(finished, there,
 
 
 def _of(run):
-    from harness.plan.stored import read_plan
-
     return folder.plan_export(read_plan(run / "plan.yaml"), micro.record(run), "made"), load_run_model(run).state_dict()
 
 
@@ -155,3 +155,11 @@ def test_the_signs_of_the_tokenizer_are_a_byte_each(finished, tmp_path):
     assert export(finished(), tmp_path / "out") == 0
     vocab = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["model"]["vocab"]
     assert [vocab[sign] for sign in signs] == list(range(256))
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+def test_a_run_of_tokens_names_the_tokenizer_that_it_was_trained_with(finished, as_published):
+    plan = compose(["lane=wiki-s-moe-64e"]).plan
+    texts = folder.plan_export(plan, micro.record(finished()), "made", as_published).texts
+    assert 'AutoTokenizer.from_pretrained("openai-community/gpt2")' in texts["README.md"]
+    assert not [name for name in texts if name.startswith("tokenizer")]

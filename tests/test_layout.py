@@ -27,8 +27,9 @@ ROOMS = {
     "report": "ground plan record",
     "doctor": "ground plan record",
     "container": "ground plan data record",
+    "export": "ground plan record",
     "launch": "ground plan data model record evaluate train report kernels",
-    "verbs": "ground plan data model record evaluate train bench report doctor launch kernels",
+    "verbs": "ground plan data model record evaluate train bench report doctor export launch kernels",
     "__main__": "ground train",  # verbs it imports by name
 }
 # The same for the wings of report/; `root`: the files beside them.

@@ -40,6 +40,8 @@ def test_kinds_make_values_and_what_is_not_said_has_its_default():
 
 def test_a_word_that_may_stand_alone_takes_what_follows_unless_that_is_a_word_too():
     assert PLAIN.read(["--val"]).val == "" and PLAIN.read(["--val", "--all"]).val == ""
+    both = PLAIN.read(["--val", "rounds=3"])
+    assert (both.val, both.rounds) == ("", 3)
     assert PLAIN.read(["--val", "wiki"]).val == "wiki"
 
 

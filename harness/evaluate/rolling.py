@@ -27,10 +27,15 @@ class Window(NamedTuple):
 
 def windows(text: int, tokens: Sequence[int], context: int, end_of_text: int) -> Iterator[Window]:
     """The windows of one text, in order; none for an empty one."""
-    stream = [end_of_text, *tokens]
+    return windows_after(text, [end_of_text], tokens, context)
+
+
+def windows_after(text: int, before: Sequence[int], tokens: Sequence[int], context: int) -> Iterator[Window]:
+    """The same where a text follows others, of which each window sees as much as its input holds. `before`: one or more."""
+    stream, last = [*before, *tokens], len(before) - 1
     for start in range(0, len(tokens), context):
         stop = min(start + context, len(tokens))
-        yield Window(text, stream[max(0, stop - context) : stop + 1], stop - start)
+        yield Window(text, stream[max(0, last + stop - context) : last + stop + 1], stop - start)
 
 
 Scored = dict[int, list[tuple[int, float]]]  # number of a batch -> (text, nats in fp64) of each of its windows

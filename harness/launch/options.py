@@ -140,7 +140,7 @@ class Words:
         allowed, spelled = word.says or f"{word.name} must be {word.kind.says}", f"{name}={value}"
         if value is None:
             follows = bool(left) and left[0].partition("=")[0] not in self.spelled
-            if word.alone is not None and not (follows and not left[0].startswith("-")):
+            if word.alone is not None and not (follows and not left[0].startswith("-") and not self._own(left[0])):
                 return word.alone
             value = left.pop(0) if follows else None
             spelled = name if value is None else f"{name} {value}"
@@ -151,6 +151,11 @@ class Words:
         except ValueError as error:
             close = get_close_matches(value, word.kind.known, n=1)
             raise _wrong(spelled, f"did you mean {close[0]}?" if close else "", allowed) from error
+
+    def _own(self, text: str) -> bool:
+        """Whether this is name=value of the verb's own."""
+        name, equals, _ = text.partition("=")
+        return bool(equals) and name in self.words
 
     def _other(self, text: str, found: SimpleNamespace) -> None:
         """A name, or a word of the plan."""

@@ -76,6 +76,8 @@ def _kind(tokenizer: str) -> str:
 
 def refusal(name: str, subject: Subject, words: SimpleNamespace) -> UserError | None:
     """Why this score cannot be had of this subject, whatever data are here; None where it can."""
+    if name == "tasks":
+        return _no_tasks(subject)
     if name != "val":
         return None if subject.tokenizer else _of_bytes(subject)
     try:
@@ -93,6 +95,19 @@ def _of_bytes(subject: Subject) -> UserError:
         f"read with GPT-2's tokenizer, whose vocabulary is {GPT2_VOCAB_SIZE:,}",
         "name a run of a track with GPT-2's tokens; --val scores this one on its own track",
     )
+
+
+def _no_tasks(subject: Subject) -> UserError | None:
+    if subject.plan is None:
+        return UserError(
+            f"{subject.name} is no run: lm-evaluation-harness reads models of the hub itself",
+            "lm_eval --model hf --model_args pretrained=OWNER/NAME --tasks NAME",
+        )
+    try:
+        import harness.launch.lm_eval_model  # noqa: F401
+    except UserError as error:
+        return error
+    return None
 
 
 def wikitext_score(subject: Subject, words: SimpleNamespace) -> Scored:
@@ -120,6 +135,24 @@ def core_score(subject: Subject, words: SimpleNamespace) -> Scored:
     return Scored(found.pop("protocol"), {"core": found["core_v1"], "core, baselines v2": found["core_v2"]}, remark, found)
 
 
+def tasks_score(subject: Subject, words: SimpleNamespace) -> Scored:
+    """Tasks of lm-evaluation-harness, by name or as YAML files; `words.max_per_task` is its limit, and makes them partial."""
+    from harness.evaluate.requests import coding
+    from harness.launch.lm_eval_model import RequestsLM, evaluated
+
+    code = coding(subject.plan.track.tokens.tokenizer)
+    found = evaluated(RequestsLM(subject.model, code, subject.facts), words.tasks, words.max_per_task)
+    figures = {
+        f"{task} {metric}": value
+        for task, values in found["results"].items()
+        for metric, value in values.items()
+        if isinstance(value, float) and "_stderr" not in metric
+    }
+    limit = f", the first {words.max_per_task} examples of each" if words.max_per_task else ""
+    return Scored(f"lm-eval-{found['version']}", figures, f"of lm-evaluation-harness{limit}", found)
+
+
 SCORES: dict[str, Callable[[Subject, SimpleNamespace], Scored]] = {
-    "val": val_score, "wikitext": wikitext_score, "core": core_score,
+    "val": val_score, "wikitext": wikitext_score, "core": core_score, "tasks": tasks_score,
 }  # fmt: skip
+NAMED = ("tasks",)  # scored only where they are asked for

@@ -1,8 +1,9 @@
 """Scores a finished run's model, or one from the hub, on val and public test sets, beside published figures of each protocol.
 
-usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]] [--wikitext] [--core [--max-per-task N]]
-                                  [--out FILE.json]
+usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]] [--wikitext] [--core] [tasks=NAME,...]
+                                  [--max-per-task N] [--out FILE.json]
        make evaluate RUN=runs/wiki-dense/1-0123abcd [OUT=scores.json] [SET=--wikitext]
+       make evaluate RUN=runs/wiki-dense/1-0123abcd SET="tasks=arc_easy,lambada_openai"
        make evaluate RUN=hf:openai-community/gpt2 SET="--val wiki"
 
 --val       nats per token and bits per byte of all of val of the run's track, in the windows that training scores it in (as
@@ -12,10 +13,12 @@ usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]
             --max-per-task scores the first N examples of each task and calls the result partial: each with the shots that
             it has in the whole, drawn among all examples of its task. nanochat's --max-per-task scores the same examples,
             but draws their shots among these N, so that partial figures of the two are not comparable; whole ones are
-Without any of these words all are scored that this model can have: WikiText and CORE are read with GPT-2's tokenizer, so that a
-model of bytes has val alone. Each has a protocol of its own, and figures of two never share a table. A model of the hub needs
-the package transformers and is read from safetensors only. --out writes the scores with what they were made of (sums of every
-page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
+tasks=      tasks of lm-evaluation-harness on a run, by name or as YAML files, with --max-per-task for its limit. They need
+            the package lm-eval, and most need the hub. From Python: harness/launch/lm_eval_model.py
+Without any of these words val, WikiText and CORE are scored as far as this model can have them: the last two are read with
+GPT-2's tokenizer, so that a model of bytes has val alone. Each has a protocol of its own, and figures of two never share a
+table. A model of the hub needs the package transformers and is read from safetensors only. --out writes the scores with what
+they were made of (sums of every page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
 """
 
 import json
@@ -25,12 +28,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.errors import UserError
-from harness.launch.options import PATH, SWITCH, TEXT, Names, Word, Words, whole
-from harness.launch.scores import SCORES, Scored, Subject, refusal
+from harness.launch.options import PATH, SWITCH, TEXT, Names, Word, Words, several, whole
+from harness.launch.scores import NAMED, SCORES, Scored, Subject, refusal
 
+TASKS = several(TEXT, "names of tasks, each once, in one list: tasks=arc_easy,lambada_openai")
 WORDS = Words(
-    "evaluate", Word("val", TEXT, alone=""), Word("wikitext", SWITCH, False), Word("core", SWITCH, False), Word("out", PATH),
-    Word("max-per-task", whole(1), says="1 example of each task or more"), names=Names("run or hf: model", TEXT, 1, 1),
+    "evaluate", Word("val", TEXT, alone=""), Word("wikitext", SWITCH, False), Word("core", SWITCH, False), Word("tasks", TASKS),
+    Word("max-per-task", whole(1), says="1 example of each task or more"), Word("out", PATH),
+    names=Names("run or hf: model", TEXT, 1, 1),
 )  # fmt: skip
 SUMMARY = "scores of a run's or a hub model's on val and public test sets, beside published ones"
 
@@ -47,7 +52,7 @@ def main(arguments: list[str]) -> int:
     found = {}
     for name in _wanted(subject, words):
         found[name] = SCORES[name](subject, words)
-        print("\n".join(["", *_table(found[name])]))
+        print("\n".join(["", *(_figures if name in NAMED else _table)(found[name])]))
         if name == "core":
             print("\n".join(["", *_tasks(found[name])]))
     if words.out:
@@ -60,12 +65,13 @@ def main(arguments: list[str]) -> int:
 def _wanted(subject: Subject, words: SimpleNamespace) -> list[str]:
     """The scores asked for, else those that can be had; what is left out is said. Raises: UserError for one that cannot."""
     asked = [name for name in SCORES if getattr(words, name) not in (None, False)]
-    refused = {name: error for name in asked or SCORES if (error := refusal(name, subject, words))}
+    wanted = asked or [name for name in SCORES if name not in NAMED]
+    refused = {name: error for name in wanted if (error := refusal(name, subject, words))}
     for name, error in refused.items():
         if asked:
             raise error
         print(f"  left out: {name}, for {error.problem}")
-    return [name for name in asked or SCORES if name not in refused]
+    return [name for name in wanted if name not in refused]
 
 
 def _hub_subject(word: str) -> Subject:
@@ -121,6 +127,13 @@ def _table(scored: Scored) -> list[str]:
     widths = [max(len(cells[i]) for _, cells, _ in rows) for i in range(len(scored.figures))]
     lines = (f"  {name:<{first}}  {'  '.join(map(str.rjust, cells, widths))}   {note}" for name, cells, note in rows)
     return [line.rstrip() for line in lines]
+
+
+def _figures(scored: Scored) -> list[str]:
+    """A line for each figure, where they are of many kinds."""
+    first = max(map(len, scored.figures), default=0)
+    lines = [f"  {name:<{first}}  {_number(value)}" for name, value in scored.figures.items()]
+    return [f"  {scored.protocol}   {scored.remark}", *lines]
 
 
 def _tasks(scored: Scored) -> list[str]:

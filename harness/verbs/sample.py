@@ -53,30 +53,8 @@ def continue_text(model, prompt: bytes, length: int, temperature: float, seed: i
 def continue_tokens(model, prompt: list[int], length: int, temperature: float, seed: int, vocab_size: int) -> list[int]:
     """`prompt` and `length` more tokens below `vocab_size`, each drawn from the model given the last S tokens; temperature 0
     takes the likeliest."""
-    import torch
-
+    from harness.evaluate.writing import written
     from harness.keyed import generator
-    from harness.model.where import Cache
 
     draws = generator(seed, "sample").random(length)
-    tokens, cache = list(prompt), Cache() if model.decodes else None
-    with torch.no_grad():
-        for draw in draws:
-            logits = _next(model, tokens, cache)[:vocab_size].double()
-            if temperature == 0:
-                tokens.append(int(logits.argmax()))
-                continue
-            cumulative = torch.softmax(logits / temperature, -1).cumsum(0)
-            tokens.append(min(int(torch.searchsorted(cumulative, draw)), len(cumulative) - 1))
-    return tokens
-
-
-def _next(model, tokens: list[int], cache):
-    """fp32 (V,): the logits of what follows. Beyond the model's length its window is read anew, since all positions in it have
-    moved."""
-    import torch
-
-    length = model.shape.sequence_length
-    if cache is None or len(tokens) > length:
-        return model.logits(torch.tensor([tokens[-length:]]))[0, -1]
-    return model.logits(torch.tensor([tokens[cache.length :]]), cache)[0, -1]
+    return [*prompt, *written(model, prompt, draws, temperature, vocab_size)]

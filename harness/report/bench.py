@@ -1,5 +1,7 @@
-"""Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages."""
+"""Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages,
+decoding by batch, attentions by the length of a sequence."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ STAGE_COLOURS = {
     "combine": style.GREEN, "dH": style.VERMILLION, "dW": style.ORANGE, "dX": "#A0522D", "fused": style.BLACK,
     "other": "#D9D9D9",
 }  # fmt: skip
+# the base's first
+MIXER_COLOURS = (
+    style.BLACK, style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.PURPLE, style.GREY, style.SKY, style.YELLOW,
+)  # fmt: skip
 WAYS = ("forward", "backward")
 
 
@@ -143,6 +149,54 @@ def draw_decode(found: dict[str, Any], path: Path) -> Path:
         return style.save(fig, path)
 
 
+def draw_mixers(found: dict[str, Any], path: Path) -> Path:
+    """Time a token against the length of a sequence, with the points where curves cross the base's; bytes cached beside it."""
+    model, base, lengths = found["model"], found["base"], found["lengths"]
+    names = list(dict.fromkeys(row["name"] for row in found["rows"] if "left_out" not in row))
+    shades = dict(zip([base, *(name for name in names if name != base)], cycle(MIXER_COLOURS)))
+    text = (
+        f"{_caption(found)} Width {model['width']}, {model['heads']} heads, {found['tokens']:,} tokens a pass, "
+        f"{'compiled' if found['compiled'] else 'nothing compiled'}. Circles: where a curve crosses {base}, interpolated. "
+        "Hollow: counted, the part does not decode. Dashed: a mean of the plan's layers."
+    )
+    with style.styled():
+        fig = style.plain_figure(f"Attentions of {found['lane']} by the length of a sequence", 3.3, text)
+        panels = fig.subplots(1, 2)
+        for at, (name, shade) in enumerate(shades.items()):
+            rows = [row for row in found["rows"] if row["name"] == name and "left_out" not in row]
+            line = {"color": shade, "label": style.words(name), "linewidth": max(3 - 0.3 * at, 1)}  # one on another shows both
+            for ax, key, scale in zip(panels, ("us_per_token", "cached_bytes"), (1, 1 << 10)):
+                hollow = key == "cached_bytes" and any(row["counted"] for row in rows)
+                ax.plot(
+                    [row["length"] for row in rows], [row[key] / scale for row in rows], marker="o", markersize=3.5,
+                    markerfacecolor="white" if hollow else shade,
+                    linestyle=(0, (4, 2)) if any(row.get("derived") for row in rows) else "-", **line,
+                )  # fmt: skip
+        _crossings(panels[0], found["crossings"], shades)
+        for ax, label in zip(panels, ("forward and backward, µs a token", "cached of a sequence, KiB")):
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+            ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
+            ax.minorticks_off()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
+            ax.set_title(label)
+            ax.set_xlabel("tokens of a sequence")
+        style.add_legend(fig, panels[0], 4)
+        return style.save(fig, path)
+
+
+def _crossings(ax: Axes, crossings: list[dict[str, Any]], shades: dict[str, str]) -> None:
+    points = sorted((point["length"], point["us_per_token"], each["name"]) for each in crossings for point in each["at"])
+    for at, (length, cost, name) in enumerate(points):
+        ax.plot(length, cost, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=shades[name], zorder=4)
+        above = at % 2 == 0  # in turns, so that neighbours do not lie on each other
+        ax.annotate(
+            f"{style.words(name)} {length:,.0f}", (length, cost), (0, 9 if above else -9), textcoords="offset points",
+            ha="center", va="bottom" if above else "top", fontsize=7.5, color=shades[name],
+        )  # fmt: skip
+
+
 def _name(shape: dict[str, Any]) -> str:
     return f"{shape['T']} x {shape['D']}\n{shape['E']} x {shape['F']}, top-{shape['K']}"
 
@@ -158,4 +212,4 @@ def _caption(found: dict[str, Any]) -> str:
     )
 
 
-DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode}
+DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode, "mixers": draw_mixers}

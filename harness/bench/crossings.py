@@ -14,7 +14,9 @@ def crossings(rows: list[dict[str, Any]], base: str) -> list[dict[str, Any]]:
     timed = {(row["name"], row["length"]): row for row in rows if "ratio" in row}
     found = []
     for name in dict.fromkeys(name for name, _ in timed if name != base):
-        lengths = sorted(length for each, length in timed if each == name)
+        lengths = sorted(length for each, length in timed if each == name and (base, length) in timed)
+        if not lengths:
+            continue
         turns = _turns(lengths, [timed[name, length]["ratio"] for length in lengths])
         spans = _spans(lengths, turns, timed[name, lengths[0]]["ratio"] < 1)
         costs = [timed[base, length]["us_per_token"] for length in lengths]

@@ -24,7 +24,7 @@ from harness.train.memory import GIB
 from harness.train.session import attention_backend
 
 PIECE = 512  # tokens that are read into a cache at once
-PASS = 3  # times what is kept for the backward: beside it stand gradients, and what an operator needs while it runs
+PASS = 5  # times what is kept for the backward: beside it stand gradients, and what an operator needs while it runs
 REMEDY = "name shorter lengths: lengths=256,1024"
 
 

@@ -32,7 +32,7 @@ LONGEST = 1 << 17
 SHARE = 0.8  # of the memory that is free: what a pass may take
 ADDS_UP = ("flops_per_token", "saved_bytes", "cached_bytes")  # over layers
 NOTE = "x floor: all FLOPs at the peak of products. cached: once a sequence is read; * is counted, the part does not decode"
-TABLE = Table(24, (
+TABLE = Table(32, (
     (9, ",.2f", "forward", "ms"), (10, ",.2f", "backward", "ms"), (10, ",.2f", "both", "us/token"),
     (9, ".2f", "time", "x full"), (9, ".2f", "MFLOP", "a token"), (9, ".2f", "both", "x floor"),
     (10, ".2f", "per FLOP", "x full"), (10, ",.0f", "saved", "B/token"), (11, "", "cached", "B/token"),
@@ -71,10 +71,20 @@ def mixers(
         say(each["said"])
     return {
         "lane": plan.lane.name, "model": {key: getattr(plan.model, key) for key in ("width", "heads", "attentions")},
-        "keys": {name: asdict(own) for name in names if (own := parts.keys_of(plan, "attention", name))},
+        "turned": _turned(plan, names),
         "precision": arithmetic_of(here).name, "compiled": plan.kernels.compile == "on", "rounds": rounds, "tokens": tokens,
         "base": BASE, "lengths": lengths, "rows": rows, "crossings": crossed,
     }  # fmt: skip
+
+
+def _turned(plan: Plan, names: list[str]) -> list[str]:
+    """The words of keys that are not as they usually are."""
+    found = []
+    for name in names:
+        if (made := parts.keys("attention", name)) is not None:
+            usual, own = asdict(made()), asdict(parts.keys_of(plan, "attention", name))
+            found += [f"attention.{name}.{key}={value}" for key, value in own.items() if value != usual[key]]
+    return found
 
 
 def _rows(
@@ -130,7 +140,7 @@ def _figures(name: str, ready: dict[str, Mixer], seconds: Seconds, tokens: int, 
 
 def _line(row: dict[str, Any]) -> str:
     if "left_out" in row:
-        return f"  {row['name']:<22}left out: {row['left_out']}"
+        return f"  {row['name']:<30}left out: {row['left_out']}"
     cached = f"{row['cached_bytes'] / row['length']:,.1f}{'*' if row['counted'] else ' '}"
     return TABLE.row(
         f"  {row['name']}", 1e3 * row["forward_s"], 1e3 * row["backward_s"], row["us_per_token"], row.get("ratio"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harness.report import style
 
@@ -151,39 +151,49 @@ def draw_decode(found: dict[str, Any], path: Path) -> Path:
 
 def draw_mixers(found: dict[str, Any], path: Path) -> Path:
     """Time a token against the length of a sequence, with the points where curves cross the base's; bytes cached beside it."""
-    model, base, lengths = found["model"], found["base"], found["lengths"]
-    names = list(dict.fromkeys(row["name"] for row in found["rows"] if "left_out" not in row))
-    shades = dict(zip([base, *(name for name in names if name != base)], cycle(MIXER_COLOURS)))
+    model, base = found["model"], found["base"]
+    timed = [row for row in found["rows"] if "left_out" not in row]
+    names = [base, *(name for name in dict.fromkeys(row["name"] for row in timed) if name != base)]
+    shades = dict(zip(names, cycle(MIXER_COLOURS)))
     text = (
         f"{_caption(found)} Width {model['width']}, {model['heads']} heads, {found['tokens']:,} tokens a pass, "
         f"{'compiled' if found['compiled'] else 'nothing compiled'}. Circles: where a curve crosses {base}, interpolated. "
         "Hollow: counted, the part does not decode. Dashed: a mean of the plan's layers."
+        + (f" With {', '.join(found['turned'])}." if found["turned"] else "")
     )
     with style.styled():
         fig = style.plain_figure(f"Attentions of {found['lane']} by the length of a sequence", 3.3, text)
         panels = fig.subplots(1, 2)
-        for at, (name, shade) in enumerate(shades.items()):
-            rows = [row for row in found["rows"] if row["name"] == name and "left_out" not in row]
-            line = {"color": shade, "label": style.words(name), "linewidth": max(3 - 0.3 * at, 1)}  # one on another shows both
-            for ax, key, scale in zip(panels, ("us_per_token", "cached_bytes"), (1, 1 << 10)):
+        for ax, key in zip(panels, ("us_per_token", "cached_bytes")):
+            for at, (name, shade) in enumerate(shades.items()):
+                rows = [row for row in timed if row["name"] == name and row[key] > 0]
                 hollow = key == "cached_bytes" and any(row["counted"] for row in rows)
+                dashes = {"linestyle": (0, (4, 2))} if any(row.get("derived") for row in rows) else {}
                 ax.plot(
-                    [row["length"] for row in rows], [row[key] / scale for row in rows], marker="o", markersize=3.5,
-                    markerfacecolor="white" if hollow else shade,
-                    linestyle=(0, (4, 2)) if any(row.get("derived") for row in rows) else "-", **line,
+                    [row["length"] for row in rows], [row[key] for row in rows], color=shade, label=style.words(name),
+                    linewidth=max(3 - 0.3 * at, 1), marker="o", markersize=3.5,  # of two that coincide both show
+                    markerfacecolor="white" if hollow else shade, **dashes,
                 )  # fmt: skip
         _crossings(panels[0], found["crossings"], shades)
-        for ax, label in zip(panels, ("forward and backward, µs a token", "cached of a sequence, KiB")):
-            ax.set_xscale("log", base=2)
-            ax.set_yscale("log")
-            ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
-            ax.minorticks_off()
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
-            ax.set_title(label)
-            ax.set_xlabel("tokens of a sequence")
+        cached = max((row["cached_bytes"] for row in timed), default=0)
+        _lengths_axis(panels[0], found["lengths"], "forward and backward, µs a token", bool(timed))
+        _lengths_axis(panels[1], found["lengths"], "cached of a sequence, bytes", cached > 0)
         style.add_legend(fig, panels[0], 4)
         return style.save(fig, path)
+
+
+def _lengths_axis(ax: Axes, lengths: list[int], title: str, has_values: bool) -> None:
+    """`has_values`: without any there is no logarithm of them."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    ax.minorticks_off()
+    if has_values:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(style.MAGNITUDE)
+        ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_title(title)
+    ax.set_xlabel("tokens of a sequence")
 
 
 def _crossings(ax: Axes, crossings: list[dict[str, Any]], shades: dict[str, str]) -> None:

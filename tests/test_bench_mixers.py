@@ -142,6 +142,8 @@ def of(name, ratios, base=(1.0, 2.0, 4.0)):
         ((0.9, 0.8, 0.7), [(256, 1024)], "kda is faster than full at every length timed, 256 to 1,024"),
         ((4, 2, 1), [], "kda is not faster than full within 1,024"),
         ((4, 2, None), [], "kda is not faster than full within 512"),
+        ((None, 2, None), [], "kda is not faster than full at 512, the one length timed"),
+        ((0.5, None, None), [(256, 256)], "kda is faster than full at 256, the one length timed"),
     ],
 )  # fmt: skip
 def test_where_an_attention_becomes_faster_is_read_off_between_the_lengths(ratios, faster, said):

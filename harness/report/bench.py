@@ -157,7 +157,7 @@ def draw_mixers(found: dict[str, Any], path: Path) -> Path:
     shades = dict(zip(names, cycle(MIXER_COLOURS)))
     text = (
         f"{_caption(found)} Width {model['width']}, {model['heads']} heads, {found['tokens']:,} tokens a pass, "
-        f"{'compiled' if found['compiled'] else 'nothing compiled'}. Circles: where a curve crosses {base}, interpolated. "
+        f"attentions {'compiled' if found['compiled'] else 'not compiled'}. Rings: where a curve crosses {base}, interpolated. "
         "Hollow: counted, the part does not decode. Dashed: a mean of the plan's layers."
         + (f" With {', '.join(found['turned'])}." if found["turned"] else "")
     )
@@ -171,7 +171,7 @@ def draw_mixers(found: dict[str, Any], path: Path) -> Path:
                 dashes = {"linestyle": (0, (4, 2))} if any(row.get("derived") for row in rows) else {}
                 ax.plot(
                     [row["length"] for row in rows], [row[key] for row in rows], color=shade, label=style.words(name),
-                    linewidth=max(3 - 0.3 * at, 1), marker="o", markersize=3.5,  # of two that coincide both show
+                    marker="o", markersize=max(8 - at, 3),  # of two that coincide both show
                     markerfacecolor="white" if hollow else shade, **dashes,
                 )  # fmt: skip
         _crossings(panels[0], found["crossings"], shades)
@@ -199,7 +199,7 @@ def _lengths_axis(ax: Axes, lengths: list[int], title: str, has_values: bool) ->
 def _crossings(ax: Axes, crossings: list[dict[str, Any]], shades: dict[str, str]) -> None:
     points = sorted((point["length"], point["us_per_token"], each["name"]) for each in crossings for point in each["at"])
     for at, (length, cost, name) in enumerate(points):
-        ax.plot(length, cost, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=shades[name], zorder=4)
+        ax.plot(length, cost, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=shades[name], zorder=4)
         above = at % 2 == 0  # in turns, so that neighbours do not lie on each other
         ax.annotate(
             f"{style.words(name)} {length:,.0f}", (length, cost), (0, 9 if above else -9), textcoords="offset points",

@@ -46,6 +46,7 @@ def test_attention_is_timed_beside_torchs_and_told_with_its_errors(tmp_path, cap
         assert row["floors"] == pytest.approx((row["forward_s"] + row["backward_s"]) / table["floor_s"])
     said = capsys.readouterr().out
     assert all(f"  {name} " in said for name in names)
+    assert not (tmp_path / "mixers.json").exists()  # no lane is named
 
 
 def test_every_stage_of_a_layer_has_a_colour():

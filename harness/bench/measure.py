@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,10 +88,7 @@ def reference(shape: Shape, given: Inputs) -> list[Tensor]:
 
 def checked(prepared: Prepared, given: Inputs, expected: list[Tensor]) -> dict[str, Any]:
     """Errors (RMS, relative), calc_diff, equal bits of two runs, and the bytes that autograd keeps beside the weights."""
-    kept: dict[int, Tensor] = {}
-    weights = {t.data_ptr() for t in prepared.leaves[1:3]}
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t):
-        prepared.run()
+    saved = kept_bytes(prepared.run, prepared.leaves[1:3])
     first, again = (once(prepared, given.dy_TD) for _ in range(2))
     equal = all(torch.equal(a, b) for a, b in zip((first[0], *first[1]), (again[0], *again[1])))
     found = [first[0].detach(), *prepared.ours(first[1])]
@@ -99,8 +97,23 @@ def checked(prepared: Prepared, given: Inputs, expected: list[Tensor]) -> dict[s
         "errors": {n: rms_error(a, b) for n, a, b in zip(names, found, expected)},
         "calc_diff": {n: calc_diff(a, b) for n, a, b in zip(names, found, expected)},
         "bit_equal": equal,
-        "saved_bytes": sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights),
+        "saved_bytes": saved,
     }
+
+
+def kept_bytes(run: Callable[[], Tensor], weights: list[Tensor]) -> int:
+    """Bytes that autograd keeps of a forward for its backward beside `weights`, every storage once; of tensors without memory
+    (`FakeTensorMode`) too."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        kept.setdefault(t.untyped_storage()._cdata, t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        run()
+    own = {t.untyped_storage()._cdata for t in weights}
+    return sum(t.untyped_storage().nbytes() for place, t in kept.items() if place not in own)
 
 
 def rms_error(found: Tensor, expected: Tensor) -> float:
@@ -123,11 +136,12 @@ def in_turns(
     for _ in range(rounds):
         given.expert_TK.copy_(routing("distinct", shape.T, shape.E, shape.K, draws))
         for name, prepared in ready.items():
-            seconds[name].append(_once_timed(prepared, given.dy_TD, device))
+            seconds[name].append(once_timed(prepared, given.dy_TD, device))
     return seconds
 
 
-def _once_timed(prepared: Prepared, dy_TD: Tensor, device: str) -> tuple[float, float]:
+def once_timed(prepared: Prepared, dy_TD: Tensor, device: str) -> tuple[float, float]:
+    """Seconds of the forward and of the backward."""
     if device != "cuda":
         start = time.perf_counter()
         y = prepared.run()

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs, counted from the built modules (on any device, the meta device too).
+"""Parameters and FLOPs, counted from built modules, a model or a part of one (on any device, the meta device too).
 
 FLOPs per token of a training step: 6 per active matrix parameter (2 forward, 4 backward), plus what each part says it computes
 beside (causal attention: 12 * width * S / 2 a layer). Embedding look-ups and elementwise work are not counted.
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from harness.model.init import owned
 from harness.model.part import Part
-from harness.model.transformer import Transformer
 
 # Groups whose parameters are looked up or multiplied element by element; a part says what it computes with its scalars.
 NO_PRODUCT = ("embedding", "norm", "scalar", "table")
@@ -30,7 +29,7 @@ class Beside:
     cache_values: int
 
 
-def count(model: Transformer) -> Counts:
+def count(model: Part) -> Counts:
     parameters = owned(model)
     total = sum(p.numel() for _, p, _, _ in parameters)
     touched = total - sum(part.idle() for part in _parts(model))
@@ -38,10 +37,10 @@ def count(model: Transformer) -> Counts:
     return Counts(total, touched - sum(part.unread() for part in _parts(model)), 6 * matrices + beside(model).flops)
 
 
-def beside(model: Transformer) -> Beside:
+def beside(model: Part) -> Beside:
     parts = _parts(model)
     return Beside(sum(part.flops() for part in parts), sum(part.cache_values() for part in parts))
 
 
-def _parts(model: Transformer) -> list[Part]:
+def _parts(model: Part) -> list[Part]:
     return [module for module in model.modules() if isinstance(module, Part)]

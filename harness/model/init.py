@@ -13,12 +13,11 @@ import torch
 
 from harness.keyed import generator
 from harness.model.part import STARTS, Own, Part
-from harness.model.transformer import Transformer
 from harness.plan.schema import Init
 
 
 @torch.no_grad()
-def initialize(model: Transformer, init: Init, seed: int) -> None:
+def initialize(model: Part, init: Init, seed: int) -> None:
     for name, parameter, part, own in owned(model):
         if own.start == "one":
             parameter.fill_(1.0)
@@ -50,7 +49,7 @@ def _drawn(name: str, parameter: torch.Tensor, part: Part, own: Own) -> Iterator
         yield (name,), parameter
 
 
-def owned(model: Transformer) -> list[tuple[str, torch.nn.Parameter, Part, Own]]:
+def owned(model: Part) -> list[tuple[str, torch.nn.Parameter, Part, Own]]:
     """(name, parameter, its part, what the part declares) of every parameter, in the model's order.
 
     Raises:

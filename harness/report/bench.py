@@ -1,10 +1,12 @@
-"""Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages."""
+"""Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages,
+decoding by batch, attentions by the length of a sequence."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harness.report import style
 
@@ -17,6 +19,10 @@ STAGE_COLOURS = {
     "combine": style.GREEN, "dH": style.VERMILLION, "dW": style.ORANGE, "dX": "#A0522D", "fused": style.BLACK,
     "other": "#D9D9D9",
 }  # fmt: skip
+# the base's first
+MIXER_COLOURS = (
+    style.BLACK, style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.PURPLE, style.GREY, style.SKY, style.YELLOW,
+)  # fmt: skip
 WAYS = ("forward", "backward")
 
 
@@ -143,6 +149,64 @@ def draw_decode(found: dict[str, Any], path: Path) -> Path:
         return style.save(fig, path)
 
 
+def draw_mixers(found: dict[str, Any], path: Path) -> Path:
+    """Time a token against the length of a sequence, with the points where curves cross the base's; bytes cached beside it."""
+    model, base = found["model"], found["base"]
+    timed = [row for row in found["rows"] if "left_out" not in row]
+    names = [base, *(name for name in dict.fromkeys(row["name"] for row in timed) if name != base)]
+    shades = dict(zip(names, cycle(MIXER_COLOURS)))
+    text = (
+        f"{_caption(found)} Width {model['width']}, {model['heads']} heads, {found['tokens']:,} tokens a pass, "
+        f"attentions {'compiled' if found['compiled'] else 'not compiled'}. Rings: where a curve crosses {base}, interpolated. "
+        "Hollow: counted, the part does not decode. Dashed: a mean of the plan's layers."
+        + (f" With {', '.join(found['turned'])}." if found["turned"] else "")
+    )
+    with style.styled():
+        fig = style.plain_figure(f"Attentions of {found['lane']} by the length of a sequence", 3.3, text)
+        panels = fig.subplots(1, 2)
+        for ax, key in zip(panels, ("us_per_token", "cached_bytes")):
+            for at, (name, shade) in enumerate(shades.items()):
+                rows = [row for row in timed if row["name"] == name and row[key] > 0]
+                hollow = key == "cached_bytes" and any(row["counted"] for row in rows)
+                dashes = {"linestyle": (0, (4, 2))} if any(row.get("derived") for row in rows) else {}
+                ax.plot(
+                    [row["length"] for row in rows], [row[key] for row in rows], color=shade, label=style.words(name),
+                    marker="o", markersize=max(8 - at, 3),  # of two that coincide both show
+                    markerfacecolor="white" if hollow else shade, **dashes,
+                )  # fmt: skip
+        _crossings(panels[0], found["crossings"], shades)
+        cached = max((row["cached_bytes"] for row in timed), default=0)
+        _lengths_axis(panels[0], found["lengths"], "forward and backward, µs a token", bool(timed))
+        _lengths_axis(panels[1], found["lengths"], "cached of a sequence, bytes", cached > 0)
+        style.add_legend(fig, panels[0], 4)
+        return style.save(fig, path)
+
+
+def _lengths_axis(ax: Axes, lengths: list[int], title: str, has_values: bool) -> None:
+    """`has_values`: without any there is no logarithm of them."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    ax.minorticks_off()
+    if has_values:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(style.MAGNITUDE)
+        ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_title(title)
+    ax.set_xlabel("tokens of a sequence")
+
+
+def _crossings(ax: Axes, crossings: list[dict[str, Any]], shades: dict[str, str]) -> None:
+    points = sorted((point["length"], point["us_per_token"], each["name"]) for each in crossings for point in each["at"])
+    for at, (length, cost, name) in enumerate(points):
+        ax.plot(length, cost, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=shades[name], zorder=4)
+        above = at % 2 == 0  # in turns, so that neighbours do not lie on each other
+        ax.annotate(
+            f"{style.words(name)} {length:,.0f}", (length, cost), (0, 9 if above else -9), textcoords="offset points",
+            ha="center", va="bottom" if above else "top", fontsize=7.5, color=shades[name],
+        )  # fmt: skip
+
+
 def _name(shape: dict[str, Any]) -> str:
     return f"{shape['T']} x {shape['D']}\n{shape['E']} x {shape['F']}, top-{shape['K']}"
 
@@ -158,4 +222,4 @@ def _caption(found: dict[str, Any]) -> str:
     )
 
 
-DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode}
+DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode, "mixers": draw_mixers}

@@ -10,12 +10,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.sabotage.program import PRELOAD
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEEDRUN = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
+# What `micro.no_figures` does, the program, and the two as one to be started instead of `child.PROGRAM`.
+NO_FIGURES = "import harness.launch.sinks; harness.launch.sinks.show_at_end = lambda run: None\n"
+MAIN = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
+UNDRAWN = (sys.executable, "-c", NO_FIGURES + MAIN)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(PRELOAD))  # one server serves these and the runs of `tests.sabotage`
 
@@ -54,6 +60,44 @@ def run_together(
         said = [[place.with_suffix(end).read_text() for end in (".out", ".err")] for place in places]
     assert not late, f"{len(late)} of {len(children)} processes still ran after {timeout} s: {said}"
     return [subprocess.CompletedProcess(code, child.exitcode, *texts) for child, texts in zip(children, said)]
+
+
+class Started:
+    """What `harness.launch.child` and its callers ask of a `subprocess.Popen`. What it says is there at its end."""
+
+    def __init__(self, process: BaseProcess, place: Path):
+        self.process, self.place = process, place
+
+    @property
+    def stdout(self) -> Iterator[str]:
+        self.wait()
+        yield from self.place.with_suffix(".out").read_text().splitlines(keepends=True)
+
+    @property
+    def stderr(self) -> Iterator[str]:
+        self.wait()
+        yield from self.place.with_suffix(".err").read_text().splitlines(keepends=True)
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self) -> int:
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+@contextmanager
+def started(words: Sequence[str], **_: object) -> Iterator[Started]:
+    """In the place of `child.started`: a verb in this checkout, which draws no figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "said"
+        process = CONTEXT.Process(target=_child, args=(NO_FIGURES + MAIN, tuple(words), {}, str(place)))
+        process.start()
+        yield Started(process, place)
+        process.join()
 
 
 def _child(code: str, arguments: tuple[str, ...], environment: dict[str, str], place: str) -> None:

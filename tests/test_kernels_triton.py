@@ -59,7 +59,7 @@ def test_a_routers_product_and_its_gradients_are_those_of_fp64_to_fp32s_rounding
 @pytest.mark.parametrize("target", [80, 90, 100])
 @pytest.mark.parametrize("product", ["logits", "dx", "dw"])
 def test_a_routers_product_is_of_tensor_cores_in_three_parts_without_spills(product, target):
-    found = output("triton_ahead.py", "router")[f"{product}, sm_{target}"]
+    found = output("triton_ahead.py")["router"][f"{product}, sm_{target}"]
     assert (found["spill bytes"], found["float atomics"]) == (0, 0) and found["tensor core instructions"] >= 3
     assert found["shared bytes"] <= 99 * 1024
 
@@ -95,7 +95,7 @@ def test_the_compiled_kernels_use_tensor_cores_without_spills_or_float_atomics(k
 @pytest.mark.process
 @pytest.mark.parametrize("shape", HOPPER)
 def test_the_defaults_of_hopper_neither_spill_nor_let_products_wait_for_each_other(shape):
-    found = {name: kernel for name, kernel in output("triton_ahead.py", "hopper").items() if name.endswith(shape)}
+    found = {name: kernel for name, kernel in output("triton_ahead.py")["hopper"].items() if name.endswith(shape)}
     assert len(found) == 7
     for name, kernel in found.items():
         assert kernel["spill bytes"] == kernel["float atomics"] == kernel["wgmma serialized"] == 0, name
@@ -105,7 +105,7 @@ def test_the_defaults_of_hopper_neither_spill_nor_let_products_wait_for_each_oth
 
 @pytest.mark.process
 def test_what_chooses_experts_and_orders_rows_compiles_without_spills_or_float_atomics():
-    found = output("triton_ahead.py", "routing")
+    found = output("triton_ahead.py")["routing"]
     assert len(found) == 3 * 2 * 2
     assert {name: k for name, k in found.items() if k["spill bytes"] or k["float atomics"]} == {}
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import micro
+import processes
 import pytest
 
 from harness.plan import parts
@@ -14,13 +15,12 @@ WORDS = (
     "model.attention=decay", "model.qk_norm=false", "attention.decay.rate=0.7", "model.residual=halves", "optim.matrices=signs",
     "optim.signs.lr=0.01",
 )  # fmt: skip
-START = """
+START = f"""
+{processes.NO_FIGURES}
 import json, sys
 sys.path.insert(0, "tests")
 import micro
 from pathlib import Path
-import harness.launch.sinks
-harness.launch.sinks.show_at_end = lambda run: None
 words, home = json.loads(sys.argv[1]), Path(sys.argv[2])
 """
 

@@ -4,9 +4,9 @@ to what is dispatched."""
 from pathlib import Path
 
 import micro
+import processes
 import pytest
 import torch
-from micro import no_figures_fixture  # noqa: F401
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.record.provenance import THREADS
@@ -115,15 +115,22 @@ def test_the_openmp_of_torch_spins_as_we_say_or_as_the_user_does(own, told, poli
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 def test_how_threads_wait_changes_no_bits_and_is_in_the_record(tmp_path):
-    code = (
-        "import sys, micro; from pathlib import Path; micro.run(Path(sys.argv[1]), 'budget.tokens=2048', 'validation.steps=[]')"
-    )
+    code = f"""
+import sys
+sys.path.insert(0, "tests")
+import micro
+from pathlib import Path
+{processes.NO_FIGURES}
+micro.run(Path(sys.argv[1]), "budget.tokens=2048", "validation.steps=[]")
+"""
     found = {}
     for name, value in (("GOMP_SPINCOUNT", "0"), ("OMP_WAIT_POLICY", "active")):
         ran = micro.python(
-            f"import sys; sys.path.insert(0, 'tests'); {code}", str(tmp_path / name), OMP_NUM_THREADS="2", **{name: value}
+            f"import sys; sys.path.insert(0, 'tests'); {processes.NO_FIGURES}{code}",
+            str(tmp_path / name),
+            OMP_NUM_THREADS="2",
+            **{name: value},
         )
         assert ran.returncode == 0, ran.stderr
         record = micro.record(micro.the_folder(tmp_path / name))

@@ -24,9 +24,9 @@ def torchrun(folder, *words, lane, processes=2):
 
 
 def run_ranks(folder, *words, lane, world=2):
-    """As `torchrun`, whose launcher and imports take four times as long as these runs; all ranks must end well."""
+    """As `torchrun`, whose launcher and imports take four times as long as these runs; no figures. All ranks must end well."""
     words = ["speedrun", *lane, f"run.folder={folder}", *words]
-    done = processes.run_ranks(world, processes.SPEEDRUN, *words)
+    done = processes.run_ranks(world, processes.NO_FIGURES + processes.MAIN, *words)
     assert [rank.returncode for rank in done] == [0] * world, done[0].stderr[-2000:] + done[-1].stderr[-2000:]
     return done
 

@@ -8,7 +8,16 @@ import subprocess
 import sys
 
 import micro
+import processes
 import pytest
+
+# A sweep whose jobs, processes too, draw no figures.
+SWEEP = f"""
+from harness.launch import child
+started = child.started
+child.started = lambda words, **how: started(words, **how | {{"program": {processes.UNDRAWN!r}}})
+{processes.MAIN}
+"""
 
 
 @pytest.mark.process
@@ -16,7 +25,7 @@ def test_a_sweep_runs_every_job_past_a_failing_one_and_leaves_only_the_run_folde
     """Three seeds, the first of them impossible."""
     words = ["seed=-1,1,2", "budget.tokens=2048", f"run.folder={tmp_path / 'runs'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "speedrun", "--multirun", *micro.DENSE, *words],
+        [sys.executable, "-c", SWEEP, "speedrun", "--multirun", *micro.DENSE, *words],
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(micro.ROOT)}, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr[-2000:]

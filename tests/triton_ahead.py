@@ -1,15 +1,17 @@
 """Compiles the Triton kernels for GPUs that are not here (`kernels.triton.ahead`) and prints, as one JSON object, what the
 assembler made of them. Its own process: the interpreter must be off.
 
-usage: [architecture ...]    the safe configuration, shapes of the lane moe-64e
-       hopper                the defaults of sm_90 at the shapes of lanes
-       router                a router's product and its gradients
-       routing               what chooses experts and orders rows, for sm_80 and sm_90
+usage: [architecture ...]    the safe configuration at shapes of the lane moe-64e, for these alone
+       none: that for all, and beside it
+         hopper              the defaults of sm_90 at the shapes of lanes
+         router              a router's product and its gradients
+         routing             what chooses experts and orders rows, for sm_80 and sm_90
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.pop("TRITON_INTERPRET", None)
@@ -42,17 +44,18 @@ def hopper_sources() -> dict[str, tuple]:
     }
 
 
+def of_targets(kernels: dict[str, tuple], targets: Sequence[int]) -> dict[str, dict]:
+    return {f"{name}, sm_{target}": compiled(*words, target) for name, words in kernels.items() for target in targets}
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["hopper"]:
-        print(json.dumps({name: compiled(*words, 90) for name, words in hopper_sources().items()}))
-    elif sys.argv[1:] == ["router"]:
-        kernels = of_router(WIDTH, 64)
-        print(json.dumps({f"{name}, sm_{t}": compiled(*words, t) for name, words in kernels.items() for t in TARGETS}))
-    elif sys.argv[1:] == ["routing"]:
-        kernels = {f"{name} {experts}": words for experts, k in ROUTED for name, words in of_routing(experts, k).items()}
-        print(json.dumps({f"{name}, sm_{t}": compiled(*words, t) for name, words in kernels.items() for t in (80, 90)}))
-    else:
-        everything = sources()
-        assert tuple(sorted(everything)) == tuple(sorted(KERNELS))
-        wanted = [int(word) for word in sys.argv[1:]] or TARGETS
-        print(json.dumps({f"{name}, sm_{t}": compiled(*everything[name], t) for name in KERNELS for t in wanted}))
+    everything = sources()
+    assert tuple(sorted(everything)) == tuple(sorted(KERNELS))
+    wanted = [int(word) for word in sys.argv[1:]]
+    found = of_targets(everything, wanted or TARGETS)
+    if not wanted:
+        found["hopper"] = {name: compiled(*words, 90) for name, words in hopper_sources().items()}
+        found["router"] = of_targets(of_router(WIDTH, 64), TARGETS)
+        routing = {f"{name} {experts}": words for experts, k in ROUTED for name, words in of_routing(experts, k).items()}
+        found["routing"] = of_targets(routing, (80, 90))
+    print(json.dumps(found))

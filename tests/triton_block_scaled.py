@@ -19,6 +19,7 @@ warnings.simplefilter("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import triton.language as tl  # noqa: E402
+import triton_interpreter  # noqa: E402, F401
 from expert_inputs import inputs, relative_error  # noqa: E402
 from triton.runtime.interpreter import TensorHandle  # noqa: E402
 from triton_quantized_experts import KEY, dialled, gradient  # noqa: E402

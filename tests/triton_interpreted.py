@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch  # noqa: E402
 import triton.language as tl  # noqa: E402
+import triton_interpreter  # noqa: E402, F401
 from expert_inputs import ROUTINGS, inputs, relative_error, run  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 warnings.simplefilter("ignore")  # numpy's, of 0/0 in blocks of zeros, which are then masked
 
 import torch  # noqa: E402
+import triton_interpreter  # noqa: E402, F401
 from expert_inputs import inputs, relative_error, run  # noqa: E402
 from triton_quantized_cases import CASES, DIALLED, DIALS, NAMES, WHOLE  # noqa: E402
 from triton_quantized_experts import KEY, by_expert, dialled, fp8_weight_gradients, gradient, same_operand  # noqa: E402

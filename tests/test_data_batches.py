@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from harness.data.batches import Batches, epoch_starts
 from harness.errors import UserError
 from harness.keyed import generator
-from harness.plan.steps import Steps
+from harness.plan.steps import Stage, Steps
 
 shapes = st.tuples(
     st.integers(1, 9),  # sequence length
@@ -67,6 +67,22 @@ def test_targets_are_the_inputs_one_token_later(shape, step):
     inputs, targets = build(shape).batch(step)
     assert torch.equal(targets, inputs + 1)  # tokens are positions
     assert torch.equal(inputs, inputs[:, :1] + torch.arange(inputs.shape[1]))
+
+
+stages = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 4)), min_size=1, max_size=4)  # sequences a step, steps
+
+
+@given(length=st.integers(1, 9), stages=stages, extra=st.integers(0, 60), seed=st.integers(0, 2**63))
+def test_stages_read_the_windows_of_a_constant_batch_in_their_order(length, stages, extra, seed):
+    """No window twice, none left out, over the boundaries of stages and of epochs."""
+    steps = Steps(tuple(Stage(length * sequences, count) for sequences, count in stages))
+    train = np.arange(length * 7 + extra)
+    staged, one = Batches(train, seed, steps, length), Batches(train, seed, Steps.even(length), length)
+    read = [staged.batch(step) for step in range(steps.count + 2)]
+    assert [x.numel() for x, _ in read] == [steps.tokens(step) for step in range(steps.count + 2)]
+    alone = [one.batch(window) for window in range(sum(len(x) for x, _ in read))]
+    for i in range(2):
+        assert torch.equal(torch.cat([pair[i] for pair in read]), torch.cat([pair[i] for pair in alone]))
 
 
 def test_batches_are_contiguous_int64_of_bytes():

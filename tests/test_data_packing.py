@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.data.joined import Joined
 from harness.data.packing import DocumentBatches, StreamBatches, document_order
 from harness.errors import UserError
-from harness.plan.steps import Steps
+from harness.plan.steps import Stage, Steps
 
 END = 60000
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=12)
@@ -88,6 +88,34 @@ def test_epochs_and_seeds_have_orders_of_their_own_that_no_release_changes():
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
     assert document_order(1, 0, 8).tolist() == [7, 1, 6, 3, 5, 4, 0, 2]
+
+
+stages = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), min_size=1, max_size=4)  # sequences a step, steps
+
+
+@given(shape=shapes, stages=stages)
+def test_stages_read_the_stream_of_a_constant_batch(shape, stages):
+    """No token twice, none left out, over the boundaries of stages and of epochs, and ranks share each step."""
+    length = shape[1]
+    one, steps = build((shape[0], length, 4, shape[3])), Steps(tuple(Stage(length * n, count) for n, count in stages))
+    words = (one.train, one.offsets, END, one.seed)
+    of_documents = DocumentBatches(*words, steps, length), DocumentBatches(*words, Steps.even(length), length)
+    of_stream = (
+        StreamBatches(Joined([np.arange(40, dtype=np.uint16)]), 100, END, s, length) for s in (steps, Steps.even(length))
+    )
+    for staged, alone in (of_documents, of_stream):
+        read = [staged.batch(step) for step in range(steps.count + 2)]
+        windows = [alone.batch(window) for window in range(sum(len(x) for x, _ in read))]
+        for i in range(2):
+            assert torch.equal(torch.cat([pair[i] for pair in read]), torch.cat([pair[i] for pair in windows]))
+        for step, (inputs, _) in enumerate(read):
+            assert torch.equal(torch.cat([staged.batch(step, rank, len(inputs))[0] for rank in range(len(inputs))]), inputs)
+
+
+def test_passes_over_train_are_counted_in_stages_too():
+    batches = build(([3, 4], 2, 2, 1))
+    batches.steps = Steps((Stage(4, 3), Stage(8, 2)))  # 14 tokens an epoch
+    assert batches.epochs_after(4) == pytest.approx(20 / 14)
 
 
 def test_passes_over_train_are_counted():

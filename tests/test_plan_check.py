@@ -108,7 +108,6 @@ IMPOSSIBLE = [
         ["batch.stages=[256,512]", "balance.capacity_factor=3.999"],
         ["balance.capacity_factor=3.999", "512 of a micro-batch's 512 tokens"],
     ),
-    (["batch.tokens_per_step=0", "balance.capacity_factor=1"], ["multiple of"]),
     (["budget.tokens=3"], ["budget.tokens=3", "at least"]),
     (["parallel.micro_batch_tokens=100"], ["parallel.micro_batch_tokens=100", "multiple of"]),
     (["parallel.micro_batch_tokens=-1024"], ["parallel.micro_batch_tokens=-1024"]),

@@ -65,7 +65,7 @@ class Steps:
         return found
 
     def first_of_each_size(self, begin: int = 0) -> list[int]:
-        """Of the steps from `begin` on, the first of each size, in order."""
+        """The first step of each size, of those from `begin` on, in order."""
         found: dict[int, int] = {}
         for stage, first in zip(self.stages, self._firsts):
             if stage.count and first + stage.count > begin:

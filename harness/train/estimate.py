@@ -41,7 +41,7 @@ def run_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
 
 
 def step_parts(plan: Plan, counts: Counts, here: Machine, step_tokens: int) -> dict[str, float]:
-    """Of one step of so many tokens by part: products, experts (where their rate is another), attention, optimizer,
+    """Seconds of one step of so many tokens, by part: products, experts (where their rate is another), attention, optimizer,
     elementwise, calls."""
     m, tokens = plan.model, step_tokens / here.world_size
     attention = tokens * count_beside(plan).flops

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from harness.data.batches import Batches, epoch_starts
 from harness.errors import UserError
 from harness.keyed import generator
+from harness.plan.steps import Stage, Steps
 
 shapes = st.tuples(
     st.integers(1, 9),  # sequence length
@@ -20,7 +21,7 @@ def build(shape):
     """Batches over tokens that are their own position, so that a batch tells where it was cut."""
     length, sequences, extra, seed = shape
     train = np.arange(length * (sequences + 1) + extra)
-    return Batches(train, seed, length * sequences, length)
+    return Batches(train, seed, Steps.even(length * sequences), length)
 
 
 def first_tokens(batches, steps):
@@ -52,7 +53,7 @@ def test_ranks_share_the_same_global_batch_in_order(shape, step, world):
 def test_every_window_comes_exactly_once_per_epoch_and_windows_are_disjoint(shape):
     batches = build(shape)
     length, windows = batches.sequence_length, batches.windows_per_epoch
-    steps = -(-3 * windows // batches.sequences_per_step)
+    steps = -(-3 * windows // shape[1])
     seen = first_tokens(batches, steps)
     for epoch in range(3):
         starts = sorted(seen[epoch * windows : (epoch + 1) * windows])
@@ -68,9 +69,25 @@ def test_targets_are_the_inputs_one_token_later(shape, step):
     assert torch.equal(inputs, inputs[:, :1] + torch.arange(inputs.shape[1]))
 
 
+stages = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 4)), min_size=1, max_size=4)  # sequences a step, steps
+
+
+@given(length=st.integers(1, 9), stages=stages, extra=st.integers(0, 60), seed=st.integers(0, 2**63))
+def test_stages_read_the_windows_of_a_constant_batch_in_their_order(length, stages, extra, seed):
+    """No window twice, none left out, over the boundaries of stages and of epochs."""
+    steps = Steps(tuple(Stage(length * sequences, count) for sequences, count in stages))
+    train = np.arange(length * 7 + extra)
+    staged, one = Batches(train, seed, steps, length), Batches(train, seed, Steps.even(length), length)
+    read = [staged.batch(step) for step in range(steps.count + 2)]
+    assert [x.numel() for x, _ in read] == [steps.tokens(step) for step in range(steps.count + 2)]
+    alone = [one.batch(window) for window in range(sum(len(x) for x, _ in read))]
+    for i in range(2):
+        assert torch.equal(torch.cat([pair[i] for pair in read]), torch.cat([pair[i] for pair in alone]))
+
+
 def test_batches_are_contiguous_int64_of_bytes():
     train = np.frombuffer(bytes(range(256)) * 4, np.uint8)
-    for tensor in Batches(train, 1, 64, 16).batch(0):
+    for tensor in Batches(train, 1, Steps.even(64), 16).batch(0):
         assert tensor.dtype == torch.int64 and tensor.shape == (4, 16) and tensor.is_contiguous()
         assert (tensor >= 0).all() and (tensor < 256).all()
 
@@ -78,14 +95,14 @@ def test_batches_are_contiguous_int64_of_bytes():
 @given(shape=shapes, step=st.integers(0, 50))
 def test_a_step_starts_in_the_epoch_that_the_steps_before_it_have_read_up_to(shape, step):
     batches = build(shape)
-    epoch = step * batches.sequences_per_step // batches.windows_per_epoch
+    epoch = step * shape[1] // batches.windows_per_epoch
     starts = epoch_starts(batches.seed, epoch, batches.windows_per_epoch, batches.sequence_length)
-    assert first_tokens(batches, step + 1)[step * batches.sequences_per_step] in starts
+    assert first_tokens(batches, step + 1)[step * shape[1]] in starts
 
 
 def test_seeds_and_epochs_have_their_own_order_and_offset():
     train, keys = np.arange(100_000), [(1, 0), (1, 1), (2, 0)]
-    windows = Batches(train, 1, 640, 64).windows_per_epoch
+    windows = Batches(train, 1, Steps.even(640), 64).windows_per_epoch
     epochs = [epoch_starts(seed, epoch, windows, 64) for seed, epoch in keys]
     assert len({starts.min() for starts in epochs}) == 3
     assert len({tuple((starts - starts.min())[:20]) for starts in epochs}) == 3
@@ -104,20 +121,20 @@ def test_offsets_and_first_windows_are_spread_uniformly():
 
 @pytest.mark.parametrize("tokens_per_step, sequence_length", [(100, 16), (0, 16), (8, 16), (16, 0)])
 def test_a_step_that_is_no_whole_number_of_sequences_is_an_error(tokens_per_step, sequence_length):
-    with pytest.raises(UserError, match=f"tokens_per_step={tokens_per_step}"):
-        Batches(np.arange(1000), 1, tokens_per_step, sequence_length)
+    with pytest.raises(UserError, match=f"a step of {tokens_per_step} tokens is not a whole number of sequences"):
+        Batches(np.arange(1000), 1, Steps.even(tokens_per_step), sequence_length)
 
 
 @pytest.mark.parametrize("length", [0, 16, 79])
 def test_a_train_shorter_than_one_step_is_an_error(length):
     with pytest.raises(UserError, match="fewer than the 4 of one step"):
-        Batches(np.arange(length), 1, 64, 16)
-    Batches(np.arange(80), 1, 64, 16)  # the shortest that fits
+        Batches(np.arange(length), 1, Steps.even(64), 16)
+    Batches(np.arange(80), 1, Steps.even(64), 16)  # the shortest that fits
 
 
 def test_ranks_that_do_not_divide_the_step_are_an_error():
     with pytest.raises(UserError, match="4 sequences a step cannot be shared equally by 3 ranks"):
-        Batches(np.arange(1000), 1, 64, 16).batch(0, rank=0, world=3)
+        Batches(np.arange(1000), 1, Steps.even(64), 16).batch(0, rank=0, world=3)
 
 
 def test_a_keyed_generator_depends_on_every_word_of_its_purpose_and_nothing_else():

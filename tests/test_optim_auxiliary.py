@@ -28,9 +28,9 @@ def routing(score_TE, chosen_TK, logit_TE=None):
 
 
 def losses(words, model):
-    """AuxiliaryLosses of a plan with the coefficients of `words` and the shape `model`, two sequences a step."""
+    """AuxiliaryLosses of a plan with the coefficients of `words` and the shape `model`."""
     plan = compose([*micro.MOE, "balance=none", *words]).plan
-    plan.model, plan.batch.tokens_per_step = Model(**model), 2 * model["sequence_length"]
+    plan.model = Model(**model)
     return AuxiliaryLosses(plan)
 
 
@@ -42,7 +42,7 @@ def test_the_switch_loss_by_hand():
     of_step = losses(["balance.aux_loss_coef=0.01"], SHAPE)
     found = terms(("aux_loss",), routing(FOUR, [[0], [0], [0], [1]]), 2)
     torch.testing.assert_close(found["aux_loss"], torch.tensor([2.6, 1.4]))
-    shares_L = of_step.shares({"aux_loss": found["aux_loss"][None]}, torch.tensor([[3, 1]]))
+    shares_L = of_step.shares({"aux_loss": found["aux_loss"][None]}, torch.tensor([[3, 1]]), 4)
     assert shares_L["aux_loss"].tolist() == pytest.approx([1.15])
     assert float(of_step.objective(shares_L)) == pytest.approx(0.0115)
 
@@ -53,7 +53,7 @@ def test_the_sequence_loss_by_hand():
     of_step = losses(["balance.sequence_loss_coef=0.01"], SHAPE)
     found = terms(("sequence_loss",), routing(FOUR, [[0], [0], [0], [1]]), 2)
     assert float(found["sequence_loss"]) == pytest.approx(2.7)
-    shares_L = of_step.shares({"sequence_loss": found["sequence_loss"][None]}, None)
+    shares_L = of_step.shares({"sequence_loss": found["sequence_loss"][None]}, None, 4)
     assert shares_L["sequence_loss"].tolist() == pytest.approx([1.35])
     assert float(of_step.objective(shares_L)) == pytest.approx(0.0135)
 
@@ -75,7 +75,7 @@ def test_the_z_loss_by_hand():
     logit_TE = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [0.0, 0.0], [0.0, 0.0]])
     of_step = losses(["balance.z_loss_coef=0.001"], SHAPE)
     found = terms(("z_loss",), routing(FOUR, [[0]] * 4, logit_TE), 2)
-    assert of_step.shares({"z_loss": found["z_loss"][None]}, None)["z_loss"].tolist() == pytest.approx(
+    assert of_step.shares({"z_loss": found["z_loss"][None]}, None, 4)["z_loss"].tolist() == pytest.approx(
         [1.75 * math.log(2) ** 2]
     )
 
@@ -93,7 +93,7 @@ def test_balance_costs_one_and_one_expert_for_all_costs_the_number_of_experts(ro
         found = module(x_TD, torch.arange(8))
         of_layer = terms(("aux_loss", "sequence_loss"), found, 4)
         of_step = losses(["balance.aux_loss_coef=1", "balance.sequence_loss_coef=1"], shape | dict(sequence_length=4))
-        shares_L = of_step.shares({name: t[None].detach() for name, t in of_layer.items()}, found.count_E[None])
+        shares_L = of_step.shares({name: t[None].detach() for name, t in of_layer.items()}, found.count_E[None], 8)
         assert [t.item() for t in shares_L.values()] == pytest.approx([cost, cost], rel=1e-4)
 
 
@@ -167,7 +167,8 @@ def test_the_load_of_the_step_is_that_of_the_passes_that_the_gradient_takes():
     session = micro.lively(*WORDS, "balance.capacity_factor=1.0", "parallel.micro_batch_tokens=64")
     inputs, targets = (t.split(2) for t in session.batches.batch(0, 0, 1))
     without = sum(session.model(Where(x), y).count_LE for x, y in zip(inputs, targets))
-    within = sum(session.model(Where(x, capacity=session.capacity), y).count_LE for x, y in zip(inputs, targets))
+    capacity = session.plan.expert_capacity(64)
+    within = sum(session.model(Where(x, capacity=capacity), y).count_LE for x, y in zip(inputs, targets))
     assert torch.equal(session._load(inputs, [None] * 4), within) and not torch.equal(without, within)
 
 

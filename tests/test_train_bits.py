@@ -101,10 +101,10 @@ def warmed(session, step=0, start=None):
     """The names of the tensors that are others after warm-up than before it."""
     before, places = micro.tensors(session), {name: t.data_ptr() for name, t in session.state().items()}
     clock = Clock()
-    seconds = warm_up(session, clock, session.corpus.val[:4096], step, start)
+    rate = warm_up(session, clock, session.corpus.val[:4096], step, start)
     assert {name: t.data_ptr() for name, t in session.state().items()} == places
     assert all(p.grad is None for p in session.model.parameters())
-    assert seconds > 0 and clock.train_s == 0
+    assert rate > 0 and clock.train_s == 0
     assert {name for name, spent in clock.ledger.items() if spent} == {"compile_s", "warmup_s"}
     return [name for name, t in session.state().items() if hash_tensors({"": t}) != hash_tensors({"": before[name]})]
 
@@ -155,7 +155,7 @@ def test_the_learning_rate_schedule_reaches_the_metrics(tmp_path):
     run_folder = micro.run(tmp_path, *words, lane=micro.DENSE)
     plan = micro.compose([*micro.DENSE, *words]).plan
     scales = [row["lr_scale"] for row in micro.rows(run_folder, "step")]
-    assert scales == [lr_scale(plan.schedule, 256 * i, 256, 8192) for i in range(micro.STEPS)]
+    assert scales == [lr_scale(plan.schedule, (256 * i + 128) / 8192) for i in range(micro.STEPS)]
     assert scales[0] == pytest.approx(0.5 / 8) and scales[10] == 1 and scales[-1] == pytest.approx(0.1 + 0.9 * 0.5 / 16)
 
 

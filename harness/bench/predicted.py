@@ -36,7 +36,7 @@ def predicted(say: Callable[[str], None]) -> dict[str, Any]:
 
 def _steps(say: Callable[[str], None]) -> dict[str, dict[str, float]]:
     here, found = expected_h100(), {}
-    names = list(step_parts(*_counted("wiki-s-moe-64e"), here))
+    names = list(step_parts(*_counted("wiki-s-moe-64e"), here, 1))
     totals_of = (10, ",.0f", "ms/step"), (7, ".0%", "MFU"), (9, "", "x twin")
     text = Table(20, (*((max(11, len(name) + 2), ",.1f", name) for name in names), *totals_of))
     say(text.head("predicted, ms"))
@@ -44,9 +44,10 @@ def _steps(say: Callable[[str], None]) -> dict[str, dict[str, float]]:
         totals = []
         for lane in pair:
             plan, counts = _counted(lane)
-            parts = step_parts(plan, counts, here)
+            tokens = plan.by_step.tokens(0)
+            parts = step_parts(plan, counts, here, tokens)
             totals.append(sum(parts.values()))
-            mfu = counts.flops_per_token * plan.batch.tokens_per_step / totals[-1] / here.matmul_peak_flops
+            mfu = counts.flops_per_token * tokens / totals[-1] / here.matmul_peak_flops
             ratio = f"{totals[-1] / totals[0]:.2f}x" if len(totals) > 1 else ""
             say(text.row(lane, *(1e3 * s for s in parts.values()), 1e3 * totals[-1], mfu, ratio))
             found[lane] = parts

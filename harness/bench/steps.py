@@ -14,6 +14,7 @@ from harness.bench.text import steps_lines
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.schema import Plan
+from harness.plan.steps import of_first_stage
 from harness.train.machine import Machine, memory_available_bytes, synchronize
 from harness.train.memory import GIB, memory
 
@@ -75,11 +76,12 @@ def twin_of(ours: Plan, words: list[str]) -> Plan:
 
 
 def session(plan: Plan, here: Machine):
+    """What is timed. A batch that changes over the run is that of its first stage here."""
     from harness.data.corpora import load_for
     from harness.ranks import Ranks
     from harness.train.session import Session
 
-    built = Session(plan, here, Ranks(0, 1), load_for(plan))
+    built = Session(of_first_stage(plan), here, Ranks(0, 1), load_for(plan))
     built.prepare_products()
     return built
 
@@ -114,7 +116,7 @@ def _rows(plans: dict[str, Any], seconds: dict[str, list[float]], here: Machine)
     rows = []
     for name, times in seconds.items():
         median = statistics.median(times)
-        rate = plans[name].batch.tokens_per_step / median
+        rate = plans[name].by_step.tokens(0) / median
         flops = count_plan(plans[name]).flops_per_token
         quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [median] * 3
         rows.append({

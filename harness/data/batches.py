@@ -2,8 +2,8 @@
 
 An epoch cuts train into disjoint windows of S targets (S + 1 bytes: neighbours share one, the last target of one being the
 first input of the next), starting at an offset in [0, S) that is keyed by (seed, epoch), and visits them in an order keyed
-likewise. Step s takes the next n = tokens_per_step / S windows and goes on into the next epoch where one ends. Every epoch has
-floor((N - S) / S) windows, which fit at any offset: the window of a step is found by a division, at the cost of fewer than
+likewise. A step takes the next windows, as many as its tokens fill, and goes on into the next epoch where one ends. Every epoch
+has floor((N - S) / S) windows, which fit at any offset: the window of a step is found by a division, at the cost of fewer than
 2S bytes that an epoch leaves out, others in each.
 """
 
@@ -14,32 +14,34 @@ import torch
 
 from harness.errors import UserError
 from harness.keyed import generator
+from harness.plan.steps import Steps
 
 
 class Batches:
     """Batches of one track and seed. Shapes: B sequences of this rank, S sequence length."""
 
-    def __init__(self, train: np.ndarray, seed: int, tokens_per_step: int, sequence_length: int):
+    def __init__(self, train: np.ndarray, seed: int, steps: Steps, sequence_length: int):
         """`train`: uint8 (or any other whole-number tokens), 1-D, length N; never copied or written.
 
         Raises: UserError when a step is not a whole number of sequences or train is shorter than one step.
         """
-        self.train, self.seed, self.sequence_length = train, seed, sequence_length
-        self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
+        self.train, self.seed, self.steps, self.sequence_length = train, seed, steps, sequence_length
+        largest = most_sequences(steps, sequence_length)
         self.windows_per_epoch = max(len(train) - sequence_length, 0) // sequence_length
-        if self.windows_per_epoch < self.sequences_per_step:
+        if self.windows_per_epoch < largest:
             raise UserError(
                 f"train has {len(train):,} tokens: {self.windows_per_epoch} windows of {sequence_length}, "
-                f"fewer than the {self.sequences_per_step} of one step",
-                f"set batch.tokens_per_step to at most {self.windows_per_epoch * sequence_length}, or shorten the sequences",
+                f"fewer than the {largest} of one step",
+                f"take steps of at most {self.windows_per_epoch * sequence_length}, or shorten the sequences",
             )
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.
 
-        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises: UserError when w does not divide n.
+        Of the n sequences of the global batch rank r of w gets [r n / w, (r + 1) n / w). Raises: UserError when w does not
+        divide n.
         """
-        starts_B = self._starts(*rank_slice(step, self.sequences_per_step, rank, world))
+        starts_B = self._starts(*rank_slice(self.steps, self.sequence_length, step, rank, world))
         tokens = self.train[starts_B[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
         inputs_BS, targets_BS = (np.ascontiguousarray(view) for view in (tokens[:, :-1], tokens[:, 1:]))
         return torch.from_numpy(inputs_BS), torch.from_numpy(targets_BS)
@@ -54,29 +56,31 @@ class Batches:
         return starts
 
 
-def sequences_of(tokens_per_step: int, sequence_length: int) -> int:
-    """How many a step has. Raises: UserError where that is no whole number."""
-    if sequence_length < 1 or tokens_per_step < 1 or tokens_per_step % sequence_length:
-        raise UserError(
-            f"batch.tokens_per_step={tokens_per_step} is not a whole number of sequences of {sequence_length}",
-            f"set batch.tokens_per_step to a multiple of model.sequence_length={sequence_length}",
-        )
-    return tokens_per_step // sequence_length
+def most_sequences(steps: Steps, sequence_length: int) -> int:
+    """How many the largest step has. Raises: UserError where that is no whole number in every step."""
+    for tokens in (stage.tokens for stage in steps.stages):
+        if sequence_length < 1 or tokens < 1 or tokens % sequence_length:
+            raise UserError(
+                f"a step of {tokens} tokens is not a whole number of sequences of {sequence_length}",
+                f"take steps of a multiple of model.sequence_length={sequence_length}",
+            )
+    return steps.largest // sequence_length
 
 
-def rank_slice(step: int, sequences_per_step: int, rank: int, world: int) -> tuple[int, int]:
+def rank_slice(steps: Steps, sequence_length: int, step: int, rank: int, world: int) -> tuple[int, int]:
     """(number of the rank's first sequence, counted from the start of training; how many it takes) of a step.
 
     Raises: UserError when the ranks cannot share the step equally.
     """
-    if sequences_per_step % world:
+    sequences = steps.tokens(step) // sequence_length
+    if sequences % world:
         raise UserError(
-            f"{sequences_per_step} sequences a step cannot be shared equally by {world} ranks",
-            f"start as many ranks as divide {sequences_per_step}, or change batch.tokens_per_step",
+            f"{sequences} sequences a step cannot be shared equally by {world} ranks",
+            f"start as many ranks as divide {sequences}, or take steps of other sizes",
         )
-    assert step >= 0 and 0 <= rank < world, (step, rank, world)
-    share = sequences_per_step // world
-    return step * sequences_per_step + rank * share, share
+    assert 0 <= rank < world, (rank, world)
+    share = sequences // world
+    return steps.before(step) // sequence_length + rank * share, share
 
 
 @lru_cache(maxsize=2)  # only speed: a step needs one epoch, or two where it spans them

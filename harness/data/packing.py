@@ -1,7 +1,7 @@
 """The batch of a step over tokens, a pure function of (train, seed, step) like that over bytes in `batches.py`.
 
 An endless stream is cut into windows of S targets, one after the other: neighbours share a token, the last target of one being
-the first input of the next. Step s takes windows s n .. (s + 1) n - 1, n = tokens_per_step / S. Only the stream differs:
+the first input of the next. A step takes the next windows, as many as its tokens fill. Only the stream differs:
 
 `DocumentBatches`: every epoch brings all documents once, in an order of its own keyed by (seed, epoch), an end-of-text before
 each. All epochs are equally long, so that the epoch of a position is found by a division. A window may hold the end of one
@@ -18,29 +18,31 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from harness.data.batches import rank_slice, sequences_of
+from harness.data.batches import most_sequences, rank_slice
 from harness.data.joined import Joined
 from harness.errors import UserError
 from harness.keyed import generator
+from harness.plan.steps import Steps
 
 
 class WindowBatches:
     """Windows of a stream. Shapes: B sequences of this rank, S sequence length. A subclass says what the stream is."""
 
-    def __init__(self, epoch_tokens: int, tokens_per_step: int, sequence_length: int):
+    def __init__(self, epoch_tokens: int, steps: Steps, sequence_length: int):
         """Raises: UserError when a step is not a whole number of sequences or longer than an epoch."""
-        self.sequences_per_step = sequences_of(tokens_per_step, sequence_length)
-        if epoch_tokens < tokens_per_step + 1:
+        largest = most_sequences(steps, sequence_length) * sequence_length
+        if epoch_tokens < largest + 1:
             raise UserError(
-                f"train has {epoch_tokens:,} tokens, a step takes {tokens_per_step:,} and one more",
-                "take more data, or set batch.tokens_per_step to less",
+                f"train has {epoch_tokens:,} tokens, a step takes {largest:,} and one more",
+                "take more data, or fewer tokens a step",
             )
-        self.epoch_tokens, self.sequence_length = epoch_tokens, sequence_length
+        self.epoch_tokens, self.steps, self.sequence_length = epoch_tokens, steps, sequence_length
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs_BS, targets_BS) of a step counted from 0, int64, contiguous; targets are the inputs one token later.
 
-        Rank r of w gets sequences [r n / w, (r + 1) n / w) of the global batch. Raises: UserError when w does not divide n.
+        Of the n sequences of the global batch rank r of w gets [r n / w, (r + 1) n / w). Raises: UserError when w does not
+        divide n.
         """
         start, stop = self._span(step, rank, world)
         tokens = self._over_epochs(self._tokens, start, stop + 1).astype(np.int64)
@@ -55,10 +57,10 @@ class WindowBatches:
 
     def epochs_after(self, steps: int) -> float:
         """How often train has been read after so many steps."""
-        return steps * self.sequences_per_step * self.sequence_length / self.epoch_tokens
+        return self.steps.before(steps) / self.epoch_tokens
 
     def _span(self, step: int, rank: int, world: int) -> tuple[int, int]:
-        first, share = rank_slice(step, self.sequences_per_step, rank, world)
+        first, share = rank_slice(self.steps, self.sequence_length, step, rank, world)
         return first * self.sequence_length, (first + share) * self.sequence_length
 
     def _over_epochs(self, read, start: int, stop: int) -> np.ndarray:
@@ -80,8 +82,8 @@ class WindowBatches:
 
 
 class StreamBatches(WindowBatches):
-    def __init__(self, train: Joined, vocab_size: int, end_of_text: int, tokens_per_step: int, sequence_length: int):
-        super().__init__(len(train), tokens_per_step, sequence_length)
+    def __init__(self, train: Joined, vocab_size: int, end_of_text: int, steps: Steps, sequence_length: int):
+        super().__init__(len(train), steps, sequence_length)
         self.train, self.vocab_size, self.end_of_text = train, vocab_size, end_of_text
 
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:
@@ -99,11 +101,9 @@ class StreamBatches(WindowBatches):
 
 
 class DocumentBatches(WindowBatches):
-    def __init__(
-        self, train: Joined, offsets: np.ndarray, end_of_text: int, seed: int, tokens_per_step: int, sequence_length: int
-    ):
+    def __init__(self, train: Joined, offsets: np.ndarray, end_of_text: int, seed: int, steps: Steps, sequence_length: int):
         """`train`: the documents' tokens without end-of-text; document d is train[offsets[d]] to train[offsets[d + 1]]."""
-        super().__init__(len(train) + len(offsets) - 1, tokens_per_step, sequence_length)
+        super().__init__(len(train) + len(offsets) - 1, steps, sequence_length)
         self.train, self.offsets, self.end_of_text, self.seed = train, offsets, end_of_text, seed
 
     def _tokens(self, epoch: int, start: int, stop: int) -> np.ndarray:

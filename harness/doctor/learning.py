@@ -59,11 +59,11 @@ def _router_rms(row: dict[str, Any], layer: str) -> float | None:
 def settled_ratios(run: Patient) -> dict[str, list[tuple[int, float]]]:
     """{group: [(step, update RMS / parameter RMS at the peak learning rate)]} over the windows after warmup."""
     scale = {row["step"]: row["lr_scale"] for row in run.steps if "lr_scale" in row}
-    warmup = run.settings["schedule.warmup_share"] * run.planned_steps
+    warmup = run.settings["schedule.warmup_share"] * run.by_step.total
     ratios: dict[str, list[tuple[int, float]]] = {}
     for row in run.windows:
         rate = scale.get(row["step"], 1.0)
-        if row["step"] <= warmup or rate < SETTLED:
+        if row["tokens"] <= warmup or rate < SETTLED:
             continue
         for group, rms in row["groups"].items():
             if rms["param_rms"] > 0:

@@ -105,9 +105,15 @@ def lift_the_router_gradient(run: Patient) -> tuple[Try, ...]:
     return (
         Try("the same without quantized experts, to see what the format costs", ("precision.format=bf16", "unranked=true")),
         Try("momentum over more steps: what is rounded at random averages out", ("optim.adamw.beta1=0.95",)),
-        Try("more tokens a step, so that the gradient is less noise", (
-            f"batch.tokens_per_step={2 * run.settings['batch.tokens_per_step']}", "unranked=true"), False),
-    )  # fmt: skip
+        Try("more tokens a step, so that the gradient is less noise", (*_twice_the_batch(run), "unranked=true"), False),
+    )
+
+
+def _twice_the_batch(run: Patient) -> list[str]:
+    """At the same learning rates."""
+    stages = [2 * tokens for tokens in run.settings["batch.stages"]]
+    twice = f"batch.tokens_per_step={2 * run.settings['batch.tokens_per_step']}"
+    return [twice, f"batch.stages=[{','.join(map(str, stages))}]"] if stages else [twice]
 
 
 def calm_training(run: Patient) -> tuple[Try, ...]:

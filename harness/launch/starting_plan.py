@@ -11,11 +11,12 @@ from harness.plan.compose import Composed
 from harness.plan.fingerprint import plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
+from harness.plan.steps import batch_scale
 from harness.progress import duration
 from harness.record.read import read_record
 from harness.report.peaks import Peaks, known_peaks
 from harness.report.twin import best_record
-from harness.train.estimate import step_seconds
+from harness.train.estimate import run_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.memory import memory
 from harness.train.session import attention_backend, expert_backend
@@ -66,7 +67,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
     changed += [f"{k}={b} (ranking: at most {a})" for k, (a, b) in looser(asdict(plan)).items()]
     rank = ("unranked" if plan.unranked else "ranked") + (f": {'; '.join(changed)}" if changed else "")
     pace = _pace(plan, counts, here)
-    found, trained = memory(plan, here), plan.steps * plan.batch.tokens_per_step
+    found, steps = memory(plan, here), plan.by_step
     ffn = (
         f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}{_beside(m)}, {m.router}"
         if m.num_experts
@@ -78,8 +79,9 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
         ("model", f"{m.layers} layers x {m.width}, {_mixers(m)}{ffn}",
          f"{counts.params_total / 1e6:,.2f} M parameters, {counts.params_active / 1e6:,.2f} M active, "
          f"{counts.flops_per_token / 1e6:.1f} MFLOP/token, {_cached(plan, here):,} bytes/token to decode"),
-        ("budget", f"{trained:,} {track.unit}, {plan.steps:,} steps of {plan.batch.tokens_per_step:,}",
+        ("budget", f"{steps.total:,} {track.unit}, {_steps(plan)}",
          f"about {pace.said} on the clock (estimate; refined after warm-up)"),
+        *_rates(plan),
         ("memory", f"about {found.total / GIB:.1f} GiB", str(found)),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
          f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, "
@@ -106,13 +108,25 @@ class _Pace:
 def _pace(plan: Plan, counts: Counts, here: Machine) -> _Pace:
     """By the peaks that machines of this class are known to reach, and by those of now where they are far below."""
     known = known_peaks([plan.run.folder, "results"], here.hardware_class)
-    best, now = (
-        duration(plan.steps * step_seconds(plan, counts, it))
-        for it in (here.raised(known.matmul, known.fp32, known.memory), here)
-    )
+    best, now = (duration(run_seconds(plan, counts, it)) for it in (here.raised(known.matmul, known.fp32, known.memory), here))
     if here.matmul_peak_flops >= SLOWER * known.matmul:
         return _Pace(best)
     return _Pace(f"{best} at the {known.matmul / 1e9:,.0f} GFLOP/s of its class, {now} at those measured now,", known)
+
+
+def _steps(plan: Plan) -> str:
+    first, *later = (f"{stage.count:,} steps of {stage.tokens:,}" for stage in plan.by_step.stages)
+    return ", then ".join([first, *(said.replace(" steps", "") for said in later)])
+
+
+def _rates(plan: Plan) -> list[tuple[str, str, str]]:
+    """What the stages of a batch make of the learning rate; nothing of a constant one."""
+    batch, schedule = plan.batch, plan.schedule
+    if not batch.stages:
+        return []
+    factors = ", ".join(f"{batch_scale(plan, tokens):.4g}" for tokens in batch.stages)
+    at = f"1 at batch.tokens_per_step={batch.tokens_per_step}"
+    return [("rate", f"x {factors} in the stages of the batch", f"{at} (schedule.batch_lr={schedule.batch_lr})")]
 
 
 def _busy(taken: float | None, pace: _Pace) -> list[tuple[str, str, str]]:

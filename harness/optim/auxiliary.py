@@ -21,25 +21,26 @@ from harness.plan.schema import Plan
 
 class AuxiliaryLosses:
     def __init__(self, plan: Plan):
-        m, self.tokens = plan.model, plan.batch.tokens_per_step
+        self.shape = plan.model
         self.coefficients = {name: getattr(plan.balance, f"{name}_coef") for name in wanted(plan.balance)}
-        self.factors = {
-            "aux_loss": m.num_experts / (self.tokens * self.tokens * max(m.top_k, 1)),
-            "sequence_loss": m.sequence_length / self.tokens,
-            "z_loss": 1 / self.tokens,
-        }
 
     @property
     def needs_load(self) -> bool:
         return "aux_loss" in self.coefficients
 
-    def shares(self, terms: dict[str, Tensor], load_LE: Tensor | None) -> dict[str, Tensor]:
-        """By loss, fp32 (L,): what a micro-batch with the model's `terms` has of the loss of the step. `load_LE`: int64 rows of
-        each expert in the whole step, where `needs_load`."""
+    def shares(self, terms: dict[str, Tensor], load_LE: Tensor | None, tokens: int) -> dict[str, Tensor]:
+        """By loss, fp32 (L,): what a micro-batch with the model's `terms` has of the loss of a step of `tokens` tokens.
+        `load_LE`: int64 rows of each expert in the whole step, where `needs_load`."""
+        m = self.shape
+        factors = {
+            "aux_loss": m.num_experts / (tokens * tokens * max(m.top_k, 1)),
+            "sequence_loss": m.sequence_length / tokens,
+            "z_loss": 1 / tokens,
+        }
         found = dict(terms)
         if self.needs_load:
             found["aux_loss"] = (load_LE.float() * terms["aux_loss"]).sum(1)
-        return {name: found[name] * self.factors[name] for name in self.coefficients}
+        return {name: found[name] * factors[name] for name in self.coefficients}
 
     def objective(self, shares_L: dict[str, Tensor]) -> Tensor:
         """fp32 scalar: what the gradient is taken of beside the cross-entropy."""

@@ -1,16 +1,19 @@
-"""Warmup-stable-decay in tokens (arXiv 2404.06395)."""
+"""Warmup-stable-decay in tokens (arXiv 2404.06395), and how a learning rate follows a batch that changes over the run."""
 
-from harness.plan.schema import Schedule
+from harness.plan.schema import Plan, Schedule
+from harness.plan.steps import Steps, batch_scale
 
 
-def lr_scale(schedule: Schedule, tokens_before: int, tokens_per_step: int, budget_tokens: int) -> float:
-    """The factor on every learning rate for the step that starts after `tokens_before` tokens; in (0, 1].
+def step_scale(plan: Plan, steps: Steps, step: int) -> float:
+    """The factor on every learning rate in this step: of the schedule, at the middle of its tokens, and of its batch."""
+    return lr_scale(plan.schedule, steps.progress(step)) * batch_scale(plan, steps.tokens(step))
 
-    Linear warmup reaches 1 at the end of its share; linear decay reaches `final_fraction` at the end of the budget. Taken
-    in the middle of the step, so that neither the first nor the last step is wasted at zero.
+
+def lr_scale(schedule: Schedule, progress: float) -> float:
+    """The schedule's factor at `progress` of the token budget, above 0 and below 1; in (0, 1].
+
+    Linear warmup reaches 1 at the end of its share; linear decay reaches `final_fraction` at the end of the budget.
     """
-    progress = (tokens_before + tokens_per_step / 2) / budget_tokens
-    assert 0 < progress < 1, f"step outside the budget: {tokens_before} of {budget_tokens}"
     warm = 1.0 if schedule.warmup_share == 0 else min(1.0, progress / schedule.warmup_share)
     if schedule.decay_share == 0:
         return warm

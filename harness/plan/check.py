@@ -1,6 +1,7 @@
 """What a plan must satisfy before anything is built: every refusal names the values and the remedy."""
 
 import math
+from fractions import Fraction
 from operator import attrgetter
 from typing import Any
 
@@ -9,9 +10,11 @@ from harness.plan import parts
 from harness.plan.check_precision import check_precision
 from harness.plan.check_routing import check_routing
 from harness.plan.goal import levels, slice_length
-from harness.plan.schema import Plan, walk
+from harness.plan.schema import STAGES, Batch, Plan, Schedule, walk
+from harness.plan.steps import Stage, shares_of
 
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
+SUMS_TO = 1e-6  # how far from 1 shares written as decimals may be
 VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
 
 
@@ -113,6 +116,7 @@ def _check_sizes(plan: Plan) -> None:
             f"parallel.micro_batch_tokens={plan.parallel.micro_batch_tokens} is no multiple of the sequence length {length}",
             f"choose a multiple of {length}, or 0 for the whole share of a rank",
         )
+    _check_stages(plan)
     tokenizer = plan.track.tokens.tokenizer
     if m.vocab_size < VOCABULARY[tokenizer]:
         what = f"tokens of {tokenizer}" if tokenizer else "bytes"
@@ -122,6 +126,51 @@ def _check_sizes(plan: Plan) -> None:
             f"validation.batch_tokens={plan.validation.batch_tokens}",
             f"choose at least one sequence of {length}, or 0 for the shape of training",
         )
+
+
+def _check_stages(plan: Plan) -> None:
+    batch, micro, length = plan.batch, plan.parallel.micro_batch_tokens, plan.model.sequence_length
+    if not batch.stages:
+        if batch.stage_shares:
+            raise UserError(f"batch.stage_shares={batch.stage_shares} without batch.stages", f"set batch.stages too: {STAGES}")
+        if plan.schedule.batch_lr != Schedule.batch_lr:
+            raise UserError(
+                f"schedule.batch_lr={plan.schedule.batch_lr} without batch.stages: the batch is constant",
+                f"set batch.stages, or leave schedule.batch_lr={Schedule.batch_lr}",
+            )
+        return
+    if batch.stage_shares:
+        _check_shares(batch)
+    for number, (stage, share) in enumerate(zip(plan.by_step.stages, shares_of(batch)), start=1):
+        said = f"stage {number} of batch.stages={batch.stages} takes {stage.tokens} tokens a step"
+        if stage.tokens % length:
+            raise UserError(f"{said}, no multiple of model.sequence_length={length}", f"choose a multiple of {length}")
+        if not stage.count:
+            _refuse_empty(plan, said, stage, share)
+        if micro and stage.tokens % micro:
+            raise UserError(
+                f"{said}, which parallel.micro_batch_tokens={micro} does not divide",
+                f"choose one that divides {math.gcd(*batch.stages)}, or 0 for the whole share of a rank",
+            )
+
+
+def _check_shares(batch: Batch) -> None:
+    shares = batch.stage_shares
+    if len(shares) != len(batch.stages):
+        raise UserError(
+            f"batch.stage_shares={shares} for {len(batch.stages)} stages, batch.stages={batch.stages}",
+            "give each stage its share, or none: then each has as much",
+        )
+    if abs((total := sum(shares_of(batch))) - 1) > SUMS_TO:
+        raise UserError(f"batch.stage_shares={shares} sum to {float(total):g}", "choose parts of the budget that sum to 1")
+
+
+def _refuse_empty(plan: Plan, said: str, stage: Stage, share: Fraction) -> None:
+    budget = plan.budget.tokens
+    remedy = f"choose a budget of {math.ceil(stage.tokens / share):,} or more" if share else "give it a share above 0"
+    raise UserError(
+        f"{said}, and its part of budget.tokens={budget} has {int(share * budget)}", f"{remedy}, smaller stages, or fewer"
+    )
 
 
 def _check_ranges(plan: Plan) -> None:

@@ -123,7 +123,7 @@ def _check_capacity(plan: Plan) -> None:
     m, factor = plan.model, plan.balance.capacity_factor
     if not factor:
         return
-    tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
+    tokens = plan.parallel.micro_batch_tokens or max(plan.batch.sizes)
     most, rows = m.num_experts / m.top_k, plan.expert_capacity(tokens)  # `most`: one expert in every top-k
     if rows >= tokens:
         raise UserError(

@@ -110,11 +110,14 @@ def _typed(node: DictConfig) -> Plan:
 
 
 def _shorten(plan: Plan) -> None:
-    """A budget under one step shrinks the step, and micro-batches with it; validations past the end fall away."""
-    whole = plan.budget.tokens // plan.model.sequence_length * plan.model.sequence_length
-    plan.batch.tokens_per_step = min(plan.batch.tokens_per_step, whole)
-    plan.parallel.micro_batch_tokens = min(plan.parallel.micro_batch_tokens, plan.batch.tokens_per_step)
-    plan.validation.steps = [step for step in plan.validation.steps if step < plan.steps]
+    """A budget under one step shrinks the step, and micro-batches with it; validations past the end fall away. Stages share
+    the budget that there is, and stay as large as they are."""
+    if not plan.batch.stages:
+        whole = plan.budget.tokens // plan.model.sequence_length * plan.model.sequence_length
+        plan.batch.tokens_per_step = min(plan.batch.tokens_per_step, whole)
+        plan.parallel.micro_batch_tokens = min(plan.parallel.micro_batch_tokens, plan.batch.tokens_per_step)
+    last = plan.steps
+    plan.validation.steps = [step for step in plan.validation.steps if step < last]
 
 
 def _refuse_frozen_recipe(group: str, choice: str) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 
 from harness.plan import parts
 from harness.plan.marks import bounded, free, frozen, unhashed
+from harness.plan.steps import Steps, steps_of
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
 
 SWITCH = ("auto", "on", "off")
 STEPS = "choose steps of 1 or more"
+STAGES = "name the tokens of a step in each stage, multiples of model.sequence_length"
 
 
 @dataclass
@@ -80,7 +82,16 @@ class Model:
 
 @dataclass
 class Batch:
-    tokens_per_step: int = frozen()
+    """One size for the whole run, or one for each of its stages (`steps.py`)."""
+
+    tokens_per_step: int = frozen()  # where there are stages, what their learning rates are relative to
+    stages: list[int] = frozen([], least=1, remedy=STAGES, later=True)  # tokens of a step in each; none: constant
+    stage_shares: list[float] = frozen([], least=0, most=1, later=True)  # of the budget; none: each stage has as much
+
+    @property
+    def sizes(self) -> list[int]:
+        """The tokens of a step, in each stage."""
+        return self.stages or [self.tokens_per_step]
 
 
 @dataclass
@@ -161,6 +172,8 @@ class Schedule:
     warmup_share: float = free(0.02, least=0, most=1)
     decay_share: float = free(0.4, least=0, most=1)
     final_fraction: float = free(0.0, least=0, most=1)
+    # With batch.stages a rate is multiplied by (the step's tokens / batch.tokens_per_step) to the power of 1, 1/2 or 0.
+    batch_lr: str = free("linear", among=("linear", "sqrt", "none"), later=True)  # linear: it is constant per token
 
 
 @dataclass
@@ -259,8 +272,12 @@ class Plan:
     fork: str | None = unhashed(None)  # RUN@STEP: start from that checkpoint, unranked
 
     @property
+    def by_step(self) -> Steps:
+        return steps_of(self.batch, self.budget.tokens)
+
+    @property
     def steps(self) -> int:
-        return self.budget.tokens // self.batch.tokens_per_step
+        return self.by_step.count
 
     def expert_capacity(self, tokens: int) -> int:
         """The rows that an expert takes at most of a micro-batch of `tokens`: ceil(factor * T*K/E); 0 is no limit."""

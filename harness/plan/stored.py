@@ -21,10 +21,11 @@ from harness import values
 from harness.errors import UserError
 from harness.plan.fingerprint import flat, flattened
 from harness.plan.lanes import refuse_computed
-from harness.plan.schema import RENAMED, Model, Plan, walk
+from harness.plan.schema import RENAMED, Batch, Model, Plan, walk
+from harness.plan.steps import Steps, steps_of
 from harness.plan.words import word
 from harness.reading import validate, yaml_mapping
-from harness.values import Count, Filled, Finite, Flag, Int, Name, Text, Whole, broken
+from harness.values import Count, Filled, Finite, Flag, Int, Name, Share, Text, Whole, broken
 
 KINDS: dict[Any, Any] = {int: Int, float: Finite, str: Text, bool: Flag}
 NEEDED: dict[str, Any] = {  # what every plan has had, and with which values
@@ -37,7 +38,11 @@ NEEDED: dict[str, Any] = {  # what every plan has had, and with which values
     "run.folder": Filled, "seed": Int, "unranked": Flag,
 }  # fmt: skip
 NOT_SAID = ("lane.", "track.", "run.", "fork")  # what the lane's name says, and where a run writes and starts
-NARROWER = {"model.moe_every": Count, "health.window_steps": Count, "run.log_every_steps": Count}
+NARROWER = {
+    "batch.stages": list[Count], "batch.stage_shares": list[Share], "model.moe_every": Count, "health.window_steps": Count,
+    "run.log_every_steps": Count,
+}  # fmt: skip
+BATCH = {f.name for f in dataclasses.fields(Batch)}
 
 
 class _Stored(values.Model):
@@ -57,11 +62,19 @@ class _Stored(values.Model):
         model, track, milestones = self.model, self.track, self.track.milestones or {}
         if model.num_experts and not 1 <= model.top_k <= model.num_experts:
             raise broken(f"model.top_k is {model.top_k} of {model.num_experts} experts")
-        if self.budget.tokens < self.batch.tokens_per_step:
-            raise broken(f"budget.tokens is {self.budget.tokens}, one step has {self.batch.tokens_per_step}")
+        self._has_steps()
         if track.target and track.target not in (*track.lines, *milestones):
             raise broken(f"track.target is {track.target!r}, which is no line or milestone of it")
         return self
+
+    def _has_steps(self) -> None:
+        batch, budget = Batch(**self.batch.model_dump(include=BATCH, exclude_unset=True)), self.budget.tokens
+        if batch.stage_shares and len(batch.stage_shares) != len(batch.stages):
+            raise broken(f"batch.stage_shares has {len(batch.stage_shares)} shares of {len(batch.stages)} stages")
+        for stage in steps_of(batch, budget).stages:
+            if not stage.count:
+                what = "a step of a stage" if batch.stages else "one step"
+                raise broken(f"budget.tokens is {budget}, {what} has {stage.tokens}")
 
 
 @cache
@@ -192,3 +205,9 @@ def stored_moe_layers(plan: dict[str, Any]) -> list[int]:
     """`Model.moe_layers` of a plan as parsed YAML, of this version of the schema or an older one."""
     known = {f.name for f in dataclasses.fields(Model)}
     return Model(**{key: value for key, value in plan["model"].items() if key in known}).moe_layers
+
+
+def stored_steps(plan: dict[str, Any]) -> Steps:
+    """`Plan.by_step` of a plan as parsed YAML, of this version of the schema or an older one."""
+    batch = Batch(**{key: value for key, value in plan["batch"].items() if key in BATCH})
+    return steps_of(batch, plan["budget"]["tokens"])

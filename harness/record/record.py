@@ -54,7 +54,7 @@ def metrics(
         curve=curve,
         tokens=tokens,
         tokens_per_second=rate,
-        step_s=plan.batch.tokens_per_step / rate,
+        step_s=plan.by_step.total / plan.steps / rate,
         mfu=rate * flops_per_token / peak_flops,
         **scores,
     )

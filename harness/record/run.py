@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.plan.stored import read_stored_plan, stored_moe_layers
+from harness.plan.steps import Steps
+from harness.plan.stored import read_stored_plan, stored_moe_layers, stored_steps
 from harness.reading import is_there
 from harness.record.documents import Stop
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
@@ -64,8 +65,12 @@ class Run:
         return self.plan["model"]["vocab_size"] == 256
 
     @property
+    def by_step(self) -> Steps:
+        return stored_steps(self.plan)
+
+    @property
     def planned_steps(self) -> int:
-        return self.plan["budget"]["tokens"] // self.plan["batch"]["tokens_per_step"]
+        return self.by_step.count
 
 
 def read_run(folder: Path) -> Run:

@@ -147,7 +147,7 @@ def _rates(run: RunData) -> Iterator[str]:
     metrics, clock, record = run.record.metrics, run.record.clock, run.record
     rate = metrics.tokens / clock.train_s
     yield from _differs("metrics.tokens_per_second", metrics.tokens_per_second, rate, "tokens / clock.train_s")
-    per_step = run.plan["batch"]["tokens_per_step"]
+    per_step = run.by_step.total / run.planned_steps
     yield from _differs("metrics.step_s", metrics.step_s, per_step / rate, "tokens_per_second")
     peak = record.hardware.matmul_peak_flops * (record.hardware.world_size or 1)  # of all ranks together
     mfu = rate * record.counts.flops_per_token / peak
@@ -164,7 +164,7 @@ def _rates(run: RunData) -> Iterator[str]:
 
 def _steps(run: RunData) -> Iterator[str]:
     """Every step is there once, and the windows' chain ends where the record's does."""
-    per_step, last = run.plan["batch"]["tokens_per_step"], run.planned_steps
+    trained, last = run.by_step.before, run.planned_steps  # the tokens of the first so many steps
     steps = [row["step"] for row in run.steps]
     if len(steps) != last or steps[-1] != last:
         there = set(steps)
@@ -172,14 +172,14 @@ def _steps(run: RunData) -> Iterator[str]:
         named = f"; missing: {', '.join(map(str, missing))}" if missing else ""
         yield f"metrics.jsonl has {len(steps)} step rows, the plan {last} steps{named}"
     for row in run.steps:
-        if row["tokens"] != row["step"] * per_step:
-            yield f"metrics.jsonl: step {row['step']} counts {row['tokens']:,} tokens instead of {row['step'] * per_step:,}"
+        if row["tokens"] != (expected := trained(row["step"])):
+            yield f"metrics.jsonl: step {row['step']} counts {row['tokens']:,} tokens instead of {expected:,}"
             break
-    yield from _differs("metrics.tokens", run.record.metrics.tokens, last * per_step, "plan.yaml")
+    yield from _differs("metrics.tokens", run.record.metrics.tokens, run.by_step.total, "plan.yaml")
     yield from _differs("determinism.chain", run.record.determinism.chain, run.windows[-1]["chain"], "the last window")
     before = 0
     for window in run.windows:
-        expected = (window["step"] - before) * per_step * run.plan["model"]["top_k"]
+        expected = (trained(window["step"]) - trained(before)) * run.plan["model"]["top_k"]
         sums = {sum(counts) for counts in window["counts"]}
         if sums - {expected}:
             yield f"metrics.jsonl: the window of step {window['step']} counts {sorted(sums)} rows a layer, not {expected}"

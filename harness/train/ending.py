@@ -91,7 +91,7 @@ def content(
     )  # fmt: skip
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     reasons += [f"{name} is not scored yet: the same command goes on" for name in pending]
-    tokens = plan.steps * plan.batch.tokens_per_step
+    tokens = session.steps.total
     return schema.Record(
         schema_version=schema.SCHEMA_VERSION,
         lane=plan.lane.name,

@@ -34,14 +34,16 @@ OPTIMIZER_PASSES = 12  # over the parameters
 EXPERT_CALL_S = 2e-4  # beside the arithmetic, of each product of an expert on a CPU: six an expert, layer and step
 
 
-def step_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
-    """Seconds of one optimizer step on this machine."""
-    return sum(step_parts(plan, counts, here).values())
+def run_seconds(plan: Plan, counts: Counts, here: Machine) -> float:
+    """Seconds of all steps on this machine."""
+    stages = plan.by_step.stages
+    return sum(stage.count * sum(step_parts(plan, counts, here, stage.tokens).values()) for stage in stages)
 
 
-def step_parts(plan: Plan, counts: Counts, here: Machine) -> dict[str, float]:
-    """The same by part: products, experts (where their rate is another), attention, optimizer, elementwise, calls."""
-    m, tokens = plan.model, plan.batch.tokens_per_step / here.world_size
+def step_parts(plan: Plan, counts: Counts, here: Machine, step_tokens: int) -> dict[str, float]:
+    """Seconds of one step of so many tokens, by part: products, experts (where their rate is another), attention, optimizer,
+    elementwise, calls."""
+    m, tokens = plan.model, step_tokens / here.world_size
     attention = tokens * count_beside(plan).flops
     products = tokens * counts.flops_per_token - attention
     row_passes = GPU_ROW_PASSES if here.device == "cuda" else ROW_PASSES

@@ -65,7 +65,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         s = self.session
-        self.plan, self.first_rank = s.plan, s.ranks.is_first
+        self.plan, self.first_rank, self.trained = s.plan, s.ranks.is_first, s.steps.before  # tokens of so many steps
         names, remedy = list(s.optimizer.parameters), collapse_remedy(s.plan)
         self.monitor = Monitor(s.plan.health, names, s.model.moe_layers, s.plan.model.top_k, remedy)
         self.monitor.restore(self.state.monitor)
@@ -155,7 +155,7 @@ class Loop:
             ]
         self.state.chain = chain.extend(self.state.chain, loss, norm, counts)
         row = StepRow(
-            kind="step", step=step, tokens=step * self.plan.batch.tokens_per_step, loss=loss, grad_norm=norm,
+            kind="step", step=step, tokens=self.trained(step), loss=loss, grad_norm=norm,
             lr_scale=result.lr_scale,
         )  # fmt: skip
         if result.auxiliary:
@@ -163,10 +163,10 @@ class Loop:
         return row
 
     def _close_window(self, loss: float, last: StepResult) -> None:
-        step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
+        step, tokens = self.state.step, self.trained(self.state.step)
         begun, seconds = self.window_started
         now = self.clock.train_s
-        rate = (step - begun) * self.plan.batch.tokens_per_step / max(now - seconds, 1e-9)
+        rate = (tokens - self.trained(begun)) / max(now - seconds, 1e-9)
         self.window_started = (step, now)
         mfu = rate * self.session.counts.flops_per_token / self.session.machine.peak_flops
         row = WindowRow(
@@ -196,8 +196,8 @@ class Loop:
             forget_peak_memory(self.session.machine.device)
 
     def _glance(self, loss: float, rate: float, mfu: float, taken: float | None) -> None:
-        step, tokens = self.state.step, self.state.step * self.plan.batch.tokens_per_step
-        left = (self.plan.steps - step) * self.plan.batch.tokens_per_step
+        step, tokens = self.state.step, self.trained(self.state.step)
+        left = self.session.steps.total - tokens
         worst = float(Load.of(self.window_counts).entropy_ratio.min()) if self.window_counts else None
         curve = self.state.curve
         self.progress.show(Glance(
@@ -221,8 +221,7 @@ class Loop:
         slice_bpb = found.bpb(len(self.slice_N))
         if not math.isfinite(slice_bpb):
             raise not_finite(step, "validation bits per byte")
-        tokens = step * self.plan.batch.tokens_per_step
-        point = Point(step=step, tokens=tokens, train_s=self.clock.train_s, slice_bpb=slice_bpb)
+        point = Point(step=step, tokens=self.trained(step), train_s=self.clock.train_s, slice_bpb=slice_bpb)
         if found.bytes_N is not None:
             point |= {"slice_loss": found.loss(len(self.slice_N)), "epoch": self.session.batches.epochs_after(step)}
         before = self.state.curve[-1] if self.state.curve else None

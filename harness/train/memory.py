@@ -73,7 +73,8 @@ def memory(plan: Plan, here: Machine) -> Memory:
             cast += p.numel()
         if own.group in parts.MATRICES:
             largest = max(largest, p.shape[-2] * p.shape[-1])
-    tokens = plan.parallel.micro_batch_tokens or plan.batch.tokens_per_step
+    step_tokens = plan.by_step.largest
+    tokens = plan.parallel.micro_batch_tokens or step_tokens
     fan = ACTIVATIONS[m.activation].fan
     dense, moe = m.layers - len(m.moe_layers), len(m.moe_layers)
     rows = dense * fan * m.ffn_width + moe * (m.top_k * fan * m.expert_width + m.shared_experts * fan * m.expert_width)
@@ -91,7 +92,7 @@ def memory(plan: Plan, here: Machine) -> Memory:
         activations=int((a_token + beside) * tokens),
         logits=4 * LOGIT_NUMBERS * min(tokens * m.vocab_size, LOGITS_AT_ONCE[here.device]),
         update=iterated + 4 * max(by_optimizer.values()),
-        accumulates=tokens < plan.batch.tokens_per_step,
+        accumulates=tokens < step_tokens,
     )
 
 

@@ -46,8 +46,8 @@ class Timing:
 
 
 def reference(plan: Plan, device: torch.device) -> Callable[[], None]:
-    """One pass of the workload, sized by the plan's tokens a step, width, layers and active FFN width."""
-    tokens, width = plan.batch.tokens_per_step, plan.model.width
+    """One pass of the workload, sized by the tokens of the plan's first step, width, layers and active FFN width."""
+    tokens, width = plan.by_step.tokens(0), plan.model.width
     inner = max(plan.model.ffn_width, plan.model.expert_width * plan.model.top_k, width)
     pairs = range(PAIRS * plan.model.layers)
     x_TD = torch.ones(tokens, width, device=device)

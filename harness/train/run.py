@@ -67,10 +67,10 @@ def run(
     slice_N = val_N[: slice_length(plan.track)]
     progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
     clock.ledger["setup_s"] += time.perf_counter() - started
-    step_s = warm_up(session, clock, slice_N, state.step, tensors)
+    rate = warm_up(session, clock, slice_N, state.step, tensors)
     del tensors
-    rate = plan.batch.tokens_per_step / step_s
-    left_s = (plan.steps - state.step) * step_s
+    step_s = session.steps.tokens(state.step) / rate
+    left_s = (session.steps.total - session.steps.before(state.step)) / rate
     progress.say(f"warm: {step_s * 1e3:,.0f} ms a step, {rate:,.0f} tokens/s; {left_s:,.0f} s on the clock to go")
     with clock.entry("peaks_s"):
         meter.look("before", here.matmul_peak_flops)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from harness.optim.auxiliary import AuxiliaryLosses
 from harness.optim.balance import bias_rate, update_biases
 from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
-from harness.optim.schedule import lr_scale
+from harness.optim.schedule import step_scale
 from harness.plan.schema import Plan
 from harness.ranks import Ranks
 from harness.train.machine import Machine
@@ -98,10 +99,10 @@ def _check_brgemm(key: str, machine: Machine) -> None:
 class Session:
     def __init__(self, plan: Plan, machine: Machine, ranks: Ranks, corpus: Splits):
         self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
-        self.batches = corpus.batches(plan.seed, plan.batch.tokens_per_step, plan.model.sequence_length)
-        self.micro_sequences = self._micro_sequences()
+        self.steps = plan.by_step
+        self.batches = corpus.batches(plan.seed, self.steps, plan.model.sequence_length)
+        self.micro_sequences = {stage.tokens: self._micro_sequences(stage.tokens) for stage in self.steps.stages}
         self.auxiliary = AuxiliaryLosses(plan)
-        self.capacity = plan.expert_capacity(self.micro_sequences * plan.model.sequence_length)
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
             self.model = build_model(plan, machine.arithmetic, *backends)
@@ -121,6 +122,8 @@ class Session:
 
         The reference backend has shapes that depend on the data, which static compilation cannot hold: MoE blocks stay eager.
         """
+        if (sizes := len(set(self.micro_sequences.values()))) > 1:  # each is a compilation of its own
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * sizes)
         eager_experts = self.plan.kernels.backend == "reference"
         for i, block in enumerate(self.model.blocks):
             if not (eager_experts and i in self.model.moe_layers):
@@ -136,23 +139,26 @@ class Session:
         precisions = {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}
         if expert_backend(self.plan, self.machine) == "brgemm":
             precisions = {precision for precision in precisions if precision.quantization}
-        for precision in precisions:
+        for precision, sequences in product(precisions, sorted(set(self.micro_sequences.values()))):
             kernels.prepare_products(
-                self.micro_sequences * model.sequence_length, model.width, model.expert_width,
+                sequences * model.sequence_length, model.width, model.expert_width,
                 activation=model.activation, precision=precision,
             )  # fmt: skip
 
     @property
     def scoring_tokens(self) -> int:
-        """Tokens per forward pass of scoring: as planned, or those of a micro-batch."""
-        return self.plan.validation.batch_tokens or self.micro_sequences * self.plan.model.sequence_length
+        """Tokens per forward pass of scoring: as planned, or those of the largest micro-batch."""
+        return self.plan.validation.batch_tokens or max(self.micro_sequences.values()) * self.plan.model.sequence_length
 
-    def _micro_sequences(self) -> int:
-        share, length = self.batches.sequences_per_step // self.ranks.world, self.plan.model.sequence_length
+    def _micro_sequences(self, step_tokens: int) -> int:
+        """Those of a micro-batch in a step of so many tokens."""
+        length = self.plan.model.sequence_length
+        sequences = step_tokens // length
+        share = sequences // self.ranks.world
         wanted = self.plan.parallel.micro_batch_tokens // length or share
-        if self.batches.sequences_per_step % self.ranks.world or share % wanted:
+        if sequences % self.ranks.world or share % wanted:
             raise UserError(
-                f"{self.batches.sequences_per_step} sequences a step cannot be cut for {self.ranks.world} ranks into "
+                f"{sequences} sequences a step cannot be cut for {self.ranks.world} ranks into "
                 f"micro-batches of {wanted} sequences",
                 "choose parallel.micro_batch_tokens and the number of ranks so that they divide the step",
             )
@@ -160,7 +166,7 @@ class Session:
 
     def step(self, index: int, measured: bool = False) -> StepResult:
         """Optimizer step `index`, counted from 0: forward and backward over this rank's share, sums over ranks, update."""
-        plan = self.plan
+        plan, drops = self.plan, self.plan.balance.capacity_factor
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
         inputs, targets = self._there(inputs), self._there(targets)
         loss, count_LE, dropped_LE, auxiliary = self._gradients(index, inputs, targets, measured)
@@ -168,24 +174,17 @@ class Session:
         self.ranks.sum_([loss])
         self.ranks.sum_([count_LE])
         self.ranks.sum_(list(auxiliary.values()))
-        self.ranks.sum_([dropped_LE] if self.capacity else [])
-        scale_expert_gradients(
-            self.model, count_LE - dropped_LE if self.capacity else count_LE, plan.batch.tokens_per_step,
-            plan.optim.expert_gradient_scale,
-        )  # fmt: skip
+        self.ranks.sum_([dropped_LE] if drops else [])
+        computed_LE = count_LE - dropped_LE if drops else count_LE
+        scale_expert_gradients(self.model, computed_LE, self.steps.tokens(index), plan.optim.expert_gradient_scale)
         norms = self.optimizer.gradient_norms()
         self.optimizer.clip(norms.norm())
-        scale = lr_scale(
-            plan.schedule,
-            index * plan.batch.tokens_per_step,
-            plan.batch.tokens_per_step,
-            plan.steps * plan.batch.tokens_per_step,
-        )
+        scale = step_scale(plan, self.steps, index)
         groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
         self.optimizer.clear_gradients()
         if plan.balance.rule == "bias":
-            update_biases(self.model, count_LE, bias_rate(plan, (index + 0.5) / plan.steps))
-        dropped_L = dropped_LE.sum(1) if self.capacity else None
+            update_biases(self.model, count_LE, bias_rate(plan, self.steps.progress(index)))
+        dropped_L = dropped_LE.sum(1) if drops else None
         return StepResult(loss, norms, count_LE, scale, groups, precision, auxiliary, dropped_L)
 
     def _there(self, tokens_BS: Tensor) -> Tensor:
@@ -201,20 +200,21 @@ class Session:
         dropped rows, and of the auxiliary losses."""
         loss, count_LE, dropped_LE = None, None, None
         auxiliary: dict[str, Tensor] = {}
-        first, length = self.ranks.rank * inputs.shape[0], self.plan.model.sequence_length
-        inputs, targets = inputs.split(self.micro_sequences), targets.split(self.micro_sequences)
+        tokens, length = self.steps.tokens(index), self.plan.model.sequence_length
+        first, cut = self.ranks.rank * inputs.shape[0], self.micro_sequences[tokens]
+        inputs, targets = inputs.split(cut), targets.split(cut)
         documents = self._documents(index, len(inputs))
         load_LE = self._load(inputs, documents) if self.auxiliary.needs_load and len(inputs) > 1 else None
         for at, (x, y, document_BS) in enumerate(zip(inputs, targets, documents)):
-            self.model.at(self.plan.seed, index, (first + at * self.micro_sequences) * length)
+            self.model.at(self.plan.seed, index, (first + at * cut) * length)
             with self.telemetry.measure(measured and at == 0):
-                output = self.model(Where(x, document_BS=document_BS, capacity=self.capacity), y)
-                part = output.nats_BS.sum() / self.plan.batch.tokens_per_step
+                output = self.model(self._where(x, document_BS), y)
+                part = output.nats_BS.sum() / tokens
                 objective = part
                 if output.terms:
                     if load_LE is None and self.auxiliary.needs_load:
                         load_LE = self._over_ranks(output.count_LE)
-                    shares_L = self.auxiliary.shares(output.terms, load_LE)
+                    shares_L = self.auxiliary.shares(output.terms, load_LE, tokens)
                     objective = part + self.auxiliary.objective(shares_L)
                     for name, share_L in shares_L.items():
                         auxiliary[name] = auxiliary.get(name, 0) + share_L.detach().mean()
@@ -233,8 +233,11 @@ class Session:
 
     def _count(self, x: Tensor, document_BS: Tensor | None) -> Tensor:
         """int64 (L, E). What autograd keeps of the pass is let go on return, before the next one begins."""
-        routed = self.model.trunk(Where(x, document_BS=document_BS, capacity=self.capacity))[1]
+        routed = self.model.trunk(self._where(x, document_BS))[1]
         return torch.stack([layer.count_E for layer in routed])
+
+    def _where(self, x: Tensor, document_BS: Tensor | None) -> Where:
+        return Where(x, document_BS=document_BS, capacity=self.plan.expert_capacity(x.numel()))
 
     def _over_ranks(self, count_LE: Tensor) -> Tensor:
         total_LE = count_LE.clone()
@@ -255,7 +258,7 @@ class Session:
         if not self.plan.data.document_mask:
             return [None] * parts
         document_BS = self.batches.documents(index, self.ranks.rank, self.ranks.world).to(self.machine.torch_device)
-        return list(document_BS.split(self.micro_sequences))
+        return list(document_BS.split(self.micro_sequences[self.steps.tokens(index)]))
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""

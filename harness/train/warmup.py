@@ -17,25 +17,28 @@ WARMUP_STEPS = 2
 
 
 def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, Tensor] | None) -> float:
-    """Runs the shapes that training and validation will run, then begins anew. Returns seconds per warm step.
+    """Runs the shapes that training and validation will run, then begins anew. Returns tokens per second of warm steps.
 
     `step`: where training starts from. `start`: the tensors of the checkpoint that the session was restored from; None: it is
-    as it was built. The first step and the first scored batch compile and are booked as `compile_s`.
+    as it was built. The first step of each size that is still to come, and the first scored batch, compile and are booked as
+    `compile_s`.
     """
     held = held_meanwhile(session) if start is None else {}
-    device, last = session.machine.device, session.plan.steps - 1
+    device, steps, last = session.machine.device, session.steps, session.steps.count - 1
+    warm = [min(step + i, last) for i in range(WARMUP_STEPS)]
     with clock.entry("compile_s"):
         session.prepare_products()
-        session.step(min(step, last), measured=True)
+        for first in steps.first_of_each_size(warm[0]):
+            session.step(first, measured=True)
         part_N = val_N[: session.scoring_tokens + 1]
         score(session.model, part_N, session.scoring_tokens, token_bytes_V=session.corpus.token_bytes)
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):
-        for i in range(WARMUP_STEPS):
-            session.step(min(step + i, last))
+        for index in warm:
+            session.step(index)
         synchronize(device)
-    step_s = (clock.ledger["warmup_s"] - before) / WARMUP_STEPS
+    rate = sum(map(steps.tokens, warm)) / (clock.ledger["warmup_s"] - before)
     with clock.entry("warmup_s"):
         if start is None:
             _begin_anew(session, held)
@@ -43,7 +46,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, T
             session.restore(start)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return step_s
+    return rate
 
 
 def held_meanwhile(session: Session) -> dict[str, Tensor]:

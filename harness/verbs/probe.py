@@ -39,6 +39,7 @@ def probe(plan) -> Probe:
     from harness.data.corpora import load_for
     from harness.evaluate.uniform import uniform_scores
     from harness.plan.fingerprint import plan_hash
+    from harness.plan.steps import of_first_stage
     from harness.ranks import Ranks
     from harness.train import machine
     from harness.train.determinism import set_torch
@@ -47,16 +48,16 @@ def probe(plan) -> Probe:
     from harness.train.session import Session
 
     set_torch()
-    here, corpus = machine.detect(plan), load_for(plan)
-    session = Session(plan, here, Ranks(0, 1), corpus)
+    here, corpus, timed = machine.detect(plan), load_for(plan), of_first_stage(plan)
+    session = Session(timed, here, Ranks(0, 1), corpus)
     steps = 0
 
     def step() -> None:
         nonlocal steps
-        session.step(steps % plan.steps)
+        session.step(steps % timed.steps)
         steps += 1
 
-    workload, look = reference(plan, here.torch_device), look_alone()
+    workload, look = reference(timed, here.torch_device), look_alone()
     timing = against_reference(step, workload, here.device, lambda: look.taken(here))
     return Probe(
         plan_hash=plan_hash(plan),

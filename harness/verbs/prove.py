@@ -3,8 +3,8 @@
 usage: python -m harness prove [key=value ...] [kills=3] [tokens=N]
        make prove LANE=tiny-moe-16e
 
-By default a shortened budget of 48 steps; tokens=0 proves the whole one. With kills=0 it is two runs. Exit status 1 when a hash
-chain or the final weights differ, with the first step that does.
+By default a shortened budget of about 48 steps, one at least in every stage of the batch; tokens=0 proves the whole one. With
+kills=0 it is two runs. Exit status 1 when a hash chain or the final weights differ, with the first step that does.
 """
 
 import random
@@ -27,10 +27,11 @@ KILL_SEED = 7  # which steps are killed at; the proof itself is repeatable
 
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
+    from harness.plan.steps import budget_of_about
 
     own = WORDS.read(arguments)
     words, kills, plan = own.plan, own.kills, compose(own.plan).plan
-    tokens = min(STEPS * plan.batch.tokens_per_step, plan.budget.tokens) if own.tokens is None else own.tokens
+    tokens = budget_of_about(plan.batch, plan.budget.tokens, STEPS) if own.tokens is None else own.tokens
     if tokens:
         words = [*words, "unranked=true", f"budget.tokens={tokens}"]
     plan = compose(words).plan

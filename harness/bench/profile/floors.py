@@ -62,11 +62,12 @@ def _operand_bytes(session: "Session") -> int:
 
 def _passes(session: "Session") -> int:
     """Micro-batches of a step: a product reads its weights in each."""
-    return session.batches.sequences_per_step // session.micro_sequences
+    tokens = session.steps.tokens(0)
+    return tokens // session.plan.model.sequence_length // session.micro_sequences[tokens]
 
 
 def _products(session: "Session", here: Machine) -> Iterator[Work]:
-    tokens, p = session.plan.batch.tokens_per_step, _operand_bytes(session)
+    tokens, p = session.steps.tokens(0), _operand_bytes(session)
     width, passes = session.plan.model.width, _passes(session)
     of_group = {"dense": DENSE, "router": ROUTER, "head": HEAD}
     for _, parameter, module, own in owned(session.model):
@@ -91,7 +92,7 @@ def _doubled(module: object, here: Machine) -> bool:
 
 
 def _experts(session: "Session", here: Machine) -> Iterator[Work]:
-    m, passes, tokens = session.plan.model, _passes(session), session.plan.batch.tokens_per_step
+    m, passes, tokens = session.plan.model, _passes(session), session.steps.tokens(0)
     shape = Shape(tokens // passes, m.width, m.expert_width, m.num_experts, m.top_k, m.activation)
     for layer in session.model.moe_layers:
         fp8 = _doubled(session.model.blocks[layer].feedforward, here)
@@ -103,7 +104,7 @@ def _experts(session: "Session", here: Machine) -> Iterator[Work]:
 
 
 def _elementwise(session: "Session") -> Iterator[Work]:
-    tokens, p, m = session.plan.batch.tokens_per_step, _operand_bytes(session), session.plan.model
+    tokens, p, m = session.steps.tokens(0), _operand_bytes(session), session.plan.model
     stream, rotated = 2 * (20 + 4 * p) * m.width, (8 + 2 * m.qk_norm) * p * m.width
     for block in session.model.blocks:
         feedforward = block.feedforward

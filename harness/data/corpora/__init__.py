@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.artifact import Progress
 from harness.plan.schema import Data, Plan, Track
+from harness.plan.steps import Steps
 
 OF_FORMAT = {"": "bytes", "jsonl": "documents", "parquet": "documents", "bin": "stream"}
 
@@ -41,8 +42,8 @@ class Splits(Protocol):
     @classmethod
     def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val: ...
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
-        """The batch of a step: `batch(step, rank, world)`, `sequences_per_step`; of tokens also `documents`. Batches are
+    def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:
+        """The batch of a step: `batch(step, rank, world)`; of tokens also `documents`, `epochs_after(steps)`. Batches are
         tensors, and data is checked where there is no torch: its module is imported here."""
         ...
 

@@ -15,6 +15,7 @@ from harness.data.artifact import Progress
 from harness.data.corpora import Val
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Track
+from harness.plan.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class Corpus:
         found = cls.load(track, data, 0, progress)
         return Val(found.val, None, found.hashes["val"])
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+    def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:
         from harness.data.batches import Batches
 
-        return Batches(self.train, seed, tokens_per_step, sequence_length)
+        return Batches(self.train, seed, steps, sequence_length)
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -20,6 +20,7 @@ from harness.data.token_files import TokenFile
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.errors import UserError
 from harness.plan.schema import Data, File, Track
+from harness.plan.steps import Steps
 
 TEST = File("test", "text/wiki.test.raw", "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08")
 REBUILDERS = {"enwiki2015": (enwiki.rebuilt, enwiki.rebuild)}  # corpora that can be made from a public source
@@ -78,11 +79,11 @@ class Corpus:
     def token_bytes(self) -> np.ndarray:
         return self.tokenizer.token_bytes
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+    def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:
         from harness.data.packing import DocumentBatches
 
         train = self.train_documents
-        return DocumentBatches(train.tokens, train.offsets, self.tokenizer.end_of_text, seed, tokens_per_step, sequence_length)
+        return DocumentBatches(train.tokens, train.offsets, self.tokenizer.end_of_text, seed, steps, sequence_length)
 
     def facts(self) -> dict[str, Any]:
         """The record's `data`."""

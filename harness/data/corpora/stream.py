@@ -14,6 +14,7 @@ from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.files import file_sha256
 from harness.plan.schema import Data, Track
+from harness.plan.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Corpus:
     def token_bytes(self) -> np.ndarray:
         return self.tokenizer.token_bytes
 
-    def batches(self, seed: int, tokens_per_step: int, sequence_length: int) -> Any:
+    def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:
         """`seed` keys nothing here: the order is that of the files."""
         from harness.data.packing import StreamBatches
 
         tokenizer = self.tokenizer
-        return StreamBatches(self.train, tokenizer.vocab_size, tokenizer.end_of_text, tokens_per_step, sequence_length)
+        return StreamBatches(self.train, tokenizer.vocab_size, tokenizer.end_of_text, steps, sequence_length)
 
     def facts(self) -> dict[str, Any]:
         """The record's `data`. The bytes of train are not counted: that would read all of it."""

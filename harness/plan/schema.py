@@ -122,6 +122,16 @@ class Gains:
     embedding: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the embedding's output
     logits: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the head's
     expert_output: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the routed experts' sum
+    softcap: float = free(0.0, least=0, most=1e6, later=True)  # c tanh(logits / c), after the gain; 0: none
+
+
+@dataclass
+class Ahead:
+    """Targets further ahead than the next token, of the same logits (harness/optim/ahead.py)."""
+
+    # of the 2nd, 3rd, ... next token beside 1 of the next one, at the start of the run; none is off
+    weights: list[float] = free([], least=0, later=True)
+    until: float = free(1.0, least=0, most=1, later=True)  # share of the token budget at which they have fallen to 0
 
 
 @dataclass
@@ -242,6 +252,7 @@ class Plan:
     validation: Validation = field(default_factory=Validation)
     precision: Precision = field(default_factory=Precision)
     gains: Gains = field(default_factory=Gains)
+    ahead: Ahead = field(default_factory=Ahead)
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
     init: Init = field(default_factory=Init)

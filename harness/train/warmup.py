@@ -26,7 +26,8 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, T
     device, last = session.machine.device, session.plan.steps - 1
     with clock.entry("compile_s"):
         session.prepare_products()
-        session.step(min(step, last), measured=True)
+        for index in session.ahead.kinds(min(step, last)):
+            session.step(index, measured=True)
         part_N = val_N[: session.scoring_tokens + 1]
         score(session.model, part_N, session.scoring_tokens, token_bytes_V=session.corpus.token_bytes)
         synchronize(device)

@@ -30,6 +30,7 @@ DIALS = {
         "attention.full.gain=1.5",
         "attention.full.rotated=4",
         "attention.full.head_gate=true",
+        "attention.full.rotated=4 attention.full.key_offset=true",
     ),
     "mla": ("attention.mla.rank=6", "attention.mla.rotary=6"),
     "window": ("attention.window.tokens=9",),
@@ -231,7 +232,7 @@ def test_within_documents_window_and_latent_attention_read_each_alone():
 def test_every_dial_moves_bits(name):
     losses = {}
     for word in ("", *DIALS.get(name, ())):
-        session = micro.session(f"model.attention={name}", *TINY[len(micro.MOE) :], *([word] if word else []))
+        session = micro.session(f"model.attention={name}", *TINY[len(micro.MOE) :], *word.split())
         losses[word] = [float(session.step(index).loss) for index in range(6)]
     assert len({tuple(found) for found in losses.values()}) == len(losses), losses
     assert all(found[-1] < found[0] for found in losses.values())

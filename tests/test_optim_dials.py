@@ -8,9 +8,10 @@ from torch import nn
 
 from harness.errors import UserError
 from harness.optim.optimizers.lion import Lion
-from harness.optim.optimizers.muon import POLAR_EXPRESS, Muon, orthogonalize, polynomials
+from harness.optim.optimizers.muon import Muon
 from harness.optim.optimizers.schedule_free import ScheduleFree
 from harness.optim.optimizers.soap import Soap
+from harness.optim.polar import POLAR_EXPRESS, orthogonalize, polynomials
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.parts.optim import lion, muon, schedule_free, soap
@@ -18,6 +19,7 @@ from harness.plan.parts.optim import lion, muon, schedule_free, soap
 OPTIMIZERS = {
     "muon": (Muon, muon.Keys()),
     "polar express": (Muon, muon.Keys(iteration="polar-express")),
+    "gram": (Muon, muon.Keys(form="gram")),
     "outputs": (Muon, muon.Keys(neurons="outputs")),
     "inputs": (Muon, muon.Keys(neurons="inputs")),
     "cautious": (Muon, muon.Keys(cautious=True, weight_decay=0.1)),
@@ -247,7 +249,8 @@ def test_expert_steps_of_a_dense_lane_are_refused():
 
 def test_dials_at_their_defaults_leave_the_hash_and_turned_they_do_not():
     plain = plan_hash(compose(["lane=tiny-moe-16e"]).plan)
-    for word in ("expert_steps=0", "iteration=quintic", "neurons=off", "cautious=false", "start_momentum=0", "idle=rests"):
-        assert plan_hash(compose(["lane=tiny-moe-16e", f"optim.muon.{word}"]).plan) == plain
-    for word in ("expert_steps=4", "iteration=polar-express", "neurons=outputs", "start_momentum=0.85", "idle=moves"):
-        assert plan_hash(compose(["lane=tiny-moe-16e", f"optim.muon.{word}"]).plan) != plain
+    usual = "expert_steps=0 iteration=quintic form=direct neurons=off cautious=false start_momentum=0 idle=rests"
+    turned = "expert_steps=4 iteration=polar-express form=gram neurons=outputs start_momentum=0.85 idle=moves"
+    for words, same in ((usual, True), (turned, False)):
+        for word in words.split():
+            assert (plan_hash(compose(["lane=tiny-moe-16e", f"optim.muon.{word}"]).plan) == plain) == same, word

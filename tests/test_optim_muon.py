@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.optim.optimizers import muon as muon_module
-from harness.optim.optimizers.muon import Muon, orthogonalize
+from harness.optim.optimizers.muon import Muon
+from harness.optim.polar import orthogonalize
 from harness.plan.parts.optim.muon import Keys as MuonPlan
 
 

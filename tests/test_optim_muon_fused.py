@@ -5,7 +5,8 @@ import torch
 from expert_inputs import BF16, relative_error
 from torch import nn
 
-from harness.optim.optimizers.muon import COEFFICIENTS, Muon
+from harness.optim.optimizers.muon import Muon
+from harness.optim.polar import COEFFICIENTS
 from harness.plan.parts.optim.muon import Keys
 from kernels.cpu.brgemm import calls
 

@@ -50,15 +50,6 @@ def test_a_constant_batch_has_the_steps_it_always_had_however_it_is_written(size
         assert (steps.count, steps.before(step), steps.tokens(step)) == (budget // size, step * size, size)
 
 
-@given(batch=batches, budget=st.integers(1, 2000), begin=st.integers(0, 60))
-def test_of_each_size_that_is_still_to_come_the_first_step_is_found(batch, budget, begin):
-    steps = steps_of(batch, budget)
-    sizes = [steps.tokens(step) for step in range(steps.count)]
-    firsts = steps.first_of_each_size(begin)
-    assert [sizes[step] for step in firsts] == list(dict.fromkeys(sizes[begin:]))
-    assert all(step == begin + sizes[begin:].index(sizes[step]) for step in firsts)
-
-
 def test_progress_is_at_the_middle_of_the_tokens_of_a_step():
     steps = Steps((Stage(10, 3), Stage(30, 2)))  # 90 tokens
     assert [steps.progress(step) for step in range(5)] == [5 / 90, 15 / 90, 25 / 90, 45 / 90, 75 / 90]

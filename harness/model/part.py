@@ -27,7 +27,7 @@ class Own(NamedTuple):
 class Part(nn.Module):
     """`OWN`: every parameter that the module itself holds, by attribute. `CANNOT`: what the part does not support, of
     "document masks" (training within documents), "packed rows" (several sequences in a row with a mask of their own) and
-    "decoding" (with a cache of what came before). Of an instance it may be more than of its class."""
+    "decoding" (with a cache of what came before); where a key decides, the instance has its own."""
 
     OWN: dict[str, Own] = {}
     CANNOT: frozenset[str] = frozenset()

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding
+from torch.nn.functional import cross_entropy, embedding, log_softmax, nll_loss
 from torch.utils.checkpoint import checkpoint
 
+from harness.model.ahead import IGNORED
 from harness.model.attention import Attention
 from harness.model.feedforward import Dense, Experts, Routed
 from harness.model.memory import InBlock, Memory
@@ -35,6 +36,7 @@ class Output(NamedTuple):
     count_LE: Tensor  # int64 rows routed to each expert, MoE layers only
     margin_L: Tensor  # fp32 mean gap between the k-th and (k+1)-th selection score
     dropped_LE: Tensor  # int64 rows beyond each expert's capacity; (0, 0) without a capacity
+    ahead_K: Tensor  # fp32 sums of the nats of targets further ahead: see harness/model/ahead.py; (0) without any
     terms: dict[str, Tensor]  # by auxiliary loss that is on, of all MoE layers: see harness/model/auxiliary.py
 
 
@@ -78,27 +80,33 @@ class Head(Part):
 
     OWN = {"weight": Own("head", "zero")}
 
-    def __init__(self, model: Model, arithmetic: Arithmetic, gain: float):
+    def __init__(self, model: Model, arithmetic: Arithmetic, gains: Gains):
         super().__init__()
-        self.arithmetic, self.gain = arithmetic, gain
+        self.arithmetic, self.gain, self.softcap = arithmetic, gains.logits, gains.softcap
         self.norm = Norm(model.width, model.norm_weight)
         self.weight = nn.Parameter(torch.empty(model.width, model.vocab_size))
 
     def logits(self, x_BSD: Tensor) -> Tensor:
         logits = product(self.norm(x_BSD), self.weight, self.arithmetic).float()
-        return logits if self.gain == 1.0 else logits * self.gain
+        logits = logits if self.gain == 1.0 else logits * self.gain
+        return logits if self.softcap == 0.0 else self.softcap * torch.tanh(logits / self.softcap)
 
     def forward(self, x_BSD: Tensor, target_BS: Tensor) -> Tensor:
-        """nats_BS. Above LOGITS_AT_ONCE the tokens go in chunks, and the backward computes each chunk's logits again."""
+        """The nats of each target, of which a token has one (B, S) or several (K, B, S); 0 of a target that is IGNORED. Above
+        LOGITS_AT_ONCE the tokens go in chunks, and the backward computes each chunk's logits again."""
         chunk = max(1, LOGITS_AT_ONCE[x_BSD.device.type] // self.weight.shape[1])
-        if target_BS.numel() <= chunk:
-            return self._nats(x_BSD.flatten(0, 1), target_BS.flatten()).view_as(target_BS)
-        parts = zip(x_BSD.flatten(0, 1).split(chunk), target_BS.flatten().split(chunk))
-        nats = [checkpoint(self._nats, x_TD, target_T, use_reentrant=False) for x_TD, target_T in parts]
-        return torch.cat(nats).view_as(target_BS)
+        x_TD, target_T = x_BSD.flatten(0, 1), target_BS.flatten(-2)
+        if len(x_TD) <= chunk:
+            return self._nats(x_TD, target_T).view_as(target_BS)
+        parts = zip(x_TD.split(chunk), target_T.split(chunk, -1))
+        nats = [checkpoint(self._nats, *part, use_reentrant=False) for part in parts]
+        return torch.cat(nats, -1).view_as(target_BS)
 
     def _nats(self, x_TD: Tensor, target_T: Tensor) -> Tensor:
-        return cross_entropy(self.logits(x_TD), target_T, reduction="none")
+        if target_T.ndim == 1:
+            return cross_entropy(self.logits(x_TD), target_T, reduction="none")
+        share_TV = log_softmax(self.logits(x_TD), -1)  # of all K targets, as cross_entropy takes it of one
+        return torch.stack([nll_loss(share_TV, one_T, reduction="none", ignore_index=IGNORED) for one_T in target_T])
 
 
 class Transformer(Part):
@@ -134,7 +142,7 @@ class Transformer(Part):
             made = {name: memory.in_block(layer, attention, feedforward) for name, memory in self.memories.items()}
             memories = {name: in_block for name, in_block in made.items() if in_block is not None}
             self.blocks.append(Block(model, attention, feedforward, around, memories))
-        self.head = Head(model, p.arithmetic, self.gains.logits)
+        self.head = Head(model, p.arithmetic, self.gains)
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
         self.shared = nn.ModuleDict({name: chosen.shared(name) for name in dict.fromkeys(model.attentions)})
         for module in self.shared.values():
@@ -180,17 +188,22 @@ class Transformer(Part):
                 routed.append(of_layer)
         return self.residual.leave(stream), routed
 
-    def forward(self, where: Where, target_BS: Tensor) -> Output:
-        """`target_BS`, as `where.token_BS`, int64 in [0, V); sequences of at most `sequence_length`."""
+    def forward(self, where: Where, target_BS: Tensor, ahead_KBS: Tensor | None = None) -> Output:
+        """`target_BS`, as `where.token_BS`, int64 in [0, V); sequences of at most `sequence_length`. `ahead_KBS`: targets of
+        the same logits that are further ahead, some of them IGNORED."""
         x_BSD, routed = self.trunk(where)
-        nats_BS = self.head(x_BSD, target_BS)
+        if ahead_KBS is None:
+            nats_BS, ahead_K = self.head(x_BSD, target_BS), x_BSD.new_zeros(0)
+        else:
+            nats_KBS = self.head(x_BSD, torch.cat((target_BS[None], ahead_KBS)))
+            nats_BS, ahead_K = nats_KBS[0], nats_KBS[1:].sum((1, 2))
         none = nats_BS.new_zeros((0, 0), dtype=torch.int64)
         if not routed:
-            return Output(nats_BS, none, nats_BS.new_zeros(0), none, {})
+            return Output(nats_BS, none, nats_BS.new_zeros(0), none, ahead_K, {})
         dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if where.capacity else none
         terms = {name: torch.stack([layer.terms[name] for layer in routed]) for name in routed[0].terms}
         counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
-        return Output(nats_BS, counts, margins.detach(), dropped_LE, terms)
+        return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, terms)
 
     def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
         """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has."""

@@ -16,6 +16,7 @@ from harness.plan.steps import Stage, shares_of
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
 SUMS_TO = 1e-6  # how far from 1 shares written as decimals may be
 VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
+SOFTCAP = 0.1  # the least: within it no token of 256 can have more than 0.5%, 1 / (1 + 255 e^-0.2)
 
 
 def check(plan: Plan) -> None:
@@ -28,6 +29,7 @@ def check(plan: Plan) -> None:
     parts.check(plan)
     _check_sizes(plan)
     _check_ranges(plan)
+    _check_ahead(plan)
     check_precision(plan)
 
 
@@ -181,3 +183,27 @@ def _check_ranges(plan: Plan) -> None:
         )
     if plan.track.target and plan.track.target not in levels(plan.track):
         raise UserError(f"track.target={plan.track.target!r}", nearest(plan.track.target, levels(plan.track)))
+    if 0 < plan.gains.softcap < SOFTCAP:
+        raise UserError(
+            f"gains.softcap={plan.gains.softcap:g}: within so little no token can be told from another",
+            f"choose at least {SOFTCAP:g}, or 0 for none",
+        )
+
+
+def _check_ahead(plan: Plan) -> None:
+    a, length = plan.ahead, plan.model.sequence_length
+    if not a.weights:
+        return
+    if a.weights[-1] == 0:
+        raise UserError(f"ahead.weights={a.weights} ends with 0", "leave the last one out, or choose more")
+    if len(a.weights) >= length - 1:
+        raise UserError(
+            f"ahead.weights has {len(a.weights)} weights, the last of the token {len(a.weights) + 1} ahead, which no row of "
+            f"model.sequence_length={length} has",
+            f"give at most {length - 2}" if length > 2 else "leave it empty",
+        )
+    if a.until * plan.steps <= 0.5:  # a step's weights are those of its middle
+        raise UserError(
+            f"ahead.until={a.until} with ahead.weights={a.weights}: they are 0 from the first of {plan.steps} steps on",
+            "choose more, up to 1, or leave ahead.weights empty",
+        )

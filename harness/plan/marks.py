@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+SWITCH = ("auto", "on", "off")
+
 
 def frozen(default: Any = MISSING, **marks: Any) -> Any:
     """A key that the lane fixes. `later=True`: older plans do not have it, and at its default it changes nothing, `plan_hash`

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from harness.plan import parts
-from harness.plan.marks import bounded, free, frozen, unhashed
+from harness.plan.marks import SWITCH, bounded, free, frozen, unhashed
+from harness.plan.numbers import Ahead as Ahead
+from harness.plan.numbers import Gains as Gains
+from harness.plan.numbers import Precision as Precision
 from harness.plan.steps import Steps, steps_of
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
 
-SWITCH = ("auto", "on", "off")
 STEPS = "choose steps of 1 or more"
 STAGES = "name the tokens of a step in each stage, multiples of model.sequence_length"
 
@@ -103,37 +105,6 @@ class Budget:
 class Validation:
     steps: list[int] = frozen([], least=1, remedy=STEPS)  # the curve's steps; the last step is always scored
     batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
-
-
-@dataclass
-class Precision:
-    """The precision of matrix products; below bf16 of those of the FFN only. `auto` is what the format's published recipe does:
-    nvfp4 rounds gradients stochastically and quantizes the factors of weight gradients, transformed; fp8 rounds to
-    nearest and leaves these factors in bf16; both have square weight blocks. mxfp4 does as nvfp4; mxfp8 rounds all to
-    nearest, with weight blocks along each reduction. nvfp4 has one tensor scale of all experts
-    of a layer, where others have one of each (`kernels/precision.py` says of which tensors). An operand that is to
-    stay bf16, weight gradients too, is named in high_precision_operands and nowhere else."""
-
-    format: str = frozen("bf16", among=("bf16", "fp32", "fp8", "nvfp4", "mxfp8", "mxfp4"))
-    scope: str = frozen("ffn", among=("ffn", "routed"), later=True)  # every FFN, or routed experts only
-    high_precision_layers: list[int] = frozen([], later=True)  # whose FFN stays bf16, counted from 0
-    stochastic_rounding: str = free("auto", among=SWITCH, later=True)  # of gradients
-    hadamard: str = free("auto", among=SWITCH, later=True)  # before the factors of weight gradients are quantized
-    weight_gradients: str = free("auto", among=("auto", "quantized"), later=True)  # their factors, in fp8 too, along the tokens
-    weight_blocks: str = free("auto", among=("auto", "2d", "1d"), later=True)
-    tensor_scale: str = free("auto", among=("auto", "layer", "expert"), later=True)  # what shares nvfp4's fp32 scale
-    clip: float = free(1.0, least=0.01, most=1, later=True)  # share of a block's largest magnitude that its scale is made for
-    high_precision_operands: list[str] = free([], later=True)  # of input, weight, hidden, gradient, weight_gradient: stay bf16
-    require_native: bool = unhashed(False)  # refuses a machine that emulates the format
-
-
-@dataclass
-class Gains:
-    """Constant factors that move a signal to where a format resolves it."""
-
-    embedding: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the embedding's output
-    logits: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the head's
-    expert_output: float = free(1.0, least=1e-6, most=1e6, later=True)  # on the routed experts' sum
 
 
 @dataclass
@@ -258,6 +229,7 @@ class Plan:
     validation: Validation = field(default_factory=Validation)
     precision: Precision = field(default_factory=Precision)
     gains: Gains = field(default_factory=Gains)
+    ahead: Ahead = field(default_factory=Ahead)
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
     init: Init = field(default_factory=Init)

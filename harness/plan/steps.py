@@ -64,14 +64,6 @@ class Steps:
         assert 0 < found < 1, f"step {step} of {self.count}: its tokens are outside the budget"
         return found
 
-    def first_of_each_size(self, begin: int = 0) -> list[int]:
-        """The first step of each size, of those from `begin` on, in order."""
-        found: dict[int, int] = {}
-        for stage, first in zip(self.stages, self._firsts):
-            if stage.count and first + stage.count > begin:
-                found.setdefault(stage.tokens, max(first, begin))
-        return list(found.values())
-
     @cached_property
     def _firsts(self) -> list[int]:
         """The first step of each stage."""

@@ -26,7 +26,7 @@ PROGRAM_BYTES = 0.7 * GIB  # interpreter, torch, compiled code
 BLOCK_BYTES = 28  # a token and unit of width that a block keeps: streams in fp32, operands in bf16
 ROW_BYTES = 2  # a token, chosen expert and unit of its pre-activation
 ROUTER_BYTES = 16  # a token and expert: logits, scores and their gradients
-LOGIT_NUMBERS = 3  # fp32 numbers a logit: itself, its gradient, what a softmax takes
+LOGIT_NUMBERS = 3  # fp32 numbers a logit: itself, its gradient, what a softmax takes; a cap keeps one more
 ITERATED_NUMBERS = 6  # fp32 numbers a weight of the AT_ONCE matrices that muon turns together where no kernel in C++ does
 
 
@@ -90,7 +90,7 @@ def memory(plan: Plan, here: Machine) -> Memory:
         gradients=4 * weights,
         moments=sum(4 * numbers_per_weight(name) * count for name, count in by_optimizer.items()),
         activations=int((a_token + beside) * tokens),
-        logits=4 * LOGIT_NUMBERS * min(tokens * m.vocab_size, LOGITS_AT_ONCE[here.device]),
+        logits=4 * (LOGIT_NUMBERS + (plan.gains.softcap > 0)) * min(tokens * m.vocab_size, LOGITS_AT_ONCE[here.device]),
         update=iterated + 4 * max(by_optimizer.values()),
         accumulates=tokens < step_tokens,
     )

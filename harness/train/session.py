@@ -15,6 +15,7 @@ from harness.model.build import build_model
 from harness.model.counts import count
 from harness.model.init import initialize
 from harness.model.where import Where
+from harness.optim.ahead import AheadLoss
 from harness.optim.auxiliary import AuxiliaryLosses
 from harness.optim.balance import bias_rate, update_biases
 from harness.optim.expert_gradient import scale_expert_gradients
@@ -32,7 +33,8 @@ from kernels.cpu.brgemm import library
 class StepResult:
     """What a step left behind, on the device: loss (fp32 mean nats, of the cross-entropy alone), norms (one per parameter),
     count_LE, on measured steps the groups' RMS values and what a format below bf16 did (`harness.train.telemetry`), auxiliary
-    losses (fp32, mean over MoE layers), and the rows of each layer beyond a capacity (int64; None without one)."""
+    losses (fp32: of routers the mean over MoE layers, of targets further ahead), and the rows of each layer beyond a capacity
+    (int64; None without one)."""
 
     loss: Tensor
     norms: Tensor
@@ -102,7 +104,7 @@ class Session:
         self.steps = plan.by_step
         self.batches = corpus.batches(plan.seed, self.steps, plan.model.sequence_length)
         self.micro_sequences = {stage.tokens: self._micro_sequences(stage.tokens) for stage in self.steps.stages}
-        self.auxiliary = AuxiliaryLosses(plan)
+        self.auxiliary, self.ahead = AuxiliaryLosses(plan), AheadLoss(plan)
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
             self.model = build_model(plan, machine.arithmetic, *backends)
@@ -208,16 +210,22 @@ class Session:
         for at, (x, y, document_BS) in enumerate(zip(inputs, targets, documents)):
             self.model.at(self.plan.seed, index, (first + at * cut) * length)
             with self.telemetry.measure(measured and at == 0):
-                output = self.model(self._where(x, document_BS), y)
+                ahead_KBS = self.ahead.targets(index, y, document_BS)
+                output = self.model(self._where(x, document_BS), y, ahead_KBS)
                 part = output.nats_BS.sum() / tokens
                 objective = part
                 if output.terms:
                     if load_LE is None and self.auxiliary.needs_load:
                         load_LE = self._over_ranks(output.count_LE)
                     shares_L = self.auxiliary.shares(output.terms, load_LE, tokens)
-                    objective = part + self.auxiliary.objective(shares_L)
+                    objective = objective + self.auxiliary.objective(shares_L)
                     for name, share_L in shares_L.items():
                         auxiliary[name] = auxiliary.get(name, 0) + share_L.detach().mean()
+                if ahead_KBS is not None:
+                    shares = self.ahead.shares(index, output.ahead_K)
+                    objective = objective + self.ahead.objective(index, shares)
+                    for name, share in shares.items():
+                        auxiliary[name] = auxiliary.get(name, 0) + share.detach()
                 objective.backward()
             part = part.detach()
             loss = part if loss is None else loss + part

@@ -28,8 +28,8 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, T
     warm = [min(step + i, last) for i in range(WARMUP_STEPS)]
     with clock.entry("compile_s"):
         session.prepare_products()
-        for first in steps.first_of_each_size(warm[0]):
-            session.step(first, measured=True)
+        for index in session.ahead.kinds(warm[0]):
+            session.step(index, measured=True)
         part_N = val_N[: session.scoring_tokens + 1]
         score(session.model, part_N, session.scoring_tokens, token_bytes_V=session.corpus.token_bytes)
         synchronize(device)

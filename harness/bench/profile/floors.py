@@ -30,6 +30,7 @@ from kernels import Arithmetic
 from kernels.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
+    from harness.optim.optimizers.muon import Muon
     from harness.train.session import Session
 
 
@@ -122,7 +123,7 @@ def _optimizers(session: "Session") -> Iterator[Work]:
         parameters, state = (sum(t.numel() for t in held.values()) for held in (update.parameters, update.state()))
         stated = parts.without_torch("optim", name)
         if name == "muon":
-            flops = plan.optim.muon.newton_schulz_steps * sum(_iteration(q.shape) for q in update.parameters.values())
+            flops = _iterations(update)
         else:
             flops = stated.flops_per_step(plan, parameters) if hasattr(stated, "flops_per_step") else 0
         yield Work(OPTIMIZER + name, flops, 0, 4 * (3 * parameters + 2 * state))
@@ -130,9 +131,15 @@ def _optimizers(session: "Session") -> Iterator[Work]:
     yield Work(NORMS, size=4 * everything * (3 if plan.optim.clip_norm else 1))
 
 
-def _iteration(shape: tuple[int, ...]) -> float:
-    """FLOPs of one step of Newton-Schulz on a stack of (I, O): x x^T and its square, both symmetric, and a polynomial of it
-    times x."""
-    count = 1 if len(shape) == 2 else shape[0]
-    rows, columns = min(shape[-2:]), max(shape[-2:])
-    return count * (rows * (rows + 1) * columns + rows * rows * (rows + 1) + 2 * rows * rows * columns)
+def _iterations(update: "Muon") -> float:
+    """FLOPs of Newton-Schulz on all of Muon's matrices; x x^T, and what is made of it alone, are symmetric."""
+    total = 0
+    for (inner, outer, steps), names in update.stacks.items():
+        rows, columns = min(inner, outer), max(inner, outer)
+        count = sum(update.parameters[name].numel() for name in names) // (rows * columns)
+        product, square, once = 2 * rows * rows * columns, rows * rows * (rows + 1), rows * (rows + 1) * columns
+        if lengths := update.segments(inner, outer, steps):
+            total += count * sum(once + product + (4 * length - 3) * square for length in lengths)
+        else:
+            total += count * steps * (once + square + product)
+    return total

@@ -1,5 +1,6 @@
 """Causal self-attention with rotary positions and QK-norm. Dials: fewer heads of keys and values (arXiv 2305.13245), a gain on
-the scores, rotation of a part of each head alone, a gate on each head's output.
+the scores, rotation of a part of each head alone, keys that have half of their other channels from the token before, a gate on
+each head's output.
 
 Letters: B batch, S sequence, D width, H heads, G heads of keys and values, A head width.
 """
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.model.attention import Attention
+from harness.model.key_offset import KeyOffset
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary
@@ -34,6 +36,9 @@ class Full(Attention):
         for name, width in (("query", model.width), ("key", served), ("value", served), ("output", model.width)):
             self.register_parameter(name, nn.Parameter(torch.empty(model.width, width)))
         self.gate = nn.Parameter(torch.empty(model.width, model.heads)) if keys.head_gate else None
+        self.offset = KeyOffset((head - keys.rotated) // 2) if keys.key_offset else None
+        if keys.key_offset:
+            self.CANNOT = frozenset({"packed rows"})
 
     @staticmethod
     def shared(model: Model, keys: Any) -> nn.Module:
@@ -44,12 +49,15 @@ class Full(Attention):
         return 6 * self.query.shape[1] * self.length + (0 if self.gate is None else 6 * self.gate.numel())
 
     def cache_values(self) -> int:
+        """Beside them the offset keeps channels of the last token alone."""
         return self.key.shape[1] + self.value.shape[1]
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
         weights = (self.query, self.key, self.value)
         q, k, v = in_heads(x_BSD, weights, self.heads, where, self.arithmetic, self.qk_norm, self.memories)
+        if self.offset is not None:
+            k = self.offset(k, where)
         if self.gain != 1.0:
             q = q * self.gain
         q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))

@@ -1,18 +1,18 @@
 """Muon: momentum, then the nearest semi-orthogonal matrix, for matrices and stacks of expert matrices.
 
-Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). Newton-Schulz quintic and its
-coefficients: Keller Jordan, "Muon" (2024). The update is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the
-shape. A matrix whose gradient is zero throughout, as that of an expert without tokens, keeps its momentum and is not moved:
-momentum alone, made orthogonal, would move it at full speed.
+Letters: N matrices of a stack, I input and O output dimension (weights are stored input first). The iteration is that of
+`harness/optim/polar.py`. The update is scaled by sqrt(max(1, O/I)), so that its spectral norm follows the shape. A matrix whose
+gradient is zero throughout, as that of an expert without tokens, keeps its momentum and is not moved: momentum alone, made
+orthogonal, would move it at full speed.
 
-Dials: other polynomials (Polar Express, arXiv 2505.16932); another count of iterations for experts; the update's size evened
-out over neurons (NorMuon, arXiv 2510.05491); weight decay where the update shrinks a weight too (cautious, arXiv 2510.12402); a
-momentum that rises; idle matrices that move on.
+Dials: other polynomials (Polar Express, arXiv 2505.16932); another count of iterations for experts; the Gram form where it is
+counted cheaper; the update's size evened out over neurons (NorMuon, arXiv 2510.05491); weight decay where the update shrinks a
+weight too (cautious, arXiv 2510.12402); a momentum that rises; idle matrices that move on.
 
 Where kernels in C++ run (`kernels/cpu/brgemm`), a matrix goes through all of a step in one core's cache, unless a dial needs
-the update itself. Elsewhere all matrices of one shape are iterated as one stack, 256 at a time. Products run in the dtype of
-the plan's products: bf16 where that is native. On two AMX cores with torch 2.13 a stack of 64 matrices of 128 x 256 took 7.7
-ms in bf16 and 24.8 in fp32.
+the update itself or the Gram form, which that kernel has not. Elsewhere all matrices of one shape are iterated as one stack,
+256 at a time. Products run in the dtype of the plan's products: bf16 where that is native. On two AMX cores with torch 2.13 a
+stack of 64 matrices of 128 x 256 took 7.7 ms in bf16 and 24.8 in fp32.
 """
 
 from typing import Any, NamedTuple
@@ -21,40 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.optim.optimizers import Update, with_gradient
+from harness.optim.polar import Coefficients, orthogonalize, polynomials, segments
 from kernels.cpu.brgemm import calls
 
-Coefficients = tuple[float, float, float]  # a, b, c of a X + b (X X^T) X + c (X X^T)^2 X
-COEFFICIENTS: Coefficients = (3.4445, -4.7750, 2.0315)
-POLAR_EXPRESS: list[Coefficients] = [
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
-]
-SAFETY = 1.02  # what Polar Express divides by beside the norm, so that rounding leaves no singular value above 1
 AT_ONCE = 256  # matrices of a stack: 2,816 of 768 x 768 would take some 25 GB beside themselves (counted, not measured)
-
-
-def polynomials(iteration: str, steps: int) -> list[Coefficients]:
-    """Those of `steps` iterations, over a matrix of Frobenius norm 1."""
-    if iteration == "quintic":
-        return [COEFFICIENTS] * steps
-    (a, b, c), *rest = POLAR_EXPRESS
-    return [(a / SAFETY, b / SAFETY**3, c / SAFETY**5), *rest]
-
-
-def orthogonalize(g_NIO: Tensor, steps: int | list[Coefficients], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Newton-Schulz in `dtype` towards U V^T for each matrix U S V^T of the stack, `steps` times by the quintic, whose singular
-    values land in about [0.7, 1.2], or by these polynomials."""
-    tall = g_NIO.shape[1] > g_NIO.shape[2]
-    x = (g_NIO.mT if tall else g_NIO).float()
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
-    for a, b, c in polynomials("quintic", steps) if isinstance(steps, int) else steps:
-        gram = x @ x.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, polynomial, x, beta=a)
-    return (x.mT if tall else x).to(g_NIO.dtype)
 
 
 class Muon(Update):
@@ -91,10 +61,15 @@ class Muon(Update):
             rates = [gain * self.multipliers[name] for name in names]
             keeps = [1 - self.keys.lr * scale * self.multipliers[name] * self.keys.weight_decay for name in names]
             coefficients = polynomials(self.keys.iteration, steps)
-            if self.backend == "brgemm" and self.whole and calls.takes_muon(rows, columns):
+            lengths = self.segments(rows, columns, steps)
+            if self.backend == "brgemm" and self.whole and not lengths and calls.takes_muon(rows, columns):
                 self._fused(names, rates, keeps, mu, coefficients)
             else:
-                self._stacked(names, rates, keeps, mu, coefficients)
+                self._stacked(names, rates, keeps, mu, coefficients, lengths)
+
+    def segments(self, rows: int, columns: int, steps: int) -> list[int]:
+        """How many iterations of a stack go together in the Gram form; none where it is iterated directly."""
+        return segments(self.keys.form, min(rows, columns), max(rows, columns), steps, self.dtype)
 
     def _momentum(self) -> float:
         """This step's, which it counts."""
@@ -114,8 +89,9 @@ class Muon(Update):
         calls.muon(weights, gradients, momenta, rates, keeps, mu, coefficients, self.dtype)
 
     def _stacked(
-        self, names: list[str], rates: list[float], keeps: list[float], mu: float, coefficients: list[Coefficients]
-    ) -> None:
+        self, names: list[str], rates: list[float], keeps: list[float], mu: float, coefficients: list[Coefficients],
+        lengths: list[int],
+    ) -> None:  # fmt: skip
         """At most AT_ONCE matrices at a time, which bounds what the iteration holds beside weights and momenta."""
         pieces: list[_Piece] = []
         for name, rate, keep in zip(names, rates, keeps):
@@ -124,19 +100,19 @@ class Muon(Update):
             stacks = zip(*(_stack(t).split(AT_ONCE) for t in (p, p.grad, self.momentum[name], second)))
             for piece in (_Piece(*tensors, rate, keep) for tensors in stacks):
                 if pieces and sum(len(it.weight_NIO) for it in (*pieces, piece)) > AT_ONCE:
-                    self._move(pieces, mu, coefficients)
+                    self._move(pieces, mu, coefficients, lengths)
                     pieces = []
                 pieces.append(piece)
-        self._move(pieces, mu, coefficients)
+        self._move(pieces, mu, coefficients, lengths)
 
-    def _move(self, pieces: "list[_Piece]", mu: float, coefficients: list[Coefficients]) -> None:
+    def _move(self, pieces: "list[_Piece]", mu: float, coefficients: list[Coefficients], lengths: list[int]) -> None:
         nesterov, moved, rests = [], [], self.keys.idle == "rests"
         for it in pieces:
             moved_N11 = with_gradient(it.gradient_NIO) if rests else it.gradient_NIO.new_ones(len(it.gradient_NIO), 1, 1)
             it.momentum_NIO.lerp_(it.gradient_NIO, (1 - mu) * moved_N11)
             nesterov.append(it.gradient_NIO.lerp(it.momentum_NIO, mu))
             moved.append(moved_N11)
-        update = orthogonalize(torch.cat(nesterov), coefficients, self.dtype)
+        update = orthogonalize(torch.cat(nesterov), coefficients, self.dtype, lengths)
         for it, part, moved_N11 in zip(pieces, update.split([len(n) for n in nesterov]), moved):
             if self.second:
                 part = self._evened(part, it.second, moved_N11)
@@ -152,8 +128,7 @@ class Muon(Update):
         found = update_NIO.square().mean(1 if self.keys.neurons == "outputs" else 2, keepdim=True)
         second.lerp_(found, (1 - self.keys.beta2) * moved_N11)
         evened = update_NIO / second.clamp(min=1e-10).sqrt()
-        norms = (t.norm(dim=(1, 2), keepdim=True) for t in (update_NIO, evened))
-        before, after = norms
+        before, after = (t.norm(dim=(1, 2), keepdim=True) for t in (update_NIO, evened))
         return evened * (before / after.clamp(min=1e-10))
 
     def state(self) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
             "model.leading_dense_layers", "model.moe_every", "balance."),
     "precision": ("precision.",),
     "gains": ("gains.",),
+    "loss": ("ahead.",),
     "optimizer": ("optim.",),
     "schedule": ("schedule.",),
     "initialization": ("init.",),

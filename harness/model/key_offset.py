@@ -1,0 +1,33 @@
+"""Channels of a key that come from the token before: a query that matches them finds the token after a match, so that one layer
+can go on with what followed last time (the partial key offset of modded-nanogpt).
+
+Letters: B batch, S sequence, G heads of keys, A head width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from harness.model.where import Where
+
+
+class KeyOffset(nn.Module):
+    """`channels`: the last ones of each head, which must have no positions. It holds no parameter; a cache keeps these channels
+    of the last token for it."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, k_BSGA: Tensor, where: Where) -> Tensor:
+        """`k_BSGA` with the last channels of the token before, zeros at the start of a row or document."""
+        assert where.visible_BSS is None, "a packed row does not say which token is before another"
+        own, moved = k_BSGA.split((k_BSGA.shape[-1] - self.channels, self.channels), -1)
+        before = None if where.cache is None else where.cache.get(self)
+        first = torch.zeros_like(moved[:, :1]) if before is None else before[0]
+        if where.cache is not None:
+            where.cache.put(self, moved[:, -1:])
+        moved = torch.cat((first, moved[:, :-1]), 1)
+        if where.document_BS is not None:
+            begins_BS = where.document_BS[:, 1:] != where.document_BS[:, :-1]
+            moved = moved.masked_fill(torch.nn.functional.pad(begins_BS, (1, 0))[:, :, None, None], 0.0)
+        return torch.cat((own, moved), -1)

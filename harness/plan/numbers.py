@@ -1,4 +1,4 @@
-"""The keys that say in which numbers a model computes, by what its signals are multiplied and what logits are scored against."""
+"""Keys of numbers: in which a model computes, by what its signals are multiplied, and what its logits are scored against."""
 
 from dataclasses import dataclass
 

@@ -172,7 +172,8 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
                     "paired mean")  # fmt: skip
     if emulated:
         said.append(f"emulated, so no claim about speed: {', '.join(emulated)}")
-    said += [f"no claim about speed: {group.lane}, {group.disturbed}" for group in groups if group.disturbed]
+    disturbed = [group for group in groups if group.disturbed and group.of_its_format]
+    said += [f"no claim about speed: {group.lane}, {group.disturbed}" for group in disturbed]
     return "; ".join(said) + "."
 
 

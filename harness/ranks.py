@@ -31,6 +31,11 @@ class Ranks:
         for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
             t.copy_(part.view_as(t))
 
+    def max_(self, tensor: Tensor) -> None:
+        """The largest over ranks of each number, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+
     def agree(self, flag: bool) -> bool:
         """True on all ranks when it is on any: a signal reaches one process, all must stop at the same step."""
         if self.world == 1:

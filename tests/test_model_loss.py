@@ -27,7 +27,7 @@ AHEAD = ("ahead.weights=[0.5,0.25]", "ahead.until=0.5")  # of 32 steps: 0 from t
 def gradients(session, index=0):
     """loss, auxiliary losses and gradients of a step, before any update."""
     batch = session.batches.batch(index, session.ranks.rank, session.ranks.world)
-    loss, _, _, auxiliary = session._gradients(index, *batch, measured=False)
+    loss, _, _, _, auxiliary = session._gradients(index, *batch, measured=False)
     found = {name: p.grad.clone() for name, p in session.optimizer.parameters.items()}
     session.optimizer.clear_gradients()
     return float(loss), {name: float(v) for name, v in auxiliary.items()}, found

@@ -106,7 +106,7 @@ def test_only_losses_with_a_coefficient_are_computed():
 
 def gradients(session, index=0):
     """loss, auxiliary losses and gradients of a step, before any update."""
-    loss, _, _, auxiliary = session._gradients(index, *session.batches.batch(index, 0, 1), measured=False)
+    loss, _, _, _, auxiliary = session._gradients(index, *session.batches.batch(index, 0, 1), measured=False)
     found = {name: p.grad.clone() for name, p in session.optimizer.parameters.items()}
     session.optimizer.clear_gradients()
     return float(loss), {name: float(v) for name, v in auxiliary.items()}, found

@@ -107,7 +107,7 @@ def _kept(model: Transformer, batch: int, here: Machine) -> tuple[int, float | N
     prompt = model.shape.sequence_length // 2
     model.logits(token_BS[:, :prompt], cache)
     kept = cache.bytes
-    _, routed = model.trunk(Where(token_BS[:, prompt : prompt + 1], cache=cache))
+    routed = model.trunk(Where(token_BS[:, prompt : prompt + 1], cache=cache))[1]
     used = [int((layer.count_E > 0).sum()) for layer in routed]
     return kept, sum(used) / len(used) if used else None
 

@@ -38,6 +38,7 @@ class Output(NamedTuple):
     dropped_LE: Tensor  # int64 rows beyond each expert's capacity; (0, 0) without a capacity
     ahead_K: Tensor  # fp32 sums of the nats of targets further ahead: see harness/model/ahead.py; (0) without any
     terms: dict[str, Tensor]  # by auxiliary loss that is on, of all MoE layers: see harness/model/auxiliary.py
+    peak_LH: Tensor  # fp32 largest scores of heads, of all layers, where they are clipped; (0, 0) where they are not
 
 
 class Block(nn.Module):
@@ -56,8 +57,8 @@ class Block(nn.Module):
         if (dense := feedforward if isinstance(feedforward, Dense) else feedforward.shared) is not None:
             dense.memories = attention.memories
 
-    def forward(self, stream: Any, where: Where) -> tuple[Any, Routed | None]:
-        """Returns the new residual stream, and of a MoE block what its routing was."""
+    def forward(self, stream: Any, where: Where) -> tuple[Any, Routed | None, Tensor | None]:
+        """Returns the new residual stream, of a MoE block what its routing was, and where scores are clipped their peaks."""
         memories = self.memories.values()
         for memory in memories:
             if (said_BSD := memory.says(self.around_attention.leave(stream), where)) is not None:
@@ -66,13 +67,17 @@ class Block(nn.Module):
         x_BSD = self.attention_norm(x_BSD)
         for memory in memories:
             x_BSD = memory.attention_input(x_BSD, where)
+        peak_H = None
+        if self.attention.clipped and torch.is_grad_enabled():  # in training alone
+            with torch.no_grad():
+                peak_H = self.attention.peaks(x_BSD, where)
         stream = self.around_attention.write(stream, noted, self.attention(x_BSD, where))
         x_BSD, noted = self.around_feedforward.read(stream)
         x_BSD = self.feedforward_norm(x_BSD)
         for memory in memories:
             x_BSD = memory.feedforward_input(x_BSD, where)
         y_TD, routed = self.feedforward(x_BSD.flatten(0, 1), where)
-        return self.around_feedforward.write(stream, noted, y_TD.view_as(x_BSD)), routed
+        return self.around_feedforward.write(stream, noted, y_TD.view_as(x_BSD)), routed, peak_H
 
 
 class Head(Part):
@@ -139,6 +144,7 @@ class Transformer(Part):
             around = (chosen.make("residual"), chosen.make("residual"))
             attention = chosen.attention(name, p.arithmetic)
             attention.backend = "torch" if attention_backend == "flex" else attention_backend  # flex needs documents
+            attention.clipped = bool(plan and plan.optim.qk_clip)
             made = {name: memory.in_block(layer, attention, feedforward) for name, memory in self.memories.items()}
             memories = {name: in_block for name, in_block in made.items() if in_block is not None}
             self.blocks.append(Block(model, attention, feedforward, around, memories))
@@ -165,8 +171,8 @@ class Transformer(Part):
             for part, value in zip(key_4, (seed, step, first_token)):
                 part.fill_(value)  # a number, so that a GPU need not be waited for
 
-    def trunk(self, where: Where) -> tuple[Tensor, list[Routed]]:
-        """The residual stream after the last block, and the routing of MoE layers."""
+    def trunk(self, where: Where) -> tuple[Tensor, list[Routed], list[Tensor]]:
+        """The residual stream after the last block, routing of MoE layers, and peak_H of layers where scores are clipped."""
         for layer in self.moe_layers:
             self.blocks[layer].feedforward.refresh()
         x_BSD = embedding(where.token_BS, self.embedding)
@@ -176,34 +182,35 @@ class Transformer(Part):
         for name, memory in self.memories.items():
             x_BSD, found[name] = memory(x_BSD, where)
         shared = {name: module(where) for name, module in self.shared.items()}
-        stream, routed = self.residual.enter(x_BSD, self.shape, self.residual_keys), []
+        stream, routed, peaks = self.residual.enter(x_BSD, self.shape, self.residual_keys), [], []
         for layer, (block, name) in enumerate(zip(self.blocks, self.shape.attentions)):
             recalled = {memory: it.of_layer(found[memory], layer) for memory, it in self.memories.items()}
             where = where._replace(shared=shared[name], recalled=recalled)
             if self.activation_checkpointing and torch.is_grad_enabled():
-                stream, of_layer = checkpoint(block, stream, where, use_reentrant=False)
+                stream, of_layer, peak_H = checkpoint(block, stream, where, use_reentrant=False)
             else:
-                stream, of_layer = block(stream, where)
-            if of_layer is not None:
-                routed.append(of_layer)
-        return self.residual.leave(stream), routed
+                stream, of_layer, peak_H = block(stream, where)
+            routed += [of_layer] if of_layer is not None else []
+            peaks += [peak_H] if peak_H is not None else []
+        return self.residual.leave(stream), routed, peaks
 
     def forward(self, where: Where, target_BS: Tensor, ahead_KBS: Tensor | None = None) -> Output:
         """`target_BS`, as `where.token_BS`, int64 in [0, V); sequences of at most `sequence_length`. `ahead_KBS`: targets of
         the same logits that are further ahead, some of them IGNORED."""
-        x_BSD, routed = self.trunk(where)
+        x_BSD, routed, peaks = self.trunk(where)
         if ahead_KBS is None:
             nats_BS, ahead_K = self.head(x_BSD, target_BS), x_BSD.new_zeros(0)
         else:
             nats_KBS = self.head(x_BSD, torch.cat((target_BS[None], ahead_KBS)))
             nats_BS, ahead_K = nats_KBS[0], nats_KBS[1:].sum((1, 2))
         none = nats_BS.new_zeros((0, 0), dtype=torch.int64)
+        peak_LH = torch.stack(peaks) if peaks else nats_BS.new_zeros(0, 0)
         if not routed:
-            return Output(nats_BS, none, nats_BS.new_zeros(0), none, ahead_K, {})
+            return Output(nats_BS, none, nats_BS.new_zeros(0), none, ahead_K, {}, peak_LH)
         dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if where.capacity else none
         terms = {name: torch.stack([layer.terms[name] for layer in routed]) for name in routed[0].terms}
         counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
-        return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, terms)
+        return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, terms, peak_LH)
 
     def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
         """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has."""

@@ -25,6 +25,7 @@ def check(plan: Plan) -> None:
     for key, f in walk():
         _check_key(key, f, attrgetter(key)(plan))
     _check_shapes(plan)
+    _check_clip(plan)
     check_routing(plan)
     parts.check(plan)
     _check_sizes(plan)
@@ -99,6 +100,20 @@ def _check_shapes(plan: Plan) -> None:
             raise UserError(f"model.memories names {name} twice", f"name it once: {','.join(dict.fromkeys(m.memories))}")
     if m.num_experts == 0 and m.ffn_width < 1:
         raise UserError(f"model.ffn_width={m.ffn_width} in a dense model", "set model.ffn_width, or model.num_experts")
+
+
+def _check_clip(plan: Plan) -> None:
+    clip, m = plan.optim.qk_clip, plan.model
+    for name in m.attentions if clip else ():
+        if m.qk_norm and parts.gives_heads(name):
+            raise UserError(
+                f"optim.qk_clip={clip} is a no-op under model.qk_norm=true with the attention {name}: norms undo what it "
+                "does to the weights, and bound the scores",
+                "set optim.qk_clip=0, or use mla, or model.qk_norm=false",
+            )
+        if not parts.clips(name):
+            having = ", ".join(filter(parts.clips, parts.names("attention")))
+            raise UserError(f"optim.qk_clip={clip} with the attention {name}", f"set optim.qk_clip=0, or use one of {having}")
 
 
 def _check_sizes(plan: Plan) -> None:

@@ -127,6 +127,7 @@ class _Optim:
     others: str = free("adamw", among=parts.names("optim"), later=True)  # what updates the rest
     multipliers: Multipliers = field(default_factory=Multipliers)
     clip_norm: float = free(0.0, least=0)  # 0 is off
+    qk_clip: float = free(0.0, least=0, later=True)  # most that a head's scores may be, by its weights, after a step; 0 is off
     # constant is E/K, load is tokens / rows of the expert
     expert_gradient_scale: str = free("none", among=("none", "constant", "load"), later=True)
 

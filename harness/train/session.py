@@ -20,6 +20,7 @@ from harness.optim.auxiliary import AuxiliaryLosses
 from harness.optim.balance import bias_rate, update_biases
 from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
+from harness.optim.qk_clip import clip_scores
 from harness.optim.schedule import step_scale
 from harness.plan.schema import Plan
 from harness.ranks import Ranks
@@ -171,7 +172,7 @@ class Session:
         plan, drops = self.plan, self.plan.balance.capacity_factor
         inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
         inputs, targets = self._there(inputs), self._there(targets)
-        loss, count_LE, dropped_LE, auxiliary = self._gradients(index, inputs, targets, measured)
+        loss, count_LE, dropped_LE, peak_LH, auxiliary = self._gradients(index, inputs, targets, measured)
         self.ranks.sum_([p.grad for p in self.optimizer.parameters.values()])
         self.ranks.sum_([loss])
         self.ranks.sum_([count_LE])
@@ -184,6 +185,9 @@ class Session:
         scale = step_scale(plan, self.steps, index)
         groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
         self.optimizer.clear_gradients()
+        if plan.optim.qk_clip:
+            self.ranks.max_(peak_LH)
+            clip_scores(self.model, peak_LH, plan.optim.qk_clip)
         if plan.balance.rule == "bias":
             update_biases(self.model, count_LE, bias_rate(plan, self.steps.progress(index)))
         dropped_L = dropped_LE.sum(1) if drops else None
@@ -197,10 +201,10 @@ class Session:
 
     def _gradients(
         self, index: int, inputs: Tensor, targets: Tensor, measured: bool
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Forward and backward of this rank's share, micro-batch by micro-batch: its part of the loss, of the counts, of the
-        dropped rows, and of the auxiliary losses."""
-        loss, count_LE, dropped_LE = None, None, None
+        dropped rows, its largest scores, and its part of the auxiliary losses."""
+        loss, count_LE, dropped_LE, peak_LH = None, None, None, None
         auxiliary: dict[str, Tensor] = {}
         tokens, length = self.steps.tokens(index), self.plan.model.sequence_length
         first, cut = self.ranks.rank * inputs.shape[0], self.micro_sequences[tokens]
@@ -231,7 +235,8 @@ class Session:
             loss = part if loss is None else loss + part
             count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
             dropped_LE = output.dropped_LE if dropped_LE is None else dropped_LE + output.dropped_LE
-        return loss, count_LE, dropped_LE, auxiliary
+            peak_LH = output.peak_LH if peak_LH is None else torch.maximum(peak_LH, output.peak_LH)
+        return loss, count_LE, dropped_LE, peak_LH, auxiliary
 
     def _load(self, inputs: tuple[Tensor, ...], documents: list[Tensor | None]) -> Tensor:
         """int64 (L, E): the rows of each expert in the whole step, from a forward pass of its own. The very passes that the

@@ -25,6 +25,8 @@ class Attention(Part):
     def __init__(self, model: "Model", keys: Any, arithmetic: Arithmetic):
         super().__init__()
 
+    clipped = False  # whether the model is to say how large scores are (`optim.qk_clip`): the model sets it
+
     @staticmethod
     def shared(model: "Model", keys: Any) -> nn.Module:
         """Called once a forward pass with `Where`: what all layers share, as tables of angles and masks."""
@@ -32,6 +34,14 @@ class Attention(Part):
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         """The contribution to the residual stream, in the arithmetic's dtype, of the normed stream in fp32."""
+        raise NotImplementedError
+
+    def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
+        """fp32 (H,): the largest magnitude of each head's scores; of an attention with `QK_CLIP`."""
+        raise NotImplementedError
+
+    def shrink(self, factor_H: Tensor) -> None:
+        """Changes the weights of queries and keys so that each head's scores are these factors of what they were; likewise."""
         raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ from harness.model.key_offset import KeyOffset
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary
-from harness.model.softmax_attention import attend, in_heads
+from harness.model.softmax_attention import attend, in_heads, score_peaks
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -54,6 +54,16 @@ class Full(Attention):
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, width = x_BSD.shape
+        q, k, v = self._operands(x_BSD, where)
+        if where.cache is not None:
+            k, v = (t.transpose(1, 2) for t in where.cache.extend(self, k.transpose(1, 2), v.transpose(1, 2)))
+        mixed_BSHA = attend(q, k, v, where.shared, self.arithmetic, self.backend)
+        if self.gate is not None:
+            mixed_BSHA = mixed_BSHA * (2 * torch.sigmoid(x_BSD.float() @ self.gate)).to(mixed_BSHA.dtype).unsqueeze(-1)
+        return product(mixed_BSHA.reshape(batch, length, width), self.output, self.arithmetic)
+
+    def _operands(self, x_BSD: Tensor, where: Where) -> tuple[Tensor, Tensor, Tensor]:
+        """q_BSHA, k_BSGA and v_BSGA as the scores and the mixing take them."""
         weights = (self.query, self.key, self.value)
         q, k, v = in_heads(x_BSD, weights, self.heads, where, self.arithmetic, self.qk_norm, self.memories)
         if self.offset is not None:
@@ -61,12 +71,18 @@ class Full(Attention):
         if self.gain != 1.0:
             q = q * self.gain
         q, k, v = (operand(t, self.arithmetic) for t in (q, k, v))
-        if where.cache is not None:
-            k, v = (t.transpose(1, 2) for t in where.cache.extend(self, k.transpose(1, 2), v.transpose(1, 2)))
-        mixed_BSHA = attend(q, k, v, where.shared, self.arithmetic, self.backend)
-        if self.gate is not None:
-            mixed_BSHA = mixed_BSHA * (2 * torch.sigmoid(x_BSD.float() @ self.gate)).to(mixed_BSHA.dtype).unsqueeze(-1)
-        return product(mixed_BSHA.reshape(batch, length, width), self.output, self.arithmetic)
+        return q, k, v
+
+    def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
+        q, k, _ = self._operands(x_BSD, where)
+        return score_peaks(q, k, where.shared)
+
+    def shrink(self, factor_H: Tensor) -> None:
+        """Half of it by the queries and half by the keys; heads that share keys all by the least of theirs."""
+        head = self.query.shape[1] // self.heads
+        root_G = factor_H.view(self.key.shape[1] // head, -1).amin(1).sqrt()
+        self.query.mul_(root_G.repeat_interleave(self.query.shape[1] // len(root_G)))
+        self.key.mul_(root_G.repeat_interleave(head))
 
 
 PART = Full

@@ -21,7 +21,7 @@ from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary, rotate
-from harness.model.softmax_attention import attend
+from harness.model.softmax_attention import attend, score_peaks
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -55,25 +55,45 @@ class Latent(Attention):
 
     def forward(self, x_BSD: Tensor, where: Where) -> Tensor:
         batch, length, _ = x_BSD.shape
+        q_n, q_r, c, k_r = self._made(x_BSD, where)
+        if where.cache is not None:
+            c, k_r = where.cache.extend(self, c, k_r)
+            if length == 1:
+                mixed_BSHA = self._absorbed(q_n, q_r, c, k_r)
+                return product(mixed_BSHA.flatten(2), self.output, self.arithmetic)
+        v = product(c, self.value_up, self.arithmetic).view(batch, c.shape[1], self.heads, self.head)
+        k = self._keys(c, k_r)
+        q, v = operand(torch.cat((q_n, q_r), -1), self.arithmetic), operand(v, self.arithmetic)
+        mixed_BSHA = attend(q, k, v, where.shared, self.arithmetic, self.backend)
+        return product(mixed_BSHA.reshape(batch, length, -1), self.output, self.arithmetic)
+
+    def _made(self, x_BSD: Tensor, where: Where) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """q_BSHN and q_BSHR in fp32; the latent c_BSC and the shared key k_BSR as operands."""
+        batch, length, _ = x_BSD.shape
         cos, sin = (t[..., :length, :] for t in where.shared[:2])
         q = product(x_BSD, self.query, self.arithmetic).float().view(batch, length, self.heads, self.head)
         q_n, q_r = q.split((self.head - self.rotary, self.rotary), -1)
         q_r = rotate(q_r, cos, sin)
         c, k_r = product(x_BSD, self.down, self.arithmetic).float().split((self.rank, self.rotary), -1)
         c, k_r = rms_norm(c), rotate(k_r.unsqueeze(2), cos, sin).squeeze(2)
-        c, k_r = operand(c, self.arithmetic), operand(k_r, self.arithmetic)
-        if where.cache is not None:
-            c, k_r = where.cache.extend(self, c, k_r)
-            if length == 1:
-                mixed_BSHA = self._absorbed(q_n, q_r, c, k_r)
-                return product(mixed_BSHA.flatten(2), self.output, self.arithmetic)
-        tokens = c.shape[1]
-        k_n = product(c, self.key_up, self.arithmetic).view(batch, tokens, self.heads, -1)
-        v = product(c, self.value_up, self.arithmetic).view(batch, tokens, self.heads, self.head)
-        k = torch.cat((operand(k_n, self.arithmetic), k_r.unsqueeze(2).expand(-1, -1, self.heads, -1)), -1)
-        q, v = operand(torch.cat((q_n, q_r), -1), self.arithmetic), operand(v, self.arithmetic)
-        mixed_BSHA = attend(q, k, v, where.shared, self.arithmetic, self.backend)
-        return product(mixed_BSHA.reshape(batch, length, -1), self.output, self.arithmetic)
+        return q_n, q_r, operand(c, self.arithmetic), operand(k_r, self.arithmetic)
+
+    def _keys(self, c_BTC: Tensor, k_BTR: Tensor) -> Tensor:
+        """k_BTHA of every head."""
+        k_n = product(c_BTC, self.key_up, self.arithmetic).view(*c_BTC.shape[:2], self.heads, -1)
+        return torch.cat((operand(k_n, self.arithmetic), k_BTR.unsqueeze(2).expand(-1, -1, self.heads, -1)), -1)
+
+    def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
+        q_n, q_r, c, k_r = self._made(x_BSD, where)
+        return score_peaks(operand(torch.cat((q_n, q_r), -1), self.arithmetic), self._keys(c, k_r), where.shared)
+
+    def shrink(self, factor_H: Tensor) -> None:
+        """What is without positions half by the queries and half by the keys; the rotated key is of all heads, so that there
+        the queries take all of it (Kimi K2, arXiv 2507.20534)."""
+        root_H1, query_DHA = factor_H.sqrt().unsqueeze(1), self.query.view(-1, self.heads, self.head)
+        query_DHA[..., : self.head - self.rotary].mul_(root_H1)
+        query_DHA[..., self.head - self.rotary :].mul_(factor_H.unsqueeze(1))
+        self.key_up.view(self.rank, self.heads, -1).mul_(root_H1)
 
     def _absorbed(self, q_n: Tensor, q_r: Tensor, c_BTC: Tensor, k_BTR: Tensor) -> Tensor:
         """(B, 1, H, A) of a token that sees all that is kept, without the keys and values of heads."""

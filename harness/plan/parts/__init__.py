@@ -7,6 +7,7 @@ second file, `harness/plan/parts/KIND/NAME.py`, if there is any of it:
     Keys         a dataclass of the part's own keys, each with its range and `later=True`: KIND.NAME.KEY of a plan
     check(plan)  raises UserError where the plan and the part do not go together
     GIVES_HEADS  of an attention: it calls `in_heads`, where memories may act on queries, keys and values
+    QK_CLIP      of an attention: it has `peaks` and `shrink`
 
 SPEEDRUN_PARTS names a folder of parts outside of this repository, with a folder a kind: one file each, which has all of it.
 Runs with a part of it are unranked.
@@ -154,6 +155,11 @@ def chosen(plan: "Plan") -> list[tuple[str, str]]:
 def gives_heads(attention: str) -> bool:
     """Whether memories may act on the queries, keys and values of an attention's heads."""
     return getattr(without_torch("attention", attention), "GIVES_HEADS", False)
+
+
+def clips(attention: str) -> bool:
+    """Whether an attention's scores can be clipped by its weights (`optim.qk_clip`)."""
+    return getattr(without_torch("attention", attention), "QK_CLIP", False)
 
 
 def need_heads(plan: "Plan", what: str, remedy: str) -> None:

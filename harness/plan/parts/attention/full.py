@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 GIVES_HEADS = True
 
+QK_CLIP = True
+
 
 @dataclass
 class Keys:

@@ -9,6 +9,8 @@ from harness.plan.marks import frozen
 if TYPE_CHECKING:
     from harness.plan.schema import Plan
 
+QK_CLIP = True
+
 
 @dataclass
 class Keys:

@@ -58,7 +58,8 @@ ACTIVATIONS = {
 @cache
 def between_products(activation: Activation) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """(h_PG, weight_P1) -> weight * act(h), and (h_PG, da_PF, weight_P1) -> dweight_P, weight * act(h), dh_PG; computed in
-    fp32, stored in h's dtype. An fp32 da_PF is overwritten."""
+    fp32, stored in h's dtype. Arguments are not written to: of SwiGLU torch 2.11's compiler read a da_PF that had already been
+    overwritten."""
 
     def activate(h_PG: Tensor, weight_P1: Tensor) -> Tensor:
         return activation.forward(h_PG.float()).mul_(weight_P1).to(h_PG.dtype)
@@ -66,7 +67,7 @@ def between_products(activation: Activation) -> tuple[Callable[..., Tensor], Cal
     def activate_backward(h_PG: Tensor, da_PF: Tensor, weight_P1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         da_PF = da_PF.float()
         a_PF, dh_PG = activation.backward(h_PG.float(), da_PF)
-        dweight_P = da_PF.mul_(a_PF).sum(-1)
+        dweight_P = (da_PF * a_PF).sum(-1)
         return dweight_P, a_PF.mul_(weight_P1).to(h_PG.dtype), dh_PG.mul_(weight_P1).to(h_PG.dtype)
 
     return activate, activate_backward

@@ -24,6 +24,7 @@ No recipe of mxfp4 is the accepted one: ours is nvfp4's, so that the two differ 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import Tensor
@@ -34,13 +35,25 @@ OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
 FACTORS = OPERANDS[:4]  # of the products of rows
 
 
+BLOCK_SCALED_TRITON = (3, 7)  # 3.6 fails on the same kernels in its warp specialization (kernels/triton/NOTES.md)
+
+
 def native(format: str, keep: Iterable[str], capability: tuple[int, ...]) -> bool:
     """Whether a CUDA device of this compute capability multiplies codes of `format` (of FORMATS) as they are: fp8 from 8.9 on;
-    formats with block scales on 10.x, where `keep` leaves no product a factor in bf16. (12.x has other instructions, for which
-    nothing here has been compiled.)"""
+    formats with block scales on 10.x, by a Triton that can assemble it, where `keep` leaves no product a factor in bf16. (12.x
+    has other instructions, for which nothing here has been compiled.)"""
     if format == "fp8":
         return capability >= (8, 9)
-    return capability[0] == 10 and not set(FACTORS) & set(keep)
+    return capability[0] == 10 and assembles_block_scales() and not set(FACTORS) & set(keep)
+
+
+@cache
+def assembles_block_scales() -> bool:
+    """Whether the Triton that is installed can."""
+    try:
+        return tuple(map(int, version("triton").split(".")[:2])) >= BLOCK_SCALED_TRITON
+    except PackageNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import torch
 from triton_output import output
 
 from kernels import Quantization
+from kernels.precision import assembles_block_scales
+from kernels.precision import native as precision_native
 from kernels.triton import kind
 from kernels.triton.blockscaled import FORMATS, native
 
@@ -37,6 +39,10 @@ def test_a_listener_hears_of_packed_codes_what_it_hears_of_others():
 @pytest.mark.parametrize("kernel", PRODUCTS)
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_assembler_makes_block_scaled_instructions_of_the_right_kind(format, kernel):
+    """Where the Triton at hand has none, nothing is said to be native."""
+    if not assembles_block_scales():
+        assert precision_native(format, (), (10, 0)) is False
+        return
     for name, found in output(AHEAD)[f"{format} {kernel}, sm_100"].items():
         kinds = found["block scaled"]
         assert kinds and all(k.startswith(f"{INSTRUCTION[format]}.block_scale") for k in kinds), (name, kinds)
@@ -45,12 +51,12 @@ def test_the_assembler_makes_block_scaled_instructions_of_the_right_kind(format,
 
 
 def test_only_a_gpu_of_capability_10_multiplies_natively_and_only_without_a_factor_in_bf16(monkeypatch):
-    gpu = torch.device("cuda")
+    gpu, able = torch.device("cuda"), assembles_block_scales()
     for capability, expected in {(8, 9): False, (9, 0): False, (10, 0): True, (10, 3): True, (12, 0): False}.items():
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert native(gpu, Quantization.recipe("nvfp4")) is expected
+        assert native(gpu, Quantization.recipe("nvfp4")) is (expected and able)
         assert native(gpu, Quantization("nvfp4", keep=("input",))) is False
-        assert native(gpu, Quantization("nvfp4", keep=("weight_gradient",))) is expected
+        assert native(gpu, Quantization("nvfp4", keep=("weight_gradient",))) is (expected and able)
         assert native(gpu, Quantization.recipe("fp8")) is False and native(gpu, None) is False
     assert native(torch.device("cpu"), Quantization.recipe("nvfp4")) is False
     assert (kind("nvfp4", True), kind("nvfp4", False), kind("fp8", True), kind("", True)) == (
@@ -59,3 +65,15 @@ def test_only_a_gpu_of_capability_10_multiplies_natively_and_only_without_a_fact
         "fp8",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    "installed, able", [("3.5.1", False), ("3.6.0", False), ("3.7.0", True), ("3.10.2+git1", True), ("4.0", True)]
+)
+def test_a_triton_that_cannot_assemble_block_scales_leaves_the_emulation(monkeypatch, installed, able):
+    monkeypatch.setattr("kernels.precision.version", lambda package: installed)
+    assembles_block_scales.cache_clear()
+    try:
+        assert precision_native("mxfp4", (), (10, 3)) is able and precision_native("fp8", (), (10, 3)) is True
+    finally:
+        assembles_block_scales.cache_clear()

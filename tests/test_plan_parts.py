@@ -12,9 +12,10 @@ from harness.plan.schema import LATER, walk
 
 TOYS = Path(__file__).parent / "parts"
 WORDS = (
-    "model.attention=decay", "model.qk_norm=false", "attention.decay.rate=0.7", "model.residual=halves", "optim.matrices=signs",
-    "optim.signs.lr=0.01",
+    "model.attention=decay", "model.qk_norm=false", "attention.decay.rate=0.7", "model.residual=halves",
+    "model.memories=[echo]", "memory.echo.rate=0.2", "optim.matrices=signs", "optim.signs.lr=0.01",
 )  # fmt: skip
+PARTS = ("attention decay", "residual halves", "memory echo", "optim signs")
 START = f"""
 {processes.NO_FIGURES}
 import json, sys
@@ -31,7 +32,7 @@ def python(code: str, tmp_path: Path, *arguments: str, parts: Path = TOYS):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_toy_attention_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(tmp_path, compile):
+def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(tmp_path, compile):
     ran = python(
         """
 import harness.train.run
@@ -56,13 +57,13 @@ print(json.dumps(micro.losses(whole)), json.dumps(micro.record_json(whole)), sep
     losses, record = map(json.loads, ran.stdout.splitlines()[-2:])
     assert losses[-1] < losses[0] - 0.5
     said = "; ".join(record["unranked_reasons"])
-    assert all(f"{part} is not of this repository" in said for part in ("attention decay", "residual halves", "optim signs"))
+    assert all(f"{part} is not of this repository" in said for part in PARTS)
     width, length, layers = 32, 32, 2
     per_expert = 2 * width * 16
-    norms, ends = 2 * layers, width * 256
+    small, ends = 3 * layers, width * 256  # shares of two residual schemes a layer, and of its memory
     assert record["counts"] == {
-        "params_total": layers * (2 * width**2 + 8 * per_expert + 8 * width) + norms + 2 * ends,
-        "params_active": layers * (2 * width**2 + 2 * per_expert + 8 * width) + norms + 2 * ends,
+        "params_total": layers * (2 * width**2 + 8 * per_expert + 8 * width) + small + 2 * ends,
+        "params_active": layers * (2 * width**2 + 2 * per_expert + 8 * width) + small + 2 * ends,
         "flops_per_token": 6 * (layers * (2 * width**2 + 2 * per_expert + 8 * width) + ends) + 3 * layers * width * length,
     }
 
@@ -77,7 +78,8 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.train.estimate import optimizer_flops
 from harness.model.counts import Counts
-for odd in (["model.qk_norm=true"], ["attention.decay.rate=2"], ["optim.signs.lr=-1"], ["model.attention=decoy"]):
+for odd in (["model.qk_norm=true"], ["attention.decay.rate=2"], ["optim.signs.lr=-1"], ["model.attention=decoy"],
+            ["memory.echo.rate=2"]):
     try:
         compose([*micro.MOE, *words, *odd])
     except UserError as error:
@@ -104,6 +106,7 @@ print(plan_hash(compose(["lane=tiny-moe-16e"]).plan), plan_hash(compose([*micro.
         "attention.decay.rate=2.0",
         "optim.signs.lr=-1.0",
         "model.attention='decoy'",
+        "memory.echo.rate=2.0",
         "data.document_mask=true with model.attention=decay, which sees no documents",
         f"Beside(flops={2 * 3 * 32 * 32}, cache_values=0) 70.0",
         f"{plan_hash(compose(['lane=tiny-moe-16e']).plan)} True",

@@ -19,12 +19,12 @@ def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: 
     Raises:
         UserError: the plan asks a part for what it cannot.
     """
-    blind = [name for name in plan.model.attentions if "document masks" in parts.part("attention", name).CANNOT]
-    if plan.data.document_mask and blind:
-        raise UserError(
-            f"data.document_mask=true with model.attention={blind[0]}, which sees no documents",
-            "leave data.document_mask=false, or use another attention",
-        )
+    for kind, name in parts.chosen(plan) if plan.data.document_mask else ():
+        if kind in ("attention", "memory") and "document masks" in parts.part(kind, name).CANNOT:
+            raise UserError(
+                f"data.document_mask=true with {parts.KINDS[kind].chosen_by[0]}={name}, which sees no documents",
+                f"leave data.document_mask=false, or use another {kind}",
+            )
     return Transformer(
         plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
         plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan, attention,

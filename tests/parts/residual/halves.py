@@ -22,6 +22,10 @@ class Halves(Residual):
     def leave(stream: Tensor) -> Tensor:
         return stream.mean(0)
 
+    @staticmethod
+    def add(stream: Tensor, y_BSD: Tensor) -> Tensor:
+        return torch.stack((stream[0] + y_BSD, stream[1]))
+
     def read(self, stream: Tensor) -> tuple[Tensor, None]:
         return stream[0], None
 

@@ -46,16 +46,24 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     return fig
 
 
+def _base(study: Study, cases: Sequence[Case], trial: Trial) -> Sequence[Trial]:
+    """The trials that one is compared with: those of its family's own case, or of the first."""
+    family = next((name for name in study.families if trial.case == name or trial.case.startswith(f"{name}-")), None)
+    return next((case.trials for case in cases if case.name == family), cases[0].trials)
+
+
 def draw_cost(study: Study, cases: Sequence[Case]) -> Figure:
     first, there = next(iter(study.cases)), cases[0].number == 0
-    notes = [f"a dot a seed, a bar their mean; {f'{first} is 0 at every seed' if there else f'no run of {first}'}"]
+    zero = " and ".join(study.families) + " are" if study.families else f"{first} is"
+    notes = [f"a dot a seed, a bar their mean; {f'{zero} 0 at every seed' if there else f'no run of {first}'}"]
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 2 if there else 1, sharey=True, squeeze=False, width_ratios=(1, 1.4)[: 2 if there else 1])[0]
     _panel(axes[0], cases, "bits per byte of val", val_bpb)
     _name_rows(axes, cases)
     if not there:
         return fig
-    _panel(axes[1], cases, f"minus {first} at equal seeds, %", lambda trial: val_percent(trial, cases[0].trials))
+    whom = "its family" if study.families else first
+    _panel(axes[1], cases, f"minus {whom} at equal seeds, %", lambda trial: val_percent(trial, _base(study, cases, trial)))
     axes[1].axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
     return fig
 

@@ -243,7 +243,7 @@ def test_a_compiled_block_equals_the_eager_one(masked):
     where = where._replace(shared=model.shared["full"](where))
     for run in (block, torch.compile(block, fullgraph=True, dynamic=False)):
         x = x_BSD.clone().requires_grad_()
-        y_BSD, routed = run(x, where)
+        y_BSD, routed, _ = run(x, where)
         results.append((y_BSD, routed.count_E, *torch.autograd.grad(y_BSD.square().sum(), [x, *block.parameters()])))
     eager, compiled = results
     assert torch.equal(eager[1], compiled[1])

@@ -37,8 +37,8 @@ class Output(NamedTuple):
     margin_L: Tensor  # fp32 mean gap between the k-th and (k+1)-th selection score
     dropped_LE: Tensor  # int64 rows beyond each expert's capacity; (0, 0) without a capacity
     ahead_K: Tensor  # fp32 sums of the nats of targets further ahead: see harness/model/ahead.py; (0) without any
-    terms: dict[str, Tensor]  # by auxiliary loss that is on, of all MoE layers: see harness/model/auxiliary.py
     peak_LH: Tensor  # fp32 largest scores of heads, of all layers, where they are clipped; (0, 0) where they are not
+    terms: dict[str, Tensor]  # by auxiliary loss that is on, of all MoE layers: see harness/model/auxiliary.py
 
 
 class Block(nn.Module):
@@ -206,11 +206,11 @@ class Transformer(Part):
         none = nats_BS.new_zeros((0, 0), dtype=torch.int64)
         peak_LH = torch.stack(peaks) if peaks else nats_BS.new_zeros(0, 0)
         if not routed:
-            return Output(nats_BS, none, nats_BS.new_zeros(0), none, ahead_K, {}, peak_LH)
+            return Output(nats_BS, none, nats_BS.new_zeros(0), none, ahead_K, peak_LH, {})
         dropped_LE = torch.stack([layer.dropped_E for layer in routed]) if where.capacity else none
         terms = {name: torch.stack([layer.terms[name] for layer in routed]) for name in routed[0].terms}
         counts, margins = torch.stack([layer.count_E for layer in routed]), torch.stack([layer.margin for layer in routed])
-        return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, terms, peak_LH)
+        return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, peak_LH, terms)
 
     def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
         """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has."""

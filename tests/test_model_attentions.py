@@ -4,6 +4,7 @@ what is refused; and that each dial moves bits, compiled and not."""
 import micro
 import pytest
 import torch
+from reading import assert_causal, assert_decodes, tokens
 
 from harness.errors import UserError
 from harness.model.attention.mla import Latent
@@ -57,20 +58,9 @@ def model_of(*words, seed=1, spread=True):
     return model.eval()
 
 
-def tokens(batch, length, seed=0):
-    return torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(seed))
-
-
 @EVERY
 def test_no_token_reaches_an_earlier_one_by_a_bit(name):
-    model, token_BS = model_of(f"model.attention={name}"), tokens(2, 32)
-    with torch.no_grad():
-        before = model.logits(token_BS)
-        for at in (0, 7, 20):
-            changed = token_BS.clone()
-            changed[:, at] = (changed[:, at] + 1) % 256
-            after = model.logits(changed)
-            assert torch.equal(before[:, :at], after[:, :at]) and not torch.equal(before[:, at], after[:, at])
+    assert_causal(model_of(f"model.attention={name}"))
 
 
 @EVERY
@@ -86,13 +76,7 @@ def test_lengths_that_are_no_multiple_of_a_block_or_chunk_say_what_the_whole_say
 @pytest.mark.parametrize("prompt", [1, 3, 9])
 def test_decoding_with_a_cache_says_what_reading_says(name, prompt):
     extra = ["attention.full.kv_heads=1", "attention.full.rotated=4", "attention.full.head_gate=true"] if name == "full" else []
-    model, token_BS = model_of(f"model.attention={name}", *extra), tokens(2, 24)
-    cache = Cache()
-    with torch.no_grad():
-        whole = model.logits(token_BS)
-        found = [model.logits(token_BS[:, :prompt], cache)]
-        found += [model.logits(token_BS[:, at : at + 1], cache) for at in range(prompt, 24)]
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-4, atol=2e-5)
+    cache = assert_decodes(model_of(f"model.attention={name}", *extra), prompt)
     assert cache.length == 24 and cache.bytes > 0
 
 

@@ -3,6 +3,7 @@
 import micro
 import pytest
 import torch
+from reading import tokens
 from small_tokens import documents, everywhere, own_cache_fixture, small_track  # noqa: F401
 
 from harness.errors import UserError
@@ -28,10 +29,6 @@ def model_of(*words, seed=1):
     with torch.no_grad():
         model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(seed))
     return model.eval()
-
-
-def tokens(batch, length, seed=0):
-    return torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
 def test_half_of_the_channels_without_positions_are_those_of_the_token_before():

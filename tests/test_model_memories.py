@@ -7,6 +7,7 @@ import micro
 import numpy as np
 import pytest
 import torch
+from reading import assert_causal, assert_decodes, tokens
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.errors import UserError
@@ -16,7 +17,7 @@ from harness.model.init import initialize
 from harness.model.memory.engram import Engram, primes
 from harness.model.residual.hyper import sinkhorn
 from harness.model.short_conv import ShortConv, short_conv
-from harness.model.where import Cache, Where
+from harness.model.where import Where
 from harness.plan import parts
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
@@ -51,31 +52,15 @@ def model_of(*words, seed=1, lane=micro.MOE):
     return model.eval()
 
 
-def tokens(batch, length, seed=0):
-    return torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(seed))
-
-
 @EVERY
 def test_no_token_reaches_an_earlier_one_by_a_bit(kind):
-    model, token_BS = model_of(kind), tokens(2, 32)
-    with torch.no_grad():
-        before = model.logits(token_BS)
-        for at in (0, 7, 20):
-            changed = token_BS.clone()
-            changed[:, at] = (changed[:, at] + 1) % 256
-            after = model.logits(changed)
-            assert torch.equal(before[:, :at], after[:, :at]) and not torch.equal(before[:, at], after[:, at])
+    assert_causal(model_of(kind))
 
 
 @EVERY
 @pytest.mark.parametrize("prompt", [1, 2, 9])
 def test_decoding_with_a_cache_says_what_reading_says(kind, prompt):
-    model, token_BS, cache = model_of(kind), tokens(2, 24), Cache()
-    with torch.no_grad():
-        whole = model.logits(token_BS)
-        found = [model.logits(token_BS[:, :prompt], cache)]
-        found += [model.logits(token_BS[:, at : at + 1], cache) for at in range(prompt, 24)]
-    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-4, atol=2e-5)
+    assert_decodes(model_of(kind), prompt)
 
 
 @EVERY

@@ -3,6 +3,7 @@
 import micro
 import pytest
 import torch
+from reading import tokens
 
 from harness.errors import UserError
 from harness.model.build import build_model
@@ -30,10 +31,6 @@ def model_of(*words):
         attention = model.blocks[0].attention
         attention.query.view(32, attention.heads, -1)[:, 1] *= 30
     return model
-
-
-def tokens(batch, length):
-    return torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(0))
 
 
 def scores(attention, x_BSD, where):

@@ -1,6 +1,7 @@
 """Figures: PNGs of a sane size with something on them, nothing cut off, and nothing on an axis it must not share."""
 
 import warnings
+from dataclasses import fields
 from itertools import combinations
 
 import matplotlib.image
@@ -9,6 +10,7 @@ from matplotlib.axis import Tick
 from matplotlib.text import Text
 from report_factory import edit_record, write_run
 
+from harness.plan.schema import Multipliers
 from harness.report import style
 from harness.report.curves import spread
 from harness.report.run.bpb import draw_bpb
@@ -83,6 +85,11 @@ def named(ax):
 
 
 @pytest.mark.slow
+def test_every_parameter_group_is_drawn_in_a_colour_of_its_own():
+    assert style.GROUPS.keys() == {group.name for group in fields(Multipliers)}
+    assert len(set(style.GROUPS.values())) == len(style.GROUPS)
+
+
 def test_drawing_twice_gives_the_same_bytes(tmp_path):
     folder = write_run(tmp_path / "run", steps=32, validations=(), experts=0)
     first = [path.read_bytes() for path in draw_all(folder)]

@@ -126,12 +126,7 @@ micro.run(Path(sys.argv[1]), "budget.tokens=2048", "validation.steps=[]")
 """
     found = {}
     for name, value in (("GOMP_SPINCOUNT", "0"), ("OMP_WAIT_POLICY", "active")):
-        ran = micro.python(
-            f"import sys; sys.path.insert(0, 'tests'); {processes.NO_FIGURES}{code}",
-            str(tmp_path / name),
-            OMP_NUM_THREADS="2",
-            **{name: value},
-        )
+        ran = micro.python(code, str(tmp_path / name), OMP_NUM_THREADS="2", **{name: value})
         assert ran.returncode == 0, ran.stderr
         record = micro.record(micro.the_folder(tmp_path / name))
         assert record.provenance.threads[name] == value and record.provenance.threads["OMP_NUM_THREADS"] == "2"

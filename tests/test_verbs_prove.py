@@ -57,7 +57,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, capsys, word):
 
 
 @pytest.mark.slow
-def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, monkeypatch, capsys):
+def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, capsys):
     """A run that was killed before its first checkpoint starts anew, and proves nothing about resuming."""
     status = main(["prove", *micro.DENSE, "budget.tokens=24576", "tokens=24576", "kills=1", f"run.folder={tmp_path}"])
     said = capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""The tokens before each token, by their ids: what tables of n-grams are looked up by.
+"""What came before each token, in its row and its document, and with a cache before these tokens: ids of several tokens, which
+tables of n-grams are looked up by, or anything of the one before.
 
 Letters: B batch, S sequence.
 """
@@ -25,3 +26,15 @@ def earlier_tokens(where: Where, most: int, owner: object) -> list[Tensor]:
     if where.document_BS is not None:
         found = [t.where(same_document(where.document_BS, back), NONE) for back, t in enumerate(found, 1)]
     return found
+
+
+def one_before(x: Tensor, where: Where, owner: object) -> Tensor:
+    """(B, S, ...) as `x`: what it is of the token before, 0 where there is none. `owner` as above."""
+    kept = where.cache.get(owner) if where.cache is not None else None
+    if where.cache is not None:
+        where.cache.put(owner, x[:, -1:])
+    before = torch.cat((torch.zeros_like(x[:, :1]) if kept is None else kept[0], x[:, :-1]), 1)
+    if where.document_BS is not None:
+        begins_BS = ~same_document(where.document_BS, 1)
+        before = before.masked_fill(begins_BS.view(*begins_BS.shape, *[1] * (x.ndim - 2)), 0.0)
+    return before

@@ -7,6 +7,7 @@ Letters: B batch, S sequence, G heads of keys, A head width.
 import torch
 from torch import Tensor, nn
 
+from harness.model.earlier import one_before
 from harness.model.where import Where
 
 
@@ -22,12 +23,4 @@ class KeyOffset(nn.Module):
         """`k_BSGA` with the last channels of the token before, zeros at the start of a row or document."""
         assert where.visible_BSS is None, "a packed row does not say which token is before another"
         own, moved = k_BSGA.split((k_BSGA.shape[-1] - self.channels, self.channels), -1)
-        before = None if where.cache is None else where.cache.get(self)
-        first = torch.zeros_like(moved[:, :1]) if before is None else before[0]
-        if where.cache is not None:
-            where.cache.put(self, moved[:, -1:])
-        moved = torch.cat((first, moved[:, :-1]), 1)
-        if where.document_BS is not None:
-            begins_BS = where.document_BS[:, 1:] != where.document_BS[:, :-1]
-            moved = moved.masked_fill(torch.nn.functional.pad(begins_BS, (1, 0))[:, :, None, None], 0.0)
-        return torch.cat((own, moved), -1)
+        return torch.cat((own, one_before(moved, where, self)), -1)

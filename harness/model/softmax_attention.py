@@ -61,8 +61,8 @@ def attend(q_BSHA: Tensor, k_BTGA: Tensor, v_BTGA: Tensor, angles: Angles, arith
 QUERIES_AT_ONCE = 256  # of a sequence, whose scores exist at a time
 
 
-def score_peaks(q_BSHA: Tensor, k_BSGA: Tensor, angles: Angles) -> Tensor:
-    """fp32 (H,): the largest magnitude of a head's scores q k^T / sqrt(A), of tokens that see each other."""
+def score_peaks(q_BSHA: Tensor, k_BSGA: Tensor, where: Where) -> Tensor:
+    """fp32 (H,): the largest magnitude of a head's scores q k^T / sqrt(A), of tokens that see each other in training."""
     length, heads, width = q_BSHA.shape[1:]
     q, k = q_BSHA.float().transpose(1, 2), k_BSGA.float().transpose(1, 2).repeat_interleave(heads // k_BSGA.shape[2], 1)
     at, peak_H = torch.arange(length, device=q.device), q.new_zeros(heads)
@@ -70,7 +70,8 @@ def score_peaks(q_BSHA: Tensor, k_BSGA: Tensor, angles: Angles) -> Tensor:
         rows = at[first : first + QUERIES_AT_ONCE]
         score_BHST = (q[:, :, first : first + QUERIES_AT_ONCE] @ k.mT).abs() * width**-0.5
         unseen = (rows[:, None] < at)[None, None]
-        if angles.visible_BSS is not None:
-            unseen = ~angles.visible_BSS[:, None, first : first + QUERIES_AT_ONCE]
+        if where.document_BS is not None:
+            document_BQ = where.document_BS[:, first : first + QUERIES_AT_ONCE]
+            unseen = unseen | (document_BQ[:, None, :, None] != where.document_BS[:, None, None, :])
         peak_H = torch.maximum(peak_H, score_BHST.masked_fill(unseen, 0.0).amax((0, 2, 3)))
     return peak_H

@@ -32,7 +32,7 @@ GREY = "#8A8A8A"
 THIS_RUN, TWIN, TARGET, LOSS, WARNING = BLUE, ORANGE, GREEN, SKY, VERMILLION
 GROUPS = {
     "dense": BLUE, "expert": VERMILLION, "router": GREEN, "embedding": PURPLE, "head": ORANGE, "norm": BLACK,
-    "scalar": SKY,
+    "scalar": SKY, "table": GREY,
 }  # fmt: skip
 
 _STYLE = {

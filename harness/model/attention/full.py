@@ -75,7 +75,7 @@ class Full(Attention):
 
     def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
         q, k, _ = self._operands(x_BSD, where)
-        return score_peaks(q, k, where.shared)
+        return score_peaks(q, k, where)
 
     def shrink(self, factor_H: Tensor) -> None:
         """Half of it by the queries and half by the keys; heads that share keys all by the least of theirs."""

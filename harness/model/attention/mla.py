@@ -85,7 +85,7 @@ class Latent(Attention):
 
     def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
         q_n, q_r, c, k_r = self._made(x_BSD, where)
-        return score_peaks(operand(torch.cat((q_n, q_r), -1), self.arithmetic), self._keys(c, k_r), where.shared)
+        return score_peaks(operand(torch.cat((q_n, q_r), -1), self.arithmetic), self._keys(c, k_r), where)
 
     def shrink(self, factor_H: Tensor) -> None:
         """What is without positions half by the queries and half by the keys; the rotated key is of all heads, so that there

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
+from harness.model.earlier import one_before
 from harness.model.memory import Memory
 from harness.model.part import Own
-from harness.model.short_conv import same_document
 from harness.model.where import Where
 
 if TYPE_CHECKING:
@@ -32,16 +31,8 @@ class Smear(Memory):
         return 6 * (self.gate.numel() + self.shape.width)
 
     def forward(self, x_BSD: Tensor, where: Where) -> tuple[Tensor, None]:
-        before_BSD = pad(x_BSD, (0, 0, 1, 0))[:, :-1]
-        if where.cache is not None:
-            kept = where.cache.get(self)
-            if kept is not None:
-                before_BSD = torch.cat((kept[0], x_BSD), 1)[:, :-1]
-            where.cache.put(self, x_BSD[:, -1:])
-        if where.document_BS is not None:
-            before_BSD = before_BSD * same_document(where.document_BS, 1).unsqueeze(-1)
         gate_BS = torch.sigmoid((x_BSD[..., : len(self.gate)] * self.gate).sum(-1))
-        return x_BSD + (self.share * gate_BS).unsqueeze(-1) * before_BSD, None
+        return x_BSD + (self.share * gate_BS).unsqueeze(-1) * one_before(x_BSD, where, self), None
 
 
 PART = Smear

@@ -6,8 +6,7 @@ says goes into all, and a doubly stochastic matrix mixes the streams meanwhile.
     X_i <- sum_j H_ij X_j + 2 sigmoid(q_i) y        H = Sinkhorn(exp R), rows and columns in turns
 
 Of every token, in fp32. The streams begin as copies of the embedding, and the head reads their mean. Before anything is learned
-a sublayer reads the mean, writes once into each, and H is `stray` of each row away from the identity: published code starts
-at 1e-6, from which Adam's steps on a logarithm do not come back within a run of this size.
+a sublayer reads the mean, writes once into each, and H is `stray` of each row away from the identity (1e-6 in published code).
 
 Letters: B batch, S sequence, D width, N streams.
 """

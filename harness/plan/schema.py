@@ -42,6 +42,9 @@ class Data:
     document_mask: bool = free(
         False, later=True
     )  # in training a token looks at its own document only; scoring stays the track's
+    tasks: list[str] = frozen([], among=parts.names("task"), later=True)  # of a track of tasks: which ones
+    # of the scored tokens, a task each; none: as many of each
+    task_shares: list[float] = frozen([], least=0, later=True)
 
 
 @dataclass
@@ -134,7 +137,9 @@ class _Optim:
 
 # With a section for each optimizer, of its own keys: harness/plan/parts/optim.
 Optim = parts.section("optim", _Optim)
-Attention, Residual, Memory, Router, Transport = map(parts.section, ("attention", "residual", "memory", "router", "transport"))
+Attention, Residual, Memory, Router, Transport, Task = map(
+    parts.section, ("attention", "residual", "memory", "router", "transport", "task")
+)
 
 
 @dataclass
@@ -220,6 +225,7 @@ class Plan:
     lane: Lane = field(default_factory=Lane)
     track: Track = field(default_factory=Track)
     data: Data = field(default_factory=Data)
+    task: Task = field(default_factory=Task)
     model: Model = field(default_factory=Model)
     attention: Attention = field(default_factory=Attention)
     residual: Residual = field(default_factory=Residual)

@@ -36,7 +36,8 @@ FIRST = ("muon", "adamw")  # whose keys every plan has had
 
 @dataclass(frozen=True)
 class Kind:
-    """`folder`: the package of the mathematics; `chosen_by`: keys of a plan; `component`: what the swap contract calls it."""
+    """`folder`: the package of the mathematics; `chosen_by`: keys of a plan; `component`: what the swap contract calls it,
+    "protocol" of what must not be swapped."""
 
     folder: str
     chosen_by: tuple[str, ...]
@@ -50,6 +51,7 @@ KINDS = {
     "router": Kind("harness.model.router", ("model.router",), "FFN"),
     "transport": Kind("harness.model.transport", ("parallel.transport",), "kernels"),
     "optim": Kind("harness.optim.optimizers", ("optim.matrices", "optim.others"), "optimizer"),
+    "task": Kind("harness.data.task", ("data.tasks",), "protocol"),
 }
 
 
@@ -146,8 +148,9 @@ def section(kind: str, base: type = object) -> type:
 def chosen(plan: "Plan") -> list[tuple[str, str]]:
     """(kind, name) of the parts that a plan is made of."""
     having = {kind: kind != "router" or plan.model.num_experts > 0 for kind in KINDS}
-    having["attention"] = having["memory"] = False  # of which a plan names any number
+    having["attention"] = having["memory"] = having["task"] = False  # of which a plan names any number
     found = [("attention", name) for name in plan.model.attentions] + [("memory", name) for name in plan.model.memories]
+    found += [("task", name) for name in plan.data.tasks]
     found += [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
     return list(dict.fromkeys(found))
 

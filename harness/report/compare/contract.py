@@ -28,9 +28,12 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "trunk": ("model.", "data.document_mask"),
     "kernels": ("kernels.", "parallel."),
 }  # fmt: skip
+PROTOCOL = ("track.", "data.shards", "data.task_shares", "batch.", "budget.", "validation.", "health.")
 for _name, _kind in parts.KINDS.items():  # what chooses a part, and the part's own keys
-    COMPONENTS[_kind.component] += (*_kind.chosen_by, f"{_name}.")
-PROTOCOL = ("track.", "data.shards", "batch.", "budget.", "validation.", "health.")
+    if _kind.component == "protocol":
+        PROTOCOL += (*_kind.chosen_by, f"{_name}.")
+    else:
+        COMPONENTS[_kind.component] += (*_kind.chosen_by, f"{_name}.")
 LEFT_OUT = ("lane.", "run.", "seed", "unranked", "fork", "precision.require_native")  # names and places, which change nothing
 
 

@@ -1,10 +1,10 @@
 """What can be known of a task without a network, on the instances that every run's test asks (`lines`).
 
-Chance: each answer is one of the tokens that ever are, each as often. The Bayes optimum: the task's exact distributions; of a task without
-them whose answers follow from the question, zero nats. And counted n-grams of order 2 to 10, interpolated by Witten and Bell
-as `harness/data/ngram.py` says, with three differences: they predict answers alone, a context never leaves its instance, and
-every context knows the mark that the instance begins with, since a mark says which grammar or which map. P_{-1} is uniform
-over the tokens that are ever answers. They give whole distributions, so that KL from the exact one can be taken.
+Chance: each answer is one of the tokens that ever are, each as often. The Bayes optimum: the task's exact distributions; of a
+task without them whose answers follow from the question, zero nats. And counted n-grams of order 2 to 10, interpolated by
+Witten and Bell as `harness/data/ngram.py` says, with three differences: they predict answers alone, a context never leaves its
+instance, and every context knows the mark that the instance begins with, since a mark says which grammar or which map. P_{-1}
+is uniform over the tokens that are ever answers. They give whole distributions, so that KL from the exact one can be taken.
 
 Letters: I instances, M answers, T tokens of all instances, A tokens that are ever answers.
 """

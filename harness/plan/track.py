@@ -20,6 +20,11 @@ def measure(format: str) -> str:
     return "bits per answer" if format == TASKS else "bits per byte"
 
 
+def shortly(format: str) -> str:
+    """`measure` where there is little room."""
+    return "bits/answer" if format == TASKS else "bpb"
+
+
 @dataclass
 class Line:
     """A classical compressor's bits per byte: on the first `slice_bytes` of val, and on all of val."""
@@ -98,4 +103,4 @@ class Track:
 
     @property
     def shortly(self) -> str:
-        return "bits/answer" if self.of_tasks else "bpb"
+        return shortly(self.tokens.format)

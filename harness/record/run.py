@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.plan.steps import Steps
 from harness.plan.stored import read_stored_plan, stored_moe_layers, stored_steps
-from harness.plan.track import TASKS, measure
+from harness.plan.track import TASKS, measure, shortly
 from harness.reading import is_there
 from harness.record.documents import Stop
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
@@ -74,6 +74,10 @@ class Run:
     def measure(self) -> str:
         """What val is scored in."""
         return measure(self.track_format)
+
+    @property
+    def shortly(self) -> str:
+        return shortly(self.track_format)
 
     @property
     def track_format(self) -> str:

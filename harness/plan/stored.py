@@ -8,6 +8,7 @@ the keys of this very schema.
 """
 
 import dataclasses
+import warnings
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -89,7 +90,9 @@ def _model_of(cls: type, base: type[values.Model], prefix: str) -> type[values.M
         key = prefix + f.name
         needed = any(name == key or name.startswith(f"{key}.") for name in NEEDED)
         made[f.name] = (NEEDED.get(key) or NARROWER.get(key) or _kind(f.type, key), ... if needed else values.absent())
-    return create_model(f"Stored{cls.__name__}", __base__=base, **made)
+    with warnings.catch_warnings():  # a part may be called like a method of pydantic's, such as `copy`
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+        return create_model(f"Stored{cls.__name__}", __base__=base, **made)
 
 
 def _kind(declared: Any, key: str) -> Any:
@@ -136,6 +139,19 @@ def _defaults() -> dict[str, Any]:
         for key, field in walk()
         if field.default is not unset or field.default_factory is not unset
     }
+
+
+def section(stored: dict[str, Any], name: str) -> Any:
+    """A section of a stored plan that has no key without a default, such as `data`: the dataclass of the schema."""
+    return _filled({f.name: f.type for f in dataclasses.fields(Plan)}[name], settings(stored), f"{name}.")
+
+
+def _filled(cls: Any, known: dict[str, Any], prefix: str) -> Any:
+    made = {
+        f.name: _filled(f.type, known, f"{prefix}{f.name}.") if is_dataclass(f.type) else known[prefix + f.name]
+        for f in dataclasses.fields(cls)
+    }
+    return cls(**made)
 
 
 def read_plan(path: Path) -> Plan:

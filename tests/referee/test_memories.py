@@ -37,10 +37,10 @@ def drawn(seed, *shape):
 
 @pytest.mark.parametrize("taps", [2, 4])
 def test_engrams_gate_and_convolution_are_engram_pefts(taps):
-    """Of one stream. Theirs has norms with weights and a convolution with a bias, which are as they start, 1 and 0; eps are
-    ours."""
+    """Of one stream. Theirs has norms with weights, which are 1 as they start; their eps is ours."""
     ours = EngramInBlock(READ, WIDTH, taps)
-    gating, conv = ContextAwareGating(READ, WIDTH, hc_mult=1), ShortConv(WIDTH, taps, dilation=3, norm_eps=1e-6, hc_mult=1)
+    gating = ContextAwareGating(SimpleNamespace(enable_telemetry=False), READ, WIDTH, hc_mult=1)
+    conv = ShortConv(WIDTH, taps, dilation=3, norm_eps=1e-6, hc_mult=1)
     for norm in (*gating.norm_h, *gating.norm_k):
         norm.eps = 1e-6
     with torch.no_grad():
@@ -62,25 +62,27 @@ def test_engrams_gate_and_convolution_are_engram_pefts(taps):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_engrams_rows_are_engram_pefts_where_the_hash_is_theirs():
-    """Theirs has one odd number a place, shared by the hashes of a layer, which their primes alone tell apart; a token goes in
-    as itself, and before the row there is a token of its own. Ours: a number for each hash too, tokens before as one more than
-    themselves, and nothing before the row. With theirs put in, the same rows from where the longest n-gram is whole on."""
-    keys = engram.Keys(layers=[1], order=3, heads=4, rows=64, columns=2)
-    ours = Engram(MODEL, keys)
+@pytest.mark.parametrize("order, heads, least", [(2, slice(0, 4), 64), (3, slice(4, 8), 80)])
+def test_engrams_rows_are_engram_pefts_where_the_hash_is_theirs(order, heads, least):
+    """Theirs has one odd number a place, counted from the oldest token and shared by the hashes of a layer, which their primes
+    alone tell apart; a token goes in as itself, and before the row there is a token of its own. Ours has a number for each hash
+    too, tokens before go in as one more than themselves, and nothing is before the row. With theirs put in, the same rows from
+    where an n-gram is whole on. One order at a time: of several its shorter n-grams end a token too early."""
+    ours = Engram(MODEL, engram.Keys(layers=[1], order=3, heads=4, rows=64, columns=2))
     theirs = NgramHashMapping(
-        compressed_vocab_size=257, engram_vocab_size_per_ngram=[4 * 64, 4 * 64], n_head_per_ngram=4, layer_ids=[1], pad_id=256
-    )
-    assert ours.sizes == [size for order in theirs.prime_tables[1] for size in order]
+        compressed_vocab_size=257, engram_vocab_size_per_ngram=[4 * least], ngram_sizes=[order], n_head_per_ngram=4,
+        layer_ids=[1], pad_id=256,
+    )  # fmt: skip
+    assert ours.sizes[heads] == theirs.prime_tables[1][0]
     token_BS = torch.randint(1, 256, (2, LENGTH), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours.factor_1.copy_(torch.from_numpy(theirs.all_multipliers[1]).expand(8, -1))
+        ours.factor_1[heads, :order] = torch.from_numpy(theirs.all_multipliers[1][:order][::-1].copy())
         ours.table_1.copy_(torch.arange(len(ours.table_1)).unsqueeze(1).expand(-1, 2))
-        moved = [token_BS, *(torch.cat((token_BS[:, :back] * 0, token_BS[:, :-back]), 1) - 1 for back in (1, 2))]
-        found = ours._looked_up(1, moved).view(2, LENGTH, 8, 2)[..., 0].long()
-    first = torch.tensor([0, *ours.sizes]).cumsum(0)[:-1]
+        before = [torch.cat((token_BS[:, :back] * 0, token_BS[:, :-back]), 1) - 1 for back in (1, 2)]
+        found = ours._looked_up(1, [token_BS, *before]).view(2, LENGTH, 8, 2)[..., heads, 0].long()
+    first = torch.tensor([0, *ours.sizes]).cumsum(0)[:-1][heads]
     expected = torch.from_numpy(theirs.hash(token_BS)[1]) + first
-    assert torch.equal(found[:, 2:], expected[:, 2:])
+    assert torch.equal(found[:, order - 1 :], expected[:, order - 1 :])
 
 
 def connections(rounds, spread):

@@ -4,15 +4,19 @@ pytorch-optimizer's SOAP.
 Of one matrix each: theirs flatten a stack of experts, or refuse it. torch stores weights output first, so that ours are
 transposed for its Muon, which always iterates in bf16, and for optimuon's.
 
-Of QK-clip no small package was found: tests/test_optim_qk_clip.py holds it to its formula. tests/test_optim_polar.py holds the
-Gram form to the direct one in fp64.
+Of QK-clip no small package was found: tests/test_optim_qk_clip.py holds it to its formula.
 """
 
 import pytest
 import torch
 from lion_pytorch import Lion as TheirLion
 from optimuon import Muon as Optimuon
-from optimuon._newton_schulz import NS_COEFFICIENTS_POLAR_EXPRESS, NS_NORM_SCALE_POLAR_EXPRESS, newton_schulz
+from optimuon._newton_schulz import (
+    NS_COEFFICIENTS_POLAR_EXPRESS,
+    NS_NORM_SCALE_POLAR_EXPRESS,
+    gram_newton_schulz,
+    newton_schulz,
+)
 from pytorch_optimizer import SOAP as TheirSoap
 from schedulefree import AdamWScheduleFreeReference
 from torch import nn
@@ -21,7 +25,7 @@ from harness.optim.optimizers.lion import Lion
 from harness.optim.optimizers.muon import Muon
 from harness.optim.optimizers.schedule_free import ScheduleFree
 from harness.optim.optimizers.soap import Soap
-from harness.optim.polar import POLAR_EXPRESS, SAFETY, orthogonalize, polynomials
+from harness.optim.polar import POLAR_EXPRESS, SAFETY, gram, orthogonalize, polynomials
 from harness.plan.parts.optim import lion, muon, schedule_free, soap
 
 STEPS = 25
@@ -69,6 +73,15 @@ def test_polar_express_is_optimuons_table_and_says_the_same():
         g = drawn(0, *shape)
         found = orthogonalize(g.unsqueeze(0), polynomials("polar-express", 5))[0]
         torch.testing.assert_close(found, newton_schulz(g, 5, ns_dtype=None, **EXPRESS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths, restart", [([5], None), ([2, 3], 2)])
+def test_the_gram_form_is_optimuons_in_fp64(lengths, restart):
+    """With one restart, as half precision has there; here as many as bf16 needs."""
+    g = drawn(0, 12, 40).double()
+    found = gram((g / g.norm()).unsqueeze(0), polynomials("polar-express", 5), lengths)[0]
+    theirs = gram_newton_schulz(g, 5, eps=1e-14, ns_dtype=None, restart_after=restart, **EXPRESS)
+    torch.testing.assert_close(found, theirs, rtol=1e-9, atol=1e-10)
 
 
 # Its NorMuon evens out along the longer side: outputs of a matrix that has more of them than inputs, or inputs.

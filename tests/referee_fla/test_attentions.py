@@ -1,9 +1,10 @@
-"""Attentions against the plain forms of flash-linear-attention's core: the parts of native sparse attention, the delta rule of
-channels, the bounded gate of its decays.
+"""Attentions against the plain forms of flash-linear-attention's core: the parts of native sparse attention, both delta rules,
+the bounded gate of decays of channels.
 """
 
 import pytest
 import torch
+from fla.ops.gated_delta_rule.naive import naive_recurrent_gated_delta_rule
 from fla.ops.kda.gate import naive_kda_lowerbound_gate
 from fla.ops.kda.naive import naive_chunk_kda, naive_recurrent_kda
 from fla.ops.nsa.naive import naive_nsa_compression, naive_nsa_selection, naive_nsa_topk
@@ -104,17 +105,30 @@ def test_without_the_block_before_some_tokens_choose_others():
     assert ours.sum() == theirs.sum() and not torch.equal(ours, theirs)
 
 
-def test_the_delta_rule_of_channels_is_flas():
+def of_channels(q, k, v, g, beta, **state):
+    return naive_recurrent_kda(q, k, v, g, beta, **state)
+
+
+def of_channels_in_chunks(q, k, v, g, beta, **state):
+    return naive_chunk_kda(q, k, v, g, beta, chunk_size=16, **state)
+
+
+def of_heads(q, k, v, g, beta, **state):
+    return naive_recurrent_gated_delta_rule(q, k, v, beta, g.squeeze(-1), **state)
+
+
+@pytest.mark.parametrize("theirs", [of_channels, of_channels_in_chunks, of_heads])
+def test_the_delta_rule_is_flas(theirs):
     q, k, v = (drawn(seed, 2, 48, 3, HEAD) for seed in range(3))
     k = k / k.norm(dim=-1, keepdim=True)
-    g, beta, state = -5 * torch.sigmoid(drawn(3, 2, 48, 3, HEAD)), torch.sigmoid(drawn(4, 2, 48, 3)), drawn(5, 2, 3, HEAD, HEAD)
+    g = -5 * torch.sigmoid(drawn(3, 2, 48, 3, 1 if theirs is of_heads else HEAD))
+    beta, state = torch.sigmoid(drawn(4, 2, 48, 3)), drawn(5, 2, 3, HEAD, HEAD)
     given = [t.transpose(1, 2) for t in (q * HEAD**-0.5, k, v, g, beta)]
-    for theirs in (naive_recurrent_kda, lambda *words, **rest: naive_chunk_kda(*words, chunk_size=16, **rest)):
-        expected, last = theirs(q, k, v, g, beta, initial_state=state, output_final_state=True)
-        for rule in (recurrent, lambda *words: chunked(*words, 16, -5.0)):
-            o, found = rule(*given, state)
-            torch.testing.assert_close(o.transpose(1, 2), expected, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(found, last, rtol=1e-4, atol=1e-5)
+    expected, last = theirs(q, k, v, g, beta, initial_state=state, output_final_state=True)
+    for rule in (recurrent, lambda *words: chunked(*words, 16, -5.0)):
+        o, found = rule(*given, state)
+        torch.testing.assert_close(o.transpose(1, 2), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, last, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("least", [-5.0, -2.0])

@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))  # where every verb keeps its compiled code
 
-collect_ignore = ["referee"]  # needs packages of its own: `make referee` names the folder
+collect_ignore = ["referee", "referee_fla"]  # need packages of their own: `make referee` names the folders
 # Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
 # The first one computes what nearly every run needs, the second needs none of it.
 LONG = (

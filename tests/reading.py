@@ -6,8 +6,20 @@ Letters: B batch, S sequence.
 import torch
 from torch import Tensor
 
+from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.model.where import Cache
+from harness.plan.schema import Plan
+
+
+@torch.no_grad()
+def drawn(model: Transformer, plan: Plan, seed: int = 1) -> Transformer:
+    """Initialized, and what starts at zero drawn too, so that every part says something."""
+    initialize(model, plan.init, seed)
+    draws = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        p.copy_(torch.where(p == 0, torch.randn(p.shape, generator=draws) * 0.3, p))
+    return model.eval()
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> Tensor:

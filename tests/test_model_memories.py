@@ -74,52 +74,6 @@ def test_documents_in_one_row_are_read_as_they_are_alone(kind):
     torch.testing.assert_close(packed[:, 10:], second, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "engram" not in kind])
-def test_gradients_are_those_of_differences(kind):
-    """In fp32, along each parameter's gradient. Engram's root of a score is too steep for it: the next test."""
-    model, token_BS = model_of(kind, "model.width=16", "model.heads=2", lane=micro.DENSE), tokens(2, 12)
-    draws = torch.Generator().manual_seed(3)
-    weight_BSV = torch.randn(2, 12, 256, generator=draws)
-    named = {name: p for name, p in model.named_parameters() if "memories" in name or "around" in name}
-    assert named
-    with torch.no_grad():
-        model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=draws) * 0.1)
-
-    def said():
-        return (model.logits(token_BS).double() * weight_BSV).sum()
-
-    gradients = dict(zip(named, torch.autograd.grad(said(), list(named.values()))))
-    for name, p in named.items():
-        direction = gradients[name] / (gradients[name].norm() + 1e-12)
-        at, ends = p.detach().clone(), []
-        with torch.no_grad():
-            for sign in (1, -1):
-                p.copy_(at + sign * 3e-3 * direction)
-                ends.append(float(said()))
-            p.copy_(at)
-        assert (ends[0] - ends[1]) / 6e-3 == pytest.approx(float(gradients[name].norm()), rel=3e-2, abs=1e-3), name
-
-
-def test_engrams_gradients_are_those_of_differences_in_fp64():
-    in_block = model_of("model.memories=[engram]", "model.width=16", "model.heads=2").blocks[1].memories["engram"].double()
-    draws, named = torch.Generator().manual_seed(5), dict(in_block.named_parameters())
-    x, e = (torch.randn(1, 5, width, dtype=torch.float64, generator=draws).requires_grad_() for width in (16, 16))
-
-    class Says(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = in_block
-
-        def forward(self, x, e):
-            return self.part.says(x, Where(tokens(1, 5), recalled={"engram": e}))
-
-    def said(x, e, *weights):
-        given = {f"part.{name}": w for name, w in zip(named, weights)}
-        return torch.func.functional_call(Says(), given, (x, e))
-
-    assert torch.autograd.gradcheck(said, (x, e, *named.values()), eps=1e-7, atol=1e-5)
-
-
 def test_parts_at_their_start_leave_the_model_as_it_is():
     """Of weights as they are drawn: tables and numbers at 0, taps that pass on, streams whose mean is the plain one."""
     plain = compose([*micro.MOE, "unranked=true"]).plan

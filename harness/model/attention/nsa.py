@@ -7,8 +7,12 @@
 
     y = sum over looks c of sigmoid(x W_c) softmax(q k_c^T / sqrt(A)) v_c
 
-Written with masks over all of S x S, three times: it shows what is learned, and saves nothing. Keys and values are shared by
-the looks. A token before the first whole block has nothing compressed: that look says 0.
+Written with masks over all of S x S, three times: it shows what is learned, and saves nothing. A token before the first whole
+block has nothing compressed: that look says 0.
+
+Otherwise than published: keys and values are shared by the looks and blocks are compressed by their mean, both as in
+flash-linear-attention; and the block before the token's own is weighed as the others are, where paper and
+flash-linear-attention always choose it too. The window has its last tokens anyway.
 
 Letters: B batch, S sequence, H heads, A head width, N blocks, L tokens of a block.
 """

@@ -8,6 +8,9 @@ what was found fits.
 in the layers that the plan names. A hash XORs each token times an odd number of its place, layer and head, modulo a prime of
 the head's own. An n-gram that reaches before the row or its document has the row of what is there alone. Tables start at 0.
 
+Otherwise than published: there the odd numbers are of the place and layer alone, so that heads tell n-grams apart by their
+primes only; what is before the row is a token of its own; norms have weights; and tokens are first made alike (case, accents).
+
 Letters: B batch, S sequence, D width, H heads of all orders, C columns of a row, N rows.
 """
 

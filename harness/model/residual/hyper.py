@@ -8,6 +8,9 @@ says goes into all, and a doubly stochastic matrix mixes the streams meanwhile.
 Of every token, in fp32. The streams begin as copies of the embedding, and the head reads their mean. Before anything is learned
 a sublayer reads the mean, writes once into each, and H is `stray` of each row away from the identity (1e-6 in published code).
 
+Sinkhorn ends with columns: mixing keeps the sum of the streams to the last bit, which is what the head reads, and rows of H sum
+to 1 as far as `rounds` bring it. Paper and DeepSeek-V4 end with the rows of H. Both are the same matrix once it has settled.
+
 Letters: B batch, S sequence, D width, N streams.
 """
 

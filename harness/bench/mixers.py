@@ -31,7 +31,11 @@ TOKENS = {"gpu": 1 << 15, "cpu": 1 << 13, "first": 1 << 15, "toy": 1 << 9}  # of
 LONGEST = 1 << 17
 SHARE = 0.8  # of the memory that is free: what a pass may take
 ADDS_UP = ("flops_per_token", "saved_bytes", "cached_bytes")  # over layers
-NOTE = "x floor: all FLOPs at the peak of products. cached: once a sequence is read; * is counted, the part does not decode"
+NOTE = (
+    "x floor: all FLOPs at the peak of products. cached: once a sequence is read; * is counted, the part does not decode\n"
+    "per FLOP: time a FLOP over full attention's at the same length; above {:g} kernels/cpu/NOTES.md says what stands in the way"
+)
+PER_FLOP = 1.3  # times full attention's time a FLOP that an attention may take without an explanation
 TABLE = Table(32, (
     (9, ",.2f", "forward", "ms"), (10, ",.2f", "backward", "ms"), (10, ",.2f", "both", "us/token"),
     (9, ".2f", "time", "x full"), (9, ".2f", "MFLOP", "a token"), (9, ".2f", "both", "x floor"),
@@ -65,7 +69,7 @@ def mixers(
         for row in new:
             say(_line(row))
         rows += new
-    say(NOTE)
+    say(NOTE.format(PER_FLOP))
     crossed = crossings(rows, BASE)
     for each in crossed:
         say(each["said"])

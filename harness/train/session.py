@@ -125,13 +125,17 @@ class Session:
 
         The reference backend has shapes that depend on the data, which static compilation cannot hold: MoE blocks stay eager.
         """
-        if (sizes := len(set(self.micro_sequences.values()))) > 1:  # each is a compilation of its own
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * sizes)
         eager_experts = self.plan.kernels.backend == "reference"
-        for i, block in enumerate(self.model.blocks):
-            if not (eager_experts and i in self.model.moe_layers):
-                block.compile(fullgraph=True, dynamic=False)
-        self.model.head.compile(fullgraph=True, dynamic=False)
+        blocks = [block for i, block in enumerate(self.model.blocks) if not (eager_experts and i in self.model.moe_layers)]
+        compiled = [*blocks, self.model.head]
+        # All modules share one limit. Each may be of a kind of its own, and is compiled for each size of a micro-batch, which
+        # the head may have with targets ahead and without, and for the size of scoring.
+        needed = len(compiled) * (2 * len(set(self.micro_sequences.values())) + 1)
+        config = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, needed)
+        config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, needed)
+        for module in compiled:
+            module.compile(fullgraph=True, dynamic=False)  # past a limit it fails, and never runs uncompiled
 
     def prepare_products(self) -> None:
         """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`). `brgemm`

@@ -26,7 +26,10 @@ class Keys:
 def check(plan: "Plan") -> None:
     layers, m = plan.memory.engram.layers, plan.model
     if not layers or len(set(layers)) < len(layers) or max(layers) >= m.layers:
-        raise UserError(f"memory.engram.layers={layers} of {m.layers} layers", f"name some of 0 to {m.layers - 1}, each once")
+        raise UserError(
+            f"memory.engram.layers={layers} of {m.layers} layers",
+            f"name some of 0 to {m.layers - 1}, each once: memory.engram.layers=[{m.layers // 2}]",
+        )
 
 
 def rows_of(keys: Keys, layer: int) -> list[int]:

@@ -24,7 +24,7 @@ REFUSED = [
     ("attention.full.key_offset=true", "attention.full.rotated=0", "attention.full.rotated below the head width of 64"),
     ("model.attention=mla attention.mla.rotary=64", "attention.mla.rotary=64 of a head width of 64", "attention.mla.rotary=32"),
     ("model.attention=mla attention.mla.rank=0", "attention.mla.rank=0", "at least 1"),
-    ("model.attention=gated_delta attention.gated_delta.chunk=65", "attention.gated_delta.chunk=65", "1 to 64"),
+    ("model.attention=gated_delta attention.gated_delta.chunk=65", "attention.gated_delta.chunk=65", "from 1 to 64"),
     (
         "model.attention=gated_delta attention.gated_delta.chunk=64 model.sequence_length=32",
         "attention.gated_delta.chunk=64 with model.sequence_length=32",
@@ -83,7 +83,7 @@ REFUSED = [
     ("optim.matrices=schedule_free", "schedule.decay_share=0.4 with the optimizer schedule_free", "schedule.decay_share=0"),
     ("optim.others=schedule_free", "schedule.decay_share=0.4 with the optimizer schedule_free", "schedule.decay_share=0"),
     ("optim.others=soap", "optim.others=soap", "optim.matrices=soap"),
-    ("model.residual=hyper residual.hyper.streams=1", "residual.hyper.streams=1", "at least 2"),
+    ("model.residual=hyper residual.hyper.streams=1", "residual.hyper.streams=1", "from 2 to 16"),
     ("gains.softcap=0.01", "gains.softcap=0.01", "at least 0.1"),
 ]  # fmt: skip
 

@@ -54,8 +54,11 @@ def _check_key(key: str, f: Any, value: Any) -> None:
     low, high = marks.get("least", -math.inf), marks.get("most", math.inf)
     for item in value if isinstance(value, list) else [value]:
         if not (low <= item <= high and math.isfinite(item)):
-            to = f" to {high:g}" if math.isfinite(high) else " on"
-            remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
+            ends = f"{low:g} to {high:g}"
+            if isinstance(item, int):
+                remedy = f"choose a whole number from {ends}" if math.isfinite(high) else f"choose at least {low:g}"
+            else:
+                remedy = f"choose a finite number from {ends if math.isfinite(high) else f'{low:g} on'}"
             raise UserError(f"{key}={value}", marks.get("remedy", remedy))
 
 

@@ -15,8 +15,8 @@ EPS = 1e-6  # of every norm
 
 
 class Where(NamedTuple):
-    """Of the tokens of a forward pass. `visible_BSS`: what each looks at; None: itself and all before it. `there_BS`: False of
-    padding; None: there is none."""
+    """Where the tokens of a forward pass are. `visible_BSS`: what each looks at; None: itself and all before it. `there_BS`:
+    False of padding; None: there is none."""
 
     token_BS: Tensor
     position_BS: Tensor

@@ -49,14 +49,14 @@ class InBlock(nn.Module):
     def heads(
         self, q: Tensor, k: Tensor, v: Tensor, x_BSD: Tensor, found: Tensor | None, where: Where
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of q_BSHA, k_BSGA and v_BSGA."""
+        """What stands in place of q_BSHA, k_BSGA and v_BSGA."""
         return q, k, v
 
     def feedforward_input(self, x_BSD: Tensor, where: Where) -> Tensor:
         return x_BSD
 
     def hidden(self, h_BSU: Tensor, where: Where) -> Tensor:
-        """Of a dense or shared feed-forward, before its activation."""
+        """What a dense or shared feed-forward is before its activation."""
         return h_BSU
 
 

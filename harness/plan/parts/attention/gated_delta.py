@@ -23,7 +23,7 @@ def check(plan: "Plan") -> None:
 
 
 def check_lengths(plan: "Plan", name: str) -> None:
-    """Of an attention of the delta rule. Raises: UserError for a chunk or a convolution longer than a sequence."""
+    """For any attention of the delta rule. Raises: UserError for a chunk or a convolution longer than a sequence."""
     k, length = getattr(plan.attention, name), plan.model.sequence_length
     for key, most in (("chunk", min(length, MOST)), ("taps", length)):
         if (value := getattr(k, key)) > length:

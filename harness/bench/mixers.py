@@ -94,7 +94,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """`shape`: B, S, D."""
     if plan.kernels.compile == "on":
-        torch.compiler.reset()  # eight compilations are the limit of all modules together
+        torch.compiler.reset()  # torch compiles a function eight times at most
     ready: dict[str, Mixer] = {}
     rows: dict[str, dict[str, Any]] = {name: {"name": name, "length": shape[1]} for name in names}
     for name in names:

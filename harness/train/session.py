@@ -127,14 +127,13 @@ class Session:
         """
         eager_experts = self.plan.kernels.backend == "reference"
         blocks = [block for i, block in enumerate(self.model.blocks) if not (eager_experts and i in self.model.moe_layers)]
-        compiled = [*blocks, self.model.head]
-        # All modules share one limit. Each may be of a kind of its own, and is compiled for each size of a micro-batch, which
-        # the head may have with targets ahead and without, and for the size of scoring.
-        needed = len(compiled) * (2 * len(set(self.micro_sequences.values())) + 1)
-        config = torch._dynamo.config
+        # A function has one limit, whichever module it is of. Each block may be of a kind of its own, compiled for every size of a
+        # micro-batch and that of scoring; the head has sizes with targets ahead and without.
+        sizes, config = len(set(self.micro_sequences.values())), torch._dynamo.config
+        needed = max(len(blocks) * (sizes + 1), 2 * sizes + 1)
         config.recompile_limit = max(config.recompile_limit, needed)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, needed)
-        for module in compiled:
+        for module in (*blocks, self.model.head):
             module.compile(fullgraph=True, dynamic=False)  # past a limit it fails, and never runs uncompiled
 
     def prepare_products(self) -> None:

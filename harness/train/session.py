@@ -127,8 +127,8 @@ class Session:
         """
         eager_experts = self.plan.kernels.backend == "reference"
         blocks = [block for i, block in enumerate(self.model.blocks) if not (eager_experts and i in self.model.moe_layers)]
-        # A function has one limit, whichever module it is of. Each block may be of a kind of its own, compiled for every size of
-        # a micro-batch and that of scoring; the head has sizes with targets ahead and without.
+        # A function has one limit, whichever module it is of. Each block may be of a kind of its own, compiled for every size
+        # of a micro-batch and that of scoring; the head has sizes with targets ahead and without.
         sizes, config = len(set(self.micro_sequences.values())), torch._dynamo.config
         needed = max(len(blocks) * (sizes + 1), 2 * sizes + 1)
         config.recompile_limit = max(config.recompile_limit, needed)

@@ -168,9 +168,9 @@ def test_keys_that_do_not_go_together_are_refused_with_values_and_remedy(plan, n
 
 
 @pytest.mark.parametrize("word, remedy", [
-    ("task.copy.symbols=129", "choose 8 to 128"), ("task.depo.symbols=65", "choose 1 to 64"),
-    ("task.mano.modulus=65", "choose 2 to 64"), ("task.lano.grammars=25", "choose 1 to 24"),
-    ("task.ngram.successors=5", "choose 1 to 4"), ("task.brevo.nodes=2", "choose 3 to 64"),
+    ("task.copy.symbols=129", "from 8 to 128"), ("task.depo.symbols=65", "from 1 to 64"),
+    ("task.mano.modulus=65", "from 2 to 64"), ("task.lano.grammars=25", "from 1 to 24"),
+    ("task.ngram.successors=5", "from 1 to 4"), ("task.brevo.nodes=2", "from 3 to 64"),
 ])  # fmt: skip
 def test_a_key_out_of_its_range_is_refused_with_the_range(word, remedy):
     with pytest.raises(UserError) as caught:

@@ -175,4 +175,4 @@ def test_keys_that_do_not_go_together_are_refused_with_values_and_remedy(plan, n
 def test_a_key_out_of_its_range_is_refused_with_the_range(word, remedy):
     with pytest.raises(UserError) as caught:
         compose(["lane=tiny-dense", "unranked=true", word])
-    assert caught.value.problem == word and caught.value.remedy == remedy
+    assert caught.value.problem == word and caught.value.remedy == f"choose a whole number {remedy}"

@@ -31,6 +31,7 @@ DIALS = {
         "attention.full.gain=1.5",
         "attention.full.rotated=4",
         "attention.full.head_gate=true",
+        "attention.full.positions=none",
         "attention.full.rotated=4 attention.full.key_offset=true",
     ),
     "mla": ("attention.mla.rank=6", "attention.mla.rotary=6"),
@@ -248,3 +249,17 @@ def test_at_their_defaults_the_dials_change_no_hash_and_lanes_freeze_them():
     assert plan_hash(compose(["lane=tiny-moe-16e", "unranked=true", "attention.full.gain=1.0"]).plan) == plain
     with pytest.raises(UserError, match="attention.full.gain"):
         compose(["lane=tiny-moe-16e", "attention.full.gain=1.5"])
+
+
+def test_without_positions_one_layer_sees_a_set_of_tokens_and_with_them_an_order():
+    """The last token's logits after two earlier ones change places."""
+    token = torch.tensor([[3, 7, 11, 5, 2]])
+    swapped = token[:, [1, 0, 2, 3, 4]]
+    for word, same in (("attention.full.positions=none", True), ("attention.full.positions=rotary", False)):
+        model = model_of("model.layers=1", word)
+        assert torch.allclose(model.logits(token)[0, -1], model.logits(swapped)[0, -1], rtol=0, atol=1e-5) == same
+
+
+def test_rotating_a_part_of_nothing_is_refused():
+    with pytest.raises(UserError, match="rotates nothing"):
+        planned("attention.full.positions=none", "attention.full.rotated=4")

@@ -37,6 +37,7 @@ def architecture(plan: Plan) -> tuple[str, str, tuple[str, str]]:
         "attention other than full": set(m.attentions) != {"full"},
         "attention.full.head_gate": full.head_gate,
         "attention.full.key_offset": full.key_offset,
+        "attention.full.positions=none": full.positions == "none",
         f"model.memories={','.join(m.memories)}": m.memories,
         f"model.residual={m.residual}": m.residual != "plain",
         "gains.softcap": plan.gains.softcap,

@@ -30,11 +30,12 @@ class Angles(NamedTuple):
 class Rotary(nn.Module):
     backend = "torch"  # of attention: the model sets it on its own
 
-    def __init__(self, model: "Model", rotated: int = 0):
-        """`rotated`: of a head's width; 0: all of it."""
+    def __init__(self, model: "Model", rotated: int | None = None):
+        """`rotated`: of a head's width, all of it for None."""
         super().__init__()
+        width = model.width // model.heads if rotated is None else rotated
         with torch.device("cpu"):  # the same angles on every device
-            cos, sin = rotary(model.sequence_length, rotated or model.width // model.heads, model.rope_base)
+            cos, sin = rotary(model.sequence_length, width, model.rope_base)
         self.register_buffer("cos_SA", cos, persistent=False)
         self.register_buffer("sin_SA", sin, persistent=False)
 
@@ -56,7 +57,7 @@ class Rotary(nn.Module):
 
 def rotary(sequence_length: int, head_width: int, base: float) -> tuple[Tensor, Tensor]:
     """cos and sin, each fp32 (S, A/2), of the angles position x base^(-2i/A) (arXiv 2104.09864)."""
-    frequency = base ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+    frequency = base ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / max(head_width, 1))
     angle = torch.arange(sequence_length, dtype=torch.float64)[:, None] * frequency
     return angle.cos().float(), angle.sin().float()
 

@@ -35,6 +35,8 @@ def in_heads(
 
 
 def _rotated(x_BSHA: Tensor, cos_SA: Tensor, sin_SA: Tensor) -> Tensor:
+    if not cos_SA.shape[-1]:
+        return x_BSHA
     still = x_BSHA.shape[-1] - 2 * cos_SA.shape[-1]
     if not still:
         return rotate(x_BSHA, cos_SA, sin_SA)

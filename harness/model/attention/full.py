@@ -1,6 +1,6 @@
 """Causal self-attention with rotary positions and QK-norm. Dials: fewer heads of keys and values (arXiv 2305.13245), a gain on
-the scores, rotation of a part of each head alone, keys that have half of their other channels from the token before, a gate on
-each head's output.
+the scores, rotation of a part of each head alone or of nothing (arXiv 2305.19466), keys that have half of their other channels
+from the token before, a gate on each head's output.
 
 Letters: B batch, S sequence, D width, H heads, G heads of keys and values, A head width.
 """
@@ -36,13 +36,13 @@ class Full(Attention):
         for name, width in (("query", model.width), ("key", served), ("value", served), ("output", model.width)):
             self.register_parameter(name, nn.Parameter(torch.empty(model.width, width)))
         self.gate = nn.Parameter(torch.empty(model.width, model.heads)) if keys.head_gate else None
-        self.offset = KeyOffset((head - keys.rotated) // 2) if keys.key_offset else None
+        self.offset = KeyOffset((head - keys.rotated) // 2) if keys.key_offset else None  # without positions rotated is 0
         if keys.key_offset:
             self.CANNOT = frozenset({"packed rows"})
 
     @staticmethod
     def shared(model: Model, keys: Any) -> nn.Module:
-        return Rotary(model, keys.rotated)
+        return Rotary(model, 0 if keys.positions == "none" else keys.rotated or None)
 
     def flops(self) -> int:
         """Scores and mixing, causal: 12 * width * S / 2; and the gate."""

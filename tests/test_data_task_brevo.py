@@ -120,6 +120,17 @@ def test_sizes_and_names_are_each_as_often_and_edges_are_in_no_order():
     assert first_is == pytest.approx(any_is, abs=0.04)
 
 
+def test_of_the_nodes_that_could_be_next_each_is_as_often():
+    first = Counter()
+    for instance in anything(made("brevo", "nodes=5"), 4000, 5):
+        edges, _, answer = parsed(instance)
+        children = Counter(parent for parent, _ in edges)
+        leaves = set(children) - {child for _, child in edges}
+        if len({children[leaf] for leaf in leaves}) == len(leaves) == 2:
+            first[children[answer[0]] == max(children[leaf] for leaf in leaves)] += 1
+    assert first.total() > 300 and first[True] / first.total() == pytest.approx(1 / 2, abs=4 * 0.5 / np.sqrt(first.total()))
+
+
 def test_the_question_is_the_graph_whatever_the_order_of_its_edges():
     by_graph = {}
     for instance in anything(made("brevo", "nodes=3 symbols=8"), 4000, 3):

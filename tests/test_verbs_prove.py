@@ -4,11 +4,13 @@ import json
 import re
 
 import micro
+import processes
 import pytest
 from report_factory import edit_record, write_run
 
 import harness.verbs.prove as prove
 from harness.__main__ import main
+from harness.launch import child
 
 
 def write_record(folder, chain="aa" * 16, weights="bb" * 16, differs_at=None):
@@ -57,8 +59,10 @@ def test_numbers_that_are_none_are_refused(tmp_path, capsys, word):
 
 
 @pytest.mark.slow
-def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, capsys):
-    """A run that was killed before its first checkpoint starts anew, and proves nothing about resuming."""
+def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, monkeypatch, capsys):
+    """A run that was killed before its first checkpoint starts anew, and proves nothing about resuming. None draws figures."""
+    started = child.started
+    monkeypatch.setattr(child, "started", lambda words, **how: started(words, **how | {"program": processes.UNDRAWN}))
     status = main(["prove", *micro.DENSE, "budget.tokens=24576", "tokens=24576", "kills=1", f"run.folder={tmp_path}"])
     said = capsys.readouterr().out
     assert status == 0 and "proved: 3 runs" in said

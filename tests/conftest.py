@@ -9,6 +9,7 @@ from harness.train.determinism import compiled_folder
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads than cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))  # where every verb keeps its compiled code
+os.environ.setdefault("TORCH_WARM_POOL", "0")  # as `set_torch` does, for what compiles without a run
 
 collect_ignore = ["referee"]  # needs packages of its own: `make referee` names the folder
 # Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.

@@ -15,8 +15,9 @@ collect_ignore = ["referee"]  # needs packages of its own: `make referee` names 
 # Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
 # The first one computes what nearly every run needs, the second needs none of it.
 LONG = (
-    "data_prepare", "kernels_triton_quantized", "kernels_moe", "plan_parts", "kernels_triton", "train_determinism",
-    "doctor_runs", "model_transformer", "kernels_block_scaled", "sabotage", "train_compiler_paths", "train_resume",
+    "data_prepare", "kernels_triton_quantized", "kernels_moe", "train_memory", "model_memories", "kernels_brgemm",
+    "plan_parts", "model_attentions", "kernels_triton", "optim_qk_clip", "train_determinism", "doctor_runs",
+    "model_transformer", "model_loss", "kernels_block_scaled", "sabotage", "train_compiler_paths", "train_resume",
     "train_ranks", "train_ranks_public", "verbs_prove", "train_precision", "train_disk", "report_study", "train_signals",
     "verbs_verify", "verbs_matrix", "verbs_multirun", "train_tokens", "damaged_files", "report_figures", "results",
     "verbs_sinks",

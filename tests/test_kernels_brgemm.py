@@ -193,16 +193,16 @@ def test_weights_that_lie_otherwise_in_memory_or_are_not_fp32_give_the_values_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(  # each compilation takes ten seconds
-    "format, arithmetic, other",
+@pytest.mark.parametrize(  # equal widths share their compilations, which take seconds each
+    "format, arithmetic, other, width",
     [
-        ("fp8", "native", "inductor"), ("fp8", "emulated", "torch"), ("nvfp4", "full", "inductor"),
-        ("mxfp4", "emulated", "torch"),
+        ("fp8", "native", "inductor", 128), ("fp8", "emulated", "torch", 128), ("nvfp4", "full", "inductor", 64),
+        ("mxfp4", "emulated", "torch", 64),
     ],
 )  # fmt: skip
-def test_formats_below_bf16_have_the_bits_of_the_backend_that_computes_them(format, arithmetic, other):
-    tensors, dy_TD = drawn("swiglu")
-    options = dict(activation="swiglu", precision=precision(format, arithmetic))
+def test_formats_below_bf16_have_the_bits_of_the_backend_that_computes_them(format, arithmetic, other, width):
+    tensors, dy_TD = drawn("relu2", width=width, expert_width=width)
+    options = dict(activation="relu2", precision=precision(format, arithmetic))
     found, expected = (run(tensors, dy_TD, backend=backend, **options) for backend in ("brgemm", other))
     assert [torch.equal(a, b) for a, b in zip(found, expected)] == [True] * 5
 

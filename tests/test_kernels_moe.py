@@ -306,8 +306,8 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, 
 def test_the_fused_backend_keeps_its_bits_whatever_the_process_computed_before():
     tensors, dy_TD = inputs(20, 16, 8, 4, 2, "swiglu"), torch.randn(20, 16)
     before = run(tensors, dy_TD, activation="swiglu", backend="inductor")
-    for top_k in range(1, 13):  # more compilations than torch.compile makes by default
-        run(inputs(5, 8 + top_k, 4, 12, top_k, "swiglu"), torch.randn(5, 8 + top_k), activation="swiglu", backend="inductor")
+    for top_k in range(1, 10):  # more compilations than torch.compile makes by default
+        run(inputs(5, 8 + top_k, 4, 9, top_k, "swiglu"), torch.randn(5, 8 + top_k), activation="swiglu", backend="inductor")
     after = run(tensors, dy_TD, activation="swiglu", backend="inductor")
     assert all(torch.equal(a, b) for a, b in zip(before, after))
 

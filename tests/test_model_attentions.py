@@ -194,22 +194,25 @@ def test_every_dial_moves_bits(name):
     assert all(found[-1] < found[0] for found in losses.values())
 
 
+def says(attention, model, name, x_BSD):
+    """What a layer's attention, compiled or not, says of one row's streams."""
+    where = Where(tokens(1, x_BSD.shape[1]))
+    return attention(x_BSD, where._replace(shared=model.shared[name](where)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "kda"])
 def test_a_dial_that_is_turned_is_turned_compiled_too(name):
-    """Some published dials silently did nothing under compilation: attributes become constants. Two, since compiling takes
-    half a minute each."""
-    said = []
-    for word in ("", DIALS[name][0]):
-        torch._dynamo.reset()
-        model = model_of(f"model.attention={name}", *([word] if word else []))
-        attention, where = model.blocks[0].attention, Where(tokens(1, 16))
-        where = where._replace(shared=model.shared[name](where))
-        x_BSD = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(4))
-        with torch.no_grad():
-            said.append(torch.compile(attention, fullgraph=True, dynamic=False)(x_BSD, where))
-            torch.testing.assert_close(said[-1], attention(x_BSD, where), rtol=2e-2, atol=2e-2)
-    assert not torch.equal(*said)
+    """Some published dials silently did nothing under compilation: attributes become constants. Two, and compiled as turned
+    alone, since compiling takes seconds: as it was, each says what lies far beyond the bound."""
+    torch._dynamo.reset()
+    turned, plain = (model_of(f"model.attention={name}", *words) for words in (DIALS[name][:1], ()))
+    x_BSD = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        eager, otherwise = (says(model.blocks[0].attention, model, name, x_BSD) for model in (turned, plain))
+        found = says(torch.compile(turned.blocks[0].attention, fullgraph=True, dynamic=False), turned, name, x_BSD)
+    torch.testing.assert_close(found, eager, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(otherwise, eager, rtol=2e-1, atol=2e-1)
 
 
 def test_a_pattern_gives_each_layer_its_attention_and_counts_it():

@@ -136,17 +136,16 @@ def test_a_head_without_channels_to_move_is_refused(rotated):
 
 @pytest.mark.slow
 def test_compiled_it_turns_too():
-    said = []
-    for words in ((), (OFFSET,)):
-        torch._dynamo.reset()
-        model = model_of(*words)
-        attention, where = model.blocks[0].attention, Where(tokens(1, 16))
-        where = where._replace(shared=model.shared["full"](where))
-        x_BSD = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(4))
-        with torch.no_grad():
-            said.append(torch.compile(attention, fullgraph=True, dynamic=False)(x_BSD, where))
-            torch.testing.assert_close(said[-1], attention(x_BSD, where), rtol=1e-4, atol=1e-5)
-    assert not torch.equal(*said)
+    """Without it the same weights say what lies beyond the bound, so that they need no compilation."""
+    torch._dynamo.reset()
+    attention, plain = (model_of(*words).blocks[0].attention for words in ((OFFSET,), ()))
+    where = Where(tokens(1, 16))
+    where = where._replace(shared=model_of().shared["full"](where))
+    x_BSD = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        found = torch.compile(attention, fullgraph=True, dynamic=False)(x_BSD, where)
+        torch.testing.assert_close(found, attention(x_BSD, where), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(found, plain(x_BSD, where), rtol=1e-2, atol=1e-3)
 
 
 def test_gradients_go_to_the_token_before():

@@ -251,13 +251,20 @@ def test_every_dial_of_a_residual_scheme_moves_bits():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [f"model.memories=[{','.join(MEMORIES)}]", "model.residual=hyper", "model.residual=lambdas"])
-def test_compiled_blocks_say_what_eager_ones_say(words):
-    """Some published dials silently did nothing under compilation."""
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (f"model.memories=[{','.join(MEMORIES)}]", "memory.engram.layers=[0]", "model.residual=lambdas"),
+        ("model.residual=hyper", "residual.hyper.rounds=2"),
+    ],
+)
+def test_compiled_blocks_say_what_eager_ones_say(kinds):
+    """Some published dials silently did nothing under compilation. One dense layer, and few rounds of what is unrolled: two
+    routed ones take minutes to compile."""
     said = {}
     for compile in ("off", "on"):
         torch._dynamo.reset()
-        session = micro.session(words, *SMALL, f"kernels.compile={compile}")
+        session = micro.session(*SMALL, "model.layers=1", *kinds, f"kernels.compile={compile}", lane=micro.DENSE)
         said[compile] = [float(session.step(index).loss) for index in range(4)]
         before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
         session.step(4)

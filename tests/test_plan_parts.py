@@ -30,9 +30,9 @@ def python(code: str, tmp_path: Path, *arguments: str, parts: Path = TOYS):
     return micro.python(START + code, json.dumps(WORDS), str(tmp_path), *arguments, SPEEDRUN_PARTS=str(parts), timeout=300)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(tmp_path, compile):
+@pytest.fixture(name="trained", scope="module")
+def trained_fixture(tmp_path_factory):
+    """{kernels.compile: (losses, record)} of the toys: one process for both, which imports for longer than it trains."""
     ran = python(
         """
 import harness.train.run
@@ -44,17 +44,25 @@ def watched(session, *rest):
     assert hash_tensors(session.state()) == before
     return seconds
 harness.train.run.warm_up = watched
-words.append(f"kernels.compile={sys.argv[3]}")
-whole = micro.run(home / "whole", *words)
-micro.speedrun(home / "parted", *words, "run.stop_after_step=12")
-assert micro.bits(micro.run(home / "parted", *words)) == micro.bits(whole)
-print(json.dumps(micro.losses(whole)), json.dumps(micro.record_json(whole)), sep="\\n")
+found = {}
+for compile in ("off", "on"):
+    these, place = [*words, f"kernels.compile={compile}"], home / compile
+    whole = micro.run(place / "whole", *these)
+    micro.speedrun(place / "parted", *these, "run.stop_after_step=12")
+    assert micro.bits(micro.run(place / "parted", *these)) == micro.bits(whole)
+    found[compile] = micro.losses(whole), micro.record_json(whole)
+print(json.dumps(found))
 """,
-        tmp_path,
-        compile,
+        tmp_path_factory.mktemp("toys"),
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    losses, record = map(json.loads, ran.stdout.splitlines()[-2:])
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(trained, compile):
+    losses, record = trained[compile]
     assert losses[-1] < losses[0] - 0.5
     said = "; ".join(record["unranked_reasons"])
     assert all(f"{part} is not of this repository" in said for part in PARTS)

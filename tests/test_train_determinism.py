@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.record.provenance import THREADS
-from harness.train.determinism import SPINS, compiled_folder
+from harness.train.determinism import SPINS, compiled_folder, set_torch
 from kernels.triton import metadata
 
 # Operators without a deterministic algorithm on CUDA (torch.use_deterministic_algorithms): the strict mode refuses them at the
@@ -79,6 +79,23 @@ def test_compiled_code_is_kept_apart_for_every_state_of_the_kernels(monkeypatch)
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "routing.py" else b""))
     assert compiled_folder() != before and compiled_folder().parent == before.parent
+
+
+def test_on_a_cpu_the_compiler_starts_no_processes_for_triton(monkeypatch):
+    from torch._inductor import async_compile  # takes seconds, and who collects tests needs nothing of it
+
+    started = []
+    monkeypatch.setattr(async_compile.AsyncCompile, "process_pool", lambda: started.append(1))
+    monkeypatch.setattr(async_compile.AsyncCompile, "wakeup", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(async_compile, "get_compile_threads", lambda: 2)  # of one core it would start none
+    monkeypatch.setenv("TORCH_WARM_POOL", "1")
+    async_compile.maybe_warm_pool()
+    assert started
+    monkeypatch.delenv("TORCH_WARM_POOL")
+    set_torch()
+    async_compile.maybe_warm_pool()
+    assert len(started) == 1
 
 
 # A verb that only brings in torch, whose OpenMP then says what it was told.

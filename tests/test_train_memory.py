@@ -12,12 +12,14 @@ from harness.train import machine
 from harness.train.memory import memory
 from harness.train.session import Session
 
-SMALL = "lane={} unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off".split()
+# Compiling takes longer than all else here: parts are as large as the wide plan's whole step, whose compilations they share.
+SMALL = "unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off model.layers=2".split()
+WIDE = ["lane=tiny-moe-16e", *SMALL, "model.width=512", "model.num_experts=8"]
 PLANS = {
-    "wide": ["lane=tiny-moe-16e", *SMALL[1:], "model.width=512", "model.layers=2", "model.num_experts=8"],
-    "streams": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "model.residual=hyper"],
-    "convolved": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "model.memories=[canon,engram]"],
-    "in parts": ["lane=tiny-moe-16e", *SMALL[1:], "model.layers=2", "parallel.micro_batch_tokens=256"],
+    "wide": WIDE,
+    "in parts": [*WIDE, "batch.tokens_per_step=4096", "parallel.micro_batch_tokens=1024"],
+    "streams": ["lane=tiny-dense", *SMALL, "model.residual=hyper"],
+    "convolved": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]"],
 }
 
 

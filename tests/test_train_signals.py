@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 import sys
+from functools import cache
+from pathlib import Path
 
 import micro
 import pytest
@@ -69,12 +71,19 @@ def test_a_signal_before_the_first_step_says_one_line_and_the_same_command_start
     assert micro.record(run_folder).resumes == 0
 
 
+CAPPED = ("balance.capacity_factor=1.0",)  # a run whose last window is judged at the very end
+
+
+@cache
+def untouched(base: Path) -> Path:
+    return micro.run(base / "capped", *CAPPED)
+
+
 @pytest.mark.parametrize("number, status", NUMBERS)
 def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_are_made_anew(
-    tmp_path, monkeypatch, capsys, number, status
+    tmp_path, tmp_path_factory, monkeypatch, capsys, number, status
 ):
-    words = ("balance.capacity_factor=1.0",)  # whose last window is judged at the very end
-    expected = micro.run(tmp_path / "untouched", *words)
+    expected = untouched(tmp_path_factory.getbasetemp())
     with monkeypatch.context() as patch:
         bpb, seen = Score.bpb, []
 
@@ -85,12 +94,12 @@ def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_a
             return bpb(self, *rest)
 
         patch.setattr(Score, "bpb", signalled)
-        assert micro.speedrun(tmp_path / "cut", *words) == status
+        assert micro.speedrun(tmp_path / "cut", *CAPPED) == status
     run_folder = micro.the_folder(tmp_path / "cut")
     assert f"stopped with a checkpoint in {run_folder}" in capsys.readouterr().out
     assert micro.checkpointed_steps(run_folder) == [micro.STEPS] and not (run_folder / "record.json").exists()
     assert micro.rows(run_folder, "final") == [] and len(micro.rows(run_folder, "validation")) == 3
-    assert micro.run(tmp_path / "cut", *words) == run_folder
+    assert micro.run(tmp_path / "cut", *CAPPED) == run_folder
     assert bits(run_folder) == bits(expected)
     ours, theirs = micro.record(run_folder), micro.record(expected)
     assert ours.router_health == theirs.router_health and all(layer.dropped > 0 for layer in theirs.router_health.layers)

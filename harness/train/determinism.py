@@ -68,3 +68,6 @@ def set_torch() -> None:
         import torch._inductor.config  # takes a second, and a CPU needs nothing of it
 
         torch._inductor.config.deterministic = True
+    else:
+        # else torch.compile starts processes that wait for Triton's work: the first imports torch, in seconds of a core
+        os.environ.setdefault("TORCH_WARM_POOL", "0")

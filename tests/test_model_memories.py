@@ -14,13 +14,14 @@ from harness.errors import UserError
 from harness.model.build import build_model, count_plan
 from harness.model.counts import count
 from harness.model.init import initialize
-from harness.model.memory.engram import Engram, primes
+from harness.model.memory.engram import Engram
 from harness.model.residual.hyper import sinkhorn
 from harness.model.short_conv import ShortConv, short_conv
 from harness.model.where import Where
 from harness.plan import parts
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
+from harness.plan.parts.memory.engram import primes
 
 SMALL = (
     "unranked=true", "memory.bigram.columns=8", "memory.engram.rows=61", "memory.engram.columns=4", "memory.engram.heads=2",
@@ -157,10 +158,11 @@ def test_hashed_pairs_share_rows_by_the_published_hash():
 def test_engram_looks_up_the_rows_of_every_hash_of_every_order():
     model = model_of("model.memories=[engram]", "memory.engram.layers=[0,1]")
     memory, token_BS = model.memories["engram"], tokens(1, 20)
-    assert isinstance(memory, Engram) and memory.sizes == primes(61, 8) == [61, 67, 71, 73, 79, 83, 89, 97]
+    assert isinstance(memory, Engram) and primes(61, 8) == [61, 67, 71, 73, 79, 83, 89, 97]
+    assert memory.rows == {0: primes(61, 8)[:4], 1: primes(61, 8)[4:]}
     found = memory(torch.zeros(1, 20, 32), Where(token_BS))[1]
     ids = [int(t) for t in token_BS[0]]
-    for layer, sizes in ((0, memory.sizes[:4]), (1, memory.sizes[4:])):
+    for layer, sizes in memory.rows.items():
         factors, table = getattr(memory, f"factor_{layer}"), getattr(memory, f"table_{layer}")
         assert bool((factors % 2 == 1).all())
         for at in range(20):

@@ -1,8 +1,9 @@
-"""The four names of transformers that an exported modelling file imports, with as little behind them as its mathematics needs.
+"""The four names of transformers that exported modelling files import, with as little behind them as their mathematics needs.
 
-With the package itself the file is tested by `make referee`.
+With the package itself the files are tested by `make referee`.
 """
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from torch import nn
+
+PACKAGE = "exported"
 
 
 class Config:
@@ -28,26 +31,27 @@ class Pretrained(nn.Module):
 
 
 @contextmanager
-def _in_place_of_transformers() -> Iterator[None]:
-    library, outputs = ModuleType("transformers"), ModuleType("transformers.modeling_outputs")
+def _in_place_of_transformers(folder: Path) -> Iterator[None]:
+    """The stubs, and a package PACKAGE of what is in the folder."""
+    library, outputs, package = ModuleType("transformers"), ModuleType("transformers.modeling_outputs"), ModuleType(PACKAGE)
     library.GenerationMixin, library.PretrainedConfig, library.PreTrainedModel = type("Mixin", (), {}), Config, Pretrained
     outputs.CausalLMOutput = SimpleNamespace
-    stubs = {module.__name__: module for module in (library, outputs)}
-    before = {name: sys.modules.get(name) for name in stubs}
+    package.__path__ = [str(folder)]
+    stubs = {module.__name__: module for module in (library, outputs, package)}
+    before, wrote = {name: sys.modules.get(name) for name in stubs}, sys.dont_write_bytecode
     sys.modules.update(stubs)
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
     try:
         yield
     finally:
-        for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
+        sys.dont_write_bytecode = wrote
+        for name in [name for name in sys.modules if name in stubs or name.startswith(f"{PACKAGE}.")]:
+            del sys.modules[name]
+        sys.modules.update({name: module for name, module in before.items() if module is not None})
 
 
-def modelling(path: Path) -> SimpleNamespace:
-    """What an exported modelling file defines."""
-    found: dict[str, Any] = {"__name__": "exported"}
-    with _in_place_of_transformers():
-        exec(compile(path.read_text(), str(path), "exec"), found)
-    return SimpleNamespace(**found)
+def modelling(path: Path) -> ModuleType:
+    """An exported modelling file, with those beside it that it imports."""
+    with _in_place_of_transformers(path.parent):
+        return importlib.import_module(f"{PACKAGE}.{path.stem}")

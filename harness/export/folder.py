@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.export import published
-from harness.export.configuration import CODE, configuration
+from harness.export import configuration, published
 from harness.export.page import page
 from harness.export.tokenizer import byte_tokenizer
 from harness.files import whole
@@ -26,7 +25,7 @@ from harness.record.schema import Record
 
 WEIGHTS = "model.safetensors"
 FILES = (
-    WEIGHTS, "config.json", "generation_config.json", f"{CODE}.py", "tokenizer.json", "tokenizer_config.json",
+    WEIGHTS, "config.json", "generation_config.json", *configuration.FILES, "tokenizer.json", "tokenizer_config.json",
     "README.md",
 )  # fmt: skip
 
@@ -61,8 +60,9 @@ def plan_export(plan: Plan, record: Record, command: str, as_published: bool = F
     if as_published:
         texts, code = {"config.json": _json(published.configuration(plan))}, published.architecture(plan)[0]
     else:
-        texts, code = {"config.json": _json(configuration(plan)), "generation_config.json": _json({"use_cache": False})}, None
-        texts[f"{CODE}.py"] = (Path(__file__).parent / f"{CODE}.py").read_text()
+        texts, code = {"config.json": _json(configuration.configuration(plan))}, None
+        texts["generation_config.json"] = _json({"use_cache": False})
+        texts |= {name: (Path(__file__).parent / name).read_text() for name in configuration.FILES}
     texts["README.md"] = page(plan, record, command, code)
     if not plan.track.tokens.tokenizer:
         texts |= byte_tokenizer(plan.model.sequence_length)

@@ -34,8 +34,8 @@ has never seen.
 
 Made by: `{command}`
 """
-OWN = f"""The model is computed by `{CODE}.py`, which lies in it and needs torch and transformers alone. Its logits are those of
-the run's own model in fp32."""
+OWN = f"""The model is computed by `{CODE}.py` and the files that it imports, which lie in it and need torch and transformers
+alone. Its logits are those of the run's own model in fp32."""
 PUBLISHED = """The model is computed by the library's own `{}`, whose mathematics is the run's. The library computes the angles
 of rotary positions in fp32, so that its logits differ a little from those of the run's own model, the more the longer the
 input."""

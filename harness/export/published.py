@@ -36,6 +36,10 @@ def architecture(plan: Plan) -> tuple[str, str, tuple[str, str]]:
     lacking = {
         "attention other than full": set(m.attentions) != {"full"},
         "attention.full.head_gate": full.head_gate,
+        "attention.full.key_offset": full.key_offset,
+        f"model.memories={','.join(m.memories)}": m.memories,
+        f"model.residual={m.residual}": m.residual != "plain",
+        "gains.softcap": plan.gains.softcap,
         "attention.full.rotated": full.rotated not in (0, m.width // m.heads),
         f"experts with model.activation={m.activation}": moe and m.activation != "swiglu",
         f"model.router={m.router}": moe and m.router != "sigmoid_topk",

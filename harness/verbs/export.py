@@ -3,12 +3,12 @@
 usage: python -m harness export RUN out=FOLDER [--published] [--overwrite]
        make export RUN=runs/tiny-moe-16e/1-0123abcd OUT=runs/exported
 
-The folder has the fp32 weights, config.json, the modelling file (torch and transformers alone), for a run of bytes a tokenizer,
+The folder has the fp32 weights, config.json, modelling files (torch and transformers alone), for a run of bytes a tokenizer,
 and a README that says which run it was. It is loaded by
     AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
-and its logits are those of the run's own model in fp32. It takes full and window attention with their dials, every router,
-shared experts, both activations and all gains; what it has no code for (other attentions, products of quantized formats) is
-named and refused.
+and its logits are those of the run's own model in fp32. It takes full, window and latent attention (mla) with their dials, all
+memories and residual schemes, every router, shared experts, both activations and all gains; what it has no code for (other
+attentions, products of quantized formats) is named and refused.
 --published  writes an architecture that the library has itself, where one fits, so that no code need be trusted: of dense runs
              Apertus, Arcee, Qwen3 or Llama, of SwiGLU experts behind a sigmoid router with shared ones GLM-4.5. The library
              computes rotary angles in fp32, so that on long inputs logits differ from the run's by more than 1e-5

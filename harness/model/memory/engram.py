@@ -14,18 +14,17 @@ Letters: B batch, S sequence, D width, H heads of all orders, C columns of a row
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
-from harness.keyed import generator
 from harness.model.earlier import earlier_tokens
 from harness.model.memory import InBlock, Memory
 from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.short_conv import ShortConv
 from harness.model.where import Where
+from harness.plan.parts.memory.engram import factors_of, rows_of
 
 if TYPE_CHECKING:
     from harness.model.attention import Attention
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 LEAST = 1e-6  # of |s|, whose root has no gradient at 0
 DILATION = 3
-FACTOR_BITS = 31  # of odd factors: with ids of 17 bits a product stays whole in 64
 
 
 class Engram(Memory):
@@ -43,28 +41,18 @@ class Engram(Memory):
     def __init__(self, model: "Model", keys: Any):
         super().__init__(model, keys)
         self.orders = range(2, keys.order + 1)
-        self.sizes = primes(keys.rows, len(self.orders) * keys.heads * len(keys.layers))
-        for layer in keys.layers:
-            name, rows = f"table_{layer}", sum(self._sizes(layer))
-            self.register_parameter(name, nn.Parameter(torch.empty(rows, keys.columns)))
+        self.rows = {layer: rows_of(keys, layer) for layer in keys.layers}  # of each head
+        for layer, rows in self.rows.items():
+            name = f"table_{layer}"
+            self.register_parameter(name, nn.Parameter(torch.empty(sum(rows), keys.columns)))
             self.OWN = self.OWN | {name: Own("table", "zero")}
-        with torch.device("cpu"):
-            factors = {
-                layer: torch.from_numpy(_factors(layer, len(self.orders) * keys.heads, keys.order)) for layer in keys.layers
-            }
-        for layer, factor_HN in factors.items():
-            self.register_buffer(f"factor_{layer}", factor_HN, persistent=False)
-
-    def _sizes(self, layer: int) -> list[int]:
-        """Rows of each head of a layer."""
-        count = len(self.orders) * self.keys.heads
-        first = self.keys.layers.index(layer) * count
-        return self.sizes[first : first + count]
+            with torch.device("cpu"):
+                self.register_buffer(f"factor_{layer}", torch.tensor(factors_of(keys, layer)), persistent=False)
 
     def in_block(self, layer: int, attention: "Attention", feedforward: nn.Module) -> "EngramInBlock | None":
         if layer not in self.keys.layers:
             return None
-        return EngramInBlock(len(self._sizes(layer)) * self.keys.columns, self.shape.width, self.keys.taps)
+        return EngramInBlock(len(self.rows[layer]) * self.keys.columns, self.shape.width, self.keys.taps)
 
     def unread(self) -> int:
         touched = len(self.orders) * self.keys.heads * self.keys.columns
@@ -77,7 +65,7 @@ class Engram(Memory):
     def _looked_up(self, layer: int, tokens: list[Tensor]) -> Tensor:
         """(B, S, H C). A token that is not there has no part in the hash."""
         factor_HN, rows, first = getattr(self, f"factor_{layer}"), [], 0
-        for head, size in enumerate(self._sizes(layer)):
+        for head, size in enumerate(self.rows[layer]):
             order = self.orders[head // self.keys.heads]
             mixed = tokens[0] * factor_HN[head, 0]
             for back in range(1, order):
@@ -108,23 +96,6 @@ class EngramInBlock(InBlock):
         gate = torch.sigmoid(score.sign() * score.abs().clamp(min=LEAST).sqrt())
         u_BSD = gate * (e_BSR @ self.value)
         return u_BSD + silu(self.conv(rms_norm(u_BSD), where))
-
-
-def _factors(layer: int, heads: int, order: int) -> np.ndarray:
-    """int64 (heads, order), odd: the same for every seed, so that runs differ in what is in the tables alone."""
-    words = generator(0, "engram", layer).bit_generator.random_raw(heads * order)
-    return (words >> np.uint64(64 - FACTOR_BITS) | np.uint64(1)).astype(np.int64).reshape(heads, order)
-
-
-def primes(least: int, count: int) -> list[int]:
-    """The first `count` primes from `least` on."""
-    found: list[int] = []
-    candidate = max(least, 2)
-    while len(found) < count:
-        if all(candidate % divisor for divisor in range(2, math.isqrt(candidate) + 1)):
-            found.append(candidate)
-        candidate += 1
-    return found
 
 
 PART = Engram

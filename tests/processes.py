@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -63,10 +64,16 @@ def run_together(
 
 
 class Started:
-    """What `harness.launch.child` and its callers ask of a `subprocess.Popen`. What it says is there at its end."""
+    """What `harness.launch.child` and its callers ask of a `subprocess.Popen`. What it says is there at its end.
+
+    The server says once how a process ended. Of two threads that ask it, as those that read standard output and error do, one
+    would hear 255: so one thread of its own asks, and all others wait for that.
+    """
 
     def __init__(self, process: BaseProcess, place: Path):
         self.process, self.place = process, place
+        self.asking = threading.Thread(target=process.join, daemon=True)
+        self.asking.start()
 
     @property
     def stdout(self) -> Iterator[str]:
@@ -79,10 +86,10 @@ class Started:
         yield from self.place.with_suffix(".err").read_text().splitlines(keepends=True)
 
     def poll(self) -> int | None:
-        return self.process.exitcode
+        return None if self.asking.is_alive() else self.process.exitcode
 
     def wait(self) -> int:
-        self.process.join()
+        self.asking.join()
         return self.process.exitcode
 
     def send_signal(self, number: int) -> None:
@@ -96,8 +103,9 @@ def started(words: Sequence[str], **_: object) -> Iterator[Started]:
         place = Path(folder) / "said"
         process = CONTEXT.Process(target=_child, args=(NO_FIGURES + MAIN, tuple(words), {}, str(place)))
         process.start()
-        yield Started(process, place)
-        process.join()
+        it = Started(process, place)
+        yield it
+        it.wait()
 
 
 def _child(code: str, arguments: tuple[str, ...], environment: dict[str, str], place: str) -> None:

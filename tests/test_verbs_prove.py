@@ -2,13 +2,16 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import micro
+import processes
 import pytest
 from report_factory import edit_record, write_run
 
 import harness.verbs.prove as prove
 from harness.__main__ import main
+from harness.launch import child
 
 
 def write_record(folder, chain="aa" * 16, weights="bb" * 16, differs_at=None):
@@ -56,11 +59,46 @@ def test_numbers_that_are_none_are_refused(tmp_path, capsys, word):
     assert word in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("steps, most", [(1, 0), (2, 0), (4, 2)])
+def test_more_kills_than_there_are_steps_to_kill_in_are_refused(tmp_path, capsys, steps, most):
+    words = [f"tokens={256 * steps}", "kills=3", f"run.folder={tmp_path / 'runs'}"]
+    assert main(["prove", *micro.MOE, *words]) == 2
+    said = capsys.readouterr().err
+    assert f"kills=3 with {steps} steps" in said and f"kills={most} or less" in said and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.process
+def test_every_thread_that_waits_for_a_forked_process_hears_how_it_ended():
+    """As prove's do: one reads what a run says, another its errors."""
+    for _ in range(4):
+        with processes.started(["lanes", "of=no"]) as process, ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(lambda _: process.wait(), range(8))) == {2} and process.poll() == 2
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    monkeypatch.setattr(child, "started", processes.started)
+
+
 @pytest.mark.slow
-def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, capsys):
+def test_a_micro_lane_is_proved_with_a_killed_run_that_really_resumed(tmp_path, forked, capsys):
     """A run that was killed before its first checkpoint starts anew, and proves nothing about resuming."""
     status = main(["prove", *micro.DENSE, "budget.tokens=24576", "tokens=24576", "kills=1", f"run.folder={tmp_path}"])
     said = capsys.readouterr().out
     assert status == 0 and "proved: 3 runs" in said
     (row,) = re.findall(r"^ *killed 1 times .* (\d+)$", said, re.MULTILINE)
     assert int(row) == 1, said
+
+
+STAGES = ("batch.stages=[128,256,512]", "batch.stage_shares=[0.125,0.375,0.5]", "budget.tokens=16384", "tokens=16384")
+
+
+@pytest.mark.slow
+def test_a_batch_in_stages_is_proved_and_killed_beyond_the_first_one(tmp_path, forked, capsys):
+    """16, 24 and 16 steps."""
+    status = main(["prove", *micro.MOE, *STAGES, "kills=2", f"run.folder={tmp_path}"])
+    said = capsys.readouterr().out
+    assert status == 0 and "56 steps" in said and "proved: 3 runs" in said
+    assert int(re.findall(r"killed at step (\d+)", said)[1]) > 16, said
+    (row,) = re.findall(r"^ *killed 2 times .* (\d+)$", said, re.MULTILINE)
+    assert int(row) == 2, said

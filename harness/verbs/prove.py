@@ -35,6 +35,11 @@ def main(arguments: list[str]) -> int:
     if tokens:
         words = [*words, "unranked=true", f"budget.tokens={tokens}"]
     plan = compose(words).plan
+    if kills > max(0, plan.steps - 2):
+        raise UserError(
+            f"kills={kills} with {plan.steps} steps, of which a run can be killed after all but the first and the last",
+            f"choose kills={max(0, plan.steps - 2)} or less, or more tokens=",
+        )
     Path(plan.run.folder).mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="prove-", dir=plan.run.folder))
     killed = f" and once killed {kills} times" if kills else ""
@@ -69,7 +74,7 @@ def _untouched(words: list[str], folder: Path) -> Path:
 
 def _killed(words: list[str], folder: Path, steps: int, kills: int) -> Path:
     """Kills the run at `kills` random steps with SIGKILL, starting it again each time; then lets it finish."""
-    points = sorted(random.Random(KILL_SEED).sample(range(2, steps), min(kills, steps - 2)))
+    points = sorted(random.Random(KILL_SEED).sample(range(2, steps), kills))
     for point in points:
         with tempfile.TemporaryFile("w+") as errors, child.started(_run(words, folder), stderr=errors) as process:
             while process.poll() is None and _last_step(folder) < point:

@@ -4,9 +4,11 @@ import micro
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from micro import bits, no_figures_fixture  # noqa: F401
 
 from harness.errors import UserError
+from harness.evaluate.bpb import score
 from harness.launch.starting_plan import starting_plan
 from harness.model.build import count_plan
 from harness.plan.steps import Stage
@@ -17,6 +19,7 @@ from harness.report.run_data import load_run
 from harness.train import machine
 from harness.train.clock import Clock
 from harness.train.estimate import run_seconds
+from harness.train.machine import compiler_missing
 from harness.train.memory import memory
 from harness.train.warmup import warm_up
 
@@ -145,3 +148,60 @@ def test_the_starting_plan_says_the_stages_and_what_they_make_of_the_rate():
 
 def test_the_stages_of_a_plan_are_those_of_its_session():
     assert micro.session(*STAGES).steps.stages == (Stage(128, 16), Stage(256, 8), Stage(512, 4))
+
+
+compiled = pytest.mark.skipif(bool(compiler_missing()), reason="nothing is compiled here")
+COMPILED = "kernels.compile=on"
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Blocks and head are traced and guarded as ever, and run as they are. The graphs that there are."""
+    compile, config, graphs = torch.nn.Module.compile, torch._dynamo.config, []
+    keep = lambda graph, inputs: graphs.append(graph) or graph.forward  # noqa: E731
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compile(self, backend=keep, **how))
+    torch._dynamo.reset()
+    with config.patch(recompile_limit=8, accumulated_recompile_limit=256):
+        yield graphs
+    torch._dynamo.reset()
+
+
+@compiled
+@pytest.mark.slow
+def test_every_kind_of_block_is_compiled_in_every_size_before_the_clock_starts_and_none_on_it(traced):
+    """Four kinds and the head, in three sizes and in that of scoring; the head in one size with targets ahead and without."""
+    session = micro.session(
+        *STAGES, COMPILED, "model.layers=5", "model.attention_pattern=[full,window,mla,nsa,full]", "attention.window.tokens=8",
+        "attention.mla.rotary=4", "attention.nsa.chosen=2", "ahead.weights=[0.5]", "ahead.until=0.6",
+    )  # fmt: skip
+    slice_N = session.corpus.val[:4097]
+    warm_up(session, Clock(), slice_N, 0, micro.tensors(session))
+    assert len(traced) == (4 + 1) * (3 + 1) + 1
+    for index in (0, 15, 16, 23, 24, 27):
+        session.step(index)
+        session.step(index, measured=True)
+    score(session.model, slice_N, session.scoring_tokens)
+    assert len(traced) == (4 + 1) * (3 + 1) + 1
+
+
+@compiled
+@pytest.mark.slow
+def test_what_is_beyond_the_limit_of_compilations_fails_and_does_not_run_uncompiled(traced):
+    session = micro.session(COMPILED)
+    session.step(0)
+    with torch._dynamo.config.patch(recompile_limit=1), pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        score(session.model, session.corpus.val[:1025], 1024)
+
+
+@compiled
+@pytest.mark.slow
+def test_a_compiled_staged_run_has_the_bits_of_one_that_resumed_in_its_second_stage(tmp_path, staged, no_figures):
+    """And the losses of one that is not compiled, to rounding."""
+    words = [*STAGES, COMPILED, "validation.batch_tokens=0"]
+    torch._dynamo.reset()
+    untouched = micro.run(tmp_path / "whole", *words)
+    torch._dynamo.reset()
+    assert micro.speedrun(tmp_path / "parted", *words, "run.stop_after_step=20") == 0
+    resumed = micro.run(tmp_path / "parted", *words)
+    assert bits(resumed) == bits(untouched) and micro.losses(resumed) == micro.losses(untouched)
+    np.testing.assert_allclose(micro.losses(untouched), micro.losses(staged), rtol=1e-2)

@@ -125,13 +125,16 @@ class Session:
 
         The reference backend has shapes that depend on the data, which static compilation cannot hold: MoE blocks stay eager.
         """
-        if (sizes := len(set(self.micro_sequences.values()))) > 1:  # each is a compilation of its own
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * sizes)
         eager_experts = self.plan.kernels.backend == "reference"
-        for i, block in enumerate(self.model.blocks):
-            if not (eager_experts and i in self.model.moe_layers):
-                block.compile(fullgraph=True, dynamic=False)
-        self.model.head.compile(fullgraph=True, dynamic=False)
+        blocks = [block for i, block in enumerate(self.model.blocks) if not (eager_experts and i in self.model.moe_layers)]
+        # A function has one limit, whichever module it is of. Each block may be of a kind of its own, compiled for every size
+        # of a micro-batch and that of scoring; the head has sizes with targets ahead and without.
+        sizes, config = len(set(self.micro_sequences.values())), torch._dynamo.config
+        needed = max(len(blocks) * (sizes + 1), 2 * sizes + 1)
+        config.recompile_limit = max(config.recompile_limit, needed)
+        config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, needed)
+        for module in (*blocks, self.model.head):
+            module.compile(fullgraph=True, dynamic=False)  # past a limit it fails, and never runs uncompiled
 
     def prepare_products(self) -> None:
         """Lets the CPU's library build the expert products that training may meet (see `kernels.prepare_products`). `brgemm`

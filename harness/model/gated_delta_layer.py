@@ -47,9 +47,12 @@ class GatedDeltaLayer(Attention):
         self.head_norm = nn.Parameter(torch.empty(self.head))
 
     def core_flops(self) -> int:
-        """A token's, forward: keys and queries within a chunk, the system, what goes into the state and comes out."""
+        """A token's, forward, in products of which half is needed, half: within a chunk its key with those before it, its query
+        with those up to its own, and the mixing of as many; the triangular system, solved for keys and values; three products
+        with the state. Sums of decays are not counted."""
         head, chunk = self.head, self.chunk
-        return self.heads * (6 * head**2 + 3 * chunk * head + chunk**2)
+        within, solved = (chunk - 1) * head + 2 * (chunk + 1) * head, (chunk - 1) * 2 * head
+        return self.heads * (within + solved + 6 * head**2)
 
     def flops(self) -> int:
         small = sum(p.numel() for name, p in self.named_parameters() if self.OWN[name].group == "scalar" and p.ndim == 2)

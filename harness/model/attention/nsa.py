@@ -51,10 +51,13 @@ class Sparse(Attention):
         return Rotary(model)
 
     def flops(self) -> int:
-        """What the looks see, not the masked products: 12 * width a key; and the gates."""
-        compressed = self.length / self.block / 2
-        seen = compressed + self.chosen * self.block + min(self.window, self.length)
-        return round(12 * self.query.shape[1] * min(seen, self.length)) + 6 * self.gate.numel()
+        """What the looks see, not the masked products: 12 * width * the mean number of keys that are seen; and the gates. Of
+        its own block a token sees the keys up to itself, and before there are `chosen` blocks it sees those that there are."""
+        block, others, blocks = self.block, self.chosen - 1, self.length // self.block
+        compressed = (blocks - 1) / 2 + 1 / block
+        selected = (block + 1) / 2 + block * others * (1 - self.chosen / (2 * blocks))
+        near = self.window - self.window * (self.window - 1) / 2 / self.length
+        return round(12 * self.query.shape[1] * (compressed + selected + near)) + 6 * self.gate.numel()
 
     def cache_values(self) -> int:
         """Keys and values, and those of blocks."""

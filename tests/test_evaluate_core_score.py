@@ -22,8 +22,8 @@ LONG, SHORT = 400, 40  # tokens: everything fits, most options are cropped
 KINDS = ("multiple_choice", "schema", "language_modeling")
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+@pytest.fixture(name="tiny", scope="module")
+def tiny_fixture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("core")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPEEDRUN_CACHE", str(folder / "cache"))

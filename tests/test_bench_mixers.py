@@ -121,6 +121,15 @@ def test_where_nothing_fits_all_are_left_out_and_none_is_compared(tmp_path, monk
     assert draw_mixers(origin, tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_attentions_that_take_more_than_their_share_of_time_per_flop_are_said_with_where_most(swept):
+    rows = [{"name": "kda", "length": length, "per_flop": found} for length, found in ((256, 1.4), (512, 2.5), (1024, 1.2))]
+    rows += [{"name": "mla", "length": 256, "per_flop": 1.3}, {"name": "nsa", "length": 256, "left_out": "why"}]
+    assert bench.beyond(rows) == "time per FLOP above 1.3 times that of full: kda up to 2.50 (S = 512)"
+    assert bench.beyond(rows[3:]) == "time per FLOP above 1.3 times that of full: none"
+    _, found, said = swept
+    assert bench.beyond(found["rows"]) in said
+
+
 def of(name, ratios, base=(1.0, 2.0, 4.0)):
     """Rows of `name` and of full at 256, 512 and 1,024, `ratios` apart; None: left out."""
     figures = [{"ratio": ratio, "us_per_token": 1.0} if ratio else {"left_out": "why"} for ratio in ratios]

@@ -32,6 +32,7 @@ LONGEST = 1 << 17
 SHARE = 0.8  # of the memory that is free: what a pass may take
 ADDS_UP = ("flops_per_token", "saved_bytes", "cached_bytes")  # over layers
 NOTE = "x floor: all FLOPs at the peak of products. cached: once a sequence is read; * is counted, the part does not decode"
+PER_FLOP = 1.3  # times the base's time per FLOP: what an attention may take without an explanation in kernels/cpu/NOTES.md
 TABLE = Table(32, (
     (9, ",.2f", "forward", "ms"), (10, ",.2f", "backward", "ms"), (10, ",.2f", "both", "us/token"),
     (9, ".2f", "time", "x full"), (9, ".2f", "MFLOP", "a token"), (9, ".2f", "both", "x floor"),
@@ -66,6 +67,7 @@ def mixers(
             say(_line(row))
         rows += new
     say(NOTE)
+    say(beyond(rows))
     crossed = crossings(rows, BASE)
     for each in crossed:
         say(each["said"])
@@ -92,7 +94,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """`shape`: B, S, D."""
     if plan.kernels.compile == "on":
-        torch.compiler.reset()  # past eight compilations of a function torch would quietly run it as it is
+        torch.compiler.reset()  # torch compiles a function eight times at most
     ready: dict[str, Mixer] = {}
     rows: dict[str, dict[str, Any]] = {name: {"name": name, "length": shape[1]} for name in names}
     for name in names:
@@ -136,6 +138,17 @@ def _figures(name: str, ready: dict[str, Mixer], seconds: Seconds, tokens: int, 
         return figures
     ratio = statistics.median(took / sum(ways) for took, ways in zip(of_turn, seconds[BASE]))
     return figures | {"ratio": ratio, "per_flop": ratio * ready[BASE].flops_per_token / mine.flops_per_token}
+
+
+def beyond(rows: list[dict[str, Any]]) -> str:
+    """Says which take more than PER_FLOP times the base's time per FLOP, and where most."""
+    worst: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name, found = row["name"], row.get("per_flop") or 0
+        if found > PER_FLOP and (name not in worst or found > worst[name]["per_flop"]):
+            worst[name] = row
+    said = ", ".join(f"{name} up to {row['per_flop']:.2f} (S = {row['length']:,})" for name, row in worst.items())
+    return f"time per FLOP above {PER_FLOP:g} times that of {BASE}: {said or 'none'}"
 
 
 def _line(row: dict[str, Any]) -> str:

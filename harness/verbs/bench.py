@@ -25,8 +25,8 @@ resources  registers, shared memory and spills of the Triton kernels by the asse
          GPU (sm_90); times nothing and needs no GPU; only where it is named
 
 mixers   every attention with a lane's width, heads and keys over sequences of 256 to 8,192 tokens (lengths=...): time, FLOPs,
-         bytes saved and cached, and where each crosses full attention; kernels.compile=on compiles them; only where it is
-         named, or attention and a lane are
+         time per FLOP over full attention's, bytes saved and cached, and where each crosses full attention;
+         kernels.compile=on compiles them; only where it is named, or attention and a lane are
 decode   reading and writing with a cache: tokens/s by batch, bytes of weights and cache, experts touched, beside the dense
          twin; run=FOLDER takes a finished run's weights; only where it is named
 predicted  what an H100 is expected to take for steps of lanes and for the expert MLP: assumptions, nothing measured; only

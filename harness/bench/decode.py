@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from harness.bench.table import Table
+from harness.errors import UserError
 from harness.model.build import build_model
 from harness.model.init import initialize, owned
 from harness.model.transformer import Transformer
 from harness.model.where import Cache, Where
+from harness.plan import parts
 from harness.plan.parts import MATRICES
 from harness.plan.schema import Plan
 from harness.train.machine import Machine, synchronize
@@ -36,7 +38,13 @@ TABLE = Table(22, (
 def decode(
     plans: dict[str, Plan], here: Machine, rounds: int, weights: dict[str, Tensor] | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`plans`: the lane's, then its twin's, by name; `weights` of the first one, else as a run begins. Medians over rounds."""
+    """`plans`: the lane's, then its twin's, by name; `weights` of the first one, else as a run begins. Medians over rounds.
+
+    Raises:
+        UserError: a model does not decode, or not so many tokens.
+    """
+    for plan in plans.values():
+        _check(plan)
     models = {name: served(plan, here, weights if at == 0 else None) for at, (name, plan) in enumerate(plans.items())}
     sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) for name, model in models.items()}
     for name, size in sizes.items():
@@ -64,6 +72,18 @@ def decode(
             say(TABLE.row(f"  {name}", batch, *figures, touched, row["of_twin"]))
             rows.append(row)
     return {"precision": here.arithmetic, "rounds": rounds, "written": WRITTEN, "weight_bytes": sizes, "rows": rows}
+
+
+def _check(plan: Plan) -> None:
+    m = plan.model
+    if m.sequence_length < 2 * WRITTEN:
+        raise UserError(
+            f"model.sequence_length={m.sequence_length} of {plan.lane.name}: {WRITTEN} tokens are written after half of it",
+            f"choose model.sequence_length={2 * WRITTEN} or more",
+        )
+    for name in m.attentions:
+        if "decoding" in parts.part("attention", name).CANNOT:
+            raise UserError(f"{plan.lane.name} has the attention {name}, which does not decode", "use another attention")
 
 
 @torch.no_grad()

@@ -21,8 +21,9 @@ def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: 
     """
     for kind, name in parts.chosen(plan) if plan.data.document_mask else ():
         if kind in ("attention", "memory") and "document masks" in parts.part(kind, name).CANNOT:
+            key = parts.KINDS[kind].chosen_by[kind == "attention" and bool(plan.model.attention_pattern)]
             raise UserError(
-                f"data.document_mask=true with {parts.KINDS[kind].chosen_by[0]}={name}, which sees no documents",
+                f"data.document_mask=true with {key}={name}, which sees no documents",
                 f"leave data.document_mask=false, or use another {kind}",
             )
     return Transformer(

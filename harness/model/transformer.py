@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, log_softmax, nll_loss
 from torch.utils.checkpoint import checkpoint
 
+from harness.errors import UserError
 from harness.model.ahead import IGNORED
 from harness.model.attention import Attention
 from harness.model.feedforward import Dense, Experts, Routed
@@ -173,6 +174,8 @@ class Transformer(Part):
 
     def trunk(self, where: Where) -> tuple[Tensor, list[Routed], list[Tensor]]:
         """The residual stream after the last block, routing of MoE layers, and peak_H of layers where scores are clipped."""
+        assert where.visible_BSS is None or self.can("packed rows"), "a part of this model reads no packed row"
+        assert where.document_BS is None or self.can("document masks"), "a part of this model sees no documents"
         for layer in self.moe_layers:
             self.blocks[layer].feedforward.refresh()
         x_BSD = embedding(where.token_BS, self.embedding)
@@ -213,7 +216,18 @@ class Transformer(Part):
         return Output(nats_BS, counts, margins.detach(), dropped_LE, ahead_K, peak_LH, terms)
 
     def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
-        """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has."""
+        """fp32 (B, S, V). With a cache, which grows by these tokens, of what follows the tokens that it has.
+
+        Raises:
+            UserError: more tokens than the model reads.
+        """
+        length, most = token_BS.shape[1] + (cache.length if cache is not None else 0), self.shape.sequence_length
+        if length > most:
+            raise UserError(
+                f"{length:,} tokens in a row, and the model reads model.sequence_length={most}",
+                f"read the last {most:,} alone, with a new cache",
+            )
+        assert cache is None or cache.length or self.decodes, "a part of this model does not decode"
         logits = self.head.logits(self.trunk(Where(token_BS, cache=cache))[0])
         if cache is not None:
             cache.length += token_BS.shape[1]

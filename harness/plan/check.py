@@ -54,8 +54,11 @@ def _check_key(key: str, f: Any, value: Any) -> None:
     low, high = marks.get("least", -math.inf), marks.get("most", math.inf)
     for item in value if isinstance(value, list) else [value]:
         if not (low <= item <= high and math.isfinite(item)):
-            to = f" to {high:g}" if math.isfinite(high) else " on"
-            remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
+            ends = f"{low:g} to {high:g}"
+            if isinstance(item, int):
+                remedy = f"choose a whole number from {ends}" if math.isfinite(high) else f"choose at least {low:g}"
+            else:
+                remedy = f"choose a finite number from {ends if math.isfinite(high) else f'{low:g} on'}"
             raise UserError(f"{key}={value}", marks.get("remedy", remedy))
 
 
@@ -86,14 +89,16 @@ def _check_track(plan: Plan) -> None:
 def _check_shapes(plan: Plan) -> None:
     m = plan.model
     if m.width % m.heads or (m.width // m.heads) % 2:
+        fit = [heads for heads in range(1, m.heads) if m.width % heads == 0 and m.width // heads % 2 == 0]
         raise UserError(
             f"model.heads={m.heads} does not divide model.width={m.width} into even head widths",
-            "choose heads so that width / heads is an even whole number",
+            f"choose heads so that width / heads is an even whole number{f': model.heads={fit[-1]}' if fit else ''}",
         )
-    if m.attention_pattern and len(m.attention_pattern) != m.layers:
+    if (pattern := m.attention_pattern) and len(pattern) != m.layers:
+        whole = [*pattern, *[pattern[-1]] * m.layers][: m.layers]
         raise UserError(
-            f"model.attention_pattern names {len(m.attention_pattern)} layers of {m.layers}: {','.join(m.attention_pattern)}",
-            f"name {m.layers}, the first layer first",
+            f"model.attention_pattern names {len(pattern)} layers of {m.layers}: {','.join(pattern)}",
+            f"name {m.layers}, the first layer first: model.attention_pattern=[{','.join(whole)}]",
         )
     for name in m.memories:
         if m.memories.count(name) > 1:

@@ -28,12 +28,12 @@ def check(plan: "Plan") -> None:
     if k.kv_heads and m.heads % k.kv_heads:
         raise UserError(
             f"attention.full.kv_heads={k.kv_heads} does not divide model.heads={m.heads}",
-            f"choose a divisor of {m.heads}, or 0 for one of each",
+            f"choose a divisor of {m.heads}, or attention.full.kv_heads=0 for one of each",
         )
     if k.rotated % 2 or k.rotated > m.width // m.heads:
         raise UserError(
             f"attention.full.rotated={k.rotated} of a head width of {m.width // m.heads}",
-            f"choose an even number up to {m.width // m.heads}, or 0 for all of it",
+            f"choose an even number up to {m.width // m.heads}, or attention.full.rotated=0 for all of it",
         )
     if k.key_offset and k.rotated in (0, m.width // m.heads):
         raise UserError(

@@ -19,11 +19,15 @@ class Keys:
 
 
 def check(plan: "Plan") -> None:
-    check_chunk("gated_delta", plan.attention.gated_delta.chunk, plan.model.sequence_length)
+    check_lengths(plan, "gated_delta")
 
 
-def check_chunk(name: str, chunk: int, length: int) -> None:
-    if chunk > length:
-        raise UserError(
-            f"attention.{name}.chunk={chunk} with model.sequence_length={length}", f"choose at most {min(length, MOST)}"
-        )
+def check_lengths(plan: "Plan", name: str) -> None:
+    """For any attention of the delta rule. Raises: UserError for a chunk or a convolution longer than a sequence."""
+    k, length = getattr(plan.attention, name), plan.model.sequence_length
+    for key, most in (("chunk", min(length, MOST)), ("taps", length)):
+        if (value := getattr(k, key)) > length:
+            raise UserError(
+                f"attention.{name}.{key}={value} with model.sequence_length={length}",
+                f"choose at most attention.{name}.{key}={most}",
+            )

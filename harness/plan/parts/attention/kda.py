@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.plan.marks import free, frozen
-from harness.plan.parts.attention.gated_delta import check_chunk
+from harness.plan.parts.attention.gated_delta import check_lengths
 
 if TYPE_CHECKING:
     from harness.plan.schema import Plan
@@ -22,7 +22,7 @@ class Keys:
 
 def check(plan: "Plan") -> None:
     k = plan.attention.kda
-    check_chunk("kda", k.chunk, plan.model.sequence_length)
+    check_lengths(plan, "kda")
     if (reach := (k.chunk - 1) * -k.least) > REACH:
         raise UserError(
             f"attention.kda.chunk={k.chunk} with attention.kda.least={k.least}: decays of a chunk reach e^-{reach:g}, which "

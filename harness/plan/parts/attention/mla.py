@@ -20,8 +20,9 @@ class Keys:
 
 def check(plan: "Plan") -> None:
     m, rotary = plan.model, plan.attention.mla.rotary
-    if rotary % 2 or rotary >= m.width // m.heads:
+    if rotary % 2 or rotary >= (head := m.width // m.heads):
+        fit = f": attention.mla.rotary={head // 4 * 2}" if head > 2 else ", of fewer heads"
         raise UserError(
-            f"attention.mla.rotary={rotary} of a head width of {m.width // m.heads}",
-            "choose an even number below the head width: what is left has no positions",
+            f"attention.mla.rotary={rotary} of a head width of {head}",
+            f"choose an even number below the head width, for what is left has no positions{fit}",
         )

@@ -24,12 +24,19 @@ class Keys:
 def check(plan: "Plan") -> None:
     k, length = plan.attention.nsa, plan.model.sequence_length
     if length % k.block:
+        fit = max((block for block in range(2, k.block) if length % block == 0), default=length)
         raise UserError(
-            f"attention.nsa.block={k.block} does not divide model.sequence_length={length}", "choose a divisor of it"
+            f"attention.nsa.block={k.block} does not divide model.sequence_length={length}",
+            f"choose a divisor of it: attention.nsa.block={fit}",
+        )
+    if k.window > length:
+        raise UserError(
+            f"attention.nsa.window={k.window} with model.sequence_length={length}",
+            f"choose at most attention.nsa.window={length}",
         )
     if k.chosen * k.block > length:
         raise UserError(
             f"attention.nsa.chosen={k.chosen} blocks of attention.nsa.block={k.block} are more than "
             f"model.sequence_length={length}",
-            f"choose at most attention.nsa.chosen={length // k.block}",
+            f"choose at most attention.nsa.chosen={length // k.block}" if length >= 2 * k.block else "choose smaller blocks",
         )

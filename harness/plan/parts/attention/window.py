@@ -22,5 +22,5 @@ def check(plan: "Plan") -> None:
     if tokens >= length:
         raise UserError(
             f"attention.window.tokens={tokens} with model.sequence_length={length}: the window sees everything",
-            "choose less, or model.attention=full",
+            f"choose at most attention.window.tokens={length - 1}, or use model.attention=full",
         )

@@ -23,12 +23,12 @@ def check(plan: "Plan") -> None:
     if not k.rows and m.vocab_size > EXACT:
         raise UserError(
             f"memory.bigram.rows=0 with model.vocab_size={m.vocab_size}: {m.vocab_size**2:,} rows, one for each pair",
-            f"set memory.bigram.rows, for example to 5 rows a token: {5 * m.vocab_size}",
+            f"let pairs share rows by a hash, for example memory.bigram.rows={5 * m.vocab_size}",
         )
     if k.rows > m.vocab_size**2:
         raise UserError(
             f"memory.bigram.rows={k.rows}, and model.vocab_size={m.vocab_size} has {m.vocab_size**2:,} pairs",
-            "set memory.bigram.rows to fewer, or to 0 for one for each",
+            f"choose at most memory.bigram.rows={m.vocab_size**2}",
         )
     if k.columns >= m.width:
         raise UserError(

@@ -24,14 +24,19 @@ def check(plan: "Plan") -> None:
     if not places or len(set(places)) < len(places) or not set(places) <= set(PLACES):
         raise UserError(f"memory.canon.places={places}", f"name some of {PLACES}, each once: memory.canon.places=ABC")
     if "B" in places:
-        parts.need_heads(plan, "memory.canon.places=" + places, "leave B out")
+        parts.need_heads(plan, f"memory.canon.places={places}", _without("B", places))
     if "D" in places and not m.shared_experts and len(m.moe_layers) == m.layers:
         raise UserError(
             f"memory.canon.places={places} where every layer is of routed experts, whose rows have no neighbours",
-            "leave D out, or use a shared expert or a dense layer",
+            f"{_without('D', places)}, or use a shared expert or a dense layer",
         )
     if "D" in places and plan.precision.format not in ("bf16", "fp32"):
         raise UserError(
             f"memory.canon.places={places} with precision.format={plan.precision.format}, whose feed-forward is one kernel",
-            "leave D out, or use precision.format=bf16",
+            f"{_without('D', places)}, or use precision.format=bf16",
         )
+
+
+def _without(place: str, places: str) -> str:
+    left = places.replace(place, "")
+    return f"leave {place} out: " + (f"memory.canon.places={left}" if left else "name others, or leave canon out")

@@ -18,4 +18,6 @@ class Keys:
 def check(plan: "Plan") -> None:
     k, width = plan.memory.smear, plan.model.width
     if k.channels > width:
-        raise UserError(f"memory.smear.channels={k.channels} of model.width={width}", f"choose at most {width}")
+        raise UserError(
+            f"memory.smear.channels={k.channels} of model.width={width}", f"choose at most memory.smear.channels={width}"
+        )

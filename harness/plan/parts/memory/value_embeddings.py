@@ -21,4 +21,7 @@ def check(plan: "Plan") -> None:
     k, m = plan.memory.value_embeddings, plan.model
     parts.need_heads(plan, "model.memories=value_embeddings", "use an attention that has them, or leave value_embeddings out")
     if k.channels > m.width:
-        raise UserError(f"memory.value_embeddings.channels={k.channels} of model.width={m.width}", f"choose at most {m.width}")
+        raise UserError(
+            f"memory.value_embeddings.channels={k.channels} of model.width={m.width}",
+            f"choose at most memory.value_embeddings.channels={m.width}",
+        )

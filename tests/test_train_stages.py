@@ -195,14 +195,13 @@ def test_what_is_beyond_the_limit_of_compilations_fails_and_does_not_run_uncompi
 
 @compiled
 @pytest.mark.slow
-def test_a_compiled_staged_run_has_the_bits_of_one_that_resumed_in_its_last_stage(tmp_path, staged, no_figures):
+def test_a_compiled_staged_run_has_the_bits_of_one_that_resumed_in_its_second_stage(tmp_path, staged, no_figures):
     """And the losses of one that is not compiled, to rounding."""
     words = [*STAGES, COMPILED, "validation.batch_tokens=0"]
     torch._dynamo.reset()
     untouched = micro.run(tmp_path / "whole", *words)
     torch._dynamo.reset()
-    for step in (5, 25):
-        assert micro.speedrun(tmp_path / "parted", *words, f"run.stop_after_step={step}") == 0
+    assert micro.speedrun(tmp_path / "parted", *words, "run.stop_after_step=20") == 0
     resumed = micro.run(tmp_path / "parted", *words)
     assert bits(resumed) == bits(untouched) and micro.losses(resumed) == micro.losses(untouched)
     np.testing.assert_allclose(micro.losses(untouched), micro.losses(staged), rtol=1e-2)

@@ -58,7 +58,8 @@ def _check_key(key: str, f: Any, value: Any) -> None:
     for item in value if isinstance(value, list) else [value]:
         if not (low <= item <= high and math.isfinite(item)):
             to = f" to {high:g}" if math.isfinite(high) else " on"
-            remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
+            whole = f"choose {low:g}{to}" if math.isfinite(high) else f"choose at least {low:g}"
+            remedy = whole if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
             raise UserError(f"{key}={value}", marks.get("remedy", remedy))
 
 

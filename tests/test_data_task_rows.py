@@ -11,7 +11,7 @@ from harness.data.draws import Draws
 from harness.data.instances import instance, is_test
 from harness.data.rows import Mix, row_of
 from harness.data.task_batches import TaskBatches
-from harness.data.vocabulary import begin
+from harness.data.vocabulary import BEGINS, begin
 from harness.errors import UserError
 from harness.plan import parts
 from harness.plan.parts.task.copy import Keys
@@ -166,3 +166,16 @@ def test_a_task_whose_answers_do_not_fit_into_a_row_is_refused(mix):
         mix(("copy", "unanswered"))
     assert "model.sequence_length" in error.value.remedy
     assert 0 < mix(("unanswered",), length=64).density < 0.05
+
+
+@pytest.mark.parametrize("name", parts.names("task"))
+def test_every_task_fills_rows_with_answers_and_marks_the_beginning_of_each_instance(name):
+    task = parts.part("task", name)(keys() if (keys := parts.keys("task", name)) else None)
+    for test in (False, True):
+        row = row_of(task, Draws(1, name), 256, test)
+        assert [len(part) for part in row] == [256] * 3 and row.token_S.dtype == np.uint8
+        starts_S = np.diff(row.instance_S, prepend=-1) > 0
+        assert (row.token_S[starts_S] >= BEGINS).all() and not row.answer_S[starts_S].any()
+        assert row.answer_S[row.instance_S == 0].any()
+        if task.longest(task.trained[-1]) <= 128:
+            assert starts_S.sum() > 1

@@ -88,6 +88,15 @@ class Test:
             if self.tasks[name].right(instance, instance.token_N[first_answer(instance) :]) is not None
         }
 
+    @cached_property
+    def longest_answer(self) -> dict[tuple[str, int], int]:
+        """Tokens of the longest, by task and difficulty: what is longer is wrong, whatever it says."""
+        found: dict[tuple[str, int], int] = defaultdict(int)
+        for one in self.asked:
+            length = len(one.instance.token_N) - first_answer(one.instance)
+            found[one.name, one.difficulty] = max(found[one.name, one.difficulty], length)
+        return found
+
     @property
     def sha256(self) -> str:
         """The hash of every token that is asked and answered."""
@@ -119,8 +128,7 @@ def share(
     total = sum(len(chunk.places) for chunk in own)
     for chunk in own:
         asked = [test.asked[place] for place in chunk.places]
-        answer = _written if chunk.writes else _read
-        answers = answer(model, test.tasks[asked[0].name], asked)
+        answers = _written(model, test, asked) if chunk.writes else _read(model, test.tasks[asked[0].name], asked)
         found |= {(chunk.writes, place): one for place, one in zip(chunk.places, answers)}
         count(len(found), total)
     return found
@@ -137,10 +145,9 @@ def _read(model: Answering, task: Task, asked: Sequence[Asked]) -> list[Reading]
     return found
 
 
-def _written(model: Answering, task: Task, asked: Sequence[Asked]) -> list[bool]:
-    """Each may be as long as the longest of its difficulty."""
-    first = first_answer(asked[0].instance)
-    most = [task.longest(one.difficulty) - first for one in asked]
+def _written(model: Answering, test: Test, asked: Sequence[Asked]) -> list[bool]:
+    task, first = test.tasks[asked[0].name], first_answer(asked[0].instance)
+    most = [test.longest_answer[one.name, one.difficulty] for one in asked]
     prompts = np.stack([one.instance.token_N[:first] for one in asked])
     written = write(model, prompts, most, END)
     return [bool(task.right(one.instance, tokens)) for one, tokens in zip(asked, written)]

@@ -18,7 +18,7 @@ COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERMILLION
 COLUMNS, PANEL_IN = 2, 2.1
 SHIFT = 0.16  # of the way between two difficulties, from one run's marks to the next one's
 LEAST_KL = 1e-3  # nats: where the scale of KL begins at the latest
-LABEL_GAP = 0.088  # of a panel's height: one line of text
+LABEL_GAP = 0.092  # of a panel's height: one line of text
 LINES = {"chance": (style.GREY, ":"), "Bayes optimum": (style.GREEN, "-")}  # others: counted n-grams
 COUNTED = ("#6A6A6A", (0, (4, 2)))
 
@@ -54,8 +54,8 @@ def draw_tasks(results: Sequence[tuple[str, Evaluation]], path: Path) -> Path:
 
 def _panel(ax: Axes, of_runs: Sequence[TaskResult]) -> None:
     task = of_runs[0]
-    unit = ", nats per answer" if task.measure == "kl" else ""
-    ax.set_title(style.words(f"{task.name}: {MEASURES[task.measure]}{unit}"), loc="left")
+    unit = " (nats per answer)" if task.measure == "kl" else ""
+    ax.set_title(style.words(f"{task.name}: {MEASURES[task.measure]} by difficulty{unit}"), loc="left")
     floor = _scale(ax, of_runs)
     for at, row in enumerate(task.rows):
         if not row.trained:
@@ -93,12 +93,12 @@ def _scale(ax: Axes, of_runs: Sequence[TaskResult]) -> float:
     if of_runs[0].measure == "exact_match":
         ax.set_ylim(-0.04, 1.04)
         return 0.0
-    values = [end for one in of_runs for row in one.rows for end in (row.kl, *_interval(row, "kl"))]
-    values += [level for levels in _lines(of_runs[0]).values() for level in levels if not math.isnan(level)]
-    shown = [value for value in values if value >= LEAST_KL] or [1.0]
+    rows = [row for one in of_runs for row in one.rows]
+    levels = [level for levels in _lines(of_runs[0]).values() for level in levels if level > 0]  # neither NaN nor the optimum
+    values = [max(value, LEAST_KL) for value in (*(row.kl for row in rows), *levels)]
     ax.set_yscale("log")
-    ax.set_ylim(min(shown) / 1.6, max(shown) * 1.6)
-    return min(shown) / 1.4
+    ax.set_ylim(min(values) / 1.6, max(*values, *(_interval(row, "kl")[1] for row in rows)) * 1.6)
+    return min(values) / 1.4
 
 
 def _marks(ax: Axes, task: TaskResult, colour: str, shift: float, floor: float) -> None:
@@ -151,5 +151,5 @@ def _caption(found: Evaluation) -> str:
     ]
     if any(task.measure == "kl" for task in by_task(found)):
         said.append("KL is from the exact next-symbol distribution to the model's over the whole vocabulary; the Bayes optimum "
-                    "is 0, below the scale")  # fmt: skip
+                    f"is 0, and what is below {LEAST_KL:g} is at the end of the scale")  # fmt: skip
     return "; ".join([*said, *(f"left out: {why}" for why in found.left_out or ())]) + "."

@@ -6,6 +6,7 @@ usage: ranked_scoring.py FOLDER train BROKEN_RANK WORDS ... | FOLDER again RUN_F
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import core_bundle
@@ -39,7 +40,7 @@ def small_public_sets(home: Path) -> None:
     tokenizer.TOKENIZERS["gpt2"] = ending.gpt2 = small_tokenizer
     harness.data.corpora.documents.REBUILDERS = {}
     track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), Corpus.load
-    Corpus.load = lambda _, *rest: real(track, *rest)
+    Corpus.load = lambda wanted, *rest: real(replace(wanted, track=track), *rest)
     Composed.partial = False
     harness.launch.sinks.show_at_end = lambda run: None
 

@@ -67,6 +67,7 @@ def test_scores_are_those_of_a_hand_made_case():
     assert measure(guess, here) == pytest.approx((np.mean(nats), np.mean(kl), 2 / 3, 1 / 2))
     assert measure(guess, np.array([False, False, True])) == pytest.approx((nats[2], kl[2], 1.0, 1.0))
     entropy = [log(2), -0.25 * log(0.25) - 0.75 * log(0.75), 0.0]
+    assert counted._chance(measure, here, 2) == pytest.approx((log(2), log(2) - np.mean(entropy), 1 / 2, (1 / 4 + 1 / 2) / 2))
     assert counted._bayes(measure, here) == pytest.approx((np.mean(entropy), 0.0, (0.5 + 0.75 + 1) / 3, 1.0))
 
 

@@ -148,7 +148,7 @@ def test_parquet_rows_are_lines_and_a_top_level_heading_begins_an_article(tmp_pa
 
 
 def test_hashes_of_small_files_are_those_of_the_track(track):
-    assert corpora.load(track).hashes == {"train": track.train_sha256, "val": track.val_sha256}
+    assert corpora.load(Wanted(track)).hashes == {"train": track.train_sha256, "val": track.val_sha256}
     assert (
         track.tokens.files[0].text_sha256
         == hashlib.sha256(

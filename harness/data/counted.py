@@ -1,10 +1,10 @@
 """What can be known of a task without a network, on the instances that every run's test asks (`lines`).
 
-Chance: every token that is ever an answer, each as often. The Bayes optimum: the task's exact distributions; of a task without
-them whose answers follow from the question, zero nats. And counted n-grams of order 2 to 10, interpolated by Witten and Bell
-as `harness/data/ngram.py` says, with three differences: they predict answers alone, a context never leaves its instance, and
-every context knows the mark that the instance begins with, since a mark says which grammar or which map. P_{-1} is uniform
-over the tokens that are ever answers. They give whole distributions, so that KL from the exact one can be taken.
+Chance: each answer is one of the tokens that ever are, each as often. The Bayes optimum: the task's exact distributions; of a
+task without them whose answers follow from the question, zero nats. And counted n-grams of order 2 to 10, interpolated by
+Witten and Bell as `harness/data/ngram.py` says, with three differences: they predict answers alone, a context never leaves its
+instance, and every context knows the mark that the instance begins with, since a mark says which grammar or which map. P_{-1}
+is uniform over the tokens that are ever answers. They give whole distributions, so that KL from the exact one can be taken.
 
 Letters: I instances, M answers, T tokens of all instances, A tokens that are ever answers.
 """
@@ -72,7 +72,7 @@ def lines(name: str, keys: Any) -> dict[str, Any]:
     ]
     for row in rows:
         here_M = difficulty_M == row["difficulty"]
-        row["chance"] = measure(np.full((len(here_M), len(ever)), 1 / len(ever)), here_M)._asdict()
+        row["chance"] = _chance(measure, here_M, len(ever))._asdict()
         row["bayes"] = _bayes(measure, here_M)._asdict()
     for order, probability_MA in distributions(train, test, ever):
         for row in rows:
@@ -141,7 +141,7 @@ class Measure(NamedTuple):
     judged: bool
 
     def __call__(self, probability_MA: np.ndarray, here_M: np.ndarray) -> Scores:
-        """Of the answers that `here_M` has."""
+        """How good they are for the answers that `here_M` has."""
         probability, answer = probability_MA[here_M], self.answer_M[here_M]
         nats = -np.log(np.take_along_axis(probability, answer[:, None], 1))
         hit = probability.argmax(1) == answer
@@ -154,6 +154,13 @@ class Measure(NamedTuple):
         missed = np.bincount(at, ~hit, len(instances))
         whole = None if self.judged else float((missed == 0).mean())
         return Scores(float(nats.mean()), kl, float(hit.mean()), whole)
+
+
+def _chance(measure: Measure, here_M: np.ndarray, size: int) -> Scores:
+    """One of `size` tokens drawn for each answer."""
+    nats, kl, _, whole = measure(np.full((len(here_M), size), 1 / size), here_M)
+    answers_I = np.unique(measure.test.instance_M[here_M], return_counts=True)[1]
+    return Scores(nats, kl, 1 / size, None if whole is None else float((float(size) ** -answers_I).mean()))
 
 
 def _bayes(measure: Measure, here_M: np.ndarray) -> Scores:

@@ -102,7 +102,7 @@ _SAMPLES: dict[tuple[str, str, int], Sample] = {}  # only speed: a run loads its
 
 
 def _sample(name: str, task: Task, keys: Any, length: int) -> Sample:
-    """Of rows of training, the same in every run. Raises: UserError where they hold nothing to learn."""
+    """It is of rows of training, the same in every run. Raises: UserError where they hold nothing to learn."""
     known = (name, repr(keys), length)
     if known not in _SAMPLES:
         draws, digest, answers = Draws(0, "tasks", "density", name), sha256(), 0

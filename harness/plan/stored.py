@@ -8,6 +8,7 @@ the keys of this very schema.
 """
 
 import dataclasses
+import warnings
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -89,7 +90,9 @@ def _model_of(cls: type, base: type[values.Model], prefix: str) -> type[values.M
         key = prefix + f.name
         needed = any(name == key or name.startswith(f"{key}.") for name in NEEDED)
         made[f.name] = (NEEDED.get(key) or NARROWER.get(key) or _kind(f.type, key), ... if needed else values.absent())
-    return create_model(f"Stored{cls.__name__}", __base__=base, **made)
+    with warnings.catch_warnings():  # a part may be called like a method of pydantic's, such as `copy`
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+        return create_model(f"Stored{cls.__name__}", __base__=base, **made)
 
 
 def _kind(declared: Any, key: str) -> Any:

@@ -54,7 +54,7 @@ def _of_longest_lane(track):
 
     plans = [plan for lane in lane_names() if (plan := compose([f"lane={lane}"]).plan).track.name == track.name]
     longest = max(plans, key=lambda plan: plan.budget.tokens, default=None)
-    return wanted_by(longest) if longest else Wanted(track)
+    return replace(wanted_by(longest), track=track) if longest else Wanted(track)
 
 
 def _write_bin(track, folder: Path) -> None:

@@ -89,7 +89,7 @@ class Corpus:
 
 
 def said_shares(mix: Mix) -> str:
-    """Of each task its share of the scored tokens, and of the rows."""
+    """The share of each task among the scored tokens, and among the rows."""
     of_rows = mix.of_rows
     return ", ".join(f"{name} {share:.1%} ({of_rows[name]:.1%})" for name, share in mix.shares.items())
 

@@ -35,7 +35,7 @@ class Brevo(Known):
 
     @cached_property
     def guess(self) -> float:
-        """Of who writes all nodes in any order, the queried one last: right orders / (n - 1)!, over random graphs. Where each
+        """Who writes all nodes in any order, the queried one last, is right so often: right orders / (n - 1)!. Where each
         node is drawn from c that could be next, the product of all c has the number of right orders as its mean (Knuth 1975,
         "Estimating the efficiency of backtrack programs")."""
         draws, n = Draws(0, "tasks", "guess", "brevo"), self.trained[-1]

@@ -28,7 +28,7 @@ class Mano(Known):
 
     @cached_property
     def guess(self) -> float:
-        """Of who always writes the likeliest value, which is 0."""
+        """Who always writes the likeliest value, which is 0, is right so often."""
         p, operations = self.keys.modulus, self.trained[-1]
         a, b = np.divmod(np.arange(p * p), p)
         value = np.concatenate([a + b, a - b, a * b]) % p

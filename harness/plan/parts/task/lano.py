@@ -30,7 +30,7 @@ class Keys:
         return ()
 
     def longest(self, difficulty: int) -> int:
-        """Of any grammar whatever; those at hand may have fewer."""
+        """As many as any grammar may have; those at hand may have fewer."""
         return LONGEST**self.depth + 2
 
 

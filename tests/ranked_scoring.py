@@ -24,6 +24,7 @@ from harness.evaluate.core import bundle, tasks
 from harness.evaluate.own_model import OwnModel
 from harness.launch.run_model import load_run_model
 from harness.plan.compose import Composed
+from harness.plan.stored import read_plan
 from harness.ranks import Ranks
 from harness.train.determinism import set_torch
 
@@ -57,6 +58,6 @@ if __name__ == "__main__":
             tasks.load = broken
         sys.exit(main(["speedrun", *words, f"run.folder={folder}/runs"]))
     set_torch()
-    names, model = ["wikitext", "core"], OwnModel(load_run_model(Path(which)))
-    found = public.score_all(names, model, small_tokenizer(), lambda *_: None, Ranks(0, 1))
+    plan, model = read_plan(Path(which, "plan.yaml")), OwnModel(load_run_model(Path(which)))
+    found = public.score_all(plan, model, small_tokenizer(), lambda *_: None, Ranks(0, 1))
     Path(folder, "again.json").write_text(json.dumps(found))

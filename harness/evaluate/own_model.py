@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.evaluate.language_model import nats_and_hits
 from harness.model.transformer import Transformer
-from harness.model.where import Where
+from harness.model.where import Cache, Where
 
 HEAD_TOKENS = 1024  # whose fp32 logits exist at a time: 206 MB at V = 50,304
 
@@ -19,7 +19,13 @@ class OwnModel:
     def __init__(self, model: Transformer):
         self.model = model
         self.context, self.vocab_size = model.shape.sequence_length, model.shape.vocab_size
-        self.packs = model.can("packed rows")
+        self.packs, self.decodes = model.can("packed rows"), model.decodes
+
+    @torch.no_grad()
+    def logits(self, token_BS: Tensor, cache: Cache | None = None) -> Tensor:
+        """As `Transformer.logits`, of tokens on any device."""
+        with torch.compiler.set_stance("force_eager"):
+            return self.model.logits(token_BS.to(self.model.embedding.device), cache)
 
     @torch.no_grad()
     def score(

@@ -1,4 +1,5 @@
-"""Public test sets as JSON results with their evidence: what `evaluate` prints, and what a run scores once, at its end."""
+"""Public test sets, and a track's tasks, as JSON results with their evidence: what `evaluate` prints, and what a run scores
+once, at its end."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,21 +7,29 @@ from typing import Any
 
 from harness.data.tokenizer import Tokenizer
 from harness.errors import UserError
+from harness.evaluate import tasks as task_scores
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, result, score, tasks
 from harness.evaluate.core.kept import Kept
 from harness.evaluate.language_model import LanguageModel
+from harness.evaluate.own_model import OwnModel
+from harness.evaluate.task_lines import counted_lines, task_lines
+from harness.plan.schema import Plan
 from harness.ranks import Ranks
 
 Count = Callable[[str, int, int], None]  # (what, done, total)
 
 
-def fetch_all(names: list[str]) -> None:
-    """Has the files of these sets here and checked, so that none is missing at a run's end. Raises: UserError."""
+def fetch_all(plan: Plan) -> None:
+    """Has the files of the plan's sets here and checked, and what is counted of its tasks, so that nothing is missing at the
+    run's end. Raises: UserError."""
+    names = plan.track.tokens.final
     if "wikitext" in names:
         wikitext.raw_text()
     if "core" in names:
         tasks.load()
+    if "tasks" in names:
+        counted_lines(plan)
 
 
 def together(ranks: Ranks, work: Callable[[], Any]) -> list[Any]:
@@ -108,17 +117,40 @@ def _answers(
     )
 
 
+def tasks_result(model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instances: int | None = None) -> dict[str, Any]:
+    """`harness.evaluate.tasks.merge`, of all or so many instances of each difficulty, and beside it what `task_lines.py` has;
+    {} on other ranks than the first."""
+    test = task_scores.Test(task_scores.tasks_of(plan), model.context, instances or task_scores.INSTANCES)
+
+    def share() -> task_scores.Answers:
+        def counted(done: int, total: int) -> None:
+            count("instances of tasks", done, total)
+
+        return task_scores.share(model, test, counted, ranks.rank, ranks.world)
+
+    parts = together(ranks, share)
+    if not parts:
+        return {}
+    known = counted_lines(plan)
+    return task_scores.merge(parts, test) | {"task_lines": task_lines(known), "counted": known}
+
+
 def score_all(
-    names: list[str], model: LanguageModel, tokenizer: Tokenizer, count: Count, ranks: Ranks, kept: Kept | None = None
+    plan: Plan, model: OwnModel, tokenizer: Tokenizer | None, count: Count, ranks: Ranks, kept: Kept | None = None
 ) -> dict[str, dict[str, Any]]:
-    """{name: result} of the named sets, wikitext first; {"failed": why} for one that a rank cannot score, so that a run which
-    has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has the results, each
-    with the bits of one rank alone, the others have {}. `kept`: where this rank's answers to CORE are kept meanwhile."""
+    """{name: result} of the public sets of the plan's track, wikitext first; {"failed": why} for one that a rank cannot score,
+    so that a run which has trained for hours still gets its record. Every rank scores its share, of equal weights; the first
+    has the results, each with the bits of one rank alone, the others have {}. `tokenizer`: None on a track of no text. `kept`:
+    where this rank's answers to CORE are kept meanwhile."""
     found: dict[str, dict[str, Any]] = {}
-    for name, scored in (("wikitext", wikitext_result), ("core", partial(core_result, kept=kept))):
-        if name in names:
+    for name, scored in (
+        ("wikitext", partial(wikitext_result, model, tokenizer)),
+        ("core", partial(core_result, model, tokenizer, kept=kept)),
+        ("tasks", partial(tasks_result, model, plan)),
+    ):
+        if name in plan.track.tokens.final:
             try:
-                found[name] = scored(model, tokenizer, count, ranks)
+                found[name] = scored(count, ranks)
             except UserError as error:
                 found[name] = {"failed": error.problem}
     return found if ranks.rank == 0 else {}

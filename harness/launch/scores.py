@@ -89,6 +89,8 @@ def refusal(name: str, subject: Subject, words: SimpleNamespace) -> UserError | 
     """Why this score cannot be had of this subject, whatever data are here; None where it can."""
     if name == "tasks":
         return _no_tasks(subject)
+    if name == "answers":
+        return _no_answers(subject)
     if name != "val":
         return None if subject.tokenizer else _of_bytes(subject)
     try:
@@ -115,10 +117,20 @@ def _no_tasks(subject: Subject) -> UserError | None:
             "lm_eval --model hf --model_args pretrained=OWNER/NAME --tasks NAME",
         )
     try:
+        from harness.launch.run_model import refuse_without_text
+
+        refuse_without_text(subject.name, subject.plan)
         import harness.launch.lm_eval_model  # noqa: F401
     except UserError as error:
         return error
     return None
+
+
+def _no_answers(subject: Subject) -> UserError | None:
+    if subject.plan and subject.plan.track.of_tasks:
+        return None
+    why = f"is of track {subject.plan.track.name}, which has no tasks" if subject.plan else "is no run, and has no tasks"
+    return UserError(f"{subject.name} {why}", "name a run of a track of tasks: `make lanes` lists them")
 
 
 def wikitext_score(subject: Subject, words: SimpleNamespace) -> Scored:
@@ -146,6 +158,23 @@ def core_score(subject: Subject, words: SimpleNamespace) -> Scored:
     return Scored(found.pop("protocol"), {"core": found["core_v1"], "core, baselines v2": found["core_v2"]}, remark, found)
 
 
+def answers_score(subject: Subject, words: SimpleNamespace) -> Scored:
+    """The tasks of the run's own track, as at its end; `words.max_per_task` instances of each difficulty make it partial."""
+    from harness.evaluate.public import tasks_result
+    from harness.evaluate.tasks import INSTANCES
+    from harness.progress import Progress
+    from harness.ranks import Ranks
+    from harness.record.evaluations import Evaluation
+    from harness.report.task_scores import figures
+
+    instances = words.max_per_task and min(words.max_per_task, INSTANCES)
+    found = tasks_result(subject.model, subject.plan, Progress().count, Ranks(0, 1), instances)
+    remark = f"{found['examples']:,} instances of {len(found['right'])} tasks, context {found['context']:,}"
+    if found["partial"]:
+        remark += f"; {found['partial']}"
+    return Scored(found["protocol"], figures(Evaluation(**found)), remark, found)
+
+
 def tasks_score(subject: Subject, words: SimpleNamespace) -> Scored:
     """Tasks of lm-evaluation-harness, by name or as YAML files; `words.max_per_task` is its limit, and makes them partial."""
     from harness.evaluate.requests import coding
@@ -164,6 +193,6 @@ def tasks_score(subject: Subject, words: SimpleNamespace) -> Scored:
 
 
 SCORES: dict[str, Callable[[Subject, SimpleNamespace], Scored]] = {
-    "val": val_score, "wikitext": wikitext_score, "core": core_score, "tasks": tasks_score,
+    "val": val_score, "answers": answers_score, "wikitext": wikitext_score, "core": core_score, "tasks": tasks_score,
 }  # fmt: skip
 NAMED = ("tasks",)  # scored only where they are asked for

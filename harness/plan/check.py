@@ -15,7 +15,8 @@ from harness.plan.steps import Stage, shares_of
 from harness.plan.tasks import check_tasks
 from harness.plan.track import TASKS
 
-PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
+# harness/evaluate/public.py: what a run may be scored on once, at its end, and the tokenizer that it is read with.
+PUBLIC_SETS = {"wikitext": "gpt2", "core": "gpt2", "tasks": TASKS}
 SUMS_TO = 1e-6  # how far from 1 shares written as decimals may be
 VOCABULARY = {"": 256, "gpt2": 50257, TASKS: 256}  # by track.tokens.tokenizer; "" is bytes
 SOFTCAP = 0.1  # the least: within it no token of 256 can have more than 0.5%, 1 / (1 + 255 e^-0.2)
@@ -78,8 +79,16 @@ def _check_track(plan: Plan) -> None:
     if slice_length(track) < 1:
         key = "track.tokens.slice_tokens" if track.tokens.tokenizer else "track.slice_bytes"
         raise UserError(f"{key}={slice_length(track)}", "choose at least 1")
-    if unknown := sorted(set(track.tokens.final) - set(PUBLIC_SETS)):
-        raise UserError(f"track.tokens.final names {unknown[0]!r}", f"public test sets are {', '.join(PUBLIC_SETS)}")
+    for name in track.tokens.final:
+        if name not in PUBLIC_SETS:
+            raise UserError(f"track.tokens.final names {name!r}", f"public test sets are {', '.join(PUBLIC_SETS)}")
+        if PUBLIC_SETS[name] != track.tokens.tokenizer:
+            reads = [it for it, tokenizer in PUBLIC_SETS.items() if tokenizer == track.tokens.tokenizer]
+            raise UserError(
+                f"track.tokens.final names {name}, which is read with the tokenizer {PUBLIC_SETS[name]}; the track's is "
+                f"{track.tokens.tokenizer or 'none, its tokens are bytes'}",
+                f"this track can have {', '.join(reads) or 'none'}",
+            )
     if plan.data.shards and track.tokens.format != "bin":
         raise UserError(f"data.shards on track {track.name}, which has no token files", "use a lane of track fineweb")
     if plan.data.document_mask and not track.tokens.tokenizer:

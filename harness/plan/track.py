@@ -65,7 +65,7 @@ class Tokens:
     train_tokens: int = frozen(0, later=True)  # of the stream, end-of-text included; 0: as many files as the budget reads
     val_tokens: int = frozen(0, later=True)  # the same; of a longer file, its first
     slice_tokens: int = frozen(0, later=True)  # the curve is scored on this much of val
-    final: list[str] = frozen([], later=True)  # public test sets scored once, at the end: wikitext | core
+    final: list[str] = frozen([], later=True)  # what is scored once, at the end: wikitext | core | tasks
     made_of: str = frozen("", later=True)  # of a track of tasks: what the val is made of whose hash it states (plan/tasks.py)
 
 

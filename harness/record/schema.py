@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from harness import values as v
 from harness.plan.goal import CURVE_METRICS
+from harness.record.evaluations import Evaluation as Evaluation
+from harness.record.evaluations import whole_or_failed
 from harness.record.occupancy import Occupancy, untimed_reasons
 from harness.record.rows import Point
 
@@ -198,61 +200,6 @@ class Artifact(v.Model):
     bytes: v.Whole
 
 
-class CoreTask(v.Model):
-    """A row of CORE's `tasks`; the interval is that of `centered_v1`."""
-
-    label: v.Filled
-    type: v.Text = v.absent()
-    shots: v.Whole
-    n: v.Count
-    correct: v.Whole = v.absent()
-    accuracy: v.Number = v.absent()
-    baseline_v1: v.Number
-    baseline_v2: v.Number = v.absent()
-    centered_v1: v.Number
-    centered_v2: v.Number = v.absent()
-    interval: tuple[v.Number, v.Number]
-
-
-class Evaluation(v.Model):
-    """What a public test set came to, or why it could not be scored. evaluations.json has every page and example besides; of
-    that file only the hash is read."""
-
-    failed: v.Filled = v.absent()
-    protocol: v.Filled = v.absent()
-    context: v.Count = v.absent()
-    sha256: v.Hex = v.absent()
-    file: v.Text = v.absent()  # from here WikiText, with the sums that its figures are ratios of
-    bits_per_byte: v.Positive = v.absent()
-    word_perplexity: v.Positive = v.absent()
-    byte_perplexity: v.Positive = v.absent()
-    nats: v.Positive = v.absent()
-    tokens: v.Count = v.absent()
-    bytes: v.Count = v.absent()
-    words: v.Count = v.absent()
-    examples: v.Count = v.absent()  # from here CORE
-    core_v1: v.Number = v.absent()
-    interval_v1: tuple[v.Number, v.Number] = v.absent()
-    core_v2: v.Number = v.absent()
-    interval_v2: tuple[v.Number, v.Number] = v.absent()
-    partial: v.Text | None = None
-    tasks: Annotated[list[CoreTask], Field(min_length=1)] = v.absent()
-
-
-FIGURES = {
-    "wikitext": ("protocol", "bits_per_byte"),
-    "core": ("protocol", "core_v1", "interval_v1", "core_v2", "partial", "tasks"),
-}
-
-
-def _whole_or_failed(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation]:
-    for name, found in evaluations.items():
-        has = found.model_fields_set
-        if "failed" not in has and (missing := [key for key in FIGURES.get(name, ()) if key not in has]):
-            raise v.broken(f"{name}.{missing[0]} is missing")
-    return evaluations
-
-
 class Record(v.Model):
     """record.json."""
 
@@ -273,7 +220,7 @@ class Record(v.Model):
     precision: Precision
     data: Data
     metrics: Metrics
-    evaluations: Annotated[dict[v.Name, Evaluation], AfterValidator(_whole_or_failed)] = Field(default_factory=dict)
+    evaluations: Annotated[dict[v.Name, Evaluation], AfterValidator(whole_or_failed)] = Field(default_factory=dict)
     router_health: RouterHealth | None
     counts: Parameters
     determinism: Determinism

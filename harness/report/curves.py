@@ -1,6 +1,7 @@
 """What every panel of bits per byte draws alike: the classical lines with their names, and a group's curve over its seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -21,16 +22,30 @@ def draw_lines(ax: Axes, lines: Lines, target_id: str) -> None:
 
 
 def label_lines(ax: Axes, lines: Lines, target_id: str) -> None:
-    """Names each line right of the panel; labels that would overlap move apart and keep a leader. Call it once the y range
-    is set."""
-    ordered = sorted(lines.items(), key=lambda item: item[1].slice)
+    """Names each line right of the panel. Call it once the y range is set."""
     low, high = ax.get_ylim()
-    wanted = [(line.slice - low) / (high - low) for _, line in ordered]
-    for (line_id, line), y, at in zip(ordered, wanted, spread(wanted, LABEL_GAP)):
-        target = line_id == target_id
+    label_levels(ax, [
+        Level(f"{line.label} {line.slice:.4f}", (line.slice - low) / (high - low), line_id == target_id)
+        for line_id, line in lines.items()
+    ])  # fmt: skip
+
+
+class Level(NamedTuple):
+    """A name for a height of a panel, of 0 at its bottom and 1 at its top."""
+
+    text: str
+    height: float
+    stands_out: bool = False
+
+
+def label_levels(ax: Axes, levels: Iterable[Level], gap: float = LABEL_GAP, points: float = 8) -> None:
+    """Names right of the panel; those that would overlap, closer than `gap`, move apart and keep a leader."""
+    ordered = sorted(levels, key=lambda level: level.height)
+    for level, at in zip(ordered, spread([level.height for level in ordered], gap)):
         ax.annotate(
-            style.words(f"{line.label} {line.slice:.4f}"), (1.0, y), (1.05, at), "axes fraction", va="center", ha="left",
-            fontsize=8, color=style.TARGET if target else "#505050", weight="bold" if target else "normal",
+            style.words(level.text), (1.0, level.height), (1.05, at), "axes fraction", va="center", ha="left",
+            fontsize=points, color=style.TARGET if level.stands_out else "#505050",
+            weight="bold" if level.stands_out else "normal",
             annotation_clip=False, arrowprops={
                 "arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5),
             },

@@ -21,6 +21,7 @@ from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
 from harness.report.clock_evidence import whose_machine
 from harness.report.rank_evidence import against_rank
 from harness.report.run_data import RunData
+from harness.report.task_evidence import scores_of_tasks
 
 ONLY_BY_RE_EXECUTION = (
     "losses, gradient norms and expert counts of each step, the hash chain and the final weights",
@@ -38,7 +39,7 @@ def check(run: RunData) -> list[str]:
     hold either, and must not keep others from being checked.
     """
     found: list[str] = []
-    for part in (_files, _identity, _rank, _curve, _rates, whose_machine, _steps, _scores, _health):
+    for part in (_files, _identity, _rank, _curve, _rates, whose_machine, _steps, _scores, _health, scores_of_tasks):
         try:
             found += part(run)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

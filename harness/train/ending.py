@@ -123,7 +123,7 @@ def content(
 
 
 def public_names(composed: Composed) -> list[str]:
-    """The public test sets that a run of this plan is scored on; none for a partial run."""
+    """The public test sets that a run of this plan is scored on, its tasks among them; none for a partial run."""
     return [] if composed.partial else list(composed.plan.track.tokens.final)
 
 
@@ -135,7 +135,8 @@ def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
     with loop.clock.entry("final_evaluation_s"):
         ranks, path = session.ranks, loop.folder.path
         kept = Kept(path / f"{ANSWERS}{ranks.rank}.jsonl", f"{loop.state.chain}, rank {ranks.rank} of {ranks.world}")
-        found = public.score_all(names, OwnModel(session.model), gpt2(), loop.progress.count, ranks, kept)
+        tokenizer = gpt2() if loop.plan.track.tokens.tokenizer == "gpt2" else None
+        found = public.score_all(loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept)
         if ranks.is_first:
             loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
         kept.path.unlink()
@@ -144,7 +145,7 @@ def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
 
 def _summary(found: dict[str, Any]) -> dict[str, Any]:
     """Without what only evaluations.json needs to hold."""
-    return {key: value for key, value in found.items() if key not in ("pages", "right")}
+    return {key: value for key, value in found.items() if key not in ("pages", "right", "counted")}
 
 
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:

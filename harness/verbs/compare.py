@@ -8,7 +8,7 @@ usage: python -m harness compare A B [--all] [--hardware TEXT] [--out FOLDER]
 A lane stands for its ranked runs in results/ and runs/: those of one plan and hardware class, chosen so that both sides share
 the class where they can, with the most seeds, then the newest. A folder stands for the runs below it. --hardware leaves only
 runs whose hardware class has that text in it. --all prints the fields that agree too.
-Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOLDER).
+Writes compare.md, compare.json and compare.png into runs/compare/A-vs-B (or FOLDER), and on a track of tasks tasks.png.
 """
 
 import json
@@ -43,8 +43,20 @@ def main(arguments: list[str]) -> int:
     (out / "compare.md").write_text(as_markdown(a, b, deal, rankings, said))
     (out / "compare.json").write_text(json.dumps(as_json(a, b, deal, rankings, said), indent=1) + "\n")
     draw_compare(a, b, rankings, names, out / "compare.png")
-    print(f"\nwritten to {out}: compare.md, compare.json, compare.png")
+    written = ["compare.md", "compare.json", "compare.png", *_tasks(a, b, out)]
+    print(f"\nwritten to {out}: {', '.join(written)}")
     return 0
+
+
+def _tasks(a, b, out: Path) -> list[str]:
+    """Draws what the first seed of each side knows of its tasks, where both were asked the same instances."""
+    from harness.report.run.tasks import draw_tasks
+    from harness.report.task_scores import scored
+
+    known = [(group.runs[0].name, scored(group.first.evaluations)) for group in (a, b)]
+    if None in (found for _, found in known) or len({found.sha256 for _, found in known}) > 1:
+        return []
+    return [draw_tasks(known, out / "tasks.png").name]
 
 
 def pair(first: str, second: str, hardware: str = ""):

@@ -1,13 +1,15 @@
 """Scores a finished run's model, or one from the hub, on val and public test sets, beside published figures of each protocol.
 
-usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]] [--wikitext] [--core] [tasks=NAME,...]
-                                  [--max-per-task N] [--out FILE.json]
+usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]] [--answers] [--wikitext] [--core]
+                                  [tasks=NAME,...] [--max-per-task N] [--out FILE.json]
        make evaluate RUN=runs/wiki-dense/1-0123abcd [OUT=scores.json] [SET=--wikitext]
        make evaluate RUN=runs/wiki-dense/1-0123abcd SET="tasks=arc_easy,lambada_openai"
        make evaluate RUN=hf:openai-community/gpt2 SET="--val wiki"
 
 --val       nats per token and bits per byte of all of val of the run's track, in the windows that training scores it in (as
             long as the model's context); of TRACK where one is named, which a model of the hub needs
+--answers   the tasks of the run's own track, one of tasks: whole answers, nats per answer and KL from exact distributions, on
+            the same test instances for every run; --max-per-task scores the first N of each difficulty
 --wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
 --core      CORE: 22 tasks, accuracy centered on random baselines (v1, as published; v2 beside it), with a bootstrap interval;
             --max-per-task scores the first N examples of each task and calls the result partial: each with the shots that
@@ -15,10 +17,11 @@ usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]
             but draws their shots among these N, so that partial figures of the two are not comparable; whole ones are
 tasks=      tasks of lm-evaluation-harness on a run, by name or as YAML files, with --max-per-task for its limit. They need
             the package lm-eval, and most need the hub. From Python: harness/launch/lm_eval_model.py
-Without any of these words val, WikiText and CORE are scored as far as this model can have them: the last two are read with
-GPT-2's tokenizer, so that a model of bytes has val alone. Each has a protocol of its own, and figures of two never share a
+Without any of these words val, answers, WikiText and CORE are scored as far as this model can have them: the last two are read
+with GPT-2's tokenizer, so that a model of bytes has val alone. Each has a protocol of its own, and figures of two never share a
 table. A model of the hub needs the package transformers and is read from safetensors only. --out writes the scores with what
-they were made of (sums of every page, every example right or wrong, data hashes, versions), and CORE's figure beside it.
+they were made of (sums of every page, every example right or wrong, data hashes, versions), and the figure of CORE or of tasks
+beside it.
 """
 
 import json
@@ -33,7 +36,8 @@ from harness.launch.scores import NAMED, SCORES, Scored, Subject, refusal
 
 TASKS = several(TEXT, "names of tasks, each once, in one list: tasks=arc_easy,lambada_openai")
 WORDS = Words(
-    "evaluate", Word("val", TEXT, alone=""), Word("wikitext", SWITCH, False), Word("core", SWITCH, False), Word("tasks", TASKS),
+    "evaluate", Word("val", TEXT, alone=""), Word("answers", SWITCH, False), Word("wikitext", SWITCH, False),
+    Word("core", SWITCH, False), Word("tasks", TASKS),
     Word("max-per-task", whole(1), says="1 example of each task or more"), Word("out", PATH),
     names=Names("run or hf: model", TEXT, 1, 1),
 )  # fmt: skip
@@ -52,13 +56,13 @@ def main(arguments: list[str]) -> int:
     found = {}
     for name in _wanted(subject, words):
         found[name] = SCORES[name](subject, words)
-        print("\n".join(["", *(_figures if name in NAMED else _table)(found[name])]))
+        print("\n".join(["", *PRINTED.get(name, _table)(found[name])]))
         if name == "core":
             print("\n".join(["", *_tasks(found[name])]))
     if words.out:
         _write(words.out, subject, found)
-        if "core" in found:
-            print(f"figure: {_drawn(subject, found['core'], words.out.with_suffix('.png'))}")
+        for name in found.keys() & DRAWN:
+            print(f"figure: {DRAWN[name](subject, found[name], words.out.with_suffix('.png'))}")
     return 0
 
 
@@ -146,11 +150,30 @@ def _tasks(scored: Scored) -> list[str]:
     return lines
 
 
-def _drawn(subject: Subject, scored: Scored, path: Path) -> Path:
-    from harness.record.schema import Evaluation
+def _answers(scored: Scored) -> list[str]:
+    """Every task at every difficulty."""
+    from harness.record.evaluations import Evaluation
+    from harness.report.task_scores import table
+
+    return [f"  {scored.protocol}   {scored.remark}", *table(Evaluation(**scored.evidence))]
+
+
+def _core_figure(subject: Subject, scored: Scored, path: Path) -> Path:
+    from harness.record.evaluations import Evaluation
     from harness.report.run.core import draw_core, published
 
     return draw_core([(subject.name, Evaluation(**scored.evidence))], published(), path)
+
+
+def _answers_figure(subject: Subject, scored: Scored, path: Path) -> Path:
+    from harness.record.evaluations import Evaluation
+    from harness.report.run.tasks import draw_tasks
+
+    return draw_tasks([(subject.name, Evaluation(**scored.evidence))], path)
+
+
+PRINTED = {"tasks": _figures, "answers": _answers}  # others are tables with their anchors
+DRAWN = {"core": _core_figure, "answers": _answers_figure}  # no model has both
 
 
 def _number(value: float) -> str:

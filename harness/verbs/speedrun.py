@@ -61,7 +61,7 @@ def train(composed) -> int:
     if ranks.is_first:
         prepare(wanted_by(plan), progress.say)
         if not composed.partial:
-            fetch_all(plan.track.tokens.final)
+            fetch_all(plan)
     ranks.broadcast(None)  # the others wait for the cache
     try:
         path = run(composed, here, ranks, own, load_for(plan), progress, partial(_follow, plan, progress))

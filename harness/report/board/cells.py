@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from harness.report.board.standings import Standing, Twin
+from harness.report.board.standings import Board, Standing, Twin
 from harness.report.columns import CLOCKED, figures
 from harness.report.groups import Group
+from harness.report.task_scores import of_groups, scored
 
 NONE = "–"
 LAUNCH_WORDS = ("lane=", "seed=", "run.", "unranked=", "--multirun", "-m")
@@ -84,6 +85,14 @@ def recipe(group: Group) -> str:
     """What the command line turned beyond lane and seed, then the plan's hash: two plans of one lane differ in these."""
     turned = [word for word in group.first.provenance.overrides or [] if not word.startswith(LAUNCH_WORDS)]
     return " ".join([*turned, f"plan {group.plan_hash[:8]}"])
+
+
+def tasks(board: Board) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of what each group's runs know of the track's tasks; nothing on a track without."""
+    return of_groups(
+        (f"{group.lane}, {recipe(group)}", [one for run in group.runs if (one := scored(run.record.evaluations))])
+        for group in (standing.group for standing in board.standings)
+    )
 
 
 def commits(group: Group) -> str:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from harness.report.board.cells import COLUMNS, Cell, recipe, twin_row
+from harness.report.board.cells import COLUMNS, Cell, recipe, tasks, twin_row
 from harness.report.board.cells import row as cells_of
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import HOW_RANKED, HOW_TESTED, about, about_tenure
+from harness.report.board.sentences import ABOUT_TASKS, HOW_RANKED, HOW_TESTED, about, about_tenure
 from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
-from harness.report.markup import head, heading, href, item, link, row, text
+from harness.report.markup import head, heading, href, item, link, paragraph, row, text
 
 TITLES = {"rank": "---:", "lane": ":---"}
 
@@ -53,7 +53,17 @@ def _board(board: Board, out: Path) -> list[str]:
         label = f" **Not a claim: {text(standing.why_no_claim)}.**" if standing.why_no_claim else ""
         said = text(" ".join(about(standing, board)))
         lines.append(item(f"**{text(standing.group.lane)}**, {text(recipe(standing.group))}, {runs}.{label} {said}"))
-    return [*lines, "", *_history(board)]
+    return [*lines, "", *_tasks(board), *_history(board)]
+
+
+def _tasks(board: Board) -> list[str]:
+    """What the runs of each group know of the track's tasks."""
+    header, rows = tasks(board)
+    if not rows:
+        return []
+    marks = [":---", *["---:"] * (len(header) - 1)]
+    table = [*head([*map(text, header)], marks), *(row(map(text, cells)) for cells in rows)]
+    return [paragraph(text(ABOUT_TASKS)), "", *table, ""]
 
 
 def _cell(cell: Cell, group: Group) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.packed import lies_at
-from harness.report.board.cells import COLUMNS, NONE, recipe, row, twin_row
+from harness.report.board.cells import COLUMNS, NONE, recipe, row, tasks, twin_row
 from harness.report.board.chart import curves, holders
 from harness.report.board.figure import SHOWN, name
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import HOW_RANKED, HOW_TESTED, about, about_tenure
+from harness.report.board.sentences import ABOUT_TASKS, HOW_RANKED, HOW_TESTED, about, about_tenure
 from harness.report.board.standings import Board, Standing, Tenure
 from harness.report.groups import Group
 from harness.report.markup import href
@@ -35,6 +35,7 @@ def render_page(leaderboard: Leaderboard, out: Path) -> str:
         columns=COLUMNS,
         how_ranked=HOW_RANKED,
         how_tested=HOW_TESTED,
+        about_tasks=ABOUT_TASKS,
         unranked=[_unranked(group, out) for group in leaderboard.unranked],
         unsound=[
             {"name": run.folder.as_posix(), "link": href(run.folder, out), "reasons": r} for run, r in leaderboard.unsound
@@ -55,6 +56,7 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
         "charts": _charts(best, board),
         "legend": [name(group) for group in best],
         "left_out": len(board.standings) - len(best),
+        "tasks": tasks(board),
         "history": [_tenure(tenure, board.place_of(tenure.group)) for tenure in board.history],
         "holder_charts": _holder_charts(board),
     }

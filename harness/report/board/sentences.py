@@ -14,6 +14,10 @@ HOW_RANKED = (
     "protocols, are never ranked together; emulated formats are never ranked on time, and neither is a group with a run that "
     f"others took more than {TAKEN:.0%} of the processor time from. Records of the first revision do not say what was taken."
 )
+ABOUT_TASKS = (
+    "Tasks, means over difficulties and seeds, in parentheses beyond the difficulties of training: exact match of whole "
+    "answers, and where not even the best answer is certain the KL from the exact distribution, in nats per answer."
+)
 HOW_TESTED = (
     f"± is the standard deviation over seeds. Intervals are two-sided at {LEVEL:.0%} (Student's t), tests one-sided "
     f"(against the target a t-test, against the holder Welch's), {ASSUMES}; with few seeds neither can be checked. "

@@ -9,6 +9,7 @@ from harness.report.anchors import anchors_for
 from harness.report.columns import NAMES, figures, in_parentheses
 from harness.report.groups import Group
 from harness.report.run_data import RunData
+from harness.report.task_scores import in_one_line, scored
 from harness.shown import one_line
 
 COLUMNS = tuple(NAMES.values())
@@ -164,6 +165,8 @@ def _public(evaluations: dict[str, Evaluation]) -> list[tuple[str, str]]:
         low, high = core.interval_v1
         figures = f"{core.core_v1:.4f} (95% bootstrap interval {low:.4f} to {high:.4f}; baselines v2 {core.core_v2:.4f})"
         lines.append(("core", figures + _published(core, "core")))
+    if tasks := scored(evaluations):
+        lines += in_one_line(tasks)
     return lines
 
 

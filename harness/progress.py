@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 @dataclass
 class Glance:
     """What the line shows. `loss` in nats, `bits` in bits per token, `entropy_ratio` of the worst layer or None; `taken`: by
-    other processes of the processor time, None where the machine is the run's own."""
+    other processes of the processor time, None where the machine is the run's own; `unit`: of `slice_bpb`."""
 
     step: int
     steps: int
@@ -33,6 +33,7 @@ class Glance:
     eta_s: float
     slice_bpb: float | None
     taken: float | None = None
+    unit: str = "bpb"
 
 
 class Progress:
@@ -46,7 +47,7 @@ class Progress:
             return
         parts = [
             f"step {g.step:,}/{g.steps:,}", f"{g.tokens:,} tokens", f"loss {g.loss:.3f}", f"train {g.bits:.3f} bits",
-            f"val {g.slice_bpb:.4f} bpb" if g.slice_bpb is not None else "val -",
+            f"val {g.slice_bpb:.4f} {g.unit}" if g.slice_bpb is not None else "val -",
             f"{g.tokens_per_second:,.0f} tok/s", f"MFU {g.mfu:.0%}",
         ]  # fmt: skip
         if g.entropy_ratio is not None:

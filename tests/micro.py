@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 import harness.launch.sinks
 from harness.__main__ import main
 from harness.data.cache import cache_folder
-from harness.data.corpora import load
+from harness.data.corpora import Wanted, load_for
 from harness.data.prepare import prepare
 from harness.plan.compose import compose
 from harness.plan.lanes import read_track
@@ -45,6 +45,9 @@ COMMON = (
 ).split()
 MOE = ["lane=tiny-moe-16e", "model.num_experts=8", "model.expert_width=16", "model.top_k=2", *COMMON]
 DENSE = ["lane=tiny-dense", "model.ffn_width=32", *COMMON]
+COPY = ["data.tasks=[copy]", "task.copy.length=2", "task.copy.gap=4"]
+TASKS = ["lane=physics-dense", "model.ffn_width=32", *COPY, *COMMON]
+TASKS_MOE = ["lane=physics-moe-16e", *MOE[1:4], *COPY, *COMMON]
 # Every run measures five peaks, which takes as long as it trains: here small products will do.
 machine.GEMM_SIZE["cpu"], machine.MEASURED_S = 64, 0.0
 
@@ -67,7 +70,7 @@ def locked(path: Path) -> Iterator[None]:
 def prepared(cache: Path) -> None:
     """The lines of `tiny`, which the first run of all computes for most of a minute: one test process does."""
     with locked(cache / "tests" / "lines.lock"):
-        prepare(read_track("tiny"))
+        prepare(Wanted(read_track("tiny")))
 
 
 def speedrun(folder: Path, *words: str, lane: list[str] = MOE) -> int:
@@ -167,7 +170,7 @@ def stopped_fixture(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def session(*words: str, lane: list[str] = MOE, ranks: Ranks = ALONE) -> Session:
     """A plan built but not run."""
     plan = compose([*lane, *words]).plan
-    return Session(plan, machine.detect(plan), ranks, load(plan.track))
+    return Session(plan, machine.detect(plan), ranks, load_for(plan))
 
 
 def lively(*words: str) -> Session:

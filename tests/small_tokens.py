@@ -45,7 +45,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch, track: Track) -> None:
     """Whoever asks for a track of documents gets the data of this one."""
     for name in ("load", "load_val"):
         real = getattr(Corpus, name)
-        monkeypatch.setattr(Corpus, name, lambda _, *rest, real=real: real(track, *rest))
+        monkeypatch.setattr(Corpus, name, lambda wanted, *rest, real=real: real(replace(wanted, track=track), *rest))
 
 
 def documents(seed: int, count: int, words: int = 60) -> list[str]:

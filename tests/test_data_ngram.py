@@ -57,7 +57,7 @@ def test_a_model_that_has_read_nothing_gives_eight_bits():
 def test_the_track_figures_of_the_7_gram_come_out_of_the_real_text():
     path = Path(__file__).parent.parent / "lanes" / "tracks" / "sotu.yaml"
     track = Track(**yaml.safe_load(path.read_text()))
-    data = corpora.load(track)
+    data = corpora.load(corpora.Wanted(track))
     bits = ngram.bits(data.train, data.val[: track.slice_bytes])
     assert len(bits) == track.slice_bytes - 1
     assert bits.mean() == pytest.approx(track.lines["ngram7"]["slice"], abs=0.0005)

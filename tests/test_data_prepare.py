@@ -23,13 +23,13 @@ def track(tmp_path, monkeypatch):
     sha = {split: hashlib.sha256(text).hexdigest() for split, text in (("train", TRAIN), ("val", VAL))}
     track = Track("small", "small", "1", len(TRAIN), sha["train"], len(VAL), sha["val"], 100, {}, "ngram7")
     track.lines = {line_id: Line(line_id, 0, 0) for line_id in ("ngram7", "xz_alone")}
-    for line_id, pair in lines.recompute(track, corpora.load(track)).items():
+    for line_id, pair in lines.recompute(track, corpora.load(corpora.Wanted(track))).items():
         track.lines[line_id] = Line(line_id, *(round(figure, 4) for figure in pair))
     return track
 
 
 def test_the_report_holds_sizes_hashes_lines_and_clean_shares(track):
-    report = prepare(track)
+    report = prepare(corpora.Wanted(track))
     assert report.sizes == {"train": len(TRAIN), "val": len(VAL), "slice": 100}
     assert report.hashes == {"train": track.train_sha256, "val": track.val_sha256}
     assert [line.id for line in report.lines] == ["ngram7", "xz_alone"]
@@ -43,7 +43,7 @@ def test_the_report_holds_sizes_hashes_lines_and_clean_shares(track):
 def test_the_lines_of_a_real_track_are_those_that_its_data_give():
     """Most of a minute where the cache is empty: every run of `tiny` waits for it then."""
     micro.prepared(cache_folder())
-    assert {line.id for line in prepare(read_track("tiny")).lines if line.recomputed} >= {
+    assert {line.id for line in prepare(corpora.Wanted(read_track("tiny"))).lines if line.recomputed} >= {
         "xz_alone",
         "xz_given_train",
         "ngram7",
@@ -51,14 +51,14 @@ def test_the_lines_of_a_real_track_are_those_that_its_data_give():
 
 
 def test_a_second_call_computes_nothing(track, monkeypatch):
-    first, said = prepare(track), []
+    first, said = prepare(corpora.Wanted(track)), []
     monkeypatch.setattr(lines, "METHODS", dict.fromkeys(lines.METHODS))
     monkeypatch.setattr("harness.data.overlap.clean_mask", None)
-    again = prepare(track, said.append)
+    again = prepare(corpora.Wanted(track), said.append)
     assert said == [] and again.lines == first.lines and again.clean_share == first.clean_share
 
 
 def test_a_stated_line_that_the_data_does_not_give_is_an_error(track):
     track.lines["ngram7"].val += 0.002
     with pytest.raises(UserError, match="line ngram7 of track small, val: stated"):
-        prepare(track)
+        prepare(corpora.Wanted(track))

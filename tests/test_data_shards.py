@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track  # noqa: F401
 
-from harness.data.corpora import load
+from harness.data.corpora import Wanted, load
 from harness.data.shards import MAGIC, find_shards, read_shard, write_shards
 from harness.errors import UserError
 from harness.plan.lanes import read_track
@@ -88,7 +88,7 @@ def written_fixture(own_cache, monkeypatch):
 
 def test_a_track_written_as_token_files_is_the_stream_of_its_documents(written, capsys):
     folder, track = written
-    documents_, stream = load(track), load(read_track("fineweb"), Data(str(folder)))
+    documents_, stream = load(Wanted(track)), load(Wanted(read_track("fineweb"), Data(str(folder))))
     assert stream.val.tolist() == documents_.val.tolist()
     expected = documents_.train_documents.stream(END)
     assert stream.train.read(0, len(stream.train)).tolist() == expected.tolist() and expected[0] == END
@@ -100,4 +100,4 @@ def test_val_is_the_first_part_of_a_longer_file(written):
     folder, _ = written
     track = read_track("fineweb")
     track.tokens.val_tokens = 40
-    assert len(load(track, Data(str(folder))).val) == 40
+    assert len(load(Wanted(track, Data(str(folder)))).val) == 40

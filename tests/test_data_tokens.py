@@ -10,7 +10,7 @@ from pyarrow.parquet import write_table
 from small_tokens import END, documents, own_cache_fixture, small_tokenizer, small_track, write_jsonl  # noqa: F401
 
 from harness.data import corpora, text_files, token_files
-from harness.data.corpora import load
+from harness.data.corpora import Wanted, load
 from harness.data.overlap import clean_mask
 from harness.data.prepare import prepare
 from harness.errors import UserError
@@ -29,7 +29,7 @@ def decode(tokens):
 
 
 def test_every_document_is_there_token_by_token(track):
-    found = load(track)
+    found = load(Wanted(track))
     texts = [text for part in TRAIN for text in part]
     offsets = found.train_documents.offsets
     assert [decode(found.train.read(a, b)) for a, b in zip(offsets, offsets[1:])] == texts
@@ -37,23 +37,23 @@ def test_every_document_is_there_token_by_token(track):
 
 
 def test_val_is_a_stream_with_end_of_text_before_each_document(track):
-    val = load(track).val
+    val = load(Wanted(track)).val
     starts = np.flatnonzero(val == END)
     assert starts[0] == 0
     assert [decode(part[1:]) for part in np.split(val, starts[1:])] == VAL
-    assert load(track).token_bytes[val].sum() == sum(len(text.encode()) for text in VAL)
+    assert load(Wanted(track)).token_bytes[val].sum() == sum(len(text.encode()) for text in VAL)
 
 
 def test_tokens_are_memory_mapped(track):
-    assert all(isinstance(part.base, np.memmap) or isinstance(part, np.memmap) for part in load(track).train.parts)
+    assert all(isinstance(part.base, np.memmap) or isinstance(part, np.memmap) for part in load(Wanted(track)).train.parts)
 
 
 def test_a_second_call_reads_and_tokenizes_nothing(track, monkeypatch):
-    prepare(track)
+    prepare(Wanted(track))
     monkeypatch.setattr(text_files, "READERS", {})
     monkeypatch.setattr(token_files, "_encoded", None)
     said = []
-    assert prepare(track, said.append).sizes["val"] == len(load(track).val)
+    assert prepare(Wanted(track), said.append).sizes["val"] == len(load(Wanted(track)).val)
     assert not [sentence for sentence in said if "tokeniz" in sentence]
 
 
@@ -68,17 +68,17 @@ def test_tokenizing_goes_on_after_the_last_finished_file(track, monkeypatch):
 
     monkeypatch.setitem(text_files.READERS, "jsonl", breaks)
     with pytest.raises(KeyboardInterrupt):
-        load(track)
-    load(track)
+        load(Wanted(track))
+    load(Wanted(track))
     assert len(calls) == 4 and len(set(calls)) == 3  # of three files only the one that broke off was read twice
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-2], lambda b: b[:-1] + b"x", lambda b: b"", lambda b: b"no" + b[2:]])
 def test_a_damaged_token_file_is_set_aside_and_made_again(track, own_cache, damage):
-    whole = load(track).train.read(0, 50).copy()
+    whole = load(Wanted(track)).train.read(0, 50).copy()
     (own,) = [path for path in (own_cache / "cache/tokens").glob("*.tokens") if b"train-0" in path.read_bytes()]
     own.write_bytes(damage(own.read_bytes()))
-    assert load(track).train.read(0, 50).tolist() == whole.tolist()
+    assert load(Wanted(track)).train.read(0, 50).tolist() == whole.tolist()
     assert own.with_name(own.name + ".bad").exists()
 
 
@@ -91,14 +91,14 @@ def test_another_tokenizer_or_text_makes_another_token_file():
 def test_text_of_another_hash_is_refused_and_leaves_no_token_file(track, own_cache):
     track.tokens.files[0].text_sha256 = "0" * 64
     with pytest.raises(UserError, match="has the wrong sha256: expected 000"):
-        load(track)
+        load(Wanted(track))
     assert not list((own_cache / "cache/tokens").glob("*"))
 
 
 def test_a_track_that_states_other_sizes_is_refused(track):
     track.tokens.val_tokens = 5
     with pytest.raises(UserError, match="val of track wiki has .* tokens, the track states 5"):
-        load(track)
+        load(Wanted(track))
 
 
 @pytest.mark.parametrize("line, found", [(b"no json", "line 2"), (b'{"id": 1}', "KeyError"), (b"[1]", "TypeError")])
@@ -125,12 +125,12 @@ def test_missing_data_names_the_file_and_a_lane_that_needs_none(track, own_cache
 
     monkeypatch.setattr("harness.data.corpora.documents.REBUILDERS", {"enwiki2015": (lambda file: own_cache / "none", offline)})
     with pytest.raises(UserError) as error:
-        load(track)
+        load(Wanted(track))
     assert all(part in str(error.value) for part in ("text/val.jsonl.xz", "cannot read the archive", "LANE=tiny-moe-16e"))
 
 
 def test_the_report_tells_what_val_shares_with_train(track):
-    report = prepare(track)
+    report = prepare(Wanted(track))
     train = np.frombuffer(b"\n".join(text.encode() for part in TRAIN for text in part), np.uint8)
     assert report.unit == "tokens" and report.sizes["slice"] == 150
     assert "13-word sequences of val are in train" in report.facts["overlap"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_tokens import END, documents, own_cache_fixture, small_track  # noqa: F401
 
-from harness.data.corpora import load
+from harness.data.corpora import Wanted, load
 from harness.evaluate.bpb import Score, score
 from harness.evaluate.uniform import uniform_scores
 from harness.model.build import build_model
@@ -23,7 +23,7 @@ TINY = (
 
 @pytest.fixture(name="corpus")
 def corpus_fixture(own_cache):
-    return load(small_track(own_cache / "mirror", [documents(1, 30)], documents(3, 6)))
+    return load(Wanted(small_track(own_cache / "mirror", [documents(1, 30)], documents(3, 6))))
 
 
 def model():

@@ -11,12 +11,13 @@ from harness.errors import UserError
 from harness.evaluate.bpb import score
 from harness.evaluate.own_model import OwnModel
 from harness.model import transformer
-from harness.model.ahead import IGNORED, targets_ahead
+from harness.model.ahead import targets_ahead
 from harness.model.where import Where
 from harness.optim.ahead import AheadLoss
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.ranks import Ranks
+from harness.targets import IGNORED
 from harness.train.clock import Clock
 from harness.train.warmup import warm_up
 

@@ -48,7 +48,7 @@ FREE_DIALS = (
 
 def test_frozen_is_what_defines_the_benchmark():
     sections = {key.split(".")[0] for key in FROZEN}
-    parts = {"attention", "residual", "memory"}
+    parts = {"attention", "residual", "memory", "task"}
     assert sections == {"lane", "track", "data", "model", "batch", "budget", "validation", "precision"} | parts
     chunks = {f"attention.{name}.chunk" for name in ("gated_delta", "kda")}  # how a sum is ordered
     free_keys = {"validation.batch_tokens", "data.document_mask"} | {f"precision.{dial}" for dial in FREE_DIALS} | chunks

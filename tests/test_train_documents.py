@@ -30,7 +30,7 @@ def lanes_fixture(own_cache, monkeypatch):
     """Words of a lane of documents and of one of a stream, over the same texts, some of them shorter than a sequence."""
     track = small_track(own_cache / "mirror", [documents(1, 90, 9)], documents(3, 30, 9))
     everywhere(monkeypatch, track)
-    found = corpora.load(track)
+    found = corpora.load(corpora.Wanted(track))
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(own_cache / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     return {"documents": ["lane=wiki-s-moe-64e"], "stream": ["lane=moe-64e", f"data.shards={own_cache / 'bin'}"]}

@@ -5,7 +5,7 @@ from itertools import accumulate
 import pytest
 import torch
 
-from harness.data.corpora import load
+from harness.data.corpora import load_for
 from harness.plan.compose import compose
 from harness.ranks import Ranks
 from harness.train import machine
@@ -36,7 +36,7 @@ def allocated(work) -> tuple[int, int]:
 def test_parts_are_what_a_step_allocates(name):
     plan = compose(PLANS[name]).plan
     here = machine.detect(plan)
-    session = Session(plan, here, Ranks(0, 1), load(plan.track))
+    session = Session(plan, here, Ranks(0, 1), load_for(plan))
     session.step(0)
     found = memory(plan, here)
     assert found.weights == 4 * session.counts.params_total == found.gradients

@@ -6,7 +6,7 @@ import micro
 import pytest
 import torch
 
-from harness.data.corpora import load
+from harness.data.corpora import load_for
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
@@ -102,7 +102,7 @@ def test_a_session_gives_every_layer_and_optimizer_the_chosen_backend(lacks, mis
     lacks(missing)
     plan = compose([*micro.MOE, "kernels.compile=off"]).plan
     here = replace(machine.detect(plan), device="cpu", compiled=True)
-    session = Session(plan, here, micro.ALONE, load(plan.track))
+    session = Session(plan, here, micro.ALONE, load_for(plan))
     assert [block.attention.backend for block in session.model.blocks] == [layers] * len(session.model.blocks)
     assert {part.backend for part in session.optimizer.parts} == {layers}
 

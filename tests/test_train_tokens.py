@@ -56,7 +56,7 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     record, metrics = micro.record(run), micro.record(run).metrics
     assert metrics.target is None and metrics.time_to_target_s is None and not metrics.target_reached
     assert metrics.partial and metrics.val_loss > 0 and 0 < metrics.val_bpb
-    found = corpora.load(track)
+    found = corpora.load(corpora.Wanted(track))
     assert record.data.train_tokens == found.train_length and record.data.val_sha256 == track.val_sha256
     epochs = [point["epoch"] for point in metrics.curve]
     assert epochs == pytest.approx([step * 64 / found.train_length for step in (4, 8, 16)])
@@ -161,7 +161,7 @@ def test_the_same_words_give_the_same_bits_and_a_resumed_run_too(wiki):
 
 def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_per_token(wiki, monkeypatch):
     home, track = wiki
-    found = corpora.load(track)
+    found = corpora.load(corpora.Wanted(track))
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     words = [*COMMON, f"data.shards={home / 'bin'}", "track.milestones.gpt2_124m.value=10.7"]
@@ -176,7 +176,7 @@ def test_a_stream_of_token_files_trains_the_big_family_and_its_target_is_nats_pe
 
 def test_an_edited_loss_target_is_found(wiki):
     home, track = wiki
-    found = corpora.load(track)
+    found = corpora.load(corpora.Wanted(track))
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(home / "bin", f"wiki_{split}", part.pieces(found.tokenizer.end_of_text))
     run = load_run(micro.run(home / "runs", *COMMON, f"data.shards={home / 'bin'}", lane=["lane=dense"]))

@@ -79,7 +79,7 @@ def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, n
 
 
 def test_a_run_of_bytes_has_val_alone_and_is_told_what_is_left_out(finished, monkeypatch, tmp_path, capsys):
-    whole, before, out = corpora.load_val(read_track("tiny")), micro.snapshot(finished()), tmp_path / "out.json"
+    whole, before, out = corpora.load_val(corpora.Wanted(read_track("tiny"))), micro.snapshot(finished()), tmp_path / "out.json"
     short = Val(whole.tokens[:3000], None, whole.sha256)
     monkeypatch.setattr(corpora, "load_val", lambda *_: short)
     assert main(["evaluate", str(finished()), "--out", str(out)]) == 0
@@ -97,7 +97,7 @@ def test_a_run_of_bytes_has_val_alone_and_is_told_what_is_left_out(finished, mon
 def test_a_hub_model_reads_the_windows_of_training_with_its_own_context(hub, small, tmp_path, capsys):
     out = tmp_path / "out.json"
     assert main(["evaluate", "hf:x/y", "--val", "wiki", "--out", str(out)]) == 0
-    stream = corpora.load(small.track).val.tolist()
+    stream = corpora.load(corpora.Wanted(small.track)).val.tolist()
     starts = range(0, len(stream) - 1, 8)
     assert hub.asked == [(stream[i : min(i + 8, len(stream) - 1)], stream[i + 1 : i + 9]) for i in starts]
     found, tokens = scores(out)["val"], sum(token != END for token in stream[1:])
@@ -143,15 +143,16 @@ def test_weights_that_give_no_number_are_an_error(hub, capsys):
 
 
 def test_val_alone_is_the_val_of_the_whole_and_asks_for_no_file_of_train(small):
-    found = corpora.load(small.track)
+    found = corpora.load(corpora.Wanted(small.track))
     for split, part in (("train", found.train_documents), ("val", found.val_documents)):
         write_shards(small.home / "bin", f"wiki_{split}", part.pieces(END))
     stream, data = read_track("fineweb"), Data(shards=str(small.home / "bin"))
-    wholes = [(found, corpora.load_val), (corpora.load(stream, data), corpora.load_val)]
+    wanted = (corpora.Wanted(small.track), corpora.Wanted(stream, data))
+    wholes = [(found, corpora.load_val), (corpora.load(wanted[1]), corpora.load_val)]
     for path in small.home.glob("mirror/text/train*"):
         path.unlink()
-    for (whole, load_val), words in zip(wholes, ((small.track,), (stream, data))):
-        alone = load_val(*words)
+    for (whole, load_val), one in zip(wholes, wanted):
+        alone = load_val(one)
         assert alone.tokens.tolist() == whole.val.tolist() and alone.sha256 == whole.hashes["val"]
         assert alone.token_bytes.tolist() == whole.token_bytes.tolist()
 

@@ -46,6 +46,10 @@ class Batches:
         inputs_BS, targets_BS = (np.ascontiguousarray(view) for view in (tokens[:, :-1], tokens[:, 1:]))
         return torch.from_numpy(inputs_BS), torch.from_numpy(targets_BS)
 
+    def scored(self, step: int) -> int:
+        """Targets of a step over all ranks: every token has one."""
+        return self.steps.tokens(step)
+
     def _starts(self, first: int, count: int) -> np.ndarray:
         """Where in train the windows number first .. first + count - 1 begin, int64; a step spans two epochs at most."""
         epoch, index = divmod(first, self.windows_per_epoch)

@@ -49,6 +49,10 @@ class WindowBatches:
         shape = (-1, self.sequence_length)
         return torch.from_numpy(tokens[:-1].copy()).view(shape), torch.from_numpy(tokens[1:].copy()).view(shape)
 
+    def scored(self, step: int) -> int:
+        """Targets of a step over all ranks: every token has one."""
+        return self.steps.tokens(step)
+
     def documents(self, step: int, rank: int = 0, world: int = 1) -> torch.Tensor:
         """int64 (B, S): which document each input is of (its end-of-text included), by a number that no other document of the
         batch has. Where two inputs differ, masking must keep one from looking at the other."""

@@ -9,7 +9,7 @@ from harness.data import corpora, lines
 from harness.data.artifact import Progress
 from harness.data.corpora.bytes import Corpus
 from harness.plan.goal import slice_length
-from harness.plan.schema import Data, Line, Track
+from harness.plan.schema import Line, Track
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Report:
     track: str
     corpus: str
     release: str
-    sizes: dict[str, int]  # bytes of train, val and slice; of a track of tokens, tokens with end-of-text
+    sizes: dict[str, int | None]  # of train (None: without an end), val and slice, in its unit; end-of-text is among tokens
     hashes: dict[str, str]  # sha256 of train and val
     lines: list[PreparedLine]
     clean_share: dict[str, float]  # share of val and slice, in its unit, in no 13-word sequence of train
@@ -35,16 +35,17 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage
 
 
-def prepare(track: Track, progress: Progress | None = None, data: Data | None = None, budget_tokens: int = 0) -> Report:
+def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
     The first time takes about a minute for a track of bytes and for `wiki`, later ones under a second. `progress` is
     called with a sentence before and during each long computation. Raises: UserError as `corpora.load`, `lines.check` and
     `artifact.derived` do.
     """
+    track = wanted.track
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        found = corpora.load(track, data, budget_tokens, progress)
+        found = corpora.load(wanted, progress)
     with _timed(seconds, "lines"):
         known = prepared_lines(track, found, progress) if track.lines else []
     with _timed(seconds, "overlap"):
@@ -58,7 +59,7 @@ def prepare(track: Track, progress: Progress | None = None, data: Data | None = 
         hashes=found.hashes,
         lines=known,
         clean_share={} if clean is None else {"val": float(clean.mean()), "slice": float(clean[:length].mean())},
-        unit="bytes" if found.token_bytes is None else "tokens",
+        unit=track.unit,
         facts=facts,
         seconds=seconds,
     )

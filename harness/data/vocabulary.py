@@ -6,7 +6,7 @@ ANSWER = 128  # what follows is the answer
 QUERY = 129
 END = 130  # of an answer of unknown length
 OPERATORS = (131, 132, 133)  # plus, minus, times
-NUMBERS = 160  # 160 + n: the number n, below 64 (hops, lengths)
+NUMBERS = 160  # 160 + n: the number n, below 64
 BEGINS = 224  # 224 + i: the mark that a task's instances begin with
 
 MARKS = {

@@ -138,7 +138,7 @@ def no_better_than_hash(run: Patient, control: Patient | None) -> list[Finding]:
     if shuffled is not None and shuffled - own < MEANING.value:
         found.append(Finding(
             "no_better_than_hash",
-            f"routing shuffled among tokens costs {shuffled - own:+.4f} bits per byte on the slice ({own:.4f} -> "
+            f"routing shuffled among tokens costs {shuffled - own:+.4f} {run.measure} on the slice ({own:.4f} -> "
             f"{shuffled:.4f}), less than {MEANING.value:g} ({MEANING.reason})",
             why, (), None, {"slice_bpb": own, "slice_bpb_shuffled_routing": shuffled, "bound": MEANING.value},
             tries.give_routing_meaning(run, control is not None),
@@ -150,7 +150,7 @@ def no_better_than_hash(run: Patient, control: Patient | None) -> list[Finding]:
             found.append(Finding(
                 "no_better_than_hash",
                 f"the hash router of {control.folder} scores {theirs['slice_bpb']:.4f} at step {theirs['step']:,}, the "
-                f"learned one {ours['slice_bpb']:.4f}: {gain:+.4f} bits per byte gained, less than {MEANING.value:g} "
+                f"learned one {ours['slice_bpb']:.4f}: {gain:+.4f} {run.measure} gained, less than {MEANING.value:g} "
                 f"({MEANING.reason})",
                 "a fixed table that looks at nothing but the token's id does as well; this is one run each, and a claim "
                 "takes three seeds",

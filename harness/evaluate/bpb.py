@@ -7,6 +7,8 @@ over, and the shuffled control, run outside the compiler. Sums are in fp64 and i
 
 Of a track of bytes every token is a byte. Of a track of tokens, end-of-text has no bytes and is not scored; nats per token
 (`loss`) are the mean over all targets, end-of-text among them, as published FineWeb figures are.
+
+Of a track of tasks answers alone are targets, and each counts as one byte: `bpb` is bits per answer, `loss` nats per answer.
 """
 
 import math
@@ -28,12 +30,13 @@ NATS_PER_BIT = math.log(2)
 @dataclass
 class Score:
     """nats_N: fp64, nats of each token but the first, at index token - 1. Routing of all scored tokens beside it.
-    bytes_N: int64, the bytes of each of these; None where each is one byte."""
+    bytes_N: int64, the bytes of each of these; None where each is one byte. answers: those with bytes are the only targets."""
 
     nats_N: np.ndarray
     count_LE: Tensor
     margin_L: Tensor
     bytes_N: np.ndarray | None = None
+    answers: bool = False
 
     def bpb(self, length: int | None = None) -> float:
         """Bits per byte of the first `length` tokens (all of them by default)."""
@@ -42,8 +45,15 @@ class Score:
 
     def loss(self, length: int | None = None) -> float:
         """Nats per token over the targets among the first `length` tokens."""
+        if self.answers:
+            nats, count = self.sums(length)
+            return nats / count
         nats = self.nats_N[self._among(length)]
         return float(nats.sum()) / len(nats)
+
+    @property
+    def targets(self) -> int:
+        return self.sums()[1] if self.answers else len(self.nats_N)
 
     def sums(self, length: int | None = None) -> tuple[float, int]:
         """(nats, bytes) of the targets among the first `length` tokens that have bytes."""
@@ -87,9 +97,11 @@ def cut(tokens: int, length: int, batch_tokens: int) -> tuple[list[Piece], list[
 def score(
     model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None,
     token_bytes_V: np.ndarray | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
+    answer_N: np.ndarray | None = None,
 ) -> Score:  # fmt: skip
-    """Scores `text_N` (uint8 bytes, or uint16 tokens with their bytes in `token_bytes_V`). `shuffle_seed`: gives every token
-    of a batch the routing of another one, as a control. `progress(done, total)` counts targets."""
+    """Scores `text_N` (uint8 bytes, or uint16 tokens with their bytes in `token_bytes_V`). `answer_N`: bool, of this text and
+    maybe of what follows it, which tokens alone are scored. `shuffle_seed`: gives every token of a batch the routing of
+    another one, as a control. `progress(done, total)` counts tokens."""
     assert len(text_N) > 1, "nothing to score"
     device = model.embedding.device
     tokens = torch.from_numpy(text_N.astype(np.int64))
@@ -120,5 +132,13 @@ def score(
         torch.cat(nats).cpu().numpy(),
         torch.stack(counts).sum(0).cpu(),
         torch.stack(margins).sum(0).cpu() / (len(tokens) - 1),
-        None if token_bytes_V is None else token_bytes_V[text_N[1:]],
+        bytes_of(text_N, token_bytes_V, answer_N),
+        answer_N is not None,
     )
+
+
+def bytes_of(text_N: np.ndarray, token_bytes_V: np.ndarray | None, answer_N: np.ndarray | None) -> np.ndarray | None:
+    """`Score.bytes_N`."""
+    if answer_N is not None:
+        return answer_N[1 : len(text_N)].astype(np.int64)
+    return None if token_bytes_V is None else token_bytes_V[text_N[1:]]

@@ -24,7 +24,9 @@ LOSSES = ("fineweb-gpt2-val10M",)
 
 
 def protocol(track: Track, data: Data, val: Val) -> str:
-    """Val of files that are not the track's own has an id of its own: nothing else is measured on it."""
+    """Val that is not the track's own has an id of its own: nothing else is measured on it."""
+    if track.of_tasks and val.sha256 != track.val_sha256:
+        return f"{track.name}-{val.sha256[:12]}"
     return f"shards-{val.sha256[:12]}" if data.shards else PROTOCOLS.get(track.name, f"{track.name}-val")
 
 
@@ -32,7 +34,7 @@ def val_result(
     model: LanguageModel, track: Track, data: Data, val: Val, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """JSON data: the protocol, `val_bpb` and `val_loss` (nats per token), the one that its anchors state first, and their sums.
-    `progress(done, total)` counts targets.
+    `progress(done, total)` counts tokens.
 
     Raises: UserError when the model's nats are not finite.
     """
@@ -45,12 +47,14 @@ def val_result(
     if name in LOSSES:
         figures = dict(reversed(figures.items()))
     facts = {"track": track.name, "context": model.context, "sha256": val.sha256}
-    return {"protocol": name, **figures, **facts, "targets": len(found.nats_N), "nats": nats, "bytes": size}
+    return {"protocol": name, **figures, **facts, "targets": found.targets, "nats": nats, "bytes": size}
 
 
 def score_val(model: LanguageModel, val: Val, progress: Callable[[int, int], None] = lambda done, total: None) -> bpb.Score:
     if isinstance(model, OwnModel):
-        return bpb.score(model.model, val.tokens, BATCH_TOKENS, token_bytes_V=val.token_bytes, progress=progress)
+        return bpb.score(
+            model.model, val.tokens, BATCH_TOKENS, token_bytes_V=val.token_bytes, progress=progress, answer_N=val.answer_N
+        )
     tokens = torch.from_numpy(val.tokens.astype(np.int64))
     batches, left = bpb.cut(len(tokens), model.context, BATCH_TOKENS)
     nats = []
@@ -59,5 +63,6 @@ def score_val(model: LanguageModel, val: Val, progress: Callable[[int, int], Non
         inputs, targets = (tokens[start + i : stop + i].view(sequences, size) for i in (0, 1))
         nats.append(model.score(inputs, targets)[0].cpu().double().flatten())
         progress(stop, len(tokens) - 1)
-    bytes_N = None if val.token_bytes is None else val.token_bytes[val.tokens[1:]]
-    return bpb.Score(torch.cat(nats).numpy(), torch.zeros((0, 0), dtype=torch.int64), torch.zeros(0), bytes_N)
+    bytes_N = bpb.bytes_of(val.tokens, val.token_bytes, val.answer_N)
+    none, answers = torch.zeros((0, 0), dtype=torch.int64), val.answer_N is not None
+    return bpb.Score(torch.cat(nats).numpy(), none, torch.zeros(0), bytes_N, answers)

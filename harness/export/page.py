@@ -12,7 +12,7 @@ of context. {tokens}
 
 | what | value |
 |---|---|
-| bits per byte of val ({track}) | {val_bpb} |
+| {measure} of val ({track}) | {val_bpb} |
 | ranked | {ranked} |
 | sha256 of the record's content | {record} |
 | hash of the plan | {plan} |
@@ -21,12 +21,7 @@ of context. {tokens}
 | trained in | {format} (the weights here are its fp32 ones) |
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({tokenizer})
-model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
-text = tokenizer("The state of the Union", return_tensors="pt")
-print(tokenizer.decode(model.generate(**text, max_new_tokens=100, do_sample=True)[0]))
+{usage}
 ```
 
 `FOLDER` is this folder. {computed} The model was trained on sequences of {context} {unit}: longer ones have positions that it
@@ -39,15 +34,29 @@ the run's own model in fp32."""
 PUBLISHED = """The model is computed by the library's own `{}`, whose mathematics is the run's. The library computes the angles
 of rotary positions in fp32, so that its logits differ a little from those of the run's own model, the more the longer the
 input."""
-BYTES = (
-    '"FOLDER"{trust}',
-    "Its tokens are bytes: the id of a token is the byte, of text in UTF-8, and there are no special tokens.",
-)
+OF_TEXT = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({tokenizer})
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
+text = tokenizer("The state of the Union", return_tensors="pt")
+print(tokenizer.decode(model.generate(**text, max_new_tokens=100, do_sample=True)[0]))"""
+OF_IDS = """import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
+print(model(torch.tensor([[224, 5, 7, 129, 128]])).logits.argmax(-1))"""
 TOKENIZERS = {  # what loads it, and a sentence about it
-    "": BYTES,
+    "": (
+        '"FOLDER"{trust}',
+        "Its tokens are bytes: the id of a token is the byte, of text in UTF-8, and there are no special tokens.",
+    ),
     "gpt2": (
         '"openai-community/gpt2"',
         "Its tokens are GPT-2's (`openai-community/gpt2` on the hub), whose end-of-text token began every document.",
+    ),
+    "tasks": (
+        "",
+        "Its tokens are ids of generated tasks ({tasks}), as `harness/data/vocabulary.py` has them; it knows no text.",
     ),
 }
 
@@ -57,19 +66,21 @@ def page(plan: Plan, record: Record, command: str, published: str | None = None)
     m, metrics = plan.model, record.metrics
     tokenizer, tokens = TOKENIZERS[plan.track.tokens.tokenizer]
     trust = "" if published else ", trust_remote_code=True"
+    usage = (OF_TEXT if tokenizer else OF_IDS).format(tokenizer=tokenizer.format(trust=trust), trust=trust)
     feedforward = f"feed-forward parts of {m.ffn_width}"
     if m.num_experts:
         feedforward = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}"
     val_bpb = f"{metrics.val_bpb:.4f}"
     if metrics.partial:
-        val_bpb += f", of its first {metrics.scored_bytes:,} bytes"
+        val_bpb += f", of its first {metrics.scored_bytes:,} {'answers' if plan.track.of_tasks else 'bytes'}"
     return PAGE.format(
-        lane=record.lane, seed=record.seed, track=record.track, val_bpb=val_bpb, tokens=tokens, trust=trust,
+        lane=record.lane, seed=record.seed, track=record.track, val_bpb=val_bpb, measure=plan.track.measure,
+        tokens=tokens.format(tasks=", ".join(plan.data.tasks)), usage=usage,
         ranked="yes" if record.ranked else f"no: {one_line('; '.join(record.unranked_reasons))}",
         size=f"{record.counts.params_total:,}", layers=m.layers, width=m.width, feedforward=feedforward,
         context=f"{m.sequence_length:,}", unit=plan.track.unit, format=plan.precision.format,
         record=record.content_sha256 or "not stated", plan=record.plan_hash,
         weights=record.artifacts["weights.safetensors"].sha256, commit=one_line(record.provenance.commit),
-        tokenizer=tokenizer.format(trust=trust), computed=PUBLISHED.format(published) if published else OWN,
+        computed=PUBLISHED.format(published) if published else OWN,
         command=one_line(command),
     )  # fmt: skip

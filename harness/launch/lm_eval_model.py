@@ -18,7 +18,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.requests import Coding, coding, continuation, whole_text, writes
-from harness.launch.run_model import load_run_model
+from harness.launch.run_model import load_run_model, refuse_without_text
 from harness.plan.stored import read_plan
 from harness.progress import Progress
 from harness.record.read import read_record
@@ -84,11 +84,12 @@ class RequestsLM(TemplateLM):
 
 class RunLM(RequestsLM):
     def __init__(self, run: str | Path, device: str = "cpu"):
-        """Raises: UserError when there is no such run or its weights are damaged."""
+        """Raises: UserError when there is no such run, it is of no text, or its weights are damaged."""
         set_environment()
         set_torch()
         run = Path(run)
         record, plan = read_record(run), read_plan(run / "plan.yaml")
+        refuse_without_text(str(run), plan)
         facts = {
             "run": str(run), "lane": record.lane, "seed": record.seed, "plan_hash": record.plan_hash,
             "weights": record.artifacts["weights.safetensors"].sha256, "model_num_parameters": record.counts.params_total,

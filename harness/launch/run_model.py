@@ -10,6 +10,7 @@ from harness.files import file_sha256
 from harness.model.build import build_model
 from harness.model.transformer import Transformer
 from harness.plan.check import check
+from harness.plan.schema import Plan
 from harness.plan.stored import read_plan
 from harness.reading import is_there
 from harness.record.read import read_record
@@ -31,6 +32,15 @@ def load_run_model(run: Path) -> Transformer:
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{weights} does not fit {run / 'plan.yaml'}: {error}", "train it again") from error
     return model.eval()
+
+
+def refuse_without_text(name: str, plan: Plan) -> None:
+    """Raises: UserError for a model that text means nothing to."""
+    if plan.track.of_tasks:
+        raise UserError(
+            f"{name} was trained on generated tasks (track {plan.track.name}): it knows their ids, and no text",
+            f"make evaluate RUN={name} scores it on its own tasks",
+        )
 
 
 def _check_hash(path: Path, record: Record) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
 from harness.plan.lanes import read_track
-from harness.plan.schema import Data, Plan, Track
+from harness.plan.schema import Plan
+from harness.plan.track import TASKS
 
 if TYPE_CHECKING:
+    from harness.data.corpora import Wanted
     from harness.data.tokenizer import Tokenizer
     from harness.evaluate.language_model import LanguageModel
 
@@ -42,23 +44,28 @@ def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
     from harness.evaluate.val import val_result
     from harness.progress import Progress
 
-    track, data = _track(subject, words.val)
-    line = Progress()
-    val = load_val(track, data, line.say)
-    found = val_result(subject.model, track, data, val, lambda done, total: line.count(f"{track.unit} of val", done, total))
+    wanted, line = _wanted(subject, words.val), Progress()
+    track = wanted.track
+    val = load_val(wanted, line.say)
+    said = f"{track.unit} of val"
+    found = val_result(subject.model, track, wanted.data, val, lambda done, total: line.count(said, done, total))
     figures = {name: found.pop(name) for name in list(found) if name in ("val_bpb", "val_loss")}
-    remark = f"{found['targets']:,} targets of track {track.name}, {found['bytes']:,} bytes, context {found['context']:,}"
+    amount = "answers, one counts as a byte" if track.of_tasks else f"{found['bytes']:,} bytes"
+    remark = f"{found['targets']:,} targets of track {track.name}, {amount}, context {found['context']:,}"
     if subject.recorded is not None and track is subject.plan.track:
         found["recorded_val_bpb"] = subject.recorded
-        remark += f"; its record says {subject.recorded:.4f} bpb ({subject.plan.precision.format})"
+        remark += f"; its record says {subject.recorded:.4f} {track.shortly} ({subject.plan.precision.format})"
     return Scored(found.pop("protocol"), figures, remark, found)
 
 
-def _track(subject: Subject, named: str | None) -> tuple[Track, Data]:
-    """The named track, else the subject's own with the files that its plan names. Raises: UserError where it cannot be read."""
+def _wanted(subject: Subject, named: str | None) -> "Wanted":
+    """The named track, else the subject's own with the files or tasks that its plan names. Raises: UserError where it cannot be
+    read."""
+    from harness.data.corpora import Wanted, wanted_by
+
     plan = subject.plan
     if plan and named in (None, "", plan.track.name):
-        return plan.track, plan.data
+        return wanted_by(plan)
     if not named:
         raise UserError(f"{subject.name} has no track whose val could be scored", "name one: --val wiki")
     track, reads = read_track(named), plan.track.tokens.tokenizer if plan else "gpt2"
@@ -67,11 +74,15 @@ def _track(subject: Subject, named: str | None) -> tuple[Track, Data]:
             f"track {named} is of {_kind(track.tokens.tokenizer)}, {subject.name} reads {_kind(reads)}",
             "name a track of the same kind with --val",
         )
-    return track, Data()
+    if track.of_tasks:
+        raise UserError(
+            f"{subject.name} is of another track of tasks, {plan.track.name}", "--val alone scores it on its own tasks"
+        )
+    return Wanted(track)
 
 
 def _kind(tokenizer: str) -> str:
-    return f"tokens of {tokenizer}" if tokenizer else "bytes"
+    return {"": "bytes", TASKS: "tasks"}.get(tokenizer, f"tokens of {tokenizer}")
 
 
 def refusal(name: str, subject: Subject, words: SimpleNamespace) -> UserError | None:
@@ -81,7 +92,7 @@ def refusal(name: str, subject: Subject, words: SimpleNamespace) -> UserError | 
     if name != "val":
         return None if subject.tokenizer else _of_bytes(subject)
     try:
-        _track(subject, words.val)
+        _wanted(subject, words.val)
     except UserError as error:
         return error
     return None

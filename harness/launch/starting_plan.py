@@ -8,10 +8,11 @@ from harness.model.build import count_beside
 from harness.model.counts import Counts
 from harness.plan.bounds import TAKEN, looser
 from harness.plan.compose import Composed
-from harness.plan.fingerprint import plan_hash
+from harness.plan.fingerprint import flat, plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
 from harness.plan.steps import batch_scale
+from harness.plan.tasks import made_anew, made_by
 from harness.progress import duration
 from harness.record.read import read_record
 from harness.report.peaks import Peaks, known_peaks
@@ -82,13 +83,14 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
         ("budget", f"{steps.total:,} {track.unit}, {_steps(plan)}",
          f"about {pace.said} on the clock (estimate; refined after warm-up)"),
         *_rates(plan),
+        *_tasks(plan),
         ("memory", f"about {found.total / GIB:.1f} GiB", str(found)),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
          f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, "
          f"{_experts(plan, here)}{_attention(plan, here)}matmul peak {here.matmul_peak_flops / 1e9:,.0f} GFLOP/s measured"),
         *_busy(taken, pace),
         ("target", *_target(track)),
-        ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here)),
+        ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here, track.shortly)),
         ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
     ]  # fmt: skip
     if composed.partial:
@@ -127,6 +129,21 @@ def _rates(plan: Plan) -> list[tuple[str, str, str]]:
     factors = ", ".join(f"{batch_scale(plan, tokens):.4g}" for tokens in batch.stages)
     at = f"1 at batch.tokens_per_step={batch.tokens_per_step}"
     return [("rate", f"x {factors} in the stages of the batch", f"{at} (schedule.batch_lr={schedule.batch_lr})")]
+
+
+def _tasks(plan: Plan) -> list[tuple[str, str, str]]:
+    """What the rows of a track of tasks are made of, by the sample that its tasks are weighed by; nothing of another track."""
+    if not plan.track.of_tasks:
+        return []
+    from harness.data.corpora.tasks import said_shares
+    from harness.data.rows import Mix
+
+    mix = Mix.of(plan.data.tasks, plan.data.task_shares, plan.task, plan.model.sequence_length)
+    scored = f"{mix.density:.1%} of the tokens are answers, which alone are scored; 0% padding"
+    lines = [("tasks", scored, f"of the scored tokens (of the rows): {said_shares(mix)}")]
+    if made_anew(flat(plan)):
+        lines.append(("val", "generated anew: not the track's", f"it is of {made_by(plan)}; the record has its own sha256"))
+    return lines
 
 
 def _busy(taken: float | None, pace: _Pace) -> list[tuple[str, str, str]]:
@@ -199,7 +216,7 @@ def _target(track: Track) -> tuple[str, str]:
     beyond = [f"{m.label} {m.value:.4f} ({m.metric})" for m in track.milestones.values() if m.metric not in CURVE_METRICS]
     stated, target = ", ".join(others + beyond), goal(track)
     if target is None:
-        return "none: a fixed budget", f"milestone: {stated}" if stated else "val bits per byte decides"
+        return "none: a fixed budget", f"milestone: {stated}" if stated else f"val {track.measure} decides"
     return f"{target.level:.4f} {target.unit} on the slice", target.label + (f"; then {stated}" if stated else "")
 
 
@@ -218,7 +235,7 @@ def _scored(composed: Composed) -> str:
     return f"{min(composed.scoring_cap, known or composed.scoring_cap):,} {track.unit}"
 
 
-def _twin(twin: str | None, runs: str, here: Machine) -> str:
+def _twin(twin: str | None, runs: str, here: Machine, unit: str) -> str:
     if twin is None:
         return ""
     found = best_record([runs, "results"], twin, here.hardware_class)
@@ -229,6 +246,8 @@ def _twin(twin: str | None, runs: str, here: Machine) -> str:
     where = "" if found.same_class else " (another hardware class)"
     seconds = metrics.time_to_target_s
     to_target = "target not reached, " if seconds is None else f"{seconds:,.1f} s to target, "
+    if metrics.target is None:
+        to_target = ""
     if record.disturbed:
         to_target = "no fair seconds, "
-    return f"{to_target}{metrics.slice_bpb:.4f} bpb{where}"
+    return f"{to_target}{metrics.slice_bpb:.4f} {unit}{where}"

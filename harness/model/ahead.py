@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-IGNORED = -100  # as a target: there is none, so that it has no nats and no gradient
+from harness.targets import IGNORED
 
 
 def targets_ahead(target_BS: Tensor, distances: Sequence[int], document_BS: Tensor | None) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, log_softmax, nll_loss
 from torch.utils.checkpoint import checkpoint
 
-from harness.model.ahead import IGNORED
 from harness.model.attention import Attention
 from harness.model.feedforward import Dense, Experts, Routed
 from harness.model.memory import InBlock, Memory
@@ -24,6 +23,7 @@ from harness.model.residual import Residual
 from harness.model.where import Cache, Where
 from harness.plan import parts
 from harness.plan.schema import Gains, Model, Parallel, Plan
+from harness.targets import IGNORED
 from kernels import Arithmetic
 
 # fp32 logits that exist at a time, by kind of device: 512 MiB on a CPU, with their gradient twice that. A GPU's memory holds
@@ -32,7 +32,7 @@ LOGITS_AT_ONCE = {"cpu": 1 << 27, "cuda": 1 << 31}
 
 
 class Output(NamedTuple):
-    nats_BS: Tensor  # fp32 cross-entropy of each target
+    nats_BS: Tensor  # fp32 cross-entropy of each target, 0 of what is IGNORED
     count_LE: Tensor  # int64 rows routed to each expert, MoE layers only
     margin_L: Tensor  # fp32 mean gap between the k-th and (k+1)-th selection score
     dropped_LE: Tensor  # int64 rows beyond each expert's capacity; (0, 0) without a capacity
@@ -109,7 +109,7 @@ class Head(Part):
 
     def _nats(self, x_TD: Tensor, target_T: Tensor) -> Tensor:
         if target_T.ndim == 1:
-            return cross_entropy(self.logits(x_TD), target_T, reduction="none")
+            return cross_entropy(self.logits(x_TD), target_T, reduction="none", ignore_index=IGNORED)
         share_TV = log_softmax(self.logits(x_TD), -1)  # of all K targets, as cross_entropy takes it of one
         return torch.stack([nll_loss(share_TV, one_T, reduction="none", ignore_index=IGNORED) for one_T in target_T])
 
@@ -195,8 +195,8 @@ class Transformer(Part):
         return self.residual.leave(stream), routed, peaks
 
     def forward(self, where: Where, target_BS: Tensor, ahead_KBS: Tensor | None = None) -> Output:
-        """`target_BS`, as `where.token_BS`, int64 in [0, V); sequences of at most `sequence_length`. `ahead_KBS`: targets of
-        the same logits that are further ahead, some of them IGNORED."""
+        """`target_BS`, as `where.token_BS`, int64 in [0, V), some of them IGNORED; sequences of at most `sequence_length`.
+        `ahead_KBS`: targets of the same logits that are further ahead, some of them IGNORED as well."""
         x_BSD, routed, peaks = self.trunk(where)
         if ahead_KBS is None:
             nats_BS, ahead_K = self.head(x_BSD, target_BS), x_BSD.new_zeros(0)

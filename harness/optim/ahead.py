@@ -1,11 +1,11 @@
 """The loss of targets further ahead (harness/model/ahead.py): added to the cross-entropy of the next token for the gradient,
 and reported beside it, never in it.
 
-    objective = sum over tokens of [CE(logits_t, token_{t+1}) + sum_k w_k(t) CE(logits_t, token_{t+k})] / tokens of the step
+    objective = sum over tokens of [CE(logits_t, token_{t+1}) + sum_k w_k(t) CE(logits_t, token_{t+k})] / targets of the step
 
 The weights fall linearly from those of the plan to 0 at `ahead.until` of the token budget. Once they are 0 the targets are no
 longer looked at. A sum goes out of the compiled head for each distance and is weighed after it: as weights fall nothing is
-compiled again. What is reported is each distance's sum over the tokens of the step, without its weight.
+compiled again. What is reported is each distance's sum over the targets of the step (of next tokens), without its weight.
 """
 
 import torch
@@ -37,12 +37,9 @@ class AheadLoss:
         distances = tuple(self.weights(step))
         return targets_ahead(target_BS, distances, document_BS) if distances else None
 
-    def shares(self, step: int, ahead_K: Tensor) -> dict[str, Tensor]:
-        """By name, fp32 scalars: what a micro-batch has of the losses of the step."""
-        return {
-            f"ahead_{distance}": share
-            for distance, share in zip(self.weights(step), ahead_K / self.steps.tokens(step), strict=True)
-        }
+    def shares(self, step: int, ahead_K: Tensor, scored: int) -> dict[str, Tensor]:
+        """By name, fp32 scalars: what a micro-batch has of the losses of a step that has `scored` next tokens as targets."""
+        return {f"ahead_{distance}": share for distance, share in zip(self.weights(step), ahead_K / scored, strict=True)}
 
     def objective(self, step: int, shares: dict[str, Tensor]) -> Tensor:
         """fp32 scalar: what the gradient is taken of beside the cross-entropy."""

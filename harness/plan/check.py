@@ -12,10 +12,12 @@ from harness.plan.check_routing import check_routing
 from harness.plan.goal import levels, slice_length
 from harness.plan.schema import STAGES, Batch, Plan, Schedule, walk
 from harness.plan.steps import Stage, shares_of
+from harness.plan.tasks import check_tasks
+from harness.plan.track import TASKS
 
 PUBLIC_SETS = ("wikitext", "core")  # harness/evaluate/public.py
 SUMS_TO = 1e-6  # how far from 1 shares written as decimals may be
-VOCABULARY = {"": 256, "gpt2": 50257}  # by track.tokens.tokenizer; "" is bytes
+VOCABULARY = {"": 256, "gpt2": 50257, TASKS: 256}  # by track.tokens.tokenizer; "" is bytes
 SOFTCAP = 0.1  # the least: within it no token of 256 can have more than 0.5%, 1 / (1 + 255 e^-0.2)
 
 
@@ -29,6 +31,7 @@ def check(plan: Plan) -> None:
     check_routing(plan)
     parts.check(plan)
     _check_sizes(plan)
+    check_tasks(plan)
     _check_ranges(plan)
     _check_ahead(plan)
     check_precision(plan)
@@ -55,7 +58,8 @@ def _check_key(key: str, f: Any, value: Any) -> None:
     for item in value if isinstance(value, list) else [value]:
         if not (low <= item <= high and math.isfinite(item)):
             to = f" to {high:g}" if math.isfinite(high) else " on"
-            remedy = f"choose at least {low:g}" if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
+            whole = f"choose {low:g}{to}" if math.isfinite(high) else f"choose at least {low:g}"
+            remedy = whole if isinstance(item, int) else f"choose a finite number from {low:g}{to}"
             raise UserError(f"{key}={value}", marks.get("remedy", remedy))
 
 
@@ -136,7 +140,7 @@ def _check_sizes(plan: Plan) -> None:
     _check_stages(plan)
     tokenizer = plan.track.tokens.tokenizer
     if m.vocab_size < VOCABULARY[tokenizer]:
-        what = f"tokens of {tokenizer}" if tokenizer else "bytes"
+        what = {"": "bytes", TASKS: "tasks"}.get(tokenizer, f"tokens of {tokenizer}")
         raise UserError(f"model.vocab_size={m.vocab_size} for a track of {what}", f"choose at least {VOCABULARY[tokenizer]:,}")
     if plan.validation.batch_tokens and plan.validation.batch_tokens < length:
         raise UserError(

@@ -138,6 +138,19 @@ def _defaults() -> dict[str, Any]:
     }
 
 
+def section(stored: dict[str, Any], name: str) -> Any:
+    """A section of a stored plan that has no key without a default, such as `data`: the dataclass of the schema."""
+    return _filled({f.name: f.type for f in dataclasses.fields(Plan)}[name], settings(stored), f"{name}.")
+
+
+def _filled(cls: Any, known: dict[str, Any], prefix: str) -> Any:
+    made = {
+        f.name: _filled(f.type, known, f"{prefix}{f.name}.") if is_dataclass(f.type) else known[prefix + f.name]
+        for f in dataclasses.fields(cls)
+    }
+    return cls(**made)
+
+
 def read_plan(path: Path) -> Plan:
     """Raises: UserError when the file is missing, damaged, or of another version of the schema."""
     return _typed(read_stored_plan(path), str(path))

@@ -7,10 +7,22 @@ from omegaconf import MISSING
 
 from harness.plan.marks import frozen
 
+TASKS = "tasks"  # the format and the tokenizer of tracks whose data are generated
+
 
 def corpora(folder: Path = Path(__file__).parents[1] / "data" / "corpora") -> list[str]:
     """The kinds of corpora that no published format chooses."""
     return sorted({path.stem for path in folder.glob("[a-z]*.py")} - {"bytes", "documents", "stream"})
+
+
+def measure(format: str) -> str:
+    """What val of a track with `tokens.format` is scored in: an answer of a task counts as one byte."""
+    return "bits per answer" if format == TASKS else "bits per byte"
+
+
+def shortly(format: str) -> str:
+    """`measure` where there is little room."""
+    return "bits/answer" if format == TASKS else "bpb"
 
 
 @dataclass
@@ -46,7 +58,7 @@ class File:
 class Tokens:
     """What a track of tokens has and a track of bytes has not."""
 
-    tokenizer: str = frozen("", later=True)  # gpt2; "" is a track of bytes
+    tokenizer: str = frozen("", later=True)  # gpt2 | tasks; "" is a track of bytes
     format: str = frozen("", among=("", "jsonl", "parquet", "bin", *corpora()), later=True)
     hub: str = frozen("", later=True)  # REPOSITORY@REVISION of the hub's data sets, where the files are fetched from
     files: list[File] = frozen([], later=True)
@@ -54,6 +66,7 @@ class Tokens:
     val_tokens: int = frozen(0, later=True)  # the same; of a longer file, its first
     slice_tokens: int = frozen(0, later=True)  # the curve is scored on this much of val
     final: list[str] = frozen([], later=True)  # public test sets scored once, at the end: wikitext | core
+    made_of: str = frozen("", later=True)  # of a track of tasks: what the val is made of whose hash it states (plan/tasks.py)
 
 
 @dataclass
@@ -74,6 +87,20 @@ class Track:
     milestones: dict[str, Milestone] = frozen({}, later=True)
 
     @property
+    def of_tasks(self) -> bool:
+        """Whether its data are generated, and answers alone are scored."""
+        return self.tokens.format == TASKS
+
+    @property
     def unit(self) -> str:
         """What budgets and lengths of this track count."""
         return "tokens" if self.tokens.tokenizer else "bytes"
+
+    @property
+    def measure(self) -> str:
+        """What val is scored in, whatever `val_bpb` is called."""
+        return measure(self.tokens.format)
+
+    @property
+    def shortly(self) -> str:
+        return shortly(self.tokens.format)

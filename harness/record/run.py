@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.plan.steps import Steps
 from harness.plan.stored import read_stored_plan, stored_moe_layers, stored_steps
+from harness.plan.track import TASKS, measure, shortly
 from harness.reading import is_there
 from harness.record.documents import Stop
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
@@ -62,7 +63,25 @@ class Run:
     @property
     def counts_bytes(self) -> bool:
         """A token is a byte: token counts are bytes of text and the training loss is bits per byte."""
-        return self.plan["model"]["vocab_size"] == 256
+        return self.plan["model"]["vocab_size"] == 256 and not self.of_tasks
+
+    @property
+    def of_tasks(self) -> bool:
+        """Data are generated, and answers alone are scored: what is called bits per byte is bits per answer."""
+        return self.track_format == TASKS
+
+    @property
+    def measure(self) -> str:
+        """What val is scored in."""
+        return measure(self.track_format)
+
+    @property
+    def shortly(self) -> str:
+        return shortly(self.track_format)
+
+    @property
+    def track_format(self) -> str:
+        return (self.plan["track"].get("tokens") or {}).get("format", "")
 
     @property
     def by_step(self) -> Steps:

@@ -99,6 +99,11 @@ class Group:
         return f"{self.precision} {self.first.precision.execution}"
 
     @property
+    def measure(self) -> str:
+        """What val is scored in: bits per byte, of a track of tasks bits per answer."""
+        return self.runs[0].measure
+
+    @property
     def commits(self) -> tuple[str, ...]:
         return tuple(sorted({run.record.provenance.commit for run in self.runs}))
 

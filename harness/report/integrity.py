@@ -12,6 +12,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.fingerprint import stored_plan_hash
+from harness.plan.stored import settings
+from harness.plan.tasks import made_anew
 from harness.reading import file_hash, is_there, parse_json, read_bytes
 from harness.record.load import Load
 from harness.record.read import read_identity
@@ -93,7 +95,7 @@ def _identity(run: RunData) -> Iterator[str]:
     yield from _differs("track", record.track, plan["track"]["name"], "plan.yaml")
     yield from _differs("seed", record.seed, plan["seed"], "plan.yaml")
     yield from _differs("lines", record.content()["lines"], plan["track"]["lines"], "the track in plan.yaml")
-    for part in ("train", "val"):
+    for part in () if made_anew(settings(plan)) else ("train", "val"):
         for key in (f"{part}_sha256", f"{part}_bytes"):
             if plan["track"][key]:  # a track states nothing of what only its files know
                 yield from _differs(f"data.{key}", getattr(record.data, key), plan["track"][key], "the track in plan.yaml")

@@ -61,7 +61,7 @@ def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
         scores |= {"val_loss": final.loss()}
         of_tokens = {"target_bytes": size}
     row = FinalRow(
-        kind="final", step=plan.steps, nats=nats, targets=len(final.nats_N), counts=final.count_LE.tolist(), **of_tokens,
+        kind="final", step=plan.steps, nats=nats, targets=final.targets, counts=final.count_LE.tolist(), **of_tokens,
         **scores,
     )  # fmt: skip
     loop.log.append([row])
@@ -150,11 +150,11 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
 def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
     """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
     session, plan = loop.session, loop.plan
-    tokens, token_bytes_V = session.scoring_tokens, session.corpus.token_bytes
-    final = score(session.model, val_N, tokens, token_bytes_V=token_bytes_V)
+    tokens, known = session.scoring_tokens, {"token_bytes_V": session.corpus.token_bytes, "answer_N": session.corpus.answer_N}
+    final = score(session.model, val_N, tokens, **known)
     if not np.isfinite(final.nats_N).all():
         raise not_finite(plan.steps, "the score of a token of val")
     loop.add_point(plan.steps, final)
     if not session.model.moe_layers:
         return final, None
-    return final, score(session.model, loop.slice_N, tokens, SHUFFLE_SEED, token_bytes_V).bpb()
+    return final, score(session.model, loop.slice_N, tokens, SHUFFLE_SEED, **known).bpb()

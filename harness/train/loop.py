@@ -202,7 +202,7 @@ class Loop:
         curve = self.state.curve
         self.progress.show(Glance(
             step, self.plan.steps, tokens, loss, loss / NATS_PER_BIT, rate, mfu, worst, left / rate,
-            curve[-1]["slice_bpb"] if curve else None, taken,
+            curve[-1]["slice_bpb"] if curve else None, taken, self.plan.track.shortly,
         ))  # fmt: skip
 
     def validate(self, step: int) -> None:
@@ -211,7 +211,8 @@ class Loop:
             s = self.session
             try:
                 with s.optimizer.scoring():
-                    found = score(s.model, self.slice_N, s.scoring_tokens, token_bytes_V=s.corpus.token_bytes)
+                    known = {"token_bytes_V": s.corpus.token_bytes, "answer_N": s.corpus.answer_N}
+                    found = score(s.model, self.slice_N, s.scoring_tokens, **known)
             except NonFiniteOperand as operand:
                 raise self._stopped_by(step, operand) from operand
         self.add_point(step, found)
@@ -220,7 +221,7 @@ class Loop:
         """`found`: of the slice, or of more of val, whose first part is the slice."""
         slice_bpb = found.bpb(len(self.slice_N))
         if not math.isfinite(slice_bpb):
-            raise not_finite(step, "validation bits per byte")
+            raise not_finite(step, f"validation {self.plan.track.measure}")
         point = Point(step=step, tokens=self.trained(step), train_s=self.clock.train_s, slice_bpb=slice_bpb)
         if found.bytes_N is not None:
             point |= {"slice_loss": found.loss(len(self.slice_N)), "epoch": self.session.batches.epochs_after(step)}

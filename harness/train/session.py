@@ -206,7 +206,7 @@ class Session:
         dropped rows, its largest scores, and its part of the auxiliary losses."""
         loss, count_LE, dropped_LE, peak_LH = None, None, None, None
         auxiliary: dict[str, Tensor] = {}
-        tokens, length = self.steps.tokens(index), self.plan.model.sequence_length
+        tokens, scored, length = self.steps.tokens(index), self.batches.scored(index), self.plan.model.sequence_length
         first, cut = self.ranks.rank * inputs.shape[0], self.micro_sequences[tokens]
         inputs, targets = inputs.split(cut), targets.split(cut)
         documents = self._documents(index, len(inputs))
@@ -216,7 +216,7 @@ class Session:
             with self.telemetry.measure(measured and at == 0):
                 ahead_KBS = self.ahead.targets(index, y, document_BS)
                 output = self.model(self._where(x, document_BS), y, ahead_KBS)
-                part = output.nats_BS.sum() / tokens
+                part = output.nats_BS.sum() / scored
                 objective = part
                 if output.terms:
                     if load_LE is None and self.auxiliary.needs_load:
@@ -226,7 +226,7 @@ class Session:
                     for name, share_L in shares_L.items():
                         auxiliary[name] = auxiliary.get(name, 0) + share_L.detach().mean()
                 if ahead_KBS is not None:
-                    shares = self.ahead.shares(index, output.ahead_K)
+                    shares = self.ahead.shares(index, output.ahead_K, scored)
                     objective = objective + self.ahead.objective(index, shares)
                     for name, share in shares.items():
                         auxiliary[name] = auxiliary.get(name, 0) + share.detach()

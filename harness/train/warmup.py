@@ -31,7 +31,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, T
         for index in session.ahead.kinds(warm[0]):
             session.step(index, measured=True)
         part_N = val_N[: session.scoring_tokens + 1]
-        score(session.model, part_N, session.scoring_tokens, token_bytes_V=session.corpus.token_bytes)
+        score(session.model, part_N, session.scoring_tokens)
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):

@@ -101,7 +101,7 @@ def _run_subject(run: Path) -> Subject:
     from harness.record.read import read_record
 
     record, plan = read_record(run), read_plan(run / "plan.yaml")
-    tokenizer = gpt2() if plan.model.vocab_size >= GPT2_VOCAB_SIZE else None
+    tokenizer = gpt2() if plan.model.vocab_size >= GPT2_VOCAB_SIZE and not plan.track.of_tasks else None
     recorded = None if record.metrics.partial else record.metrics.val_bpb
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_run_model(run).to(device)
@@ -165,7 +165,8 @@ def _write(path: Path, subject: Subject, found: dict[str, Scored]) -> None:
     for name, one in found.items():
         figures = {metric: value if math.isfinite(value) else None for metric, value in one.figures.items()}
         scores[name] = {"protocol": one.protocol, **figures, **one.evidence}
-    tokenizer = subject.tokenizer.hash if subject.tokenizer else "bytes"
+    reads = subject.plan.track.tokens.tokenizer if subject.plan else ""
+    tokenizer = subject.tokenizer.hash if subject.tokenizer else reads or "bytes"
     model = {"name": subject.name, "tokenizer": tokenizer, **subject.facts}
     content = json.dumps({"model": model, "scores": scores, "provenance": provenance(()).content()}, indent=1)
     try:

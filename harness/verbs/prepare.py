@@ -13,6 +13,7 @@ Results are cached under SPEEDRUN_CACHE (default ~/.cache/moe-speedrun), keyed b
 one that was cut off goes on after the last finished file. `speedrun` does the same before it trains.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
@@ -30,8 +31,8 @@ def main(arguments: list[str]) -> int:
     track = read_track(own.names[0] if own.names else "tiny")
     if source := vars(own)["from"]:
         _rebuild(track, str(source))
-    budget = _largest_budget(track.name) if own.tokens is None else own.tokens
-    print(_text(prepare(track, print, budget_tokens=budget)))
+    wanted = _of_longest_lane(track)
+    print(_text(prepare(wanted if own.tokens is None else replace(wanted, budget_tokens=own.tokens), print)))
     if own.as_bin:
         _write_bin(track, own.as_bin)
     return 0
@@ -45,22 +46,24 @@ def _rebuild(track, source: str) -> None:
     REBUILDERS[track.corpus][1](track.tokens.files, source, print)
 
 
-def _largest_budget(track: str) -> int:
-    """Tokens of the longest lane of the track: what its data must last for."""
+def _of_longest_lane(track):
+    """What the longest lane of the track wants: its data must last for that."""
+    from harness.data.corpora import Wanted, wanted_by
     from harness.plan.compose import compose
     from harness.plan.lanes import lane_names
 
-    plans = [compose([f"lane={lane}"]).plan for lane in lane_names()]
-    return max((plan.budget.tokens for plan in plans if plan.track.name == track), default=0)
+    plans = [plan for lane in lane_names() if (plan := compose([f"lane={lane}"]).plan).track.name == track.name]
+    longest = max(plans, key=lambda plan: plan.budget.tokens, default=None)
+    return wanted_by(longest) if longest else Wanted(track)
 
 
 def _write_bin(track, folder: Path) -> None:
-    from harness.data.corpora import load
+    from harness.data.corpora import Wanted, load
     from harness.data.shards import write_shards
 
     if track.tokens.format not in ("jsonl", "parquet"):
         raise UserError(f"track {track.name} has no documents to write as token files", "--as-bin is for wiki and wikitext")
-    corpus = load(track)
+    corpus = load(Wanted(track))
     for split, documents in (("train", corpus.train_documents), ("val", corpus.val_documents)):
         pieces = documents.pieces(corpus.tokenizer.end_of_text)
         for path in write_shards(folder, f"{track.name}_{split}", pieces):
@@ -70,7 +73,9 @@ def _write_bin(track, folder: Path) -> None:
 
 def _text(report) -> str:
     lines = [f"track {report.track}: corpus {report.corpus} {report.release}"]
-    lines += [f"  {split:<6}{size:>14,} {report.unit}   {report.hashes.get(split, '')}" for split, size in report.sizes.items()]
+    for split, size in report.sizes.items():
+        amount = "no end of" if size is None else f"{size:,}"
+        lines.append(f"  {split:<6}{amount:>14} {report.unit}   {report.hashes.get(split, '')}")
     if report.lines:
         lines.append(f"  {'line':<18}{'slice':>8}{'recomputed':>12}{'all val':>10}{'recomputed':>12}   bits per byte")
     for line in report.lines:

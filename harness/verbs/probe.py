@@ -63,5 +63,7 @@ def probe(plan) -> Probe:
         plan_hash=plan_hash(plan),
         hardware_class=here.hardware_class,
         timing=Timing(**timing.as_record()),
-        uniform=UniformScores(**uniform_scores(session.model, corpus.val, session.scoring_tokens, corpus.token_bytes)),
+        uniform=UniformScores(
+            **uniform_scores(session.model, corpus.val, session.scoring_tokens, corpus.token_bytes, corpus.answer_N)
+        ),
     )

@@ -1,10 +1,9 @@
-"""Prints text that a finished run's model writes.
+"""Prints text that a finished run's model writes. A model of generated tasks knows none, and is refused.
 
 usage: python -m harness sample RUN [--prompt TEXT] [--bytes N] [--temperature X] [--seed N]
        make sample RUN=runs/tiny-moe-16e/1-0123abcd PROMPT="The state of the Union"
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 
 from harness.errors import UserError
@@ -22,18 +21,19 @@ def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
     if not own.prompt:
         raise UserError("--prompt has no value", "the model goes on from a text: name one, or leave --prompt out")
-    from harness.launch.run_model import load_run_model
+    from harness.launch.run_model import load_run_model, refuse_without_text
+    from harness.plan.stored import read_plan
 
     (run,) = own.names
-    print(_written(run, load_run_model(run), own))
+    model, plan = load_run_model(run), read_plan(run / "plan.yaml")
+    refuse_without_text(str(run), plan)
+    print(_written(plan.track.tokens.tokenizer, model, own))
     return 0
 
 
-def _written(run: Path, model, a: SimpleNamespace) -> str:
-    """The prompt and what the model writes after it: `--bytes` bytes, or at least as many as tokens."""
-    from harness.plan.stored import read_plan
-
-    name = read_plan(run / "plan.yaml").track.tokens.tokenizer
+def _written(name: str, model, a: SimpleNamespace) -> str:
+    """The prompt and what the model writes after it: `--bytes` bytes, or at least as many as tokens. `name`: of the tokenizer,
+    "" of bytes."""
     if not name:
         return continue_text(model, a.prompt.encode(), a.bytes, a.temperature, a.seed).decode("utf-8", errors="replace")
     from harness.data.tokenizer import TOKENIZERS

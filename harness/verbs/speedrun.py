@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def train(composed) -> int:
-    from harness.data.corpora import load_for
+    from harness.data.corpora import load_for, wanted_by
     from harness.data.prepare import prepare
     from harness.evaluate.public import fetch_all
     from harness.launch.sinks import finish
@@ -59,7 +59,7 @@ def train(composed) -> int:
     refuse_what_cannot_run(composed, here)
     progress.say(starting_plan(composed, here, counts, look.taken(here)))
     if ranks.is_first:
-        prepare(plan.track, progress.say, plan.data, plan.budget.tokens)
+        prepare(wanted_by(plan), progress.say)
         if not composed.partial:
             fetch_all(plan.track.tokens.final)
     ranks.broadcast(None)  # the others wait for the cache

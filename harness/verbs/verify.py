@@ -25,7 +25,7 @@ equal bits the commit that had them to verified.json, which the leaderboard show
 
 import json
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +129,18 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
 
 def _check_data(run, report: dict[str, Any]) -> None:
     """The record's data hashes against the track file here, and that one against the data here."""
-    from harness.data.corpora import load
+    from harness.data.corpora import Wanted, load
     from harness.plan.lanes import TRACKS, read_track, track_names
-    from harness.plan.schema import Data
-    from harness.plan.stored import settings
+    from harness.plan.stored import section, settings
+    from harness.plan.tasks import made_anew
 
     path = TRACKS / f"{run.record.track}.yaml"
     if run.record.track not in track_names():
         report["problems"].append(f"track {run.record.track} does not exist in this checkout")
         return
     track = read_track(run.record.track)
-    for key in ("train_sha256", "val_sha256", "train_bytes", "val_bytes"):
+    anew = made_anew(settings(run.plan) | {"track.tokens.made_of": track.tokens.made_of})  # then it states nothing of them
+    for key in () if anew else ("train_sha256", "val_sha256", "train_bytes", "val_bytes"):
         stated, here = getattr(run.record.data, key), getattr(track, key)
         if here and stated != here:  # a track states nothing of what only its files know
             report["problems"].append(f"data.{key} is {stated!r} in the record, {path.name} says {here!r}")
@@ -147,10 +148,15 @@ def _check_data(run, report: dict[str, Any]) -> None:
     if run.record.content()["lines"] != lines or run.plan["track"]["target"] != track.target:
         report["problems"].append(f"the lines or the target of the record are not those of {path.name}")
     try:
-        planned = settings(run.plan)
-        data = Data(**{field.name: planned[f"data.{field.name}"] for field in fields(Data)})
-        load(track, data, run.plan["budget"]["tokens"])
-        report["notes"].append(f"data: the record's, {path.name}'s and the files' hashes are equal")
+        data, task = (section(run.plan, name) for name in ("data", "task"))
+        length = run.plan["model"].get("sequence_length", 0)
+        found = load(Wanted(track, data, task, length, run.plan["budget"]["tokens"]))
+        if not anew:
+            report["notes"].append(f"data: the record's, {path.name}'s and the files' hashes are equal")
+        elif found.hashes == {part: getattr(run.record.data, f"{part}_sha256") for part in found.hashes}:
+            report["notes"].append(f"data: generated again as the plan says, not as {path.name} does: the record's hashes")
+        else:
+            report["problems"].append("data: what the plan's tasks generate here has not the hashes of the record")
     except UserError as error:
         report["notes"].append(f"data: the record's hashes are {path.name}'s; the files could not be checked: {error.problem}")
 

@@ -5,17 +5,33 @@ their own names, any other by the name of its file. What a source gives is never
 than the track's is an error, because every figure of the track was measured on exactly those bytes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from harness.data.artifact import Progress
-from harness.plan.schema import Data, Plan, Track
+from harness.plan.schema import Data, Plan, Task, Track
 from harness.plan.steps import Steps
 
 OF_FORMAT = {"": "bytes", "jsonl": "documents", "parquet": "documents", "bin": "stream"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The sections of a plan that say which data are meant. `sequence_length`: of a track of tasks, tokens of a row.
+    `budget_tokens`: how much of train will be read, 0 for all."""
+
+    track: Track
+    data: Data = field(default_factory=Data)
+    task: Task = field(default_factory=Task)
+    sequence_length: int = 0
+    budget_tokens: int = 0
+
+
+def wanted_by(plan: Plan) -> Wanted:
+    return Wanted(plan.track, plan.data, plan.task, plan.model.sequence_length, plan.budget.tokens)
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,7 @@ class Val:
     tokens: np.ndarray
     token_bytes: np.ndarray | None
     sha256: str
+    answer_N: np.ndarray | None = None
 
 
 class Splits(Protocol):
@@ -33,18 +50,20 @@ class Splits(Protocol):
     val: np.ndarray  # tokens that are scored, 1-D: the first only as input, the others as targets too
     hashes: dict[str, str]  # "train" and "val" to a sha256 (hex)
     token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
+    answer_N: np.ndarray | None  # bool: the tokens of val that are scored, a byte each; None where all are
 
     @classmethod
-    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
-        """Read and checked. `budget_tokens`: how much of train will be read, 0 for all."""
+    def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
+        """Read and checked."""
         ...
 
     @classmethod
-    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val: ...
+    def load_val(cls, wanted: Wanted, progress: Progress | None) -> Val: ...
 
     def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:
-        """The batch of a step: `batch(step, rank, world)`; of tokens also `documents`, `epochs_after(steps)`. Batches are
-        tensors, and data is checked where there is no torch: its module is imported here."""
+        """The batch of a step: `batch(step, rank, world)`, and `scored(step)`, how many targets it has over all ranks; of
+        tokens also `documents`, `epochs_after(steps)`. Batches are tensors, and data is checked where there is no torch: its
+        module is imported here."""
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -52,8 +71,8 @@ class Splits(Protocol):
         ...
 
     @property
-    def train_length(self) -> int:
-        """Tokens that an epoch reads."""
+    def train_length(self) -> int | None:
+        """Tokens that an epoch reads; None of a train without an end."""
         ...
 
     def examine(self, progress: Progress | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
@@ -68,19 +87,19 @@ def kind(format: str) -> type[Splits]:
 
 def load_for(plan: Plan, progress: Progress | None = None) -> Splits:
     """The data that a plan trains on and is scored on."""
-    return load(plan.track, plan.data, plan.budget.tokens, progress)
+    return load(wanted_by(plan), progress)
 
 
-def load(track: Track, data: Data | None = None, budget_tokens: int = 0, progress: Progress | None = None) -> Splits:
-    """Reads and checks the track's corpus (0.2 s for `sotu`). `budget_tokens`: how much of a stream will be read, 0 for all.
+def load(wanted: Wanted, progress: Progress | None = None) -> Splits:
+    """Reads and checks a track's corpus (0.2 s for `sotu`).
 
     Raises:
         UserError: an unknown corpus, another release than the track's, a file that is nowhere, of another format or truncated,
             or a split that is not the track's.
     """
-    return kind(track.tokens.format).load(track, data or Data(), budget_tokens, progress)
+    return kind(wanted.track.tokens.format).load(wanted, progress)
 
 
-def load_val(track: Track, data: Data | None = None, progress: Progress | None = None) -> Val:
+def load_val(wanted: Wanted, progress: Progress | None = None) -> Val:
     """`load`'s val alone: of a track of tokens no file of train is fetched or tokenized. Raises: as `load`."""
-    return kind(track.tokens.format).load_val(track, data or Data(), progress)
+    return kind(wanted.track.tokens.format).load_val(wanted, progress)

@@ -12,9 +12,9 @@ import numpy as np
 
 from harness.data import overlap
 from harness.data.artifact import Progress
-from harness.data.corpora import Val
+from harness.data.corpora import Val, Wanted
 from harness.errors import UserError, nearest
-from harness.plan.schema import Data, Track
+from harness.plan.schema import Track
 from harness.plan.steps import Steps
 
 
@@ -26,9 +26,11 @@ class Corpus:
     val: np.ndarray
     hashes: dict[str, str]
     token_bytes = None
+    answer_N = None
 
     @classmethod
-    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+    def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
+        track = wanted.track
         if track.corpus not in READERS:
             raise UserError(f"track {track.name} names an unknown corpus {track.corpus!r}", nearest(track.corpus, READERS))
         train, val = READERS[track.corpus](track.release)
@@ -40,8 +42,8 @@ class Corpus:
         return cls(np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8), hashes)
 
     @classmethod
-    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val:
-        found = cls.load(track, data, 0, progress)
+    def load_val(cls, wanted: Wanted, progress: Progress | None) -> Val:
+        found = cls.load(wanted, progress)
         return Val(found.val, None, found.hashes["val"])
 
     def batches(self, seed: int, steps: Steps, sequence_length: int) -> Any:

@@ -14,12 +14,12 @@ import numpy as np
 
 from harness.data import document_overlap, enwiki, hub, text_files, token_files
 from harness.data.artifact import Progress, fetch
-from harness.data.corpora import Val
+from harness.data.corpora import Val, Wanted
 from harness.data.joined import Joined
 from harness.data.token_files import TokenFile
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
 from harness.errors import UserError
-from harness.plan.schema import Data, File, Track
+from harness.plan.schema import File, Track
 from harness.plan.steps import Steps
 
 TEST = File("test", "text/wiki.test.raw", "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08")
@@ -56,17 +56,20 @@ class Corpus:
     val_documents: Documents
     val: np.ndarray
     hashes: dict[str, str]  # of the text of each split as the track states it, else of its tokens
+    answer_N = None
 
     @classmethod
-    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+    def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
         """Tokenizes what has not been tokenized."""
+        track = wanted.track
         tokenizer = TOKENIZERS[track.tokens.tokenizer]()
         train, val = (_documents(track, split, tokenizer, progress) for split in ("train", "val"))
         hashes = {"train": track.train_sha256 or train.sha256, "val": track.val_sha256 or val.sha256}
         return cls(track, tokenizer, train, val, val.stream(tokenizer.end_of_text), hashes)
 
     @classmethod
-    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val:
+    def load_val(cls, wanted: Wanted, progress: Progress | None) -> Val:
+        track = wanted.track
         tokenizer = TOKENIZERS[track.tokens.tokenizer]()
         found = _documents(track, "val", tokenizer, progress)
         return Val(found.stream(tokenizer.end_of_text), tokenizer.token_bytes, track.val_sha256 or found.sha256)

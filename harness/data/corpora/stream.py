@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.data import hub
 from harness.data.artifact import Progress
-from harness.data.corpora import Val
+from harness.data.corpora import Val, Wanted
 from harness.data.joined import Joined
 from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
@@ -23,17 +23,19 @@ class Corpus:
     train: Joined
     val: np.ndarray  # uint16
     hashes: dict[str, str]  # of the splits: over the sha256 of their files, one a line
+    answer_N = None
 
     @classmethod
-    def load(cls, track: Track, data: Data, budget_tokens: int, progress: Progress | None) -> Self:
+    def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
         """As many files of train are fetched as a budget of so many tokens reads, all of them for 0."""
-        val = cls.load_val(track, data, progress)
-        found = _own(data, "train") if data.shards else _fetch(track, "train", budget_tokens, progress)
+        track, data, val = wanted.track, wanted.data, cls.load_val(wanted, progress)
+        found = _own(data, "train") if data.shards else _fetch(track, "train", wanted.budget_tokens, progress)
         train = Joined([read_shard(file.path) for file in found])
         return cls(TOKENIZERS[track.tokens.tokenizer](), train, val.tokens, {"train": _hash(found), "val": val.sha256})
 
     @classmethod
-    def load_val(cls, track: Track, data: Data, progress: Progress | None) -> Val:
+    def load_val(cls, wanted: Wanted, progress: Progress | None) -> Val:
+        track, data = wanted.track, wanted.data
         found = _own(data, "val") if data.shards else _fetch(track, "val", 1, progress)
         val = Joined([read_shard(file.path) for file in found])
         length = min(len(val), track.tokens.val_tokens or len(val))

@@ -45,14 +45,14 @@ def curves(groups: Sequence[Group], board: Board, x: str, twin: Group | None = N
         ys=[*(py for s in series for _, py in s.points), *(value for _, value, _ in lines)],
         right=LABELLED if lines else BARE,
     )
-    parts = [*frame.axes(unit if x == "tokens" else "training time, s", "bits per byte of the slice", magnitude)]
+    parts = [*frame.axes(unit if x == "tokens" else "training time, s", f"{groups[0].measure} of the slice", magnitude)]
     parts += _lines(frame, lines)
     for one in series:
         parts.append(frame.path(one))
         if one.style.startswith("mean"):
             parts += [frame.dot(one, px, py, f"{one.name}: {py:.4f} at {magnitude(px)}") for px, py in one.points]
     against = unit if x == "tokens" else "training seconds"
-    return _svg(frame, parts, f"Bits per byte of the slice against {against}")
+    return _svg(frame, parts, f"{groups[0].measure.capitalize()} of the slice against {against}")
 
 
 def holders(board: Board, on_time: bool) -> Markup:
@@ -68,7 +68,7 @@ def holders(board: Board, on_time: bool) -> Markup:
         label = f"{tenure.group.lane}, {value:,.1f} s" if on_time else f"{tenure.group.lane}, {value:.4f}"
         series.append(Series(label, [(_stamp(tenure.since), value), (until, value)], f"mean c{board.place_of(tenure.group)}"))
     frame = _Frame([start, end], [py for s in series for _, py in s.points], BARE, LOW)
-    title = "seconds to target" if on_time else "bits per byte of all of val"
+    title = "seconds to target" if on_time else f"{tenures[0].group.measure} of all of val"
     parts = frame.axes("", title, lambda stamp: f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d}", ticks=_days(start, end))
     for one in series:
         (px, py), _ = one.points

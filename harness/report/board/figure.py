@@ -16,7 +16,7 @@ def draw_board(board: Board, path: Path) -> Path:
     """Bits per byte of the slice against tokens and, unless the board is without seconds, against training seconds; there
     without groups that were disturbed."""
     groups = [standing.group for standing in board.standings[:SHOWN]]
-    fig = style.plain_figure(f"{board.track}: bits per byte of the best groups", 4.0, _caption(board, groups))
+    fig = style.plain_figure(f"{board.track}: {groups[0].measure} of the best groups", 4.0, _caption(board, groups))
     panels = fig.subplots(1, 2 if board.timed else 1, sharey=True, squeeze=False)[0]
     for ax, x in zip(panels, ("tokens", "train_s")):
         draw_lines(ax, board.lines, board.target_id)
@@ -26,7 +26,7 @@ def draw_board(board: Board, path: Path) -> Path:
             draw_group(ax, group, x, colour, marker, name(group))
         ax.set_xlim(left=0)
     by_bytes = groups[0].runs[0].counts_bytes
-    panels[0].set_ylabel("bits per byte of the slice")
+    panels[0].set_ylabel(f"{groups[0].measure} of the slice")
     panels[0].set_xlabel("training bytes" if by_bytes else "training tokens")
     panels[0].xaxis.set_major_formatter(style.MAGNITUDE)
     if board.timed:

@@ -18,14 +18,15 @@ TAIL = timedelta(days=1)  # how far the newest holder's step reaches where nothi
 def draw_holders(board: Board, path: Path) -> Path:
     """Steps over dates. The seconds panel is left out where nobody has held the record on time."""
     timed = [tenure for tenure in board.history if tenure.on_time]
+    measure = board.history[0].group.measure
     caption = (
         f"Track {board.track}, hardware class {board.hardware_class}; a holder is the best claim by date: at least 3 seeds, "
-        f"seconds to target where every seed reached it, else bits per byte of all of val; bars: sd over seeds."
+        f"seconds to target where every seed reached it, else {measure} of all of val; bars: sd over seeds."
     )
     fig = style.plain_figure(f"{board.track}: who held the record", 3.0, caption)
     panels = fig.subplots(1, 2 if timed else 1, sharex=True, squeeze=False)[0]
     _steps(panels[0], board.history, lambda tenure: tenure.group.sample("val_bpb"), board)
-    panels[0].set_ylabel("bits per byte of all of val")
+    panels[0].set_ylabel(f"{measure} of all of val")
     if timed:
         _steps(panels[1], timed, lambda tenure: tenure.group.to_target(), board)
         panels[1].set_ylabel("training time to target (s)")

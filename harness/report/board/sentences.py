@@ -41,7 +41,7 @@ def figures(group: Group, timed: bool) -> list[str]:
     bits = [group.sample(key).counted("{:.4f}") for key in ("slice_bpb", "val_bpb")]
     return [
         f"stop step {group.first.metrics.curve[-1]['step']:,}, fixed by the lane before any seed was run",
-        f"slice bpb {bits[0]}, all of val {bits[1]}",
+        f"slice {group.runs[0].shortly} {bits[0]}, all of val {bits[1]}",
         _time(group, timed),
     ]
 
@@ -110,7 +110,7 @@ def _verdict(found: Against) -> str:
     side, amount = "less" if found.test.difference < 0 else "more", abs(found.test.difference)
     if found.on_time:
         return f"{amount:,.1f} s {side} to target than {found.other.lane}{_judgement(found.test, '{:+,.1f}')}"
-    return f"{amount:.4f} bits per byte {side} on all of val than {found.other.lane}{_judgement(found.test, '{:+.4f}')}"
+    return f"{amount:.4f} {found.other.measure} {side} on all of val than {found.other.lane}{_judgement(found.test, '{:+.4f}')}"
 
 
 def _judgement(test: Test, form: str) -> str:

@@ -18,7 +18,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
     beside = a.runs[0].why_not_beside(b.runs[0]) is None
     untimed = why_not_timed_beside(a, b)
     timed = beside and not untimed
-    notes = [f"A: {_label(a)}", f"B: {_label(b)}", "bits per byte of the slice; thick: mean over seeds, thin: each seed"]
+    notes = [f"A: {_label(a)}", f"B: {_label(b)}", f"{a.measure} of the slice; thick: mean over seeds, thin: each seed"]
     if ranked:
         notes.append("below: difference of means with its 95% Welch interval, filled where p < 0.01 with three seeds a side")
     if not beside:
@@ -39,7 +39,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
             if beside:
                 draw_lines(ax, lines, target)
         unit = "bytes" if a.runs[0].counts_bytes else "tokens"
-        left.set(xlabel=f"training {unit}", ylabel="bits per byte")
+        left.set(xlabel=f"training {unit}", ylabel=a.measure)
         right.set(xlabel="training time (s)" if timed else "training time: not comparable")
         left.xaxis.set_major_formatter(style.MAGNITUDE)
         for ax in (left, right):
@@ -49,7 +49,7 @@ def draw_compare(a: Group, b: Group, rankings: list[Ranking], names: tuple[str, 
             label_lines(right, lines, target)
             style.add_legend(fig, left)
         if ranked:
-            _differences(forest.subplots(), ranked)
+            _differences(forest.subplots(), ranked, a.measure)
         return style.save(fig, path)
 
 
@@ -60,7 +60,7 @@ def _label(group: Group) -> str:
     )
 
 
-def _differences(ax: Axes, ranked: list[Ranking]) -> None:
+def _differences(ax: Axes, ranked: list[Ranking], measure: str) -> None:
     ax.axvline(0, color=style.GREY, linewidth=1)
     for row, ranking in enumerate(reversed(ranked)):
         difference = ranking.difference
@@ -71,4 +71,4 @@ def _differences(ax: Axes, ranked: list[Ranking]) -> None:
         ax.plot(difference.difference, row, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=6)
     ax.set_yticks(range(len(ranked)), [f"{r.basis} ({amount_text(r)})" for r in reversed(ranked)])
     ax.set_ylim(-0.6, len(ranked) - 0.4)
-    ax.set_xlabel("A - B (bits per byte): A is ahead left of 0, B right")
+    ax.set_xlabel(f"A - B ({measure}): A is ahead left of 0, B right")

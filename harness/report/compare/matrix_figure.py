@@ -53,7 +53,7 @@ def draw_matrix(groups: list[Group], path: Path) -> Path:
         reached = [run.record.metrics.time_to_target_s is not None for group in groups for run in group.runs]
         if not any(reached):
             seconds.set_yticks([])
-        _panel(bits, groups, place, "bits per byte of the slice", lambda run: run.record.metrics.slice_bpb)
+        _panel(bits, groups, place, f"{first.measure} of the slice", lambda run: run.record.metrics.slice_bpb)
         _target(bits, first)
         if moe:
             ax = rest.pop(0)
@@ -168,7 +168,7 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
         f"hardware class {first.record.hardware_class}",
     ]
     if pairs:
-        said.append(f"minus {BASE}: at equal seeds, in % of its bits per byte of val; the whisker is the 95% interval of the "
+        said.append(f"minus {BASE}: at equal seeds, in % of its {first.measure} of val; the whisker is the 95% interval of the "
                     "paired mean")  # fmt: skip
     if emulated:
         said.append(f"emulated, so no claim about speed: {', '.join(emulated)}")

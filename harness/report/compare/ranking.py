@@ -65,7 +65,7 @@ def rank(a: Group, b: Group) -> list[Ranking]:
     rankings = []
     for basis in BASES:
         if apart:
-            rankings.append(Ranking(basis.name, basis.unit, refused=f"bits per byte do not compare: {apart}"))
+            rankings.append(Ranking(basis.name, basis.unit, refused=f"{a.measure} do not compare: {apart}"))
         elif basis.per_machine and untimed:
             rankings.append(Ranking(basis.name, basis.unit, refused=f"seconds do not compare: {untimed}"))
         else:
@@ -135,7 +135,7 @@ def sentences(a: Group, b: Group, rankings: list[Ranking], why_not_fair: list[st
             continue
         ahead, behind = (names[0], names[1]) if ranking.ahead == "A" else (names[1], names[0])
         at = f"at {ranking.basis} ({amount_text(ranking)})"
-        size = f"{abs(ranking.difference.difference):.4f} bits per byte of the slice"
+        size = f"{abs(ranking.difference.difference):.4f} {a.measure} of the slice"
         if ranking.test.significant:
             low, high = sorted(abs(bound) for bound in ranking.difference.interval)
             note = f", read off {_whose(ranking, names)} before the end of its schedule" if ranking.mid_run else ""

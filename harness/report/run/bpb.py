@@ -1,4 +1,4 @@
-"""`bpb.png`: bits per byte of the slice of val against tokens and against training seconds."""
+"""`bpb.png`: bits per byte (of a track of tasks per answer) of the slice of val against tokens and against training seconds."""
 
 import math
 from pathlib import Path
@@ -30,11 +30,11 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
             ran = "" if run.same_class(twin) else f"; it ran on {twin.record.hardware_class}"
             notes.append(f"its seconds are left out: {untimed}{ran}")
 
-    fig = style.new_figure(run, "bits per byte", 3.8, *notes)
+    fig = style.new_figure(run, run.measure, 3.8, *notes)
     by_tokens, by_seconds = fig.subplots(1, 2, sharey=True)
     _panel(by_tokens, run, twin, "tokens")
     _panel(by_seconds, run, timed_twin, "train_s")
-    by_tokens.set_ylabel("bits per byte")
+    by_tokens.set_ylabel(run.measure)
     by_tokens.set_xlabel("training bytes" if run.counts_bytes else "training tokens")
     by_seconds.set_xlabel("training time (s)")
     by_tokens.xaxis.set_major_formatter(style.MAGNITUDE)

@@ -74,7 +74,7 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
     """Why something of the twin is not shown, or does not weigh as much as it seems."""
     if twin is None:
         return []
-    notes = [f"bits per byte not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
+    notes = [f"{run.measure} not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
     if not run.same_class(twin):
         notes.append(f"seconds not shown: it ran on hardware class {twin.record.hardware_class}")
     elif twin.disturbed:
@@ -117,7 +117,10 @@ def _below(run: RunData) -> list[tuple[str, str]]:
     lines.append(("clock", _clock(record.clock)))
     if metrics.val_loss is not None:
         passes = f"{metrics.curve[-1]['epoch']:.2f} passes over train"
-        lines.append(("loss", f"{metrics.val_loss:.4f} nats per token of val, end-of-text among them; {passes}"))
+        said = f"{metrics.val_loss:.4f} nats per token of val, end-of-text among them; {passes}"
+        if run.of_tasks:
+            said = f"{metrics.val_loss:.4f} nats per answer of val; no row of training is read twice"
+        lines.append(("loss", said))
     if run.target and run.target.metric != "slice_bpb":
         now = metrics.curve[-1][run.target.metric]
         lines.append(("target", f"{run.target.text}: {'reached' if metrics.target_reached else 'not reached'}, now {now:.4f}"))
@@ -128,7 +131,7 @@ def _below(run: RunData) -> list[tuple[str, str]]:
     if metrics.slice_bpb_shuffled_routing is not None:
         cost = metrics.slice_bpb_shuffled_routing - metrics.slice_bpb
         shuffled = f"{metrics.slice_bpb_shuffled_routing:.4f} on the slice with routing shuffled among tokens"
-        lines.append(("routing", f"{shuffled}: {cost:+.4f} bits per byte without the learned assignment"))
+        lines.append(("routing", f"{shuffled}: {cost:+.4f} {run.measure} without the learned assignment"))
     if record.precision.execution == "emulated":
         lines.append(("precision", f"{record.precision.format}, emulated: no claim about speed"))
     if run.is_partial:

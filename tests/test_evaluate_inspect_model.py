@@ -282,7 +282,7 @@ def test_instances_longer_than_the_models_sequences_are_refused():
 
 def test_a_text_is_asked_in_windows_of_its_val_whose_states_are_classes_of_tokens(monkeypatch):
     text = np.frombuffer(b"Ab 1,\n\xff" * 40, np.uint8)
-    monkeypatch.setattr(samples_module, "load_val", lambda track, data: Val(text, None, ""))
+    monkeypatch.setattr(samples_module, "load_val", lambda wanted: Val(text, None, ""))
     (sample,) = samples_of(planned(), 16, {})
     assert sample.states == CLASSES and sample.token_BS.shape == (16, 32) and (sample.length_B == 32).all()
     classes = {"A": "letter", "b": "letter", " ": "space", "1": "digit", ",": "punctuation", "\n": "space", "\xff": "other"}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.corpora import Val, load_val
+from harness.data.corpora import Val, load_val, wanted_by
 from harness.data.draws import Draws
 from harness.data.instances import NONE, Instance, drawn
 from harness.errors import UserError
@@ -102,7 +102,7 @@ def samples_of(plan: Plan, instances: int, tokenizers: dict[str, Callable[[], An
         return [_of_task(plan, name, instances) for name in plan.data.tasks]
     tokens = plan.track.tokens
     decode = tokenizers[tokens.tokenizer]().decode if tokens.tokenizer else _byte
-    return [_of_text(load_val(plan.track, plan.data), decode, plan.model.sequence_length, instances)]
+    return [_of_text(load_val(wanted_by(plan)), decode, plan.model.sequence_length, instances)]
 
 
 def _of_task(plan: Plan, name: str, instances: int) -> Sample:

@@ -20,6 +20,8 @@ from harness.model.init import initialize
 from harness.model.product import product
 from harness.model.where import Where
 from harness.plan.compose import compose
+from harness.report.inspect.figure import draw_inspect
+from harness.report.inspect.text import as_text
 
 RESIDUALS = pytest.mark.parametrize("residual", ["plain", "lambdas", "hyper"])
 
@@ -226,6 +228,24 @@ def test_a_model_whose_streams_are_rewired_to_hold_a_latent_is_found_to_hold_it_
     handle.remove()
     assert [row["above"] for row in rows] == [False, True, True]
     assert rows[1]["accuracy"] > 0.95 and rows[0]["accuracy"] < 0.75
+
+
+def test_the_page_and_the_tables_have_every_question_and_no_name_moves_the_cursor(tmp_path):
+    plan, (_, sample) = planned("model.attention_pattern=[full,window]", "attention.window.tokens=5"), toys(40)
+    model = model_of(plan)
+    whose = {"lane": "lane\x1b[1A", "seed": 1, "plan_hash": "0123abcd" * 8}
+    found = {"run": whose, "against": whose, **inspected(model, untrained(plan), [sample, sample._replace(name="$b$")], model)}
+    text = as_text(found)
+    assert "lane\\x1b[1A, seed 1" in text and all(c.isprintable() or c == "\n" for c in text)
+    assert "layer 1: window has no weights to read" in text and "of the other run" in text
+    routing = text[text.index("Routing:") : text.index("Which expert")].splitlines()
+    assert [tuple(line.split()[:2]) for line in routing[2:10:2]] == [
+        ("all", "tasks"),
+        ("all", "tasks"),
+        ("$b$", "latent"),
+        ("toy", "latent"),
+    ]
+    assert draw_inspect(found, tmp_path / "page.png").stat().st_size > 10_000
 
 
 def test_a_dense_run_has_no_experts_to_ask_about_and_says_so():

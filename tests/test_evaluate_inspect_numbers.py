@@ -215,6 +215,27 @@ def test_routing_by_place_is_no_routing_by_a_latent_that_goes_with_the_place():
     assert not routes.told(routed(place_BS, 0.9, 2), place_BS.copy(), 8, Draws(0, "test"), 1)["above"]
 
 
+def test_labels_of_others_stand_where_labels_stood_in_their_order_and_come_from_instances_that_have_some():
+    label_BS = np.array([[NONE, 1, NONE, 2], [3, NONE, NONE, NONE], [NONE] * 4, [NONE, 4, 5, 6]])
+    seen = {tuple(map(tuple, routes.of_others(label_BS, Draws(seed, "test")).tolist())) for seed in range(40)}
+    n = NONE
+    of_first = {(n, 1, n, 2), (n, 3, n, 3), (n, 4, n, 5)}
+    of_last = {(n, 4, 5, 6), (n, 1, 2, 1), (n, 3, 3, 3)}
+    assert {rows[0] for rows in seen} == of_first and {rows[3] for rows in seen} == of_last
+    assert {rows[1] for rows in seen} == {(3, n, n, n), (1, n, n, n), (4, n, n, n)} and {rows[2] for rows in seen} == {(n,) * 4}
+    assert len(seen) == 6  # each order of three
+
+
+def test_a_latent_of_few_tokens_at_other_places_in_each_instance_has_a_control_of_as_many_tokens():
+    draws = random(5)
+    label_BS = np.full((200, 40), NONE)
+    for row in label_BS:
+        row[draws.integers(40, size=2)] = draws.integers(8)
+    by_state = routes.told(routed(np.maximum(label_BS, 0), 0.9, 2), label_BS, 8, Draws(0, "test"), 10)
+    at_random = routes.told(routed(np.maximum(label_BS, 0), 0.0, 3), label_BS, 8, Draws(0, "test"), 10)
+    assert by_state["above"] and not at_random["above"] and abs(at_random["beyond"]) < 0.05
+
+
 def test_the_expert_of_a_state_is_named_and_none_where_there_is_none():
     label_BS = random(1).integers(STATES, size=(100, 20))
     expert_BSK = np.stack(

@@ -1,8 +1,8 @@
 """Which experts are chosen for which tokens: mutual information of an expert chosen and a label of the token, in nats.
 
-The control is the same with the labels of another instance in their place, shuffled as wholes: it has the bias that counting
-few tokens has (Miller 1955), what tokens of one instance have in common, and what the place alone tells. The error of the
-figure is the jackknife's over groups of instances.
+The control is the same with the labels of another instance in their place, shuffled as wholes and in their order: it has the
+bias that counting few tokens has (Miller 1955), what tokens of one instance have in common, and what the place alone tells. The
+error of the figure is the jackknife's over groups of instances.
 
 Letters: B instances, S tokens, G groups of instances, E experts, K top-k, Z labels.
 """
@@ -35,6 +35,16 @@ def information(table_EZ: np.ndarray) -> np.ndarray:
     return entr(p.sum(-1)).sum(-1) + entr(p.sum(-2)).sum(-1) - entr(p).sum((-2, -1))
 
 
+def of_others(label_BS: np.ndarray, draws: Draws) -> np.ndarray:
+    """Each instance's labels replaced by those of one of the instances that have any, in their order; where that one has
+    fewer, they begin again. As many tokens have labels as before."""
+    other_BS, having = label_BS.copy(), np.flatnonzero((label_BS != NONE).any(1))
+    for row, other in zip(having, having[draws.some(len(having), len(having))]):
+        place_N, label_N = np.flatnonzero(label_BS[row] != NONE), label_BS[other][label_BS[other] != NONE]
+        other_BS[row, place_N] = np.resize(label_N, len(place_N))
+    return other_BS
+
+
 def told(expert_BSK: np.ndarray, label_BS: np.ndarray, experts: int, draws: Draws, among: int) -> dict[str, Any] | None:
     """A figure, its control, both with intervals; None where no two labels, or no two groups of instances, are there."""
     seen = np.unique(label_BS[label_BS != NONE])
@@ -54,11 +64,8 @@ def told(expert_BSK: np.ndarray, label_BS: np.ndarray, experts: int, draws: Draw
     none_B = np.zeros(instances, np.int64)
     swapped = []
     for _ in range(SWAPS):
-        other_BS = np.where(label_BS == NONE, NONE, label_BS[draws.some(instances, instances)])
-        if (other_BS != NONE).any():
-            swapped.append(float(information(tables(expert_BSK, other_BS, experts, len(seen), none_B)[0])))
-    if len(swapped) < 2:
-        return None
+        table_EZ = tables(expert_BSK, of_others(label_BS, draws), experts, len(seen), none_B)[0]
+        swapped.append(float(information(table_EZ)))
     control, spread = float(np.mean(swapped)), float(np.std(swapped, ddof=1))
     found = Interval(value, value - reach * error, value + reach * error)
     beside = Interval(control, control - reach * spread, control + reach * spread)

@@ -6,7 +6,7 @@ from typing import Any
 from harness.shown import one_line
 
 ABOVE, NOT = "above its control", "not told apart from its control"
-MOST = 24  # rows of a table that lists the largest
+MOST = 12  # rows of a table that lists the largest
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -98,10 +98,10 @@ def _routing(found: dict[str, Any]) -> Iterator[str]:
     rows = (
         (row["task"] or "all tasks", row["of"], str(row["layer"]), _span(row["information"], row["interval"]),
          _span(row["control"][0], row["control"][1:]), f"{row['beyond']:+.3f}", f"{row['most']:.3f}", _verdict(row))
-        for row in found["routing"]
+        for row in sorted(found["routing"], key=lambda row: (row["task"] or "", row["of"]))
     )  # fmt: skip
     yield from _table(("of", "label", "layer", "told", "control", "beyond", "entropy", " "), rows, last_left=True)
-    yield "  control: labels of other instances, at the same places; entropy: of the label, the most that could be told."
+    yield "  control: labels of other instances, in their order; entropy: of the label, the most that could be told."
     yield ""
     yield "Which expert for which state: the share of a state's tokens that it is chosen for, and of the other states' tokens"
     if not found["choices"]:

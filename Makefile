@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 VERBS := speedrun plan prove bench profile tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
-         matrix mlflow probe evaluate export doctor study
+         matrix mlflow probe evaluate export doctor inspect study
 .PHONY: $(VERBS) help setup sabotage test check referee referee-fla elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
@@ -68,6 +68,7 @@ submit doctor mlflow: WORDS = $(RUN) $(SET)
 compare: WORDS = $(A) $(B) $(SET)
 sample: WORDS = $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
 evaluate: WORDS = $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
+inspect: WORDS = $(RUN)$(if $(AGAINST), --against $(AGAINST))$(if $(OUT), --out $(OUT)) $(SET)
 export: WORDS = $(RUN)$(if $(OUT), out=$(OUT)) $(SET)
 verify: WORDS = $(RECORD) $(SET)
 

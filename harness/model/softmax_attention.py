@@ -65,15 +65,36 @@ QUERIES_AT_ONCE = 256  # of a sequence, whose scores exist at a time
 
 def score_peaks(q_BSHA: Tensor, k_BSGA: Tensor, where: Where) -> Tensor:
     """fp32 (H,): the largest magnitude of a head's scores q k^T / sqrt(A), of tokens that see each other in training."""
-    length, heads, width = q_BSHA.shape[1:]
-    q, k = q_BSHA.float().transpose(1, 2), k_BSGA.float().transpose(1, 2).repeat_interleave(heads // k_BSGA.shape[2], 1)
-    at, peak_H = torch.arange(length, device=q.device), q.new_zeros(heads)
-    for first in range(0, length, QUERIES_AT_ONCE):
-        rows = at[first : first + QUERIES_AT_ONCE]
-        score_BHST = (q[:, :, first : first + QUERIES_AT_ONCE] @ k.mT).abs() * width**-0.5
-        unseen = (rows[:, None] < at)[None, None]
-        if where.document_BS is not None:
-            document_BQ = where.document_BS[:, first : first + QUERIES_AT_ONCE]
-            unseen = unseen | (document_BQ[:, None, :, None] != where.document_BS[:, None, None, :])
-        peak_H = torch.maximum(peak_H, score_BHST.masked_fill(unseen, 0.0).amax((0, 2, 3)))
+    q_BHSA, k_BHSA = _of_heads(q_BSHA, k_BSGA)
+    peak_H = q_BHSA.new_zeros(q_BHSA.shape[1])
+    for first in range(0, q_BHSA.shape[2], QUERIES_AT_ONCE):
+        score_BHQS, unseen = _scores(q_BHSA, k_BHSA, where, first)
+        peak_H = torch.maximum(peak_H, score_BHQS.abs().masked_fill(unseen, 0.0).amax((0, 2, 3)))
     return peak_H
+
+
+def score_weights(q_BSHA: Tensor, k_BSGA: Tensor, where: Where) -> Tensor:
+    """fp32 (B, H, S, S): softmax of the same scores, of each query over what it sees in training."""
+    q_BHSA, k_BHSA = _of_heads(q_BSHA, k_BSGA)
+    found = []
+    for first in range(0, q_BHSA.shape[2], QUERIES_AT_ONCE):
+        score_BHQS, unseen = _scores(q_BHSA, k_BHSA, where, first)
+        found.append(score_BHQS.masked_fill(unseen, float("-inf")).softmax(-1))
+    return torch.cat(found, 2)
+
+
+def _of_heads(q_BSHA: Tensor, k_BSGA: Tensor) -> tuple[Tensor, Tensor]:
+    """fp32 (B, H, S, A) both: the keys repeated for the queries that share them."""
+    shared = q_BSHA.shape[2] // k_BSGA.shape[2]
+    return q_BSHA.float().transpose(1, 2), k_BSGA.float().transpose(1, 2).repeat_interleave(shared, 1)
+
+
+def _scores(q_BHSA: Tensor, k_BHSA: Tensor, where: Where, first: int) -> tuple[Tensor, Tensor]:
+    """(score_BHQS, unseen): of QUERIES_AT_ONCE queries from `first` on, and which keys a query does not see."""
+    at = torch.arange(q_BHSA.shape[2], device=q_BHSA.device)
+    unseen = (at[first : first + QUERIES_AT_ONCE, None] < at)[None, None]
+    if where.document_BS is not None:
+        document_BQ = where.document_BS[:, first : first + QUERIES_AT_ONCE]
+        unseen = unseen | (document_BQ[:, None, :, None] != where.document_BS[:, None, None, :])
+    score_BHQS = (q_BHSA[:, :, first : first + QUERIES_AT_ONCE] @ k_BHSA.mT) * q_BHSA.shape[-1] ** -0.5
+    return score_BHQS, unseen

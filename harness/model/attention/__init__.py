@@ -40,6 +40,11 @@ class Attention(Part):
         """fp32 (H,): the largest magnitude of each head's scores; of an attention with `QK_CLIP`."""
         raise NotImplementedError
 
+    def weights(self, x_BSD: Tensor, where: Where) -> Tensor | None:
+        """fp32 (B, H, S, S): what each query gives to each token, for those who look inside; None of an attention that has no
+        such weights, or none to read."""
+        return None
+
     def shrink(self, factor_H: Tensor) -> None:
         """Changes the weights of queries and keys so that each head's scores are these factors of what they were; likewise."""
         raise NotImplementedError

@@ -15,7 +15,7 @@ from harness.model.key_offset import KeyOffset
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary
-from harness.model.softmax_attention import attend, in_heads, score_peaks
+from harness.model.softmax_attention import attend, in_heads, score_peaks, score_weights
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -76,6 +76,10 @@ class Full(Attention):
     def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
         q, k, _ = self._operands(x_BSD, where)
         return score_peaks(q, k, where)
+
+    def weights(self, x_BSD: Tensor, where: Where) -> Tensor:
+        q, k, _ = self._operands(x_BSD, where)
+        return score_weights(q, k, where)
 
     def shrink(self, factor_H: Tensor) -> None:
         """Half of it by the queries and half by the keys; heads that share keys all by the least of theirs."""

@@ -21,7 +21,7 @@ from harness.model.norm import rms_norm
 from harness.model.part import Own
 from harness.model.product import operand, product
 from harness.model.rotary import Rotary, rotate
-from harness.model.softmax_attention import attend, score_peaks
+from harness.model.softmax_attention import attend, score_peaks, score_weights
 from harness.model.where import Where
 from harness.plan.schema import Model
 from kernels import Arithmetic
@@ -83,9 +83,16 @@ class Latent(Attention):
         k_n = product(c_BTC, self.key_up, self.arithmetic).view(*c_BTC.shape[:2], self.heads, -1)
         return torch.cat((operand(k_n, self.arithmetic), k_BTR.unsqueeze(2).expand(-1, -1, self.heads, -1)), -1)
 
-    def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
+    def _operands(self, x_BSD: Tensor, where: Where) -> tuple[Tensor, Tensor]:
+        """q_BSHA and k_BSHA as the scores take them."""
         q_n, q_r, c, k_r = self._made(x_BSD, where)
-        return score_peaks(operand(torch.cat((q_n, q_r), -1), self.arithmetic), self._keys(c, k_r), where)
+        return operand(torch.cat((q_n, q_r), -1), self.arithmetic), self._keys(c, k_r)
+
+    def peaks(self, x_BSD: Tensor, where: Where) -> Tensor:
+        return score_peaks(*self._operands(x_BSD, where), where)
+
+    def weights(self, x_BSD: Tensor, where: Where) -> Tensor:
+        return score_weights(*self._operands(x_BSD, where), where)
 
     def shrink(self, factor_H: Tensor) -> None:
         """What is without positions half by the queries and half by the keys; the rotated key is of all heads, so that there

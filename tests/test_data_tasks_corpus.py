@@ -29,7 +29,10 @@ REFUSED = {
     "vocabulary": (["model.vocab_size=255"], "model.vocab_size=255"),
     "difficulty": (["task.copy.length=20"], "model.sequence_length=32"),
     "gap": (["task.copy.gap=30"], "model.sequence_length=32"),
-    "tokenizer": (["track.tokens.tokenizer=gpt2", "model.vocab_size=50304"], "track.tokens.tokenizer='gpt2'"),
+    "tokenizer": (
+        ["track.tokens.tokenizer=gpt2", "track.tokens.final=[]", "model.vocab_size=50304"],
+        "track.tokens.tokenizer='gpt2'",
+    ),
     "format": (["track.tokens.format=bin"], "track.tokens.format='bin'"),
     "shards": (["data.shards=somewhere"], "has no token files"),
 }

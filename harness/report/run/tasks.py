@@ -123,8 +123,28 @@ def _label(ax: Axes, task: TaskResult) -> None:
         ends = {name: value for name, value in ends.items() if name in LINES or name == best}
     label_levels(ax, [
         Level(f"{name} {value:.3g}", float(to_height.transform((0, max(value, low)))[1]), name == "Bayes optimum")
-        for name, value in ends.items()
+        for name, value in _joined(ends).items()
     ], LABEL_GAP, 7.5)  # fmt: skip
+
+
+def _joined(ends: dict[str, float]) -> dict[str, float]:
+    """Counted n-grams of neighbouring orders share a name where they end at one level, to two digits: "4- to 9-gram"."""
+    joined: dict[str, float] = {}
+    alike: list[str] = []
+    for name, value in ends.items():
+        same = alike and f"{ends[alike[0]]:.2g}" == f"{value:.2g}"
+        if name in LINES or not same:
+            alike = [] if name in LINES else [name]
+        else:
+            del joined[_span(alike)]
+            alike.append(name)
+        joined[_span(alike) if alike else name] = ends[alike[0]] if alike else value
+    return joined
+
+
+def _span(names: Sequence[str]) -> str:
+    first, last = names[0], names[-1]
+    return first if first == last else f"{first.removesuffix('gram')} to {last}"
 
 
 def _keys(names: Sequence[str]) -> list[Line2D]:

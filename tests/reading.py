@@ -6,6 +6,7 @@ Letters: B batch, S sequence.
 import torch
 from torch import Tensor
 
+from harness.model.build import build_model
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.model.where import Cache
@@ -19,6 +20,16 @@ def drawn(model: Transformer, plan: Plan, seed: int = 1) -> Transformer:
     draws = torch.Generator().manual_seed(seed)
     for p in model.parameters():
         p.copy_(torch.where(p == 0, torch.randn(p.shape, generator=draws) * 0.3, p))
+    return model.eval()
+
+
+@torch.no_grad()
+def saying(plan: Plan, seed: int = 1) -> Transformer:
+    """A model of the plan whose outputs and head are not zero, so that every layer and expert says something."""
+    model = build_model(plan, "full")
+    plan.init.zero_output = False
+    initialize(model, plan.init, seed)
+    model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(seed))
     return model.eval()
 
 

@@ -4,6 +4,7 @@ import micro
 import numpy as np
 import pytest
 import torch
+from reading import saying
 from torch.nn.functional import cross_entropy
 
 from harness.data.corpora import Val
@@ -30,16 +31,6 @@ def planned(*words, lane=micro.MOE):
     return compose([*lane, *words]).plan
 
 
-def model_of(plan, seed=1):
-    """Whose outputs and head are not zero as a run's are, so that every layer and expert says something."""
-    model = build_model(plan, "full")
-    plan.init.zero_output = False
-    initialize(model, plan.init, seed)
-    with torch.no_grad():
-        model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(seed))
-    return model.eval()
-
-
 def toys(instances=12, states=4):
     """Instances of different lengths: the last two tokens are answers, decided by the third token and by none. States are what
     an id tells."""
@@ -56,7 +47,7 @@ def toys(instances=12, states=4):
 def test_the_last_depth_is_the_models_own_loss_and_the_first_is_the_embedding(residual):
     """Of every instance by itself: what is behind the end of a shorter one reaches nothing."""
     plan = planned(f"model.residual={residual}")
-    model, (found, sample) = model_of(plan), toys()
+    model, (found, sample) = saying(plan), toys()
     seen, at = look(model, sample, 10_000), 0
     assert seen.nats_DA.shape == (3, 24) and seen.spread_DMW.shape == (3, sum(len(i.token_N) for i in found), 32)
     for number, one in enumerate(found):
@@ -75,14 +66,14 @@ def test_the_last_depth_is_the_models_own_loss_and_the_first_is_the_embedding(re
 
 @RESIDUALS
 def test_blocks_that_compute_again_say_the_same_bits(residual):
-    model, (_, sample) = model_of(planned(f"model.residual={residual}")), toys()
+    model, (_, sample) = saying(planned(f"model.residual={residual}")), toys()
     before = run(model, sample.token_BS)
     for layer in range(2):
         assert torch.equal(again(model, before, layer), before.last_BSW)
 
 
 def test_looking_leaves_no_hook_behind():
-    model, (_, sample) = model_of(planned()), toys()
+    model, (_, sample) = saying(planned()), toys()
     look(model, sample, 10_000)
     with silenced(model.blocks[0].feedforward.router, 0):
         pass
@@ -90,7 +81,7 @@ def test_looking_leaves_no_hook_behind():
 
 
 def test_the_experts_that_are_read_are_those_that_the_router_chose():
-    model, (_, sample) = model_of(planned()), toys()
+    model, (_, sample) = saying(planned()), toys()
     chosen_LBSK = look(model, sample, 10_000).chosen_LBSK
     assert chosen_LBSK.shape == (2, *sample.token_BS.shape, 2)
     with torch.no_grad():
@@ -112,7 +103,7 @@ LATENT = ("model.attention=mla", "attention.mla.rank=8", "attention.mla.rotary=4
 @pytest.mark.parametrize("documents", [False, True])
 def test_the_weights_of_an_attention_mix_its_values_as_it_does(words, documents):
     """A softmax read apart against torch's attention: what it gives is what the output is made of, and nobody sees later."""
-    model = model_of(planned(*words))
+    model = saying(planned(*words))
     attention, token_BS = model.blocks[0].attention, torch.from_numpy(toys()[1].token_BS)
     document_BS = (torch.arange(token_BS.shape[1]) > 5).long().expand_as(token_BS) if documents else None
     where = Where(token_BS, document_BS=document_BS)
@@ -133,7 +124,7 @@ def test_the_weights_of_an_attention_mix_its_values_as_it_does(words, documents)
 
 
 def test_a_heads_look_at_the_source_is_its_weight_there_beside_chance():
-    model, (found, sample) = model_of(planned()), toys()
+    model, (found, sample) = saying(planned()), toys()
     rows = looks(sample, look(model, sample, 10_000), 4)
     assert [(row["layer"], row["head"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     heard = run(model, sample.token_BS).heard
@@ -148,7 +139,7 @@ def test_a_heads_look_at_the_source_is_its_weight_there_beside_chance():
 
 def test_a_head_that_looks_at_the_source_is_above_chance_and_one_that_looks_everywhere_is_not():
     _, sample = toys(40)
-    model = model_of(planned())
+    model = saying(planned())
     seen = look(model, sample, 10_000)
     chance_A = 1 / (sample.before_sourced.place_N + 1)
     both = np.stack((np.full(40, 0.9) + 0.05 * np.sin(np.arange(40)), chance_A + 0.01 * np.sin(np.arange(40))), 1)
@@ -158,14 +149,14 @@ def test_a_head_that_looks_at_the_source_is_above_chance_and_one_that_looks_ever
 
 def test_an_attention_without_weights_says_so_and_the_rest_is_read():
     plan = planned("model.attention_pattern=[window,full]", "attention.window.tokens=5")
-    found = inspected(model_of(plan), untrained(plan), [toys()[1]])
+    found = inspected(saying(plan), untrained(plan), [toys()[1]])
     assert found["no_weights_to_read"] == [{"layer": 0, "attention": "window"}]
     assert {row["layer"] for row in found["looks"]} == {1} and len(found["lens"]) == 3
 
 
 def test_a_silenced_expert_says_nothing_and_one_that_is_never_chosen_is_not_missed():
     """Against the same model with that expert's output weights at zero; the router goes on choosing."""
-    model, (_, sample) = model_of(planned()), toys()
+    model, (_, sample) = saying(planned()), toys()
     with torch.no_grad():
         model.blocks[1].feedforward.router.bias[7] = -10.0  # nobody chooses it
     before = run(model, sample.token_BS)
@@ -180,7 +171,7 @@ def test_a_silenced_expert_says_nothing_and_one_that_is_never_chosen_is_not_miss
 
 
 def test_what_each_expert_is_worth_is_the_change_of_the_models_own_loss():
-    model, (_, sample) = model_of(planned()), toys()
+    model, (_, sample) = saying(planned()), toys()
     with torch.no_grad():
         model.blocks[0].feedforward.router.bias[5] = -10.0
     seen = look(model, sample, 10_000)
@@ -199,7 +190,7 @@ def test_what_each_expert_is_worth_is_the_change_of_the_models_own_loss():
 
 def test_where_experts_are_too_many_those_that_are_chosen_most_are_silenced(monkeypatch):
     monkeypatch.setattr("harness.evaluate.inspect.ablation.MOST_SILENCED", 6)
-    model, (_, sample) = model_of(planned()), toys()
+    model, (_, sample) = saying(planned()), toys()
     seen = look(model, sample, 10_000)
     wanted = to_silence(model, [seen])
     for place, layer in enumerate(wanted):
@@ -216,7 +207,7 @@ def test_a_model_whose_streams_are_rewired_to_hold_a_latent_is_found_to_hold_it_
         made.latent_N[:] = np.cumsum(ids % 2) % 2
         found.append(made)
     sample, plan = of_instances("parity", ("even", "odd"), found), planned()
-    model = model_of(plan)
+    model = saying(plan)
     direction_D = torch.randn(32, generator=torch.Generator().manual_seed(2)) * 8
     state_BS = torch.from_numpy(sample.latent_BS)
 
@@ -232,7 +223,7 @@ def test_a_model_whose_streams_are_rewired_to_hold_a_latent_is_found_to_hold_it_
 
 def test_the_page_and_the_tables_have_every_question_and_no_name_moves_the_cursor(tmp_path):
     plan, (_, sample) = planned("model.attention_pattern=[full,window]", "attention.window.tokens=5"), toys(40)
-    model = model_of(plan)
+    model = saying(plan)
     whose = {"lane": "lane\x1b[1A", "seed": 1, "plan_hash": "0123abcd" * 8}
     found = {"run": whose, "against": whose, **inspected(model, untrained(plan), [sample, sample._replace(name="$b$")], model)}
     text = as_text(found)
@@ -250,7 +241,7 @@ def test_the_page_and_the_tables_have_every_question_and_no_name_moves_the_curso
 
 def test_a_dense_run_has_no_experts_to_ask_about_and_says_so():
     plan = planned(lane=micro.DENSE)
-    found = inspected(model_of(plan), untrained(plan), [toys()[1]])
+    found = inspected(saying(plan), untrained(plan), [toys()[1]])
     assert found["routing"] is found["ablation"] is found["choices"] is None and found["why_no_routing"] == DENSE
     assert len(found["lens"]) == len(found["probes"]) == 3
 
@@ -267,7 +258,7 @@ def test_an_untrained_model_has_the_runs_first_weights_and_outputs_that_are_not_
 
 def test_numbers_that_are_not_finite_are_a_clear_error():
     plan, (_, sample) = planned(), toys()
-    model = model_of(plan)
+    model = saying(plan)
     with torch.no_grad():
         model.blocks[1].attention.output[0, 0] = float("nan")
     with pytest.raises(UserError, match="not finite"):

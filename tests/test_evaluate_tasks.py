@@ -15,7 +15,8 @@ from harness.errors import UserError
 from harness.evaluate import answering
 from harness.evaluate.answering import batches, write
 from harness.evaluate.own_model import OwnModel
-from harness.evaluate.tasks import Test, merge, ratio, share
+from harness.evaluate.ratio import ratio
+from harness.evaluate.tasks import Test, merge, share
 from harness.interval import wilson
 from harness.model.build import build_model
 from harness.model.init import initialize
@@ -209,7 +210,8 @@ def test_the_error_of_a_mean_over_answers_is_that_of_instances_drawn_anew():
     draws = np.random.default_rng(0)
     count_I = draws.integers(1, 9, 400)
     sum_I = count_I * draws.normal(2.0, 0.5, 400) + draws.normal(0, 0.5, 400)
-    mean, error = ratio(sum_I, count_I)
+    mean, variance = ratio(sum_I, count_I)
+    error = np.sqrt(variance)
     assert mean == sum_I.sum() / count_I.sum()
     again = [(sum_I[i].sum() / count_I[i].sum()) for i in draws.integers(0, 400, (2000, 400))]
     assert error == pytest.approx(np.std(again), rel=0.06)

@@ -3,14 +3,13 @@
 import micro
 import pytest
 import torch
-from reading import tokens
+from reading import saying, tokens
 from small_tokens import documents, everywhere, own_cache_fixture, small_track  # noqa: F401
 
 from harness.errors import UserError
 from harness.evaluate.own_model import OwnModel
 from harness.model.attention.full import Full
 from harness.model.build import build_model, count_plan
-from harness.model.init import initialize
 from harness.model.key_offset import KeyOffset
 from harness.model.where import Cache, Where
 from harness.plan.compose import compose
@@ -21,14 +20,7 @@ OFFSET = "attention.full.key_offset=true"
 
 
 def model_of(*words, seed=1):
-    """A model whose outputs and head are not zero."""
-    plan = compose([*micro.MOE, ROTATED, *words]).plan
-    model = build_model(plan, "full")
-    plan.init.zero_output = False
-    initialize(model, plan.init, seed)
-    with torch.no_grad():
-        model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(seed))
-    return model.eval()
+    return saying(compose([*micro.MOE, ROTATED, *words]).plan, seed)
 
 
 def test_half_of_the_channels_without_positions_are_those_of_the_token_before():

@@ -18,6 +18,7 @@ from harness.data.instances import Instance, Task
 from harness.data.vocabulary import END
 from harness.errors import UserError
 from harness.evaluate.answering import Answering, Reading, batches, read, write
+from harness.evaluate.ratio import ratio
 from harness.interval import wilson
 from harness.plan import parts
 from harness.plan.schema import Plan
@@ -183,13 +184,6 @@ def _row(right: Sequence[bool], instances: Sequence[Instance], readings: Sequenc
     }  # fmt: skip
     for key in ("nats", "kl", "entropy"):
         if getattr(readings[0], key) is not None:
-            mean, error = ratio(np.array([getattr(reading, key) for reading in readings]), answers_I)
-            found |= {key: mean} if key == "entropy" else {key: mean, f"{key}_error": error}
+            mean, variance = ratio(np.array([getattr(reading, key) for reading in readings]), answers_I)
+            found |= {key: float(mean)} | ({} if key == "entropy" else {f"{key}_error": float(np.sqrt(variance))})
     return found
-
-
-def ratio(sum_I: np.ndarray, count_I: np.ndarray) -> tuple[float, float]:
-    """(mean over all that is counted, its standard error over instances): of a ratio of sums, linearized."""
-    n, mean = len(sum_I), sum_I.sum() / count_I.sum()
-    spread = np.square(sum_I - mean * count_I).sum() * n / max(n - 1, 1)
-    return float(mean), float(np.sqrt(spread) / count_I.sum())

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
+from harness.evaluate.ratio import ratio
+
 LEVEL = 0.95
 
 
@@ -35,8 +37,8 @@ def quantile(among: int) -> float:
 
 def mean(sum_B: np.ndarray, count_B: np.ndarray, among: int = 1) -> Interval:
     """The mean of a figure over tokens, from each instance's sum of it and count of tokens, (B, ...) both: the ratio of the
-    totals, its error linearised (Cochran 1977, section 6.4)."""
-    value, variance = _ratio(sum_B, count_B)
+    totals."""
+    value, variance = ratio(sum_B, count_B)
     reach = quantile(among) * np.sqrt(variance)
     return Interval(value, value - reach, value + reach)
 
@@ -44,23 +46,13 @@ def mean(sum_B: np.ndarray, count_B: np.ndarray, among: int = 1) -> Interval:
 def share(right_B: np.ndarray, count_B: np.ndarray, among: int = 1) -> Interval:
     """A share of tokens, likewise, with Wilson's interval (1927) of as many independent tokens as would have this error; where
     all instances agree, of as many as there are instances."""
-    p, variance = _ratio(right_B, count_B)
+    p, variance = ratio(right_B, count_B)
     z2, instances = quantile(among) ** 2, (count_B > 0).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.where(variance > 0, np.minimum(p * (1 - p) / variance, count_B.sum(0)), instances)
         n = np.maximum(n, 1.0)
         middle, reach = p + z2 / (2 * n), np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n)))
     return Interval(p, (middle - reach) / (1 + z2 / n), (middle + reach) / (1 + z2 / n))
-
-
-def _ratio(sum_B: np.ndarray, count_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ratio of the totals and its variance; NaN where nothing was counted."""
-    sum_B, count_B = np.asarray(sum_B, np.float64), np.asarray(count_B, np.float64)
-    instances, total = len(sum_B), count_B.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = sum_B.sum(0) / total
-        variance = instances / max(instances - 1, 1) * ((sum_B - value * count_B) ** 2).sum(0) / total**2
-    return value, variance
 
 
 def by_instance(row_N: np.ndarray, x_N: np.ndarray, instances: int) -> np.ndarray:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.evaluate.inspect.sample import Sample
+from harness.evaluate.own_model import HEAD_TOKENS
 from harness.model.routing import Routing
 from harness.model.transformer import Transformer
 from harness.model.where import Where
-
-HEAD_TOKENS = 1024  # whose fp32 logits exist at a time
 
 
 class Pass(NamedTuple):

@@ -225,6 +225,27 @@ def test_soap_skips_its_first_step_and_its_bases_stay_orthogonal():
         torch.testing.assert_close(basis.mT @ basis, identity, rtol=0, atol=1e-5)
 
 
+def test_soap_begins_each_matrix_at_its_own_first_gradient_as_if_it_had_been_alone_until_then():
+    late = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+
+    def first_one_idle(step, key, shape):
+        return drawn(step, key, shape) * (late if step < 2 else 1)
+
+    def later(step, key, shape):
+        return drawn(step + 2, key, (2, 6, 10))[0]
+
+    together, optimizer = trained("soap", {"w": (2, 6, 10)}, first_one_idle, 2, weight_decay=0.1)
+    assert torch.equal(together["w"][0], matrices(2, 6, 10)[0]) and not torch.equal(together["w"][1], matrices(2, 6, 10)[1])
+    together, _ = trained("soap", {"w": (2, 6, 10)}, first_one_idle, 8, weight_decay=0.1)
+    kind, keys = OPTIMIZERS["soap"]
+    p = nn.Parameter(matrices(2, 6, 10)[0].clone())
+    alone = kind({"w": p}, {"w": 1.0}, replace(keys, weight_decay=0.1))
+    for step in range(6):
+        p.grad = later(step, "w", None)
+        alone.step(1.0)
+    torch.testing.assert_close(together["w"][0], p.detach(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

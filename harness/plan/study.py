@@ -13,8 +13,8 @@ from harness.reading import read_yaml
 from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
-FIGURES = ("load", "sweep", "time", "rules", "cost")  # harness/report/study/folder.py draws them
-OF_ANY_MODEL = ("cost",)  # the others look at the load of experts
+FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks")  # harness/report/study/folder.py draws them
+OF_ANY_MODEL = ("cost", "tasks")  # the others look at the load of experts
 REMEDY = "see studies/sparsity.yaml"
 NOT_A_CASES = ("lane", "seed")  # a study's own words
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP

@@ -147,6 +147,10 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
         if not composed.plan.model.num_experts and study.figure not in OF_ANY_MODEL:
             remedy = f"figure {study.figure} is about the load of experts; of any model is {', '.join(OF_ANY_MODEL)}"
             raise UserError(f"{case} is a dense model", remedy)
+        if study.figure == "tasks" and not composed.plan.data.tasks:
+            raise UserError(
+                f"figure tasks of lane {study.lane}, whose track has no tasks", "use lane: physics-dense, or figure: cost"
+            )
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
         same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]

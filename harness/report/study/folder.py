@@ -21,11 +21,14 @@ from harness.report.study.load import draw_load
 from harness.report.study.rows import draw_cost, draw_rules
 from harness.report.study.sweep import draw_sweep
 from harness.report.study.table import Verdicts, study_table
+from harness.report.study.task_panels import draw_tasks
 from harness.report.study.time import draw_time
 from harness.report.study.trials import Trial, read_trial
 
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
-DRAWINGS = {"load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost}
+DRAWINGS = {
+    "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
+}  # fmt: skip
 
 
 def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:

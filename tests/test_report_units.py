@@ -51,8 +51,9 @@ def drawn_fixture(monkeypatch):
 
 
 def runs(home, seeds=(1, 2, 3), **words):
-    name = words["lane"] + words.get("precision", "")
-    return Group(tuple(load_run(write_run(home / f"{name}-{seed}", seed=seed, **TASKS | words)) for seed in seeds))
+    name, offset = words["lane"] + words.get("precision", ""), words.pop("offset", 0.0)
+    folders = [write_run(home / f"{name}-{seed}", seed=seed, offset=offset + 0.003 * seed, **TASKS | words) for seed in seeds]
+    return Group(tuple(map(load_run, folders)))
 
 
 def test_compare_heads_its_rankings_with_bits_per_answer(tmp_path, capsys, drawn):
@@ -82,7 +83,7 @@ def test_a_study_says_bits_per_answer_in_figure_and_table(tmp_path, figure, draw
     ]
     for number, one in enumerate(trials):
         one.plan["batch"]["tokens_per_step"] = 4096 * (1 + number)
-    cases = {one.case: one.case for one in trials}
+    cases = {one.case: f"batch.tokens_per_step={one.plan['batch']['tokens_per_step']}" for one in trials}
     asked = Study(
         "example", "an example", "Q?", MOE["lane"], figure, cases, axis="batch.tokens_per_step", families=["one", "two"]
     )
@@ -131,7 +132,7 @@ def test_prove_and_probe_name_the_unit_of_the_track(tmp_path, monkeypatch, capsy
     assert main(["prove", *micro.TASKS, "kills=0", f"run.folder={tmp_path}"]) == 0
     said = capsys.readouterr().out
     head, *rows = [line for line in said.splitlines() if "slice bits/answer" in line or line.startswith("  first run")]
-    assert rows[0].index("1.") == head.index("slice bits/answer") and of_bytes(said) == []
+    assert re.search(r"\d\.\d{6}", rows[0]).start() == head.index("slice bits/answer") and of_bytes(said) == []
     monkeypatch.setattr(probe, "probe", lambda plan: a_probe())
     assert main(["probe", *micro.TASKS]) == 0
     assert "8.0000000 bits per answer, 8 expected" in capsys.readouterr().out

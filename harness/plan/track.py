@@ -113,6 +113,10 @@ class Track:
         return "tokens" if self.tokens.tokenizer else "bytes"
 
     @property
+    def scored(self) -> str:
+        return scored(self.tokens.format)
+
+    @property
     def measure(self) -> str:
         """What val is scored in."""
         return measure(self.tokens.format)

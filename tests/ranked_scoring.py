@@ -41,7 +41,7 @@ def small_public_sets(home: Path) -> None:
     harness.data.corpora.documents.REBUILDERS = {}
     track, real = small_track(home / "mirror", [documents(1, 10), documents(2, 10)], documents(3, 6)), Corpus.load
     Corpus.load = lambda wanted, *rest: real(replace(wanted, track=track), *rest)
-    Composed.partial = False
+    Composed.cut = False
     harness.launch.sinks.show_at_end = lambda run: None
 
 
@@ -59,5 +59,5 @@ if __name__ == "__main__":
         sys.exit(main(["speedrun", *words, f"run.folder={folder}/runs"]))
     set_torch()
     plan, model = read_plan(Path(which, "plan.yaml")), OwnModel(load_run_model(Path(which)))
-    found = public.score_all(plan, model, small_tokenizer(), lambda *_: None, Ranks(0, 1))
+    found = public.score_all(plan.track.tokens.final, plan, model, small_tokenizer(), lambda *_: None, Ranks(0, 1))
     Path(folder, "again.json").write_text(json.dumps(found))

@@ -35,11 +35,11 @@ def write_run(
     hardware_class: str = "cpu-amx_bf16-2t-torch2.13.0", reasons: tuple[str, ...] = (), dead: int = 0, seed: int = 1,
     offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0, moe_every: int = 1,
     track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
-    precision: str = "bf16", execution: str = "native", taken: float | None = None,
+    precision: str = "bf16", execution: str = "native", taken: float | None = None, of_tasks: bool = False,
 ) -> Path:  # fmt: skip
     """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0;
     a `precision` of fp8 or nvfp4 gives every window its telemetry; `taken`: the share of its two cores that others took, None
-    of a run too old to know."""
+    of a run too old to know; `of_tasks`: on a track of generated tasks, without lines and target."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     moe_layers = len(range(leading_dense_layers, layers, moe_every)) if experts else 0
@@ -78,6 +78,10 @@ def write_run(
                   "leading_dense_layers": leading_dense_layers} | ({"moe_every": moe_every} if moe_every > 1 else {}),
     }  # fmt: skip
     record = _record(lane, seed, hardware_class, reasons, curve, experts, moe_layers, step_s, dead, finished_at)
+    if of_tasks:
+        plan["track"] |= {"lines": {}, "target": "", "tokens": {"tokenizer": "tasks", "format": "tasks"}}
+        nothing = {"target": None, "target_reached": False, "time_to_target_s": None, "tokens_to_target": None}
+        record["lines"], record["metrics"] = {}, record["metrics"] | nothing
     record["precision"] = {"format": precision, "execution": execution}
     record |= {"plan_hash": stored_plan_hash(plan), "track": track}
     if taken is not None:

@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import flat
 from harness.plan.lanes import read_track
-from harness.plan.tasks import made_anew, made_by
+from harness.plan.tasks import made_anew, made_by, val_length
 from harness.verbs.prepare import _text
 
 REFUSED = {
@@ -75,6 +75,13 @@ def test_val_and_the_sample_of_training_are_held_against_the_hashes_of_the_track
     assert corpora.load(easier).hashes["val"] != found.hashes["val"]  # another val, of which the track states nothing
     (tmp_path / "derived").rename(tmp_path / "gone")
     assert corpora.load(wanted).hashes == found.hashes
+
+
+@pytest.mark.parametrize("word", ["track.tokens.val_tokens=1000", "model.sequence_length=64", "track.tokens.val_tokens=20"])
+def test_a_plan_knows_how_much_its_val_will_hold(word, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
+    plan = compose([*micro.TASKS, "track.tokens.val_tokens=3000", "track.tokens.slice_tokens=33", word]).plan
+    assert val_length(plan) == len(corpora.load_val(corpora.wanted_by(plan)).tokens)
 
 
 @pytest.mark.parametrize("word", ["task.copy.gap=3", "model.sequence_length=64", "task.copy.symbols=32"])

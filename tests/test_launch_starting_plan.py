@@ -54,3 +54,22 @@ def test_plan_and_speedrun_look_before_they_say_anything(monkeypatch, tmp_path, 
     micro.run(tmp_path, "budget.tokens=2048")
     said = capsys.readouterr().out
     assert said.index("machine busy: others take 34%") < said.index("warming up")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["lane=physics-dense", "budget.tokens=501760"], None),
+        (["lane=physics-dense", "budget.tokens=65536"], "the first 65,536 tokens of val"),
+        (["lane=wiki-s-dense", "budget.tokens=1048576"], "all of val"),
+        (["lane=wikitext-dense", "budget.tokens=1048576"], "at most the first 1,048,576 tokens of val"),
+        (["lane=wiki-s-dense"], None),
+    ],
+)
+def test_what_a_cut_budget_is_scored_on_is_said_before_anything_is_spent(words, says):
+    composed = compose(["unranked=true", *words])
+    here = replace(machine.detect(composed.plan), model="nowhere else")
+    lines = starting_plan(composed, here, count_plan(composed.plan), None).splitlines()
+    (scoring,) = [line for line in lines if line.startswith("scoring")] or [None]
+    assert scoring is says is None or scoring.startswith(f"scoring   {says}  ")
+    assert says != "all of val" or "without wikitext and core: make evaluate" in scoring

@@ -31,6 +31,28 @@ def test_every_lane_composes_and_breaks_nothing(lane):
     assert composed.plan.budget.tokens % composed.plan.batch.tokens_per_step == 0
 
 
+CUT = {  # words: (how much of val is scored, what else at the end)
+    "lane=tiny-dense budget.tokens=65536": (65536, []),
+    "lane=tiny-dense budget.tokens=1064960": (None, []),  # val has 1,062,581 bytes
+    "lane=physics-dense budget.tokens=129024": (129024, []),
+    "lane=physics-dense budget.tokens=501760": (None, ["tasks"]),  # 131,073 tokens
+    "lane=physics-dense": (None, ["tasks"]),
+    "lane=wiki-s-dense budget.tokens=524288": (524288, []),
+    "lane=wiki-s-dense budget.tokens=1048576": (None, []),  # 780,684 tokens: no hours of CORE for a short look
+    "lane=wiki-s-dense": (None, ["wikitext", "core"]),
+    "lane=dense budget.tokens=10485760": (None, []),
+    "lane=dense budget.tokens=20971520 data.shards=somewhere": (20971520, []),  # only its files know
+    "lane=wikitext-dense budget.tokens=1048576": (1048576, []),
+}
+
+
+@pytest.mark.parametrize("words", CUT)
+def test_a_cut_budget_caps_scoring_only_below_what_val_holds_and_asks_for_no_public_set(words):
+    composed = composed_from("unranked=true", *words.split())
+    cap, final = CUT[words]
+    assert (composed.scoring_cap, composed.partial, composed.final) == (cap, cap is not None, final)
+
+
 @pytest.mark.parametrize("recipe", sorted(f"{p.parent.name}={p.stem}" for p in lanes.RECIPES.glob("*/*.yaml")))
 def test_every_recipe_composes_with_a_lane_that_allows_it(recipe):
     lane = "tiny-moe-16e" if recipe.startswith("balance=") else "tiny-dense"

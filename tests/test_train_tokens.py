@@ -16,7 +16,7 @@ from harness.data import corpora
 from harness.data.shards import write_shards
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, score, tasks
-from harness.evaluate.core.kept import Kept
+from harness.evaluate.core.kept import kept as kept_of_core
 from harness.plan.compose import Composed
 from harness.record.folder import AWAITED
 from harness.record.schema import Record
@@ -74,7 +74,7 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
 def public_fixture(wiki, monkeypatch):
     """Small public test sets, and short runs that count as whole: the folder for them."""
     home, _ = wiki
-    monkeypatch.setattr(Composed, "partial", False)
+    monkeypatch.setattr(Composed, "cut", False)
     place = bundle.folder(core_bundle.archive(home / "mirror", core_bundle.files()))
     load = tasks.load
     monkeypatch.setattr(tasks, "load", lambda: load(place))
@@ -134,19 +134,19 @@ def test_scoring_that_is_cut_off_leaves_a_record_and_costs_neither_the_answers_n
 
 def test_answers_of_other_weights_or_cut_off_in_a_line_are_not_taken(tmp_path):
     path, chunk, answers = tmp_path / "answers", score.Chunk(0, 0, 2), [score.Answer(0, (1.0, None), 0, True)]
-    kept = Kept(path, "weights 1")
+    kept = kept_of_core(path, "weights 1")
     kept.keep(chunk, answers)
-    assert Kept(path, "weights 1").found == {chunk: answers}
+    assert kept_of_core(path, "weights 1").found == {chunk: answers}
     whole = path.read_bytes()
     kept.keep(score.Chunk(0, 2, 3), answers)
     path.write_bytes(path.read_bytes()[:-5])
-    assert Kept(path, "weights 1").found == {chunk: answers} and path.read_bytes() == whole
-    assert Kept(path, "weights 2").found == {}
+    assert kept_of_core(path, "weights 1").found == {chunk: answers} and path.read_bytes() == whole
+    assert kept_of_core(path, "weights 2").found == {}
 
 
 def test_a_public_set_that_is_missing_stops_before_training(wiki, monkeypatch, capsys):
     home, _ = wiki
-    monkeypatch.setattr(Composed, "partial", False)
+    monkeypatch.setattr(Composed, "cut", False)
     assert micro.speedrun(home / "runs", *COMMON, "lane.gpu=false", lane=MOE) == 2
     assert "text/wiki.test.raw" in (said := capsys.readouterr().err) and "SPEEDRUN_MIRROR" in said
     assert not list((home / "runs").rglob("identity.json"))

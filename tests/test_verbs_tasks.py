@@ -37,7 +37,7 @@ def test_evaluate_scores_a_run_on_its_own_tasks_and_says_what_it_cannot_have(don
     assert found["scores"]["val"]["targets"] == found["scores"]["val"]["bytes"] == int(whole.answer_N.sum())
     assert found["scores"]["val"]["sha256"] == whole.hashes["val"] and found["model"]["tokenizer"] == "tasks"
     assert found["scores"]["val"]["protocol"] == f"physics-{whole.hashes['val'][:12]}"
-    assert "answers, one counts as a byte" in said
+    assert "answers, one counts as a byte" in said and "val bits/answer" in said and "bpb" not in said
     assert main(["evaluate", str(done())]) == 0
     said = capsys.readouterr().out
     assert "left out: wikitext" in said and "left out: core" in said

@@ -18,6 +18,7 @@ from harness.data.draws import Draws
 from harness.data.instances import Task, drawn
 from harness.errors import UserError
 from harness.plan import parts
+from harness.plan.tasks import rows_of_val
 
 SAMPLE_ROWS = 32  # of each task: their answers per token are known to a few percent
 
@@ -89,7 +90,7 @@ class Mix:
         row's: the next row is of the task that has the fewest. Neither the seed of a run nor the order of tasks is in it."""
         rows, answers = [], dict.fromkeys(sorted(self.tasks), 0)
         made = dict.fromkeys(answers, 0)
-        for _ in range(max(1, (tokens - 1) // self.length)):
+        for _ in range(rows_of_val(tokens, self.length)):
             name = min(answers, key=answers.__getitem__)
             rows.append(row_of(self.tasks[name], Draws(0, "tasks", "val", name, made[name]), self.length, test=True))
             made[name] += 1

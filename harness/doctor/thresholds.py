@@ -41,7 +41,9 @@ BIAS_GROWS = Threshold(
 )  # fmt: skip
 BIAS_COUNTS = Threshold(0.3, "in scores", "a smaller bias range is a start, not a fight")
 UNEVEN = Threshold(50.0, "% cv of the load", "committed runs stay below 44% over a health window and below 13% at their end")
-MEANING = Threshold(0.01, "bits per byte", "two seeds of a committed plan differ by as much (sd up to 0.0058)")
+MEANING = Threshold(
+    0.01, "bits per byte, or per answer", "two seeds of a committed plan differ by as much (sd up to 0.0058 per byte)"
+)
 
 WIDER = 5.0  # a band is this much wider than what was measured, each way: other shapes, other learning rates
 ZERO_START = ("head",)  # weights that start at zero: update / parameter is about 2/t in step t whatever the rate

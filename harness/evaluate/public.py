@@ -1,8 +1,9 @@
 """Public test sets, and a track's tasks, as JSON results with their evidence: what `evaluate` prints, and what a run scores
 once, at its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from harness.data.tokenizer import Tokenizer
@@ -10,7 +11,8 @@ from harness.errors import UserError
 from harness.evaluate import tasks as task_scores
 from harness.evaluate import wikitext
 from harness.evaluate.core import bundle, result, score, tasks
-from harness.evaluate.core.kept import Kept
+from harness.evaluate.core.kept import kept as kept_of_core
+from harness.evaluate.kept import Kept
 from harness.evaluate.language_model import LanguageModel
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.task_lines import counted_lines, task_lines
@@ -18,12 +20,13 @@ from harness.plan.schema import Plan
 from harness.ranks import Ranks
 
 Count = Callable[[str, int, int], None]  # (what, done, total)
+# What is cut off goes on; WikiText, a few hundred windows, begins anew.
+KEPT: dict[str, Callable[[Path, str], Kept]] = {"core": kept_of_core, "tasks": task_scores.kept}
 
 
-def fetch_all(plan: Plan) -> None:
-    """Has the files of the plan's sets here and checked, and what is counted of its tasks, so that nothing is missing at the
+def fetch_all(plan: Plan, names: Sequence[str]) -> None:
+    """Has the files of these sets here and checked, and what is counted of the plan's tasks, so that nothing is missing at the
     run's end. Raises: UserError."""
-    names = plan.track.tokens.final
     if "wikitext" in names:
         wikitext.raw_text()
     if "core" in names:
@@ -104,7 +107,6 @@ def _answers(
         done += chunk.stop - chunk.start
         count("examples of CORE", done, total)
 
-    going_on = {"known": kept.found, "keep": kept.keep} if kept else {}
     return score.evaluate(
         model,
         tokenizer,
@@ -113,11 +115,17 @@ def _answers(
         rank=ranks.rank,
         world=ranks.world,
         progress=counted,
-        **going_on,
+        **_going_on(kept),
     )
 
 
-def tasks_result(model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instances: int | None = None) -> dict[str, Any]:
+def _going_on(kept: Kept | None) -> dict[str, Any]:
+    return {"known": kept.found, "keep": kept.keep} if kept else {}
+
+
+def tasks_result(
+    model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instances: int | None = None, kept: Kept | None = None
+) -> dict[str, Any]:
     """`harness.evaluate.tasks.merge`, of all or so many instances of each difficulty, and beside it what `task_lines.py` has;
     {} on other ranks than the first."""
     test = task_scores.Test(task_scores.tasks_of(plan), model.context, instances or task_scores.INSTANCES)
@@ -126,7 +134,7 @@ def tasks_result(model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instan
         def counted(done: int, total: int) -> None:
             count("instances of tasks", done, total)
 
-        return task_scores.share(model, test, counted, ranks.rank, ranks.world)
+        return task_scores.share(model, test, counted, ranks.rank, ranks.world, **_going_on(kept))
 
     parts = together(ranks, share)
     if not parts:
@@ -136,19 +144,21 @@ def tasks_result(model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instan
 
 
 def score_all(
-    plan: Plan, model: OwnModel, tokenizer: Tokenizer | None, count: Count, ranks: Ranks, kept: Kept | None = None
-) -> dict[str, dict[str, Any]]:
-    """{name: result} of the public sets of the plan's track, wikitext first; {"failed": why} for one that a rank cannot score,
-    so that a run which has trained for hours still gets its record. Every rank scores its share, of equal weights; the first
-    has the results, each with the bits of one rank alone, the others have {}. `tokenizer`: None on a track of no text. `kept`:
-    where this rank's answers to CORE are kept meanwhile."""
+    names: Sequence[str], plan: Plan, model: OwnModel, tokenizer: Tokenizer | None, count: Count, ranks: Ranks,
+    kept: Mapping[str, Kept] | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """{name: result} of these sets of the plan's track, wikitext first; {"failed": why} for one that a rank cannot score, so
+    that a run which has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has
+    the results, each with the bits of one rank alone, the others have {}. `tokenizer`: None on a track of no text. `kept`:
+    where this rank's answers are kept meanwhile, by set."""
+    kept = kept or {}
     found: dict[str, dict[str, Any]] = {}
     for name, scored in (
         ("wikitext", partial(wikitext_result, model, tokenizer)),
-        ("core", partial(core_result, model, tokenizer, kept=kept)),
-        ("tasks", partial(tasks_result, model, plan)),
+        ("core", partial(core_result, model, tokenizer, kept=kept.get("core"))),
+        ("tasks", partial(tasks_result, model, plan, kept=kept.get("tasks"))),
     ):
-        if name in plan.track.tokens.final:
+        if name in names:
             try:
                 found[name] = scored(count, ranks)
             except UserError as error:

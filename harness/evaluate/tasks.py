@@ -9,6 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.data.instances import Instance, Task
 from harness.data.vocabulary import END
 from harness.errors import UserError
 from harness.evaluate.answering import Answering, Reading, batches, read, write
+from harness.evaluate.kept import Kept
 from harness.evaluate.ratio import ratio
 from harness.interval import wilson
 from harness.plan import parts
@@ -43,7 +45,7 @@ class Chunk(NamedTuple):
     """What is answered at once: places among all that is asked. `writes`: the model writes, else it reads."""
 
     writes: bool
-    places: list[int]
+    places: tuple[int, ...]
 
 
 class Test:
@@ -76,8 +78,9 @@ class Test:
         writing = [place for place, one in enumerate(self.asked) if one.name in self.written]
         lengths = [(one.name, len(one.instance.token_N)) for one in self.asked]
         prompts = [(self.asked[place].name, first_answer(self.asked[place].instance)) for place in writing]
-        found = [Chunk(False, places) for places in batches(lengths, lambda length: length[1])]
-        return found + [Chunk(True, [writing[at] for at in places]) for places in batches(prompts, lambda prompt: prompt[1])]
+        found = [Chunk(False, tuple(places)) for places in batches(lengths, lambda length: length[1])]
+        at_once = batches(prompts, lambda prompt: prompt[1])
+        return found + [Chunk(True, tuple(writing[at] for at in places)) for places in at_once]
 
     @cached_property
     def written(self) -> set[str]:
@@ -116,10 +119,23 @@ def first_answer(instance: Instance) -> int:
     return int(np.argmax(instance.answer_N))
 
 
+def kept(path: Path, of: str) -> Kept[Chunk, Reading | bool]:
+    """Answers to tasks, kept while they are scored."""
+    return Kept(path, of, lambda chunk, answers: {"chunk": chunk, "answers": answers}, _of_json)
+
+
+def _of_json(entry: Any) -> tuple[Chunk, list[Reading | bool]]:
+    writes, places = entry["chunk"]
+    return Chunk(writes, tuple(places)), entry["answers"] if writes else [Reading(*one) for one in entry["answers"]]
+
+
 def share(
-    model: Answering, test: Test, count: Callable[[int, int], None], rank: int = 0, world: int = 1
+    model: Answering, test: Test, count: Callable[[int, int], None], rank: int = 0, world: int = 1,
+    known: Mapping[Chunk, Sequence[Reading | bool]] | None = None,
+    keep: Callable[[Chunk, Sequence[Reading | bool]], None] = lambda chunk, answers: None,
 ) -> Answers:  # fmt: skip
-    """This rank's answers: those of chunks rank, rank + world, ... `count(done, total)`: instances read and written.
+    """This rank's answers: those of chunks rank, rank + world, ... `count(done, total)`: instances read and written. `known`:
+    answers of these very weights that are not asked for again; `keep` is given the others.
 
     Raises:
         UserError: the model's nats are not finite.
@@ -128,8 +144,10 @@ def share(
     own = test.chunks[rank::world]
     total = sum(len(chunk.places) for chunk in own)
     for chunk in own:
-        asked = [test.asked[place] for place in chunk.places]
-        answers = _written(model, test, asked) if chunk.writes else _read(model, test.tasks[asked[0].name], asked)
+        if (answers := (known or {}).get(chunk)) is None:
+            asked = [test.asked[place] for place in chunk.places]
+            answers = _written(model, test, asked) if chunk.writes else _read(model, test.tasks[asked[0].name], asked)
+            keep(chunk, answers)
         found |= {(chunk.writes, place): one for place, one in zip(chunk.places, answers)}
         count(len(found), total)
     return found

@@ -72,7 +72,7 @@ def page(plan: Plan, record: Record, command: str, published: str | None = None)
         feedforward = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}"
     val_bpb = f"{metrics.val_bpb:.4f}"
     if metrics.partial:
-        val_bpb += f", of its first {metrics.scored_bytes:,} {'answers' if plan.track.of_tasks else 'bytes'}"
+        val_bpb += f", of its first {metrics.scored_bytes:,} {plan.track.scored}s"
     return PAGE.format(
         lane=record.lane, seed=record.seed, track=record.track, val_bpb=val_bpb, measure=plan.track.measure,
         tokens=tokens.format(tasks=", ".join(plan.data.tasks)), usage=usage,

@@ -1,8 +1,8 @@
 """The scores that `evaluate` knows, as figures to print: each a function from what is scored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
@@ -36,6 +36,7 @@ class Scored(NamedTuple):
     figures: dict[str, float]
     remark: str
     evidence: dict[str, Any]
+    called: Mapping[str, str] = MappingProxyType({})  # figures that people know by another name than the metric's
 
 
 def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
@@ -55,7 +56,7 @@ def val_score(subject: Subject, words: SimpleNamespace) -> Scored:
     if subject.recorded is not None and track is subject.plan.track:
         found["recorded_val_bpb"] = subject.recorded
         remark += f"; its record says {subject.recorded:.4f} {track.shortly} ({subject.plan.precision.format})"
-    return Scored(found.pop("protocol"), figures, remark, found)
+    return Scored(found.pop("protocol"), figures, remark, found, {"val_bpb": f"val {track.shortly}"})
 
 
 def _wanted(subject: Subject, named: str | None) -> "Wanted":

@@ -12,7 +12,7 @@ from harness.plan.fingerprint import flat, plan_hash
 from harness.plan.goal import CURVE_METRICS, goal, levels
 from harness.plan.schema import Model, Plan, Precision, Track
 from harness.plan.steps import batch_scale
-from harness.plan.tasks import made_anew, made_by
+from harness.plan.tasks import made_anew, made_by, val_length
 from harness.progress import duration
 from harness.record.read import read_record
 from harness.report.peaks import Peaks, known_peaks
@@ -41,7 +41,7 @@ def refuse_what_cannot_run(composed: Composed, here: Machine) -> None:
             f"precision.require_native=true, but {plan.precision.format} is emulated on {here.model}",
             "drop it: the operands are exact, the record says emulated and makes no claim about speed",
         )
-    if plan.lane.gpu and here.device == "cpu" and not composed.partial:
+    if plan.lane.gpu and here.device == "cpu" and not composed.cut:
         raise UserError(
             f"lane {plan.lane.name} is made for a GPU, and there is no CUDA device here",
             f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "
@@ -92,9 +92,8 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
         ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here, track.shortly)),
         ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
+        *_scoring(composed),
     ]  # fmt: skip
-    if composed.partial:
-        lines.append(("scoring", f"the first {_scored(composed)} of val", "partial: no figure of the track stands beside it"))
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
 
@@ -220,6 +219,19 @@ def _target(track: Track) -> tuple[str, str]:
     return f"{target.level:.4f} {target.unit} on the slice", target.label + (f"; then {stated}" if stated else "")
 
 
+def _scoring(composed: Composed) -> list[tuple[str, str, str]]:
+    """What a cut budget is scored on; nothing of the lane's own."""
+    plan, track = composed.plan, composed.plan.track
+    if composed.partial:
+        most = "" if val_length(plan) else "at most "
+        scored = f"{most}the first {composed.scoring_cap:,} {track.unit} of val"
+        return [("scoring", scored, "partial: no figure of the track stands beside it")]
+    left_out = [name for name in track.tokens.final if name not in composed.final]
+    if not left_out:
+        return []
+    return [("scoring", "all of val", f"of a cut budget without {' and '.join(left_out)}: make evaluate RUN=... has them")]
+
+
 def _beside(model: Model) -> str:
     """What stands beside the routed experts."""
     shared = f" + {model.shared_experts} shared" if model.shared_experts else ""
@@ -227,12 +239,6 @@ def _beside(model: Model) -> str:
         return f"{shared} in layers {', '.join(map(str, model.moe_layers))}"
     dense = model.leading_dense_layers
     return shared + (f", {dense} dense layer{'s' if dense > 1 else ''}" if dense else "")
-
-
-def _scored(composed: Composed) -> str:
-    track = composed.plan.track
-    known = track.tokens.val_tokens if track.tokens.tokenizer else track.val_bytes
-    return f"{min(composed.scoring_cap, known or composed.scoring_cap):,} {track.unit}"
 
 
 def _twin(twin: str | None, runs: str, here: Machine, unit: str) -> str:

@@ -22,6 +22,8 @@ from harness.plan import lanes
 from harness.plan.bounds import refuse_looser
 from harness.plan.check import check
 from harness.plan.schema import FROZEN, Plan
+from harness.plan.tasks import val_length
+from harness.plan.track import TASKS
 from harness.plan.words import GROUPS, known_words
 
 
@@ -36,14 +38,32 @@ class Composed:
     broken: dict[str, tuple[Any, Any]]
 
     @property
-    def partial(self) -> bool:
-        """Whether the budget was cut: then scoring is capped to as many tokens as were trained on, and labelled so."""
+    def cut(self) -> bool:
+        """Whether the budget is smaller than the lane's: then no more of val is scored than was trained on."""
         return "budget.tokens" in self.broken and self.plan.budget.tokens < self.broken["budget.tokens"][0]
 
     @property
     def scoring_cap(self) -> int | None:
-        """How many tokens of val are scored at most; None for all of val."""
-        return max(self.plan.budget.tokens, self.plan.model.sequence_length + 1) if self.partial else None
+        """How many tokens of val are scored at most; None for all of val, and so of a cut budget that val does not exceed."""
+        if not self.cut:
+            return None
+        cap, known = max(self.plan.budget.tokens, self.plan.model.sequence_length + 1), val_length(self.plan)
+        return cap if known is None or cap < known else None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of val alone is scored, so that no figure of the track stands beside the run's. Where only files say
+        how much val holds it may turn out to be whole: a record says what was."""
+        return self.scoring_cap is not None
+
+    @property
+    def final(self) -> list[str]:
+        """What of `track.tokens.final` is scored at the end. Its public test sets, CORE and WikiText, may take longer than a
+        cut budget's training, so they are scored at the lane's budget alone; `evaluate` scores any run on them. A track's own
+        tasks are scored wherever all of val is."""
+        if self.partial:
+            return []
+        return [name for name in self.plan.track.tokens.final if name == TASKS or not self.cut]
 
 
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:

@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 from harness.plan.schema import Track
+from harness.plan.track import nats, shortly
 
 
 @dataclass(frozen=True)
 class Goal:
     """A point of the curve reaches it whose `metric` is at or below `level`: slice_bpb (bits per byte) or slice_loss (nats per
-    token)."""
+    token), of a track of tasks per answer."""
 
     id: str
     label: str
     metric: str
     level: float
+    format: str = ""  # of the track's tokens
 
     def as_record(self) -> dict[str, str | float]:
         """The record's `metrics.target`."""
@@ -21,10 +23,10 @@ class Goal:
 
     @property
     def unit(self) -> str:
-        return CURVE_METRICS[self.metric]
+        return CURVE_METRICS[self.metric](self.format)
 
 
-CURVE_METRICS = {"slice_bpb": "bpb", "slice_loss": "nats per token"}
+CURVE_METRICS = {"slice_bpb": shortly, "slice_loss": nats}  # what each is in, by the format of the track's tokens
 
 
 def slice_length(track: Track) -> int:
@@ -34,8 +36,9 @@ def slice_length(track: Track) -> int:
 
 def levels(track: Track) -> dict[str, Goal]:
     """By id: everything that the curve of the track can pass, its lines and those milestones that are figures of the curve."""
-    lines = {i: Goal(i, line.label, "slice_bpb", line.slice) for i, line in track.lines.items()}
-    return lines | {i: Goal(i, m.label, m.metric, m.value) for i, m in track.milestones.items() if m.metric in CURVE_METRICS}
+    format, passable = track.tokens.format, {i: m for i, m in track.milestones.items() if m.metric in CURVE_METRICS}
+    lines = {i: Goal(i, line.label, "slice_bpb", line.slice, format) for i, line in track.lines.items()}
+    return lines | {i: Goal(i, m.label, m.metric, m.value, format) for i, m in passable.items()}
 
 
 def goal(track: Track) -> Goal | None:

@@ -68,6 +68,21 @@ def _check_shares(tasks: list[str], shares: list[float]) -> None:
         )
 
 
+def rows_of_val(tokens: int, sequence_length: int) -> int:
+    """How many rows a val of so many tokens has: the last token is a target alone."""
+    return max(1, (tokens - 1) // sequence_length)
+
+
+def val_length(plan: Plan) -> int | None:
+    """How much val holds of any track, in its unit: whole rows of tasks. None where only the files know."""
+    track, length = plan.track, plan.model.sequence_length
+    if track.of_tasks:
+        return rows_of_val(track.tokens.val_tokens, length) * length + 1
+    if plan.data.shards:
+        return None
+    return (track.tokens.val_tokens if track.tokens.tokenizer else track.val_bytes) or None
+
+
 def made_by(plan: Plan) -> str:
     """`made_of` of a plan."""
     return made_of(flat(plan))

@@ -15,14 +15,30 @@ def corpora(folder: Path = Path(__file__).parents[1] / "data" / "corpora") -> li
     return sorted({path.stem for path in folder.glob("[a-z]*.py")} - {"bytes", "documents", "stream"})
 
 
+def scored(format: str) -> str:
+    """What bits of val of a track with `tokens.format` are divided by: an answer of a task counts as one byte."""
+    return "answer" if format == TASKS else "byte"
+
+
 def measure(format: str) -> str:
-    """What val of a track with `tokens.format` is scored in: an answer of a task counts as one byte."""
-    return "bits per answer" if format == TASKS else "bits per byte"
+    """What val of such a track is scored in, whatever `val_bpb` is called."""
+    return f"bits per {scored(format)}"
 
 
 def shortly(format: str) -> str:
     """`measure` where there is little room."""
     return "bits/answer" if format == TASKS else "bpb"
+
+
+def nats(format: str) -> str:
+    """What `slice_loss` and `val_loss` of such a track are in."""
+    return "nats per answer" if format == TASKS else "nats per token"
+
+
+def of_uniform(tokenizer: str) -> str:
+    """What a model that knows nothing is scored in (harness/evaluate/uniform.py), where every token with bytes counts as one.
+    `tokenizer`: the track's."""
+    return measure(tokenizer) if tokenizer in ("", TASKS) else "bits per token"
 
 
 @dataclass
@@ -97,8 +113,12 @@ class Track:
         return "tokens" if self.tokens.tokenizer else "bytes"
 
     @property
+    def scored(self) -> str:
+        return scored(self.tokens.format)
+
+    @property
     def measure(self) -> str:
-        """What val is scored in, whatever `val_bpb` is called."""
+        """What val is scored in."""
         return measure(self.tokens.format)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.plan.steps import Steps
 from harness.plan.stored import read_stored_plan, stored_moe_layers, stored_steps
-from harness.plan.track import TASKS, measure, shortly
+from harness.plan.track import TASKS, measure, nats, scored, shortly
 from harness.reading import is_there
 from harness.record.documents import Stop
 from harness.record.read import check_shapes, read_record, read_rows, read_stop
@@ -78,6 +78,16 @@ class Run:
     @property
     def shortly(self) -> str:
         return shortly(self.track_format)
+
+    @property
+    def nats(self) -> str:
+        """What the losses of val and its slice are in."""
+        return nats(self.track_format)
+
+    @property
+    def scored(self) -> str:
+        """What `scored_bytes` counts, one of them."""
+        return scored(self.track_format)
 
     @property
     def track_format(self) -> str:

@@ -104,6 +104,10 @@ class Group:
         return self.runs[0].measure
 
     @property
+    def shortly(self) -> str:
+        return self.runs[0].shortly
+
+    @property
     def commits(self) -> tuple[str, ...]:
         return tuple(sorted({run.record.provenance.commit for run in self.runs}))
 
@@ -133,7 +137,7 @@ def why_not_timed_beside(a: Group, b: Group) -> str | None:
 
 
 def protocol(run: RunData) -> tuple[Any, ...]:
-    """What must match for bits per byte to share an axis: track, data, and how much of val was scored."""
+    """What must match for bits of val to share an axis: track, data, and how much of val was scored."""
     record = run.record
     scored = "part" if run.is_partial else "all"
     return (record.track, record.data.train_sha256, record.data.val_sha256, scored)

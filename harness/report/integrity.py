@@ -195,7 +195,7 @@ def _scores(run: RunData) -> Iterator[str]:
     metrics = run.record.metrics
     scored, val = metrics.scored_bytes, run.record.data.val_bytes
     if not metrics.partial and scored != val:
-        yield f"protocol: {scored:,} bytes of val were scored, the track has {val:,}"
+        yield f"protocol: {scored:,} {run.scored}s of val were scored, the track has {val:,}"
     if run.final is None:
         yield "metrics.jsonl has no row of the final evaluation"
         return

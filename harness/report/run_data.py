@@ -5,13 +5,14 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import file_sha256
+from harness.plan.track import measure, nats
 from harness.reading import is_there, remedy_of
 from harness.record.documents import Verified
 from harness.record.read import read_record, read_verified
 from harness.record.run import Run, read_run
 from harness.record.schema import Record
 
-UNITS = {"slice_bpb": "bits per byte of the slice", "slice_loss": "nats per token of the slice"}
+UNITS = {"slice_bpb": measure, "slice_loss": nats}  # by the format of the track's tokens
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Target:
     label: str
     metric: str
     level: float
+    format: str  # of the track's tokens
 
     @property
     def unit(self) -> str:
-        return UNITS[self.metric]
+        return f"{UNITS[self.metric](self.format)} of the slice"
 
     @property
     def text(self) -> str:
@@ -43,7 +45,9 @@ class RunData(Run):
     def target(self) -> Target | None:
         """None where the track is a fixed budget."""
         stated = self.record.metrics.target
-        return Target(stated.line, self.labels[stated.line], stated.metric, stated.level) if stated else None
+        if stated is None:
+            return None
+        return Target(stated.line, self.labels[stated.line], stated.metric, stated.level, self.track_format)
 
     @property
     def verified(self) -> Verified | None:

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from harness.data.tokenizer import gpt2
 from harness.evaluate import public
 from harness.evaluate.bpb import Score, score
-from harness.evaluate.core.kept import Kept
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
@@ -26,7 +25,7 @@ from harness.train.chain import hash_weights
 from harness.train.health import not_finite
 from harness.train.loop import Loop
 
-ANSWERS = "answers-"  # begins the name of the file that a rank keeps its answers to CORE in while it scores
+ANSWERS = "answers-"  # begins the names of the files that a rank keeps its answers in while it scores
 SHUFFLE_SEED = 0  # of the shuffled-routing control: the same shuffle for every run
 
 
@@ -70,7 +69,7 @@ def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
         plan.model.top_k, loop.state.dropped,
     )  # fmt: skip
     loop.log.sync()  # before it is hashed
-    return Scored(scores | {"partial": composed.partial}, health, weights)
+    return Scored(scores | {"partial": len(val_N) < len(session.corpus.val)}, health, weights)
 
 
 def content(
@@ -122,24 +121,25 @@ def content(
     )
 
 
-def public_names(composed: Composed) -> list[str]:
-    """The public test sets that a run of this plan is scored on, its tasks among them; none for a partial run."""
-    return [] if composed.partial else list(composed.plan.track.tokens.final)
-
-
 def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
-    """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers to
-    CORE are kept as they come, for the same command to go on from."""
+    """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers
+    are kept as they come, for the same command to go on from."""
     session = loop.session
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
     with loop.clock.entry("final_evaluation_s"):
         ranks, path = session.ranks, loop.folder.path
-        kept = Kept(path / f"{ANSWERS}{ranks.rank}.jsonl", f"{loop.state.chain}, rank {ranks.rank} of {ranks.world}")
+        of = f"{loop.state.chain}, rank {ranks.rank} of {ranks.world}"
+        kept = {
+            name: keeping(path / f"{ANSWERS}{name}-{ranks.rank}.jsonl", of)
+            for name, keeping in public.KEPT.items()
+            if name in names
+        }
         tokenizer = gpt2() if loop.plan.track.tokens.tokenizer == "gpt2" else None
-        found = public.score_all(loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept)
+        found = public.score_all(names, loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept)
         if ranks.is_first:
             loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
-        kept.path.unlink()
+        for of_set in kept.values():
+            of_set.path.unlink()
     return found
 
 

@@ -6,8 +6,9 @@ usage: python -m harness evaluate RUN | hf:OWNER/NAME | hf:FOLDER [--val [TRACK]
        make evaluate RUN=runs/wiki-dense/1-0123abcd SET="tasks=arc_easy,lambada_openai"
        make evaluate RUN=hf:openai-community/gpt2 SET="--val wiki"
 
---val       nats per token and bits per byte of all of val of the run's track, in the windows that training scores it in (as
-            long as the model's context); of TRACK where one is named, which a model of the hub needs
+--val       nats per token and bits per byte of all of val of the run's track (both per answer of a track of tasks), in the
+            windows that training scores it in (as long as the model's context); of TRACK where one is named, which a model of
+            the hub needs
 --answers   the tasks of the run's own track, one of tasks: whole answers, nats per answer and KL from exact distributions, on
             the same test instances for every run; --max-per-task scores the first N of each difficulty
 --wikitext  bits per byte of WikiText's raw test split, exactly as lm-evaluation-harness's task `wikitext` counts them
@@ -119,7 +120,8 @@ def _table(scored: Scored) -> list[str]:
     from harness.report.anchors import anchors_for, read_anchors, the_protocol
 
     metric = next(iter(scored.figures))
-    rows = [(scored.protocol, [name.replace("_", " ") for name in scored.figures], "")]
+    heads = [scored.called.get(name, name.replace("_", " ")) for name in scored.figures]
+    rows = [(scored.protocol, heads, "")]
     rows.append(("this model", [_number(value) for value in scored.figures.values()], scored.remark))
     if scored.protocol in read_anchors().protocols and (anchors := anchors_for(scored.protocol, metric)):
         assert the_protocol(anchors) == scored.protocol

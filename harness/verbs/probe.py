@@ -4,7 +4,8 @@ usage: python -m harness probe [key=value ...] [out=FILE.json]
        make probe LANE=tiny-moe-16e
 
 The ratio of the two times is what `gate` compares: both are taken in turns in one process, so that a machine that is busy or
-throttled is so for both. The scorer must give a model that knows nothing exactly log2(vocabulary) bits per byte.
+throttled is so for both. The scorer must give a model that knows nothing exactly log2(vocabulary) bits per byte,
+token or answer.
 """
 
 import json
@@ -18,6 +19,7 @@ SUMMARY = "a lane's step against a fixed workload, and the scorer's own check"
 
 def main(arguments: list[str]) -> int:
     from harness.plan.compose import compose
+    from harness.plan.track import of_uniform
 
     own = WORDS.read(arguments)
     plan, out = compose(own.plan).plan, own.out
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> int:
     print(f"ratio     {timing.ratio:.2f} (median of {timing.rounds} rounds, quartiles {low:.2f} to {high:.2f})")
     if timing.taken:
         print(f"busy      others took {timing.taken:.0%} of the processor time: no verdict on speed rests on this")
-    print(f"uniform   {scores.all:.7f} bits per byte, {scores.expected:g} expected")
+    print(f"uniform   {scores.all:.7f} {of_uniform(plan.track.tokens.tokenizer)}, {scores.expected:g} expected")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(found.content(), indent=1))

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     records = {"first run": _untouched(words, home / "a"), "second run": _untouched(words, home / "b")}
     if kills:
         records[f"killed {kills} times"] = _killed(words, home / "c", plan.steps, kills)
-    agree = _report(records)
+    agree = _report(records, f"slice {plan.track.shortly}")
     if agree:
         shutil.rmtree(home)
         print(f"proved: {len(records)} runs of {plan.lane.name}, equal chains and final weights")
@@ -95,12 +95,12 @@ def _last_step(folder: Path) -> int:
     return 0
 
 
-def _report(records: dict[str, Path]) -> bool:
+def _report(records: dict[str, Path], slice_in: str) -> bool:
     found = {name: read_record(path.parent) for name, path in records.items()}
-    print(f"  {'':<18}{'chain':<20}{'final weights':<20}{'slice bpb':<12}resumes")
+    print(f"  {'':<18}{'chain':<20}{'final weights':<20}{slice_in:<{len(slice_in) + 3}}resumes")
     for name, record in found.items():
         chain, weights = (value[:16] for value in (record.determinism.chain, record.determinism.weights))
-        print(f"  {name:<18}{chain:<20}{weights:<20}{record.metrics.slice_bpb:<12.6f}{record.resumes}")
+        print(f"  {name:<18}{chain:<20}{weights:<20}{record.metrics.slice_bpb:<{len(slice_in) + 3}.6f}{record.resumes}")
     first, *others = found.values()
     for name, record in list(found.items())[1:]:
         if record.hardware_class != first.hardware_class:

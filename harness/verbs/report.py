@@ -69,7 +69,7 @@ def _compared(words: dict[str, str]) -> str:
     from harness.verbs.compare import pair
 
     a, b = pair(words["A"], words["B"], words.get("SET", "").removeprefix("--hardware "))
-    return block(verdict_text(contract(a, b, find_claim(a), find_claim(b)), rank(a, b)))
+    return block(verdict_text(a, contract(a, b, find_claim(a), find_claim(b)), rank(a, b)))
 
 
 def _benched(words: dict[str, str]) -> str:

@@ -60,8 +60,7 @@ def train(composed) -> int:
     progress.say(starting_plan(composed, here, counts, look.taken(here)))
     if ranks.is_first:
         prepare(wanted_by(plan), progress.say)
-        if not composed.partial:
-            fetch_all(plan)
+        fetch_all(plan, composed.final)
     ranks.broadcast(None)  # the others wait for the cache
     try:
         path = run(composed, here, ranks, own, load_for(plan), progress, partial(_follow, plan, progress))

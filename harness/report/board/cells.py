@@ -15,7 +15,7 @@ LAUNCH_WORDS = ("lane=", "seed=", "run.", "unranked=", "--multirun", "-m")
 class Column:
     key: str
     name: str
-    means: str
+    means: str  # MEASURE stands for what val of the board's track is scored in
     ascending: bool = True  # the order that a first click on its header gives: better first
 
 
@@ -35,8 +35,8 @@ COLUMNS = (
         "to target, s",
         "training seconds to the target, mean ± sd over seeds; only where every seed reached it undisturbed",
     ),
-    Column("slice", "slice", "bits per byte of the first part of val, which the curve and the target are scored on"),
-    Column("val", "all val", "bits per byte of all of val"),
+    Column("slice", "slice", "MEASURE of the first part of val, which the curve and the target are scored on"),
+    Column("val", "all val", "MEASURE of all of val"),
     Column("entropy", "entropy", "worst router entropy of any layer and seed, as a share of ln E", False),
     Column("dead", "dead", "experts without a token over all of val, worst seed"),
     Column("max_load", "max load", "largest share of an expert's load in any layer and seed"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from harness.report.board.cells import COLUMNS, Cell, recipe, tasks, twin_row
 from harness.report.board.cells import row as cells_of
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import ABOUT_TASKS, HOW_RANKED, HOW_TESTED, about, about_tenure
+from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, about_tenure, how_ranked
 from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
 from harness.report.markup import head, heading, href, item, link, paragraph, row, text
@@ -15,7 +15,7 @@ TITLES = {"rank": "---:", "lane": ":---"}
 
 def leaderboard_markdown(leaderboard: Leaderboard, out: Path) -> str:
     """The whole file; links and figures are relative to `out`, the folder it is written to."""
-    parts = [heading(1, "Leaderboard"), "", _lead(leaderboard), "", HOW_RANKED, "", HOW_TESTED, ""]
+    parts = [heading(1, "Leaderboard"), "", _lead(leaderboard), "", how_ranked(leaderboard.boards), "", HOW_TESTED, ""]
     for track in leaderboard.tracks:
         parts += [heading(2, f"Track {text(track)}"), ""]
         for board in (board for board in leaderboard.boards if board.track == track):

@@ -13,7 +13,7 @@ from harness.report.board.cells import COLUMNS, NONE, recipe, row, tasks, twin_r
 from harness.report.board.chart import curves, holders
 from harness.report.board.figure import SHOWN, name
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import ABOUT_TASKS, HOW_RANKED, HOW_TESTED, about, about_tenure
+from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, about_tenure, how_ranked, measures
 from harness.report.board.standings import Board, Standing, Tenure
 from harness.report.groups import Group
 from harness.report.markup import href
@@ -33,7 +33,8 @@ def render_page(leaderboard: Leaderboard, out: Path) -> str:
         leaderboard=leaderboard,
         tracks=by_track,
         columns=COLUMNS,
-        how_ranked=HOW_RANKED,
+        measures=measures(leaderboard.boards),
+        how_ranked=how_ranked(leaderboard.boards),
         how_tested=HOW_TESTED,
         about_tasks=ABOUT_TASKS,
         unranked=[_unranked(group, out) for group in leaderboard.unranked],
@@ -50,6 +51,7 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
     return {
         "id": slug(board),
         "title": board.title,
+        "measure": board.measure,
         "target": board.target,
         "lines": sorted(board.lines.values(), key=lambda line: -line.slice),
         "entries": [_entry(standing, board, out) for standing in board.standings],
@@ -138,7 +140,7 @@ def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
 
 def _tenure(tenure: Tenure, place: int) -> dict[str, Any]:
     group = tenure.group
-    bits = group.sample("val_bpb").text("{:.4f}") + " bpb"
+    bits = group.sample("val_bpb").text("{:.4f}") + f" {group.shortly}"
     return {
         "colour": f"c{place}",
         "since": tenure.since[:10],

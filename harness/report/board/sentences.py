@@ -1,19 +1,15 @@
 """Statistics in sentences, each with the assumption it rests on."""
 
+from collections.abc import Iterable
+
 from harness.plan.bounds import TAKEN
+from harness.plan.track import measure
 from harness.report.board.claims import find_claim, trials
 from harness.report.board.holder import Against, Tenure
 from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
 from harness.report.statistics import ALPHA, ASSUMES, LEVEL, MIN_SEEDS, Test
 
-HOW_RANKED = (
-    "Ranked by mean training seconds to the target where every seed reached it, then by mean bits per byte of all of val. "
-    f"A number counts claims: at least {MIN_SEEDS} seeds, and on time a mean below the target at p < {ALPHA}. Fewer seeds are "
-    "shown where their figures put them, without a number. Seconds of different hardware classes, and figures of different "
-    "protocols, are never ranked together; emulated formats are never ranked on time, and neither is a group with a run that "
-    f"others took more than {TAKEN:.0%} of the processor time from. Records of the first revision do not say what was taken."
-)
 ABOUT_TASKS = (
     "Tasks, means over difficulties and seeds, in parentheses beyond the difficulties of training: exact match of whole "
     "answers, and where not even the best answer is certain the KL from the exact distribution, in nats per answer."
@@ -23,6 +19,22 @@ HOW_TESTED = (
     f"(against the target a t-test, against the holder Welch's), {ASSUMES}; with few seeds neither can be checked. "
     "p values are not corrected for the number of rows."
 )
+
+
+def measures(boards: Iterable[Board]) -> str:
+    """What the vals of these boards are scored in."""
+    return " or ".join(sorted({board.measure for board in boards}, reverse=True)) or measure("")
+
+
+def how_ranked(boards: Iterable[Board]) -> str:
+    return (
+        f"Ranked by mean training seconds to the target where every seed reached it, then by mean {measures(boards)} of all of "
+        f"val. A number counts claims: at least {MIN_SEEDS} seeds, and on time a mean below the target at p < {ALPHA}. Fewer "
+        "seeds are shown where their figures put them, without a number. Seconds of different hardware classes, and figures of "
+        "different protocols, are never ranked together; emulated formats are never ranked on time, and neither is a group "
+        f"with a run that others took more than {TAKEN:.0%} of the processor time from. Records of the first revision do not "
+        "say what was taken."
+    )
 
 
 def about(standing: Standing, board: Board) -> list[str]:
@@ -45,7 +57,7 @@ def figures(group: Group, timed: bool) -> list[str]:
     bits = [group.sample(key).counted("{:.4f}") for key in ("slice_bpb", "val_bpb")]
     return [
         f"stop step {group.first.metrics.curve[-1]['step']:,}, fixed by the lane before any seed was run",
-        f"slice {group.runs[0].shortly} {bits[0]}, all of val {bits[1]}",
+        f"slice {group.shortly} {bits[0]}, all of val {bits[1]}",
         _time(group, timed),
     ]
 

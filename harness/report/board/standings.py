@@ -99,8 +99,13 @@ class Board:
         return [plan_of(standing.group) for standing in self.standings].index(plan_of(group))
 
     @property
+    def measure(self) -> str:
+        """What val is scored in."""
+        return self.standings[0].group.measure
+
+    @property
     def name(self) -> str:
-        return self.hardware_class + ("" if self.timed else ", emulated formats: bits per byte only")
+        return self.hardware_class + ("" if self.timed else f", emulated formats: {self.measure} only")
 
     @property
     def title(self) -> str:

@@ -106,7 +106,7 @@ def _target(ax: Axes, first: RunData) -> None:
 
 
 def _differences(ax: Axes, pairs: list[Paired], place: dict[str, float]) -> None:
-    ax.set_title(f"bits per byte: minus {BASE}", loc="left")
+    ax.set_title(f"{pairs[0].group.measure}: minus {BASE}", loc="left")
     ax.axhline(0, color=style.BLACK, linewidth=1)
     for pair in pairs:
         x, interval = place[pair.group.lane], pair.percent.interval()

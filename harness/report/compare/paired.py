@@ -1,7 +1,7 @@
 """A format against bf16 at equal seeds: the same architecture, data order and initialization, so what is left is precision.
 
-The difference of a pair is in % of the bf16 run's bits per byte of all of val. Its spread over pairs is smaller than that of
-either lane, because seeds move both; the interval is Student's t over the pairs.
+The difference of a pair is in % of the bf16 run's bits of all of val. Its spread over pairs is smaller than that of either
+lane, because seeds move both; the interval is Student's t over the pairs.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from harness.report.markup import head, row, text
 from harness.report.statistics import ASSUMES, LEVEL, Sample
 
 BASE = "bf16"
-HEADER = ("architecture", "precision", "pairs (seeds)", "bits per byte of val", f"{LEVEL:.0%} interval", "each pair")
+HEADER = ("architecture", "precision", "pairs (seeds)", "{measure} of val", f"{LEVEL:.0%} interval", "each pair")
 
 
 @dataclass(frozen=True)
 class Paired:
-    """`percent`: one figure a seed of `seeds`, positive where the format has more bits per byte than bf16."""
+    """`percent`: one figure a seed of `seeds`, positive where the format has more bits than bf16."""
 
     group: Group
     base: Group
@@ -41,13 +41,14 @@ def _kind(group: Group) -> tuple[str, str, str]:
 
 
 def paired_table(groups: list[Group]) -> str:
-    """Markdown; empty where nothing can be paired."""
+    """Markdown; empty where nothing can be paired. `groups`: of one track."""
     rows = [_row(pair) for pair in sorted(paired(groups), key=lambda p: (p.group.architecture, p.group.precision))]
     if not rows:
         return ""
-    lines = [*head(HEADER), *(row(map(text, cells)) for cells in rows)]
+    measure = groups[0].measure
+    lines = [*head([name.format(measure=measure) for name in HEADER]), *(row(map(text, cells)) for cells in rows)]
     return "\n".join([
-        f"Minus {BASE} at equal seeds, in % of the bits per byte of {BASE}; less is better:", "", *lines, "",
+        f"Minus {BASE} at equal seeds, in % of the {measure} of {BASE}; less is better:", "", *lines, "",
         f"Mean over pairs; the interval is two-sided (Student's t), {ASSUMES}.",
     ])  # fmt: skip
 

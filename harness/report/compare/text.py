@@ -16,17 +16,18 @@ Sentences = list[tuple[str, str]]  # of harness.report.compare.ranking.sentences
 
 def as_text(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences, everything: bool) -> str:
     lines = [f"A  {one_line(_who(a))}", f"B  {one_line(_who(b))}", "", "The swap contract", *_fields(deal, everything)]
-    lines += ["", one_line(_fairness(deal)), "", rankings_text(rankings)]
+    lines += ["", one_line(_fairness(deal)), "", rankings_text(a, rankings)]
     for kind in ("may be claimed", "may not be claimed"):
         told = [f"  - {one_line(sentence)}" for which, sentence in said if which == kind]
         lines += ["", kind[0].upper() + kind[1:] + ("" if told else ": nothing"), *told]
     return "\n".join(lines)
 
 
-def rankings_text(rankings: list[Ranking]) -> str:
+def rankings_text(a: Group, rankings: list[Ranking]) -> str:
+    """`a`: a group whose track says what figures are in."""
     table = [HEADER, *(_row(r) for r in rankings)]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
-    lines = ["Slice bpb under each fairness contract"]
+    lines = [f"Slice {a.shortly} under each fairness contract"]
     lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
     lines += [f"  {one_line(f'{r.basis}: {r.refused}')}" for r in rankings if r.refused]
     if any(r.mid_run for r in rankings):
@@ -34,9 +35,9 @@ def rankings_text(rankings: list[Ranking]) -> str:
     return "\n".join(lines)
 
 
-def verdict_text(deal: Contract, rankings: list[Ranking]) -> str:
+def verdict_text(a: Group, deal: Contract, rankings: list[Ranking]) -> str:
     """Whether it is fair, and the ranking."""
-    return f"{one_line(_fairness(deal))}\n\n{rankings_text(rankings)}"
+    return f"{one_line(_fairness(deal))}\n\n{rankings_text(a, rankings)}"
 
 
 def as_markdown(a: Group, b: Group, deal: Contract, rankings: list[Ranking], said: Sentences) -> str:

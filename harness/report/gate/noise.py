@@ -49,15 +49,15 @@ class Comparison:
         return f"{self.name} {self.value:.4f} {self.unit}".rstrip() + f", seeds give {low:.4f} to {high:.4f}"
 
 
-def of_losses(run: Figures, seeds: list[Figures]) -> Iterator[Comparison]:
-    """Training loss by quarter of the run, the slice at every validation, all of val."""
+def of_losses(run: Figures, seeds: list[Figures], unit: str) -> Iterator[Comparison]:
+    """Training loss by quarter of the run, the slice at every validation, all of val. `unit`: what the latter are in."""
     for part, value in enumerate(run.loss):
         sample = Sample.of([of_seed.loss[part] for of_seed in seeds])
         yield Comparison(f"training loss, part {part + 1} of {len(run.loss)}", value, sample, BOTH, "nats")
     for i, (step, value) in enumerate(run.slice_bpb):
         sample = Sample.of([of_seed.slice_bpb[i][1] for of_seed in seeds])
-        yield Comparison(f"slice at step {step}", value, sample, BOTH, "bpb")
-    yield Comparison("all of val", run.val_bpb, Sample.of([of_seed.val_bpb for of_seed in seeds]), BOTH, "bpb")
+        yield Comparison(f"slice at step {step}", value, sample, BOTH, unit)
+    yield Comparison("all of val", run.val_bpb, Sample.of([of_seed.val_bpb for of_seed in seeds]), BOTH, unit)
 
 
 def of_health(run: Figures, seeds: list[Figures]) -> Iterator[Comparison]:

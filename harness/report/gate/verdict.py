@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.plan.bounds import TAKEN
+from harness.plan.track import of_uniform
 from harness.record.documents import Probe
 from harness.record.results import ClassBaseline, Figures, PlanBaseline
 from harness.record.schema import Parameters
@@ -20,7 +21,7 @@ from harness.report.verify.executions import parting
 
 MEMORY_RISE = 0.10  # two equal runs of a micro lane differed by 3.4% on a CPU, where libraries' own pages count
 LEAST_SLOWDOWN = 0.05  # never alarms about less, however steady the machine was when the baseline was made
-SCORE_TOLERANCE = 1e-6  # of the uniform model's bits per byte: fp32 rounds ln 256 once
+SCORE_TOLERANCE = 1e-6  # of the uniform model's bits: fp32 rounds ln 256 once
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 REMEDY = 'if this is meant: make gate-update LANE=... REASON="..."'
 
@@ -137,7 +138,7 @@ def _noise(e: Evidence) -> tuple[str, list[Figures], int]:
     mine = figures(e.run)
     if any(_steps(seed) != _steps(mine) for seed in seeds):
         return "the run stopped at other steps than the baseline's", [], 0
-    count = len([*noise.of_losses(mine, seeds), *noise.of_health(mine, seeds)])
+    count = len([*noise.of_losses(mine, seeds, e.run.shortly), *noise.of_health(mine, seeds)])
     return where, seeds, count
 
 
@@ -158,7 +159,7 @@ def loss_and_bpb(e: Evidence) -> Outcome:
     if not seeds:
         return Outcome("loss and bpb", SKIP, where, "inside measured seed noise")
     reasons, closest = [], []
-    for c in noise.of_losses(figures(e.run), seeds):
+    for c in noise.of_losses(figures(e.run), seeds, e.run.shortly):
         side = c.outside(count)
         closest.append((abs(c.value - c.seeds.mean) / (c.interval(count)[1] - c.seeds.mean or 1), c))
         if side:
@@ -247,18 +248,20 @@ def record_integrity(e: Evidence) -> Outcome:
 
 
 def scorer(e: Evidence) -> Outcome:
-    rule = "a uniform model scores log2(vocabulary) bits per byte on every byte but the first"
+    tokenizer = (e.run.plan["track"].get("tokens") or {}).get("tokenizer", "")
+    measure, unit = of_uniform(tokenizer), "token" if tokenizer else "byte"
+    rule = f"a uniform model scores log2(vocabulary) {measure} on every {unit} but the first"
     if not e.probes:
         return Outcome("scorer", SKIP, "not probed", rule)
     found = e.probes[0].uniform
     reasons = [
-        f"a uniform model scores {scored:.6f} bits per byte ({key}) instead of {found.expected:g}"
+        f"a uniform model scores {scored:.6f} {measure} ({key}) instead of {found.expected:g}"
         for key, scored in (("all", found.all), ("slice", found.slice), ("masked", found.masked))
         if abs(scored - found.expected) > SCORE_TOLERANCE
     ]
     if found.targets != found.expected_targets:
-        reasons.append(f"{found.targets:,.0f} bytes were scored instead of {found.expected_targets:,.0f}")
-    return Outcome("scorer", FAIL if reasons else PASS, f"{found.all:.6f} bits per byte", rule, tuple(reasons))
+        reasons.append(f"{found.targets:,.0f} {unit}s were scored instead of {found.expected_targets:,.0f}")
+    return Outcome("scorer", FAIL if reasons else PASS, f"{found.all:.6f} {measure}", rule, tuple(reasons))
 
 
 DETECTORS: tuple[Callable[[Evidence], Outcome], ...] = (

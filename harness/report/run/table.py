@@ -117,11 +117,9 @@ def _below(run: RunData) -> list[tuple[str, str]]:
     )]  # fmt: skip
     lines.append(("clock", _clock(record.clock)))
     if metrics.val_loss is not None:
-        passes = f"{metrics.curve[-1]['epoch']:.2f} passes over train"
-        said = f"{metrics.val_loss:.4f} nats per token of val, end-of-text among them; {passes}"
-        if run.of_tasks:
-            said = f"{metrics.val_loss:.4f} nats per answer of val; no row of training is read twice"
-        lines.append(("loss", said))
+        passes = f", end-of-text among them; {metrics.curve[-1]['epoch']:.2f} passes over train"
+        seen = "; no row of training is read twice" if run.of_tasks else passes
+        lines.append(("loss", f"{metrics.val_loss:.4f} {run.nats} of val{seen}"))
     if run.target and run.target.metric != "slice_bpb":
         now = metrics.curve[-1][run.target.metric]
         lines.append(("target", f"{run.target.text}: {'reached' if metrics.target_reached else 'not reached'}, now {now:.4f}"))

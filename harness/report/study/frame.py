@@ -50,19 +50,24 @@ def new_figure(study: Study, cases: Sequence[Case], height_in: float, *notes: st
     return style.plain_figure(study.question, height_in, "; ".join(said) + ".", unranked(trials))
 
 
+def measure_of(cases: Sequence[Case]) -> str:
+    """What val of the study's track is scored in."""
+    return cases[0].trials[0].measure
+
+
 def draw_curves(ax: Axes, cases: Sequence[Case]) -> None:
-    """Bits per byte of the slice by tokens, a line a seed. Validations of the first half, far above the rest, may leave it."""
+    """Bits of the slice by tokens, a line a seed. Validations of the first half, far above the rest, may leave it."""
     late: list[float] = []
     for case in cases:
         for trial in case.trials:
             line(ax, case, *zip(*trial.curve) if trial.curve else ((), ()), first=trial is case.trials[0])
             budget = trial.plan["budget"]["tokens"]
-            late += [bpb for tokens, bpb in trial.curve if tokens >= budget / 2 or trial.stop]
+            late += [bits for tokens, bits in trial.curve if tokens >= budget / 2 or trial.stop]
     if late:
         margin = 0.08 * (max(late) - min(late)) or 0.05
         ax.set_ylim(min(late) - margin, max(late) + margin)
-    above = any(bpb > ax.get_ylim()[1] for case in cases for trial in case.trials for _, bpb in trial.curve)
-    ax.set_title("bits per byte of the slice" + (" (early ones above)" if above else ""), loc="left")
+    above = any(bits > ax.get_ylim()[1] for case in cases for trial in case.trials for _, bits in trial.curve)
+    ax.set_title(f"{measure_of(cases)} of the slice" + (" (early ones above)" if above else ""), loc="left")
     tokens_axis(ax, cases)
 
 

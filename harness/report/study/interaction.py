@@ -1,6 +1,6 @@
 """What each dial of a study of two families does in either, and whether it does more in one of them.
 
-A dial's effect is bits per byte of val against its family's own case at equal seeds, in %. The interaction is the second
+A dial's effect is bits of val against its family's own case at equal seeds, in %. The interaction is the second
 family's effect minus the first one's, seed by seed, so that what a seed does to both falls out.
 """
 
@@ -36,7 +36,8 @@ def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
         return []
     first, second = study.families
     header = ("dial", f"in {first}", f"in {second}", f"{second} minus {first}", "verdict")
-    said = f"What a dial changes of bits per byte of val at equal seeds, in %: mean, and the {LEVEL:.0%} interval of it."
+    measure = trials[0].measure
+    said = f"What a dial changes of {measure} of val at equal seeds, in %: mean, and the {LEVEL:.0%} interval of it."
     return ["", text(said), "", *head(header), *rows]
 
 

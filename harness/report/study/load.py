@@ -1,5 +1,5 @@
 """How many experts get how much, case by case: histograms of the relative load, its complementary cumulative curve, and bits
-per byte by tokens beside them."""
+of the slice by tokens beside them."""
 
 from collections.abc import Sequence
 

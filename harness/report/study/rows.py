@@ -1,5 +1,5 @@
-"""Cases side by side, a row each, a dot a seed: `rules` has bits per byte, evenness of the load and time; `cost`, for dense
-lanes too, what each case costs in bits per byte against the first."""
+"""Cases side by side, a row each, a dot a seed: `rules` has bits of the slice, evenness of the load and time; `cost`, for dense
+lanes too, what each case costs in bits of val against the first."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plan.study import Study
 from harness.report import style
-from harness.report.study.frame import Case, new_figure
+from harness.report.study.frame import Case, measure_of, new_figure
 from harness.report.study.table import disturbed
 from harness.report.study.trials import Trial, val_bpb, val_percent
 
@@ -32,7 +32,7 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
     notes += [taken] if taken and base else []
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 4 if base else 3, sharey=True, width_ratios=(1.25, 1, 1, 0.9)[: 4 if base else 3])
-    _panel(axes[0], cases, "bits per byte, slice", lambda trial: trial.bpb)
+    _panel(axes[0], cases, f"{measure_of(cases)}, slice", lambda trial: trial.bpb)
     _panel(axes[1], cases, "worst entropy / ln E", lambda trial: trial.health.worst_entropy_ratio)
     _panel(axes[2], cases, "busiest / even share", lambda trial: trial.health.busiest)
     if base:
@@ -58,7 +58,7 @@ def draw_cost(study: Study, cases: Sequence[Case]) -> Figure:
     notes = [f"a dot a seed, a bar their mean; {f'{zero} 0 at every seed' if there else f'no run of {first}'}"]
     fig = new_figure(study, cases, ROW_IN * len(cases) + 0.85, *notes)
     axes = fig.subplots(1, 2 if there else 1, sharey=True, squeeze=False, width_ratios=(1, 1.4)[: 2 if there else 1])[0]
-    _panel(axes[0], cases, "bits per byte of val", val_bpb)
+    _panel(axes[0], cases, f"{measure_of(cases)} of val", val_bpb)
     _name_rows(axes, cases)
     if not there:
         return fig

@@ -1,4 +1,4 @@
-"""A dial of the plan against what it does: bits per byte, size of updates, health of routing."""
+"""A dial of the plan against what it does: bits of the slice, size of updates, health of routing."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from harness.plan.study import Study
 from harness.report import style
-from harness.report.study.frame import Case, new_figure
+from harness.report.study.frame import Case, measure_of, new_figure
 from harness.report.study.trials import Trial
 
 GROUPS = {"expert": (style.VERMILLION, "o"), "dense": (style.BLUE, "s"), "router": (style.GREEN, "^")}
@@ -24,7 +24,7 @@ def draw_sweep(study: Study, cases: Sequence[Case]) -> Figure:
     trials = [trial for case in cases for trial in case.trials]
     (bits, moves), (entropy, busiest) = fig.subplots(2, 2, sharex=True)
     _points(bits, study, trials, lambda trial: trial.bpb, style.BLUE, "o")
-    bits.set_title("bits per byte of the slice, at the end", loc="left")
+    bits.set_title(f"{measure_of(cases)} of the slice, at the end", loc="left")
     for name, (colour, marker) in GROUPS.items():
         _points(moves, study, trials, lambda trial, name=name: trial.updates.get(name), colour, marker, name)
     moves.set_yscale("log")

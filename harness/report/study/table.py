@@ -19,7 +19,7 @@ Verdicts = Mapping[tuple[str, int], Sequence[str]]  # by case and seed: what the
 
 def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> str:
     """Markdown. Mean ± sd over the seeds that finished; health of the worst layer and seed, stopped runs among them. `minus
-    first`: bits per byte of val against the first case at equal seeds, in %, mean ± sd; `time a token` is over its time."""
+    first`: bits of val against the first case at equal seeds, in %, mean ± sd; `time a token` is over its time."""
     by_case = {case: [trial for trial in trials if trial.case == case] for case in study.cases}
     first = next(iter(by_case.values()))
     rows = [
@@ -33,9 +33,8 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))
     scored = sorted({trial.record.metrics.scored_bytes for trial in trials if trial.record and trial.is_partial})
-    lines += (
-        ["", f"Not all of val is scored: its first {' or '.join(f'{count:,}' for count in scored)} bytes."] if scored else []
-    )
+    amounts = " or ".join(f"{count:,}" for count in scored)
+    lines += ["", f"Not all of val is scored: its first {amounts} {trials[0].scored}s."] if scored else []
     if why := disturbed(trials):
         lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     if why := unranked(trials):

@@ -1,4 +1,4 @@
-"""Cases over training, by tokens: bits per byte, and how even the load is in each window."""
+"""Cases over training, by tokens: bits of the slice, and how even the load is in each window."""
 
 from collections.abc import Sequence
 

@@ -44,7 +44,7 @@ class Trial(Run):
 
     @property
     def curve(self) -> list[tuple[int, float]]:
-        """(tokens, bits per byte of the slice) at every validation that was reached."""
+        """(tokens, bits of the slice, in the track's measure) at every validation that was reached."""
         return [(row["tokens"], row["slice_bpb"]) for row in self.validations]
 
     @cached_property
@@ -102,12 +102,12 @@ class Trial(Run):
 
     @property
     def is_partial(self) -> bool:
-        """Whether the budget was cut and scoring with it."""
+        """Whether a part of val alone was scored."""
         return bool(self.record and self.record.metrics.partial)
 
     @property
     def bpb(self) -> float | None:
-        """Bits per byte of the slice, at the end."""
+        """Bits of the slice, at the end."""
         return self.record.metrics.slice_bpb if self.record else None
 
     def at(self, key: str) -> float:
@@ -129,12 +129,12 @@ class Trial(Run):
 
 
 def val_bpb(trial: Trial) -> float | None:
-    """Bits per byte of all that was scored of val at the end; None of a stopped run."""
+    """Bits, in the track's measure, of all that was scored of val at the end; None of a stopped run."""
     return trial.record.metrics.val_bpb if trial.record else None
 
 
 def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:
-    """Bits per byte of val against the trial of `first` with the same seed, in %; None where either did not finish."""
+    """Bits of val against the trial of `first` with the same seed, in %; None where either did not finish."""
     base = next((bits for other in first if other.seed == trial.seed and (bits := val_bpb(other)) is not None), None)
     bits = val_bpb(trial)
     return None if bits is None or base is None else 100 * (bits / base - 1)

@@ -47,7 +47,7 @@ def test_the_file_the_tables_and_the_page_are_written_and_nothing_else_of_the_ru
 
 def test_the_file_says_whose_it_is_and_has_every_question(inspected):
     found, record = content(inspected), micro.record(inspected)
-    assert found["schema_version"] == 1 and found["run"]["plan_hash"] == record.plan_hash
+    assert found["schema_version"] == 2 and found["run"]["plan_hash"] == record.plan_hash
     assert found["run"]["weights_sha256"] == record.artifacts["weights.safetensors"].sha256
     assert found["tasks"][0]["task"] == "text" and found["tasks"][0]["instances"] == 16
     assert [row["depth"] for row in found["lens"]] == [row["depth"] for row in found["probes"]] == [0, 1, 2]

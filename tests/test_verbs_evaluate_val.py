@@ -65,7 +65,7 @@ def hub_fixture(small, monkeypatch):
 def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, no_figures, capsys):
     monkeypatch.setattr(Composed, "partial", False)
     monkeypatch.setattr("harness.evaluate.public.fetch_all", lambda plan: None)
-    monkeypatch.setattr("harness.train.ending.public_names", lambda _: [])
+    monkeypatch.setattr(Composed, "public_sets", [])
     run = micro.run(tmp_path / "runs", *COMMON, FP32, "lane.gpu=false", lane=MOE)
     metrics, out = micro.record(run).metrics, tmp_path / "out.json"
     capsys.readouterr()

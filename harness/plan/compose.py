@@ -41,6 +41,13 @@ class Composed:
         return "budget.tokens" in self.broken and self.plan.budget.tokens < self.broken["budget.tokens"][0]
 
     @property
+    def public_sets(self) -> list[str]:
+        """What is scored once at the end besides val, public test sets and a track's tasks; in a partial run only where the
+        command line asks for it by track.tokens.final."""
+        asked = any(word.lstrip("+").startswith("track.tokens.final=") for word in self.overrides)
+        return list(self.plan.track.tokens.final) if asked or not self.partial else []
+
+    @property
     def scoring_cap(self) -> int | None:
         """How many tokens of val are scored at most; None for all of val."""
         return max(self.plan.budget.tokens, self.plan.model.sequence_length + 1) if self.partial else None

@@ -122,11 +122,6 @@ def content(
     )
 
 
-def public_names(composed: Composed) -> list[str]:
-    """The public test sets that a run of this plan is scored on, its tasks among them; none for a partial run."""
-    return [] if composed.partial else list(composed.plan.track.tokens.final)
-
-
 def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
     """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers to
     CORE are kept as they come, for the same command to go on from."""

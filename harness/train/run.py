@@ -186,7 +186,7 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Prove
         Stopped: a signal came during the scores.
         HealthStop, UserError: a score is not finite, or nothing can be written.
     """
-    public = ending.public_names(composed)
+    public = composed.public_sets
     if public:
         loop.save()  # they take longer than much training
     trained, evaluations, content, written = loop.mark(), {}, None, False

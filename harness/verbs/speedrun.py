@@ -60,7 +60,7 @@ def train(composed) -> int:
     progress.say(starting_plan(composed, here, counts, look.taken(here)))
     if ranks.is_first:
         prepare(wanted_by(plan), progress.say)
-        if not composed.partial:
+        if composed.public_sets:
             fetch_all(plan)
     ranks.broadcast(None)  # the others wait for the cache
     try:

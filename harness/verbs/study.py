@@ -188,6 +188,9 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
             tasks = ", ".join(composed.plan.data.tasks) or "none"
             remedy = "figure routing is about two tasks or more: of a lane such as physics-moe-16e, with its data.tasks"
             raise UserError(f"{case} has {len(composed.plan.data.tasks)} generated tasks ({tasks})", remedy)
+        if study.inspects and "tasks" not in composed.public_sets:
+            remedy = "a budget that is cut is scored on what is asked for: add track.tokens.final=[tasks]"
+            raise UserError(f"{case} is not scored on its tasks", remedy)
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
         same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]

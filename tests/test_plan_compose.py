@@ -241,6 +241,13 @@ def recipes(monkeypatch, tmp_path):
     return tmp_path / "recipes"
 
 
+def test_a_budget_that_is_cut_is_scored_on_what_is_asked_for_by_name_alone():
+    words, cut = ["lane=physics-dense", "unranked=true"], "budget.tokens=65536"
+    assert compose(words).public_sets == ["tasks"] and compose([*words, cut]).public_sets == []
+    assert compose([*words, cut, "track.tokens.final=[tasks]"]).public_sets == ["tasks"]
+    assert compose([*words, cut, "track.tokens.final=[]"]).public_sets == []
+
+
 def test_a_recipe_added_as_a_file_is_composed(recipes):
     (recipes / "optim" / "mine.yaml").write_text("matrices: adamw\nadamw: {lr: 0.5}\n")
     assert compose(["optim=mine"]).plan.optim.adamw.lr == 0.5

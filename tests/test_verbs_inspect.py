@@ -140,6 +140,12 @@ def test_a_folder_that_is_no_run_too_few_instances_and_two_runs_are_refused(fini
     assert "no run is named" in refused(capsys)
 
 
+def test_other_seeds_than_the_runs_own_are_refused_with_the_study_that_looks_at_several(finished, capsys):
+    said = refused(capsys, finished(), "seeds=1,2,3")
+    assert "is a run with seed 1, seeds 1,2,3 were asked" in said and "make study NAME=routing-by-task SEEDS=1,2,3" in said
+    assert "is a run with seed 1, seeds 4 were asked" in refused(capsys, finished(), "--seeds", "4")
+
+
 def test_a_place_that_cannot_be_written_is_a_clear_error(finished, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert "name another folder with --out" in refused(capsys, finished(), *QUICK, "--out", tmp_path / "file")

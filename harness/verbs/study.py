@@ -94,7 +94,7 @@ def _refuse_seeds(study, trials, words) -> None:
     if lacking := [f"{case} has {_listed(some)}" for case, some in there.items() if set(words.seeds) - some]:
         raise UserError(
             f"{words.source} has no runs of seeds {asked}: {'; '.join(lacking)}",
-            f"make study NAME={study.name} SEEDS={asked} OUT={words.source} makes them; without seeds all that is there is drawn",
+            f"make study NAME={study.name} SEEDS={asked} OUT={words.source} makes them; without seeds it draws what is there",
         )
     if more := {seed for some in there.values() for seed in some} - set(words.seeds):
         raise UserError(

@@ -62,11 +62,16 @@ def _broken(found: Inspected, run: Run) -> Iterator[str]:
         yield "names tasks that were not asked"
     if any([row.layer for row in found.routing if row.of == of] != layers for of in ("task", "task-of-a-token")):
         yield "has not what each layer tells of all tasks"
+        return
     for layer in layers:
         rows = [row for row in found.task_routing if row.layer == layer]
         if {len(row.chosen) for row in rows} != {experts} or not all(any(row.chosen) for row in rows):
             yield f"does not count {experts} experts in layer {layer}"
             continue
-        for row, value in zip(rows, surprise(np.array([row.chosen for row in rows]).T).tolist()):
-            if not math.isclose(row.information, value, rel_tol=1e-6, abs_tol=1e-9):
-                yield f"says {row.information:.6g} nats of {row.task} in layer {layer}, its counts give {value:.6g}"
+        table_EZ = np.array([row.chosen for row in rows]).T
+        told_Z = surprise(table_EZ)
+        whole = next(row for row in found.routing if row.of == "task" and row.layer == layer)
+        stated = [*((row.task, row.information) for row in rows), ("all tasks", whole.information)]
+        for (of, said), value in zip(stated, [*told_Z, told_Z @ table_EZ.sum(0) / table_EZ.sum()]):
+            if not math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-9):
+                yield f"says {said:.6g} nats of {of} in layer {layer}, its counts give {value:.6g}"

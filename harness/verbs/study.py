@@ -52,9 +52,11 @@ def main(arguments: list[str]) -> int:
     from harness.plan.study import read_study, study_names
 
     if words.name is None:
+        width = max(map(len, study_names())) + 2
         for name in study_names():
             study = read_study(name)
-            print(f"{name:<12}{study.question}\n{'':<12}{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}")
+            cases = f"{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}"
+            print(f"{name:<{width}}{study.question}\n{'':<{width}}{cases}")
         print("\nmake study NAME=<study>")
         return 0
     return _run(read_study(words.name), words)

@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     from harness.plan.study import read_study, study_names
 
     if words.name is None:
-        width = max(map(len, study_names())) + 2
+        width = max(map(len, study_names()), default=0) + 2
         for name in study_names():
             study = read_study(name)
             cases = f"{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}"

@@ -12,7 +12,7 @@ from harness.plan.study import Study
 from harness.report import style
 from harness.report.rank_correlation import Correlation
 from harness.report.study.frame import Case, new_figure
-from harness.report.study.routing_table import correlations, measure_of, points
+from harness.report.study.routing_table import LOWER, PREDICTS, Both, correlations, measure_of, points, verdicts
 from harness.report.study.trials import Trial
 
 COLUMNS, ROW_IN = 3, 2.15
@@ -51,7 +51,8 @@ def _layers(ax: Axes, found: Sequence[tuple[Case, list[Trial]]]) -> None:
         for trial in trials:
             for layer in trial.routing.layers:
                 told.setdefault(layer.layer, []).append((layer.told, layer.shuffled))
-        for at, look in ((0, {"label": style.words(case.name), "linewidth": 1.2}), (1, {"linewidth": 1, "linestyle": DOTTED})):
+        named = {"label": style.words(case.name), "linewidth": 1.2, "markevery": [], **_dot(case)}  # the legend has its mark
+        for at, look in ((0, named), (1, {"linewidth": 1, "linestyle": DOTTED})):
             ax.plot(list(told), [fmean(pair[at] for pair in some) for some in told.values()], color=case.colour, **look)
         for layer, some in told.items():
             ax.plot([layer] * len(some), [value for value, _ in some], linestyle="none", **_dot(case))
@@ -62,14 +63,12 @@ def _layers(ax: Axes, found: Sequence[tuple[Case, list[Trial]]]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _task(
-    ax: Axes, task: str, both: tuple[Correlation | None, Correlation | None], found: Sequence[tuple[Case, list[Trial]]]
-) -> None:
+def _task(ax: Axes, task: str, both: Both, found: Sequence[tuple[Case, list[Trial]]]) -> None:
     for case, trials in found:
         for x, y in points(trials, task):
             ax.plot(x, y, linestyle="none", **_dot(case))
     measure = next((m for _, trials in found for trial in trials if (m := measure_of(trial, task))), None)
-    over, within = map(_figure, both)
+    over, within = map(_figure, both, verdicts(both))
     ax.set_title(f"{style.words(task)}: {over}, within {within}", loc="left", fontsize=8.5)
     ax.set_ylabel({"exact_match": "exact match", "kl": "minus KL, nats"}.get(measure, "not scored"))
     ax.margins(0.1)
@@ -77,8 +76,8 @@ def _task(
         axis.set_major_locator(MaxNLocator(4))
 
 
-def _figure(found: Correlation | None) -> str:
-    return "-" if found is None else f"{found.value:+.2f}" + ("" if found.low <= 0 <= found.high else "*")
+def _figure(found: Correlation | None, verdict: str) -> str:
+    return "-" if found is None else f"{found.value:+.2f}" + ("*" if verdict in (PREDICTS, LOWER) else "")
 
 
 def _dot(case: Case) -> dict[str, object]:

@@ -23,6 +23,7 @@ FIGURES = (
     lambda layer: layer.told, lambda layer: layer.shuffled, lambda layer: layer.told - layer.shuffled,
     lambda layer: layer.beyond_ids,
 )  # fmt: skip
+PREDICTS, LOWER = "predicts a higher score", "goes with a lower score"
 SAID = (
     "Told: mutual information of an expert chosen and the task of the token, the mean over MoE layers, over test instances of "
     "all tasks; shuffled: the same with tasks of other instances, its control; beyond ids: what experts tell of the task where "
@@ -35,6 +36,8 @@ SAID = (
     "difficulties (exact match, or minus the KL from the exact distribution), within cases of differences from the case's "
     "mean; intervals are a bootstrap's, over cases and the runs in them, and over the runs of each case.",
 )  # fmt: skip
+
+Both = tuple[Correlation | None, Correlation | None]  # over all runs, within cases
 
 
 def routing_tables(study: Study, trials: Sequence[Trial]) -> list[str]:
@@ -93,9 +96,9 @@ def _of_tasks(by_case: Sequence[Sequence[Trial]]) -> Iterator[tuple[str, list[st
         above = f"{sum(one.above for one in known)} of {len(known)} runs"
         measure = next((MEASURES[m] for trial in every if (m := measure_of(trial, task))), "-")
         sample = Sample.of([one.specialisation for one in known]).text("{:.4f}")
-        yield task, [f"minus {measure}" if measure == MEASURES["kl"] else measure, sample, above,
-                     said(over), text(verdict(over, over and over.cases, "cases")),
-                     said(within), text(verdict(within, within and within.fewest, "seeds a case"))]  # fmt: skip
+        called = map(text, verdicts((over, within)))
+        told = [cell for pair in zip(map(_said, (over, within)), called) for cell in pair]
+        yield task, [f"minus {measure}" if measure == MEASURES["kl"] else measure, sample, above, *told]
 
 
 def measure_of(trial: Trial, task: str) -> str | None:
@@ -103,7 +106,7 @@ def measure_of(trial: Trial, task: str) -> str | None:
     return found.measure if found else None
 
 
-def correlations(by_case: Sequence[Sequence[Trial]]) -> Mapping[str, tuple[Correlation | None, Correlation | None]]:
+def correlations(by_case: Sequence[Sequence[Trial]]) -> Mapping[str, Both]:
     """By task that was asked: of specialisation with score over all runs, and within cases; None where there is none."""
     tasks = list(dict.fromkeys(task for some in by_case for trial in some for task in trial.routing.tasks))
     level = 1 - (1 - LEVEL) / (2 * len(tasks))
@@ -120,16 +123,22 @@ def points(trials: Sequence[Trial], task: str) -> list[tuple[float, float]]:
     return [(one.specialisation, one.score) for one in found if one.score is not None]
 
 
-def said(found: Correlation | None) -> str:
-    return "-" if found is None else f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+def verdicts(both: Both) -> tuple[str, str]:
+    """Over all runs, which takes several cases, and within cases, which takes several seeds of each."""
+    over, within = both
+    return _verdict(over, over and over.cases, "cases"), _verdict(within, within and within.fewest, "seeds a case")
 
 
-def verdict(found: Correlation | None, there: int | None, what: str) -> str:
-    """`there`: of what the correlation rests on; a verdict takes MIN_SEEDS of it."""
+def _verdict(found: Correlation | None, there: int | None, what: str) -> str:
+    """`there`: of what the correlation rests on."""
     if found is None:
         return "no two figures differ, or too few runs"
     if there < MIN_SEEDS:
         return f"{there} {what}: a verdict takes {MIN_SEEDS}"
     if found.low > 0:
-        return "predicts a higher score"
-    return "goes with a lower score" if found.high < 0 else f"nothing that {found.runs} runs resolve"
+        return PREDICTS
+    return LOWER if found.high < 0 else f"nothing that {found.runs} runs resolve"
+
+
+def _said(found: Correlation | None) -> str:
+    return "-" if found is None else f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})"

@@ -175,7 +175,7 @@ def _routing(ax: Axes, found: Found) -> None:
             ax.plot(row["layer"], row["information"], linestyle="none", **style.dot(colour, marks[of], row["above"]))
     names = (("latent", "state", "o"), ("task", "task", "□"), ("task-of-a-token", "beyond ids", "△"), ("token", "token", "◇"))
     said = [f"{name} {sign}" for of, name, sign in names if any(key[0] == of for key in lines)]
-    ax.set_title(f"what experts tell of {', '.join(said)} (dotted: control)", loc="left", fontsize=8.5)
+    ax.set_title(f"experts tell of {', '.join(said)} (dotted: control)", loc="left", fontsize=8.5)
     ax.set_xlabel("layer")
     ax.set_ylabel("nats")
     ax.set_ylim(bottom=0)

@@ -46,12 +46,13 @@ def scores(skill):
 
 def trials_of(home, seeds=SEEDS, inspected=True):
     """Runs that are the better at depo the more their experts are for it, and at lano the worse; at mano neither. What a case
-    does makes them both better at brevo and more for it, while of one case's seeds the more for it are the worse."""
+    does makes them both better at brevo and more for it, while its seeds have nothing of it."""
     draws, found = np.random.default_rng(7), []
     for at, case in enumerate(CASES):
         for seed in range(1, seeds + 1):
-            own, noise = (at + 0.2 * seed) / 7, draws.random(3)
-            skill = {"depo": own, "mano": noise[0], "brevo": 0.1 + 0.15 * at - 0.02 * seed, "lano": 1 - own, "scrambled": 0}
+            own, noise = (4 * at + seed) / 32, draws.random(3)
+            of_case = 0.15 * at + 0.02 * (2, 4, 1, 3)[seed - 1]
+            skill = {"depo": own, "mano": noise[0], "brevo": of_case, "lano": 1 - own, "scrambled": 0}
             folder = write_task_run(home / case / str(seed), found=scores(skill), seed=seed)
             strength = {"depo": own, "mano": 0.3 + noise[1] / 10, "brevo": 0.15 * at + 0.02 * seed, "lano": own}
             strength["scrambled"] = 0.3 + noise[2] / 10
@@ -86,7 +87,7 @@ def test_what_is_planted_predicts_what_is_not_is_not_called_and_what_cases_do_fa
     assert found["depo"][4] == found["depo"][6] == "predicts a higher score"
     assert found["lano"][0] == "minus KL" and found["lano"][4] == found["lano"][6] == "goes with a lower score"
     assert found["mano"][4] == found["mano"][6] == "nothing that 24 runs resolve"
-    assert found["brevo"][4] == "predicts a higher score" and found["brevo"][6] == "goes with a lower score"
+    assert found["brevo"][4] == "predicts a higher score" and found["brevo"][6] == "nothing that 24 runs resolve"
     assert found["scrambled"][4] == found["scrambled"][6] == "no two figures differ, or too few runs"
     assert found["depo"][2] == "23 of 24 runs"  # the first is not above its control
 
@@ -121,7 +122,7 @@ def test_numbers_of_a_run_are_in_study_json_and_only_of_a_study_that_looks_insid
     verdicts = {(trial.case, trial.seed): [] for trial in trials}
     *_, numbers = write_study(STUDY, trials, tmp_path / "inside", verdicts)
     first = json.loads(numbers.read_text())["trials"][0]["routing"]
-    assert first["tasks"]["depo"]["score"] == round(0.2 / 7 * 256) / 256 and first["experts"] == 64
+    assert first["tasks"]["depo"]["score"] == 1 / 32 and first["experts"] == 64
     *_, numbers = write_study(replace(STUDY, figure="cost"), trials, tmp_path / "outside", verdicts)
     assert "routing" not in json.loads(numbers.read_text())["trials"][0]
     assert "told of the task" not in study_table(replace(STUDY, figure="cost"), trials, verdicts)

@@ -134,9 +134,8 @@ def test_the_figure_has_a_panel_a_task_with_a_dot_a_run_and_one_by_layer(trials)
     assert list(panels) == ["told of the task (dotted", *TASKS]
     dots = {(float(x), float(y)) for line in panels["depo"].lines for x, y in zip(*line.get_data())}
     assert dots == {(one.specialisation, one.score) for trial in trials if (one := trial.routing.tasks["depo"])}
-    assert panels["depo"].get_title(loc="left") == "depo: +1.00*, within +1.00*" and "*" not in panels["mano"].get_title(
-        loc="left"
-    )
+    title = panels["depo"].get_title(loc="left")
+    assert title == "depo: +1.00*, within +1.00*" and "*" not in panels["mano"].get_title(loc="left")
     assert panels["lano"].get_ylabel() == "minus KL, nats" and panels["mano"].get_ylabel() == "exact match"
     lines = [line for line in panels["told of the task (dotted"].lines if line.get_linestyle() != "None"]
     assert len(lines) == 2 * len(CASES) and all(list(line.get_xdata()) == [0, 1, 2, 3] for line in lines)

@@ -50,6 +50,11 @@ else ifneq ($(IN),)
 $(error IN=$(IN) is unknown: IN=container, or leave it out)
 endif
 
+ONE_RUN := $(filter show report submit compare sample evaluate export doctor mlflow verify,$(MAKECMDGOALS))
+ifneq ($(and $(SEEDS),$(ONE_RUN)),)
+$(error SEEDS=$(SEEDS): $(ONE_RUN) takes finished runs by their folders, whose seeds they have: leave SEEDS out)
+endif
+
 # What a verb is given, of the variables of the line.
 speedrun: WORDS = $(PLAN)
 plan prove probe: WORDS = lane=$(LANE) seed=$(SEED) $(SET)
@@ -68,7 +73,7 @@ submit doctor mlflow: WORDS = $(RUN) $(SET)
 compare: WORDS = $(A) $(B) $(SET)
 sample: WORDS = $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
 evaluate: WORDS = $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
-inspect: WORDS = $(RUN)$(if $(AGAINST), --against $(AGAINST))$(if $(OUT), --out $(OUT)) $(SET)
+inspect: WORDS = $(RUN)$(if $(AGAINST), --against $(AGAINST))$(if $(OUT), --out $(OUT))$(if $(SEEDS), seeds=$(SEEDS)) $(SET)
 export: WORDS = $(RUN)$(if $(OUT), out=$(OUT)) $(SET)
 verify: WORDS = $(RECORD) $(SET)
 

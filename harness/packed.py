@@ -1,4 +1,4 @@
-"""Files that may lie packed: metrics.jsonl as metrics.jsonl.xz, and whoever reads it need not know.
+"""Files that may lie packed: metrics.jsonl as metrics.jsonl.xz, evaluations.json alike, and whoever reads them need not know.
 
 Records state the hash of what is unpacked, so packing changes none. A run writes its log plain; what is put into results/ is
 packed. Unpacking is bounded, in bytes by whoever reads, and to so many times the size of the file that no small file can fill
@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.errors import UserError
 
 SUFFIX = ".xz"
-PACKABLE = ".jsonl"  # only names that end so are looked for packed
+PACKABLE = (".jsonl", "evaluations.json")  # only names that end so are looked for packed
 CHUNK_BYTES = 1 << 20
 MOST_TIMES = 200  # unpacked bytes per packed one; logs have 3 to 6
 MOST_MEMORY = 80 << 20  # of the unpacker: xz -9 takes 65 MiB
@@ -21,7 +21,7 @@ MOST_MEMORY = 80 << 20  # of the unpacker: xz -9 takes 65 MiB
 
 def lies_at(path: Path) -> Path:
     """Where a file lies: at its name, or packed beside it where its name is not there."""
-    if path.suffix != PACKABLE or os.path.lexists(path):
+    if not path.name.endswith(PACKABLE) or os.path.lexists(path):
         return path
     packed = path.with_name(path.name + SUFFIX)
     return packed if os.path.lexists(packed) else path
@@ -66,11 +66,11 @@ def _unpacked(pieces: Iterator[bytes], path: Path, most: int, remedy: str) -> It
 
 
 def put_kept(source: Path, folder: Path) -> Path:
-    """Puts a file into a folder as results/ keeps it: a log packed, any other, and what lies packed, as it is. Its new path."""
+    """Puts a file into a folder as results/ keeps it: what may be packed so, any other as it is. Its new path."""
     source = lies_at(source)
     content = source.read_bytes()
     target = folder / source.name
-    if source.suffix == PACKABLE:
+    if source.name.endswith(PACKABLE):
         packed = lzma.compress(content, lzma.FORMAT_XZ)
         if len(content) <= MOST_TIMES * len(packed):  # else nobody could read it
             content, target = packed, target.with_name(target.name + SUFFIX)

@@ -230,7 +230,8 @@ def test_the_page_and_the_tables_have_every_question_and_no_name_moves_the_curso
     assert "lane\\x1b[1A, seed 1" in text and all(c.isprintable() or c == "\n" for c in text)
     assert "layer 1: window has no weights to read" in text and "of the other run" in text
     routing = text[text.index("Routing:") : text.index("Which expert")].splitlines()
-    assert [tuple(line.split()[:2]) for line in routing[2:10:2]] == [
+    assert [tuple(line.split()[:2]) for line in routing[2:12:2]] == [
+        ("all", "tasks"),
         ("all", "tasks"),
         ("all", "tasks"),
         ("$b$", "latent"),

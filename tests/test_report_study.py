@@ -54,7 +54,7 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     )
     assert len({p.run.log_every_steps * p.batch.tokens_per_step for p in plans}) == 1, "windows do not align"
     widths = {p.model.ffn_width or (p.model.top_k + p.model.shared_experts) * p.model.expert_width for p in plans}
-    assert len(widths) == 1, "active widths differ"
+    assert len(widths) == 1 or found.inspects, "active widths differ"
     assert len(found.cases) == 2 * len(found.dials) + 2 or not found.families, "a case belongs to no family"
 
 

@@ -64,6 +64,8 @@ def hub_fixture(small, monkeypatch):
 @pytest.mark.slow
 def test_a_runs_val_is_scored_as_its_record_says(small, tmp_path, monkeypatch, no_figures, capsys):
     monkeypatch.setattr(Composed, "scoring_cap", None)
+    monkeypatch.setattr("harness.evaluate.public.fetch_all", lambda plan, names: None)
+    monkeypatch.setattr(Composed, "final", [])
     run = micro.run(tmp_path / "runs", *COMMON, FP32, "lane.gpu=false", lane=MOE)
     metrics, out = micro.record(run).metrics, tmp_path / "out.json"
     capsys.readouterr()

@@ -47,7 +47,7 @@ def test_the_file_the_tables_and_the_page_are_written_and_nothing_else_of_the_ru
 
 def test_the_file_says_whose_it_is_and_has_every_question(inspected):
     found, record = content(inspected), micro.record(inspected)
-    assert found["schema_version"] == 1 and found["run"]["plan_hash"] == record.plan_hash
+    assert found["schema_version"] == 2 and found["run"]["plan_hash"] == record.plan_hash
     assert found["run"]["weights_sha256"] == record.artifacts["weights.safetensors"].sha256
     assert found["tasks"][0]["task"] == "text" and found["tasks"][0]["instances"] == 16
     assert [row["depth"] for row in found["lens"]] == [row["depth"] for row in found["probes"]] == [0, 1, 2]
@@ -138,6 +138,12 @@ def test_a_folder_that_is_no_run_too_few_instances_and_two_runs_are_refused(fini
     assert "at least 16" in refused(capsys, finished(), "--instances", "4")
     assert "1 run is enough" in refused(capsys, finished(), finished())
     assert "no run is named" in refused(capsys)
+
+
+def test_other_seeds_than_the_runs_own_are_refused_with_the_study_that_looks_at_several(finished, capsys):
+    said = refused(capsys, finished(), "seeds=1,2,3")
+    assert "is a run with seed 1, seeds 1,2,3 were asked" in said and "make study NAME=routing-by-task SEEDS=1,2,3" in said
+    assert "is a run with seed 1, seeds 4 were asked" in refused(capsys, finished(), "--seeds", "4")
 
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(finished, tmp_path, capsys):

@@ -1,5 +1,8 @@
 """The command line as a whole: help, mistakes, exit statuses."""
 
+import os
+import subprocess
+
 import micro
 import pytest
 from micro import finished_fixture, no_figures_fixture  # noqa: F401
@@ -136,3 +139,15 @@ def test_show_prints_the_end_table_of_a_run_again(finished, capsys):
     assert "this run" in capsys.readouterr().out
     assert main(["show", str(finished().parent)]) == 2  # nothing ranked there
     assert main(["show", "nowhere"]) == 2
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("verb", ["verify", "evaluate", "doctor", "report", "inspect"])
+def test_make_drops_no_seeds_that_a_verb_of_finished_runs_is_given(verb):
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a `make test`
+    words = ["make", "--dry-run", verb, "RUN=runs/x/1-0", "SEEDS=1,2,3"]
+    done = subprocess.run(words, cwd=micro.ROOT, env=outer, capture_output=True, text=True)
+    if verb == "inspect":  # which says it better
+        assert done.returncode == 0 and "inspect runs/x/1-0 seeds=1,2,3" in done.stdout
+    else:
+        assert done.returncode == 2 and f"SEEDS=1,2,3: {verb} takes finished runs by their folders" in done.stderr

@@ -11,7 +11,9 @@ from micro import no_figures_fixture  # noqa: F401
 
 import harness.plan.study
 from harness.__main__ import main
-from harness.launch import child
+from harness.data import counted
+from harness.evaluate import tasks
+from harness.launch import child, inspections
 
 FILE = f"""
 title: an example
@@ -25,6 +27,23 @@ cases:
   none: balance=none health.collapse_load=1
   broken: balance=none health.collapse_load=0.26
   wrong: model.top_k=99
+"""
+
+
+OF_TASKS = """
+title: an example
+question: Do experts specialise?
+lane: physics-moe-16e
+figure: routing
+common: >-
+  unranked=true data.tasks=[copy,ngram] task.copy.length=2 task.copy.gap=2 task.ngram.steps=4 task.ngram.symbols=8
+  model.width=16 model.layers=2 model.heads=1 model.num_experts=8 model.expert_width=16 model.top_k=2
+  model.sequence_length=64 batch.tokens_per_step=256 budget.tokens=1024 validation.steps=[] kernels.compile=off
+  run.mlflow=off run.log_every_steps=4 precision.format=fp32 track.tokens.val_tokens=1025 track.tokens.slice_tokens=513
+  track.tokens.final=[tasks] health.dead_share=1 health.collapse_load=1
+cases:
+  bias: ""
+  none: balance=none
 """
 
 
@@ -135,6 +154,58 @@ def test_a_case_starts_from_a_checkpoint_of_an_earlier_one_and_is_known_again(st
 def test_bad_arguments_are_explained_before_anything_is_run(study, words, said):
     status, ran, printed = study(*words)
     assert status == 2 and ran == 0 and said in printed.err
+
+
+@pytest.mark.slow
+def test_a_study_of_experts_and_tasks_looks_into_each_run_once_and_is_drawn_again_without_weights(study, tmp_path, monkeypatch):
+    (tmp_path / "studies" / "example.yaml").write_text(OF_TASKS)
+    monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path / "cache"))
+    for module, name, value in ((tasks, "INSTANCES", 12), (counted, "TRAINING", 64), (counted, "TESTS", 12)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(inspections, "INSTANCES", 16)
+    looked, out = [], tmp_path / "out"
+
+    def look(words, **how):
+        looked.append(words)
+        return child.Ended(main(words), "")
+
+    monkeypatch.setattr(child, "run", look)
+    status, ran, said = study("example", "--out", str(out))
+    assert (status, ran, [words[0] for words in looked]) == (0, 2, ["inspect", "inspect"]), said.err
+    assert "told of the task" in said.out and "| copy | exact match |" in said.out and "| ngram | minus KL |" in said.out
+    table = (out / "study.md").read_bytes()
+    numbers = json.loads((out / "study.json").read_text())["trials"]
+    assert all(one["routing"]["tasks"]["copy"]["score"] is not None for one in numbers)
+    looked.clear()
+    status, ran, said = study("example")
+    assert (status, ran, looked) == (0, 0, []) and "have inspection of bias seed 1" in said.out
+
+    run = next((tmp_path / "runs").rglob("inspect.json")).parents[1]
+    (run / "inspect" / "inspect.json").write_text("{}")
+    (run / "weights.safetensors").unlink()
+    status, ran, said = study("example", "--out", str(out))
+    assert (status, ran, len(looked)) == (1, 0, 1) and "it was pruned; train it again" in said.err
+    assert "is not inspected (status 2)" in said.err and f"{out} is left as it was: {run.relative_to(tmp_path)}: " in said.err
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    assert study("--from", str(out))[0] == 0 and (out / "study.md").read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [(("data.tasks=[copy]",), "bias has 1 generated tasks (copy)"),
+     (("track.tokens.final=[]",), "add track.tokens.final=[tasks]"), (("model.top_k=99",), "no case of study example")],
+)  # fmt: skip
+def test_a_study_of_experts_and_tasks_needs_several_tasks_that_are_scored(study, tmp_path, words, said):
+    (tmp_path / "studies" / "example.yaml").write_text(OF_TASKS)
+    status, ran, printed = study("example", *words)
+    assert status == 2 and ran == 0 and said in printed.err
+
+
+def test_a_lane_without_tasks_is_refused_where_the_figure_is_about_them(study, tmp_path):
+    (tmp_path / "studies" / "example.yaml").write_text(FILE.replace("figure: rules", "figure: routing"))
+    status, ran, printed = study("example")
+    assert status == 2 and ran == 0
+    assert "bias has 0 generated tasks (none)" in printed.err and "physics-moe-16e" in printed.err
 
 
 def test_a_dense_lane_is_refused_where_the_figure_is_about_experts(study, tmp_path):

@@ -150,6 +150,35 @@ class LoadOverTime(v.Model):
     busiest: list[v.Number] = []
 
 
+class TaskNumbers(v.Model):
+    """Nats that experts tell of a task beyond the control, whether a layer's are above it; a score of which more is better."""
+
+    specialisation: v.Number
+    above: v.Flag
+    score: v.Number | None
+
+
+class LayerNumbers(v.Model):
+    """Nats that the experts of a layer tell of the task of a token, of shuffled tasks, and, less the like of shuffled tasks, of
+    the task beyond what the token's id tells of it."""
+
+    layer: v.Whole
+    told: v.Number
+    shuffled: v.Number
+    beyond_ids: v.Number
+
+
+class TrialRouting(v.Model):
+    """Experts and tasks of a run that was inspected. `called`: so many of `experts` are chosen for one task more than for
+    others; `silenced`: nats more per answer that their absence costs it, and others."""
+
+    layers: list[LayerNumbers]
+    called: v.Whole
+    experts: v.Whole
+    silenced: tuple[v.Number, v.Number] | None
+    tasks: dict[v.Name, TaskNumbers]
+
+
 class TrialNumbers(v.Model):
     """All that is drawn or tabled of a run of a study."""
 
@@ -166,6 +195,7 @@ class TrialNumbers(v.Model):
     update_ratio: dict[v.Name, v.Number]
     relative_load: list[list[v.Number]]
     doctor: list[v.Text]
+    routing: TrialRouting = v.absent()
 
 
 class StudyHead(v.Model):

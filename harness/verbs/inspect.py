@@ -13,8 +13,9 @@ It asks test instances of the run's tasks, --instances of each (16 or more), of 
   attention                     from the token before an answer to the one that decides it, by head, beside chance
   routing                       what a chosen expert tells of state, task and token, beside labels of other instances; and
                                 which expert for which state
+  experts and tasks             what the experts of a layer tell of each task, and which expert is for which
   silenced experts              what each one's absence costs each task, beside the other experts of its layer
-The last two are of MoE runs. A run on text is asked windows of its val, the state of a token is its class (letter, space,
+The last three are of MoE runs. A run on text is asked windows of its val, the state of a token is its class (letter, space,
 digit, punctuation, other), and no token is known to decide another. Only what lies above its control with all of its interval
 is called so. --against names a run of the same track with the same tasks, which reads the same instances.
 
@@ -27,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.launch.options import PATH, Names, Word, Words, whole
+from harness.launch.inspections import INSTANCES
+from harness.launch.options import PATH, SEEDS, Names, Word, Words, whole
 
 WORDS = Words(
-    "inspect", Word("against", PATH), Word("instances", whole(16), 256), Word("out", PATH),
+    "inspect", Word("against", PATH), Word("instances", whole(16), INSTANCES), Word("out", PATH), Word("seeds", SEEDS),
     names=Names("run", least=1, most=1, remedy="python -m harness inspect runs/LANE/SEED-PLAN"),
 )  # fmt: skip
 SUMMARY = "what a run's model computes inside: depths, probes, attention, and what its experts are for"
@@ -39,6 +41,8 @@ SUMMARY = "what a run's model computes inside: depths, probes, attention, and wh
 def main(arguments: list[str]) -> int:
     own = WORDS.read(arguments)
     (run,) = own.names
+    if own.seeds:
+        _refuse_seeds(run, own.seeds)
     found = inspect(run, own.against, own.instances)
     from harness.report.inspect.text import as_text
 
@@ -58,6 +62,7 @@ def inspect(run: Path, against: Path | None, instances: int) -> dict[str, Any]:
     from harness.evaluate.inspect.sample import samples_of
     from harness.launch.run_model import load_run_model
     from harness.plan.stored import read_plan
+    from harness.record.inspected import INSPECT_VERSION
     from harness.record.read import read_record
     from harness.train.determinism import set_torch
 
@@ -70,7 +75,21 @@ def inspect(run: Path, against: Path | None, instances: int) -> dict[str, Any]:
     model, other = (path and load_run_model(path).to(device) for path in (run, against))
     samples = samples_of(plan, instances, TOKENIZERS)
     found = inspected(model, untrained(plan).to(device), samples, other, lambda text: print(f"{text} ...", flush=True))
-    return {"run": _facts(run), "against": against and _facts(against), **found}
+    whose = {"run": _facts(run), "against": against and _facts(against)}
+    return {"schema_version": INSPECT_VERSION} | whose | found
+
+
+def _refuse_seeds(run: Path, seeds: list[int]) -> None:
+    """Raises: UserError, unless the run's own seed is all that is asked."""
+    from harness.record.read import read_record
+
+    if (own := read_record(run).seed) != seeds[0] or len(seeds) > 1:
+        asked = ",".join(map(str, seeds))
+        raise UserError(
+            f"{run} is a run with seed {own}, seeds {asked} were asked",
+            "inspect each seed's run by its folder, or start a study that inspects the runs of all its seeds:\n"
+            f"  make study NAME=routing-by-task SEEDS={asked}",
+        )
 
 
 def _refuse_other(plan, against: Path) -> None:
@@ -107,11 +126,12 @@ def _facts(run: Path) -> dict[str, Any]:
 
 def _write(out: Path, found: dict[str, Any]) -> None:
     from harness.files import replace_atomically
+    from harness.record.inspected import INSPECT_FILE
     from harness.report.inspect.figure import draw_inspect
     from harness.report.inspect.text import as_text
 
     try:
-        replace_atomically(out / "inspect.json", [json.dumps(found, indent=1, allow_nan=False).encode(), b"\n"])
+        replace_atomically(out / INSPECT_FILE, [json.dumps(found, indent=1, allow_nan=False).encode(), b"\n"])
         replace_atomically(out / "inspect.txt", [as_text(found).encode()])
         draw_inspect(found, out / "inspect.png")
     except OSError as error:

@@ -14,8 +14,10 @@ fork=CASE@STEP a case starts from that checkpoint of an earlier one. Every run i
 has what the doctor finds in it. The same command again goes on: an unfinished run resumes, and one that has finished, or that
 health stopped, with the same plan, seed and hardware class is taken, from the folder of runs or from results/. A case that
 fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one.
+A study whose figure is about experts and tasks looks into every run that has finished (`inspect`, a minute each), once.
 Written: RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
-(record.json or stopped.json, plan.yaml, metrics.jsonl, identity.json) that it puts there, in place of what FOLDER held.
+(record.json or stopped.json, plan.yaml, metrics.jsonl, identity.json, and what was scored and seen inside) that it puts there,
+in place of what FOLDER held.
 """
 
 import sys
@@ -38,7 +40,9 @@ def main(arguments: list[str]) -> int:
         from harness.report.study.folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
-        if problems := study_problems(trials, asked(study, trials)):
+        if words.seeds:
+            _refuse_seeds(study, trials, words)
+        if problems := study_problems(study, trials, asked(study, trials)):
             raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
         if missing := missing_cases(study, trials):
             print(f"warning: {words.source} has no record of {', '.join(missing)}", file=sys.stderr)
@@ -48,9 +52,11 @@ def main(arguments: list[str]) -> int:
     from harness.plan.study import read_study, study_names
 
     if words.name is None:
+        width = max(map(len, study_names()), default=0) + 2
         for name in study_names():
             study = read_study(name)
-            print(f"{name:<12}{study.question}\n{'':<12}{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}")
+            cases = f"{len(study.cases)} cases of {study.lane}: {', '.join(study.cases)}"
+            print(f"{name:<{width}}{study.question}\n{'':<{width}}{cases}")
         print("\nmake study NAME=<study>")
         return 0
     return _run(read_study(words.name), words)
@@ -75,17 +81,37 @@ def _read(arguments: list[str]):
     words.source, words.name, anything = vars(words)["from"], (words.names or [None])[0], words.names + words.plan
     for word in [*words.names[1:], *(w for w in words.plan if w.lstrip("+~").split("=")[0] in ("lane", "seed", "fork"))]:
         raise UserError(f"{word!r} in a study", "a study has one name and its own lane: NAME seeds=1,2,3 key=value")
-    if words.source and (anything or words.seeds or words.out):
+    if words.source and (anything or words.out):
         raise UserError("--from draws what its folder holds", "leave out everything else")
     if words.name is None and (anything or words.seeds or words.out):
         raise UserError("no study is named", "`python -m harness study` lists them")
-    words.seeds = words.seeds or [1]
+    words.seeds = words.seeds or ([] if words.source else [1])
     return words
 
 
+def _refuse_seeds(study, trials, words) -> None:
+    """Raises: UserError, unless the seeds that are asked are those of every case of the folder."""
+    there = {case: {trial.seed for trial in trials if trial.case == case} for case in study.cases}
+    asked = ",".join(map(str, words.seeds))
+    if lacking := [f"{case} has {_listed(some)}" for case, some in there.items() if set(words.seeds) - some]:
+        raise UserError(
+            f"{words.source} has no runs of seeds {asked}: {'; '.join(lacking)}",
+            f"make study NAME={study.name} SEEDS={asked} OUT={words.source} makes them; without seeds it draws what is there",
+        )
+    if more := {seed for some in there.values() for seed in some} - set(words.seeds):
+        raise UserError(
+            f"{words.source} has seeds {_listed(more)} too, and --from draws what its folder holds", "leave seeds out"
+        )
+
+
+def _listed(seeds) -> str:
+    return ", ".join(map(str, sorted(seeds))) or "none"
+
+
 def _run(study, words) -> int:
+    from harness.launch.inspections import take_or_inspect
     from harness.report.groups import read_runs
-    from harness.report.study.folder import publish, trials_in, write_study
+    from harness.report.study.folder import publish, write_study
     from harness.report.study.trials import read_trial
 
     _refuse_out(study, words)
@@ -100,6 +126,9 @@ def _run(study, words) -> int:
     for seed in words.seeds:
         for job in jobs:
             take_or_run(job, seed, known, state, places)
+    if study.inspects:
+        for (name, seed), run in state.done.items():
+            take_or_inspect(f"{name} seed {seed}", run, state.complaints)
     folders = {key: run.folder for key, run in state.done.items()} | state.stopped
     trials = [
         read_trial(job.name, seed, folders[job.name, seed])
@@ -111,14 +140,24 @@ def _run(study, words) -> int:
         said = replace(study, common=_common(study, words.plan))
         verdicts = _verdicts(trials)
         _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
-        if words.out and (lost := sorted(trials_in(words.out) - {(trial.case, trial.seed) for trial in trials})):
-            named = ", ".join(f"{case} seed {seed}" for case, seed in lost)
-            state.complaints.append(f"{words.out} is left as it was: it has {named}, of which there is no run now")
+        if words.out and (why := _why_kept(study, trials, words.out)):
+            state.complaints.append(f"{words.out} is left as it was: {why}")
         elif words.out:
             print("written: " + ", ".join(map(str, publish(said, trials, words.out, verdicts))))
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(state.complaints))
+
+
+def _why_kept(study, trials, out: Path) -> str:
+    """Why what a folder holds must not give way to these trials; empty where it may."""
+    from harness.report.study.check import uninspected
+    from harness.report.study.folder import trials_in
+
+    if lost := sorted(trials_in(out) - {(trial.case, trial.seed) for trial in trials}):
+        named = ", ".join(f"{case} seed {seed}" for case, seed in lost)
+        return f"it has {named}, of which there is no run now"
+    return "; ".join(uninspected(study, trials))
 
 
 def _common(study, overrides: list[str]) -> str:
@@ -151,6 +190,13 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
             raise UserError(
                 f"figure tasks of lane {study.lane}, whose track has no tasks", "use lane: physics-dense, or figure: cost"
             )
+        if study.inspects and len(composed.plan.data.tasks) < 2:
+            tasks = ", ".join(composed.plan.data.tasks) or "none"
+            remedy = "figure routing is about two tasks or more: of a lane such as physics-moe-16e, with its data.tasks"
+            raise UserError(f"{case} has {len(composed.plan.data.tasks)} generated tasks ({tasks})", remedy)
+        if study.inspects and "tasks" not in composed.final:
+            remedy = "tasks are scored where all of val is: raise budget.tokens, or add track.tokens.final=[tasks]"
+            raise UserError(f"{case} is not scored on its tasks", remedy)
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
         same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]

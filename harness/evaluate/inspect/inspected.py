@@ -20,12 +20,13 @@ from harness.evaluate.inspect.probes import probes
 from harness.evaluate.inspect.routes import choices, told
 from harness.evaluate.inspect.sample import Sample
 from harness.evaluate.inspect.seen import Seen, look
+from harness.evaluate.inspect.specialists import specialists, told_of_each
 from harness.model.build import build_model
 from harness.model.init import initialize
 from harness.model.transformer import Transformer
 from harness.plan.schema import Plan
 
-SCHEMA_VERSION = 1
+TASK_OF_A_TOKEN = "task-of-a-token"  # what is told of the task beyond what the token's id tells
 DENSE = "the run is dense: it has no experts to ask about"
 
 
@@ -51,7 +52,6 @@ def inspected(
     seen = [_finite(look(model, sample, spread), sample) for sample in samples]
     depths, heads, layers = len(model.blocks) + 1, model.shape.heads, len(model.blocks)
     found: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
         "model": {
             "layers": layers, "width": model.shape.width, "vocabulary": model.shape.vocab_size,
             "attentions": model.shape.attentions, "moe_layers": model.moe_layers, "experts": model.shape.num_experts,
@@ -76,9 +76,10 @@ def inspected(
         other = [_finite(look(against, sample, spread), sample) for sample in samples]
         found["cka"]["against"] = cka(own, _together(other))
     if not model.moe_layers:
-        return found | {"routing": None, "choices": None, "ablation": None, "why_no_routing": DENSE}
+        none = dict.fromkeys(("routing", "choices", "task_routing", "specialists", "ablation"))
+        return found | none | {"why_no_routing": DENSE}
     say("counting routes")
-    found |= _routing(model, samples, seen) | {"why_no_routing": None}
+    found |= _routing(model, samples, seen) | _of_tasks(model, samples, seen) | {"why_no_routing": None}
     say("silencing experts")
     wanted = to_silence(model, seen)
     found["ablation"] = {
@@ -120,27 +121,49 @@ def _together(seen: Sequence[Seen]) -> list[np.ndarray]:
 
 
 def _routing(model: Transformer, samples: Sequence[Sample], seen: Sequence[Seen]) -> dict[str, Any]:
-    """`routing`: information about the task and the token, over all samples, and about the latent variable of each; `choices`:
-    which expert for which state."""
+    """`routing`: information about the task, also where the token is known, and about the token, over all samples, and about
+    the latent variable of each; `choices`: which expert for which state."""
     experts, layers = model.shape.num_experts, model.moe_layers
     having = [(sample, what) for sample, what in zip(samples, seen) if sample.states]
-    whole = {"task": _padded([_everywhere(s, number) for number, s in enumerate(samples)], NONE)} if len(samples) > 1 else {}
-    whole["token"] = _padded([np.where(_everywhere(s, 0) == NONE, NONE, s.token_BS) for s in samples], NONE)
+    token_BS = _padded([np.where(_everywhere(s, 0) == NONE, NONE, s.token_BS) for s in samples], NONE)
+    whole: dict[str, tuple[np.ndarray, np.ndarray | None]] = {"token": (token_BS, None)}
+    if len(samples) > 1:
+        whole |= {"task": (_tasks(samples), None), TASK_OF_A_TOKEN: (_tasks(samples), token_BS)}
     among = len(layers) * (len(whole) + len(having))
     routing, chosen = [], []
     for place, layer in enumerate(layers):
         every_BSK = _padded([what.chosen_LBSK[place] for what in seen], 0)
-        asked = [(of, None, every_BSK, label_BS) for of, label_BS in whole.items()]
-        asked += [("latent", sample.name, what.chosen_LBSK[place], sample.latent_BS) for sample, what in having]
-        for of, task, expert_BSK, label_BS in asked:
+        asked = [(of, None, every_BSK, *labels) for of, labels in whole.items()]
+        asked += [("latent", sample.name, what.chosen_LBSK[place], sample.latent_BS, None) for sample, what in having]
+        for of, task, expert_BSK, label_BS, given_BS in asked:
             draws = Draws(0, "inspect", "routing", of, task or "", layer)
-            row = told(expert_BSK, label_BS, experts, draws, among)
+            row = told(expert_BSK, label_BS, experts, draws, among, given_BS)
             if row is not None:
                 routing.append({"of": of, "task": task, "layer": layer} | row)
         for sample, what in having:
             found = choices(what.chosen_LBSK[place], sample.latent_BS, experts, len(sample.states), len(layers) * len(having))
             chosen += [{"task": sample.name, "layer": layer} | row for row in found]
     return {"routing": routing, "choices": chosen}
+
+
+def _of_tasks(model: Transformer, samples: Sequence[Sample], seen: Sequence[Seen]) -> dict[str, Any]:
+    """`task_routing`: what the experts of each layer tell of each task; `specialists`: of each expert the task that it is for.
+    Both None of a run that has one task."""
+    if len(samples) < 2:
+        return {"task_routing": None, "specialists": None}
+    names, task_BS, layers = [sample.name for sample in samples], _tasks(samples), model.moe_layers
+    told, experts = [], []
+    for place, layer in enumerate(layers):
+        asked = _padded([what.chosen_LBSK[place] for what in seen], 0), task_BS, model.shape.num_experts, names
+        draws = Draws(0, "inspect", "tasks", layer)
+        told += [{"layer": layer} | row for row in told_of_each(*asked, draws, len(layers) * len(names))]
+        experts += [{"layer": layer} | row for row in specialists(*asked, len(layers))]
+    return {"task_routing": told, "specialists": experts}
+
+
+def _tasks(samples: Sequence[Sample]) -> np.ndarray:
+    """(B, S) of all samples together: the number of its task at each token."""
+    return _padded([_everywhere(sample, number) for number, sample in enumerate(samples)], NONE)
 
 
 def _everywhere(sample: Sample, label: int) -> np.ndarray:

@@ -164,18 +164,18 @@ def _routing(ax: Axes, found: Found) -> None:
     for row in found["routing"]:
         lines.setdefault((row["of"], row["task"]), []).append(row)
     colours = _colours(found)
-    marks = {"task": "s", "token": "D", "latent": "o"}
+    marks = {"task": "s", "task-of-a-token": "^", "token": "D", "latent": "o"}
     for (of, task), rows in lines.items():
-        colour = colours[task] if task else style.GREY if of == "task" else style.BLACK
+        colour = colours[task] if task else style.BLACK if of == "token" else style.GREY
         layer = [row["layer"] for row in rows]
         ax.plot(layer, [row["information"] for row in rows], color=colour, linewidth=1.2)
         ax.plot(layer, [row["control"][0] for row in rows], color=colour, linewidth=1, linestyle=DOTTED)
         for row in rows:
             ax.plot([row["layer"]] * 2, row["interval"], color=colour, linewidth=1)
             ax.plot(row["layer"], row["information"], linestyle="none", **style.dot(colour, marks[of], row["above"]))
-    said = [f"{name} {sign}" for of, name, sign in (("latent", "state", "o"), ("task", "task", "□"), ("token", "token", "◇"))
-            if any(key[0] == of for key in lines)]  # fmt: skip
-    ax.set_title(f"what experts tell of {', '.join(said)} (dotted: control)", loc="left", fontsize=8.5)
+    names = (("latent", "state", "o"), ("task", "task", "□"), ("task-of-a-token", "beyond ids", "△"), ("token", "token", "◇"))
+    said = [f"{name} {sign}" for of, name, sign in names if any(key[0] == of for key in lines)]
+    ax.set_title(f"experts tell of {', '.join(said)} (dotted: control)", loc="left", fontsize=8.5)
     ax.set_xlabel("layer")
     ax.set_ylabel("nats")
     ax.set_ylim(bottom=0)

@@ -11,7 +11,9 @@ MOST = 12  # rows of a table that lists the largest
 
 def as_text(found: dict[str, Any]) -> str:
     """`found` as `inspected` makes it, with `run` and `against` beside."""
-    parts = [_head(found), _lens(found), _probes(found), _cka(found), _looks(found), _routing(found), _ablation(found)]
+    parts = [_head(found), _lens(found), _probes(found), _cka(found), _looks(found), _routing(found)]
+    parts += [_tasks(found)] if found["task_routing"] else []
+    parts.append(_ablation(found))
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -102,6 +104,8 @@ def _routing(found: dict[str, Any]) -> Iterator[str]:
     )  # fmt: skip
     yield from _table(("of", "label", "layer", "told", "control", "beyond", "entropy", " "), rows, last_left=True)
     yield "  control: labels of other instances, in their order; entropy: of the label, the most that could be told."
+    if any(row["of"] == "task-of-a-token" for row in found["routing"]):
+        yield "  task-of-a-token: what is told of the task beyond what the token's id tells of it."
     yield ""
     yield "Which expert for which state: the share of a state's tokens that it is chosen for, and of the other states' tokens"
     if not found["choices"]:
@@ -110,6 +114,23 @@ def _routing(found: dict[str, Any]) -> Iterator[str]:
     rows = ((row["task"], str(row["layer"]), str(row["expert"]), _state(found, row), _share(row["share"][0], row["share"][1:]),
              _share(row["others"][0], row["others"][1:])) for row in found["choices"])  # fmt: skip
     yield from _table(("task", "layer", "expert", "state", "this state", "other states"), rows)
+
+
+def _tasks(found: dict[str, Any]) -> Iterator[str]:
+    yield "Experts and tasks: what the experts of a layer tell of each task, in nats"
+    rows = (
+        (row["task"], str(row["layer"]), _span(row["information"], row["interval"]),
+         _span(row["control"][0], row["control"][1:]), f"{row['beyond']:+.3f}", _verdict(row))
+        for row in sorted(found["task_routing"], key=lambda row: row["task"])
+    )  # fmt: skip
+    yield from _table(("task", "layer", "told", "control", "beyond", " "), rows, last_left=True)
+    yield "  told: the KL of the experts that its tokens get from those that all tokens get; control: tasks of other instances."
+    above, experts = [row for row in found["specialists"] if row["above"]], len(found["specialists"])
+    yield ""
+    yield f"Experts chosen for the tokens of one task more than for those of the others: {len(above)} of {experts}"
+    for task in dict.fromkeys(row["task"] for row in above):
+        named = ", ".join(f"{row['layer']}.{row['expert']}" for row in above if row["task"] == task)
+        yield f"  {one_line(task)}: {named} (layer.expert)"
 
 
 def _ablation(found: dict[str, Any]) -> Iterator[str]:

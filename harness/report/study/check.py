@@ -7,6 +7,7 @@ from harness.plan.fingerprint import stored_plan_hash
 from harness.plan.study import Study
 from harness.report.integrity import check
 from harness.report.run_data import load_run
+from harness.report.study.inspection import look_up
 from harness.report.study.trials import Trial
 
 
@@ -15,10 +16,17 @@ def missing_cases(study: Study, trials: Sequence[Trial]) -> list[str]:
     return [case for case in study.cases if case not in there]
 
 
-def study_problems(trials: Sequence[Trial], asked: Mapping[str, str | UserError]) -> list[str]:
+def study_problems(study: Study, trials: Sequence[Trial], asked: Mapping[str, str | UserError]) -> list[str]:
     """A sentence for each trial that is no whole evidence of its case and seed. `asked`: by case the hash of the plan that the
     study asks for, or why there is none."""
-    return [f"{trial.folder}: {problem}" for trial in trials for problem in _problems(trial, asked[trial.case])]
+    found = [f"{trial.folder}: {problem}" for trial in trials for problem in _problems(trial, asked[trial.case])]
+    return found + uninspected(study, trials)
+
+
+def uninspected(study: Study, trials: Sequence[Trial]) -> list[str]:
+    """Of a study that asks what is inside its runs: a sentence for each finished one of which that is not known."""
+    finished = [trial for trial in trials if trial.record] if study.inspects else []
+    return [f"{trial.folder}: {why}" for trial in finished if (why := look_up(trial)[1])]
 
 
 def _problems(trial: Trial, asked: str | UserError) -> Iterator[str]:

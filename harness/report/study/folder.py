@@ -1,6 +1,7 @@
 """A study's folder: table, figure and numbers, and with `--out` the records they are drawn from.
 
-FOLDER/study.json, study.md, study.png, and FOLDER/CASE/SEED/ with the evidence of a run.
+FOLDER/study.json, study.md, study.png, and FOLDER/CASE/SEED/ with the evidence of a run; of a study that looks into its runs
+inspect.json too, without what neither table nor figure rests on.
 """
 
 import json
@@ -13,11 +14,14 @@ from harness.files import whole
 from harness.packed import put_kept
 from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
+from harness.record.record import PUBLIC
 from harness.record.record_folders import STUDY_FILE
 from harness.record.results import NamedStudy, StudyDocument, StudyHead
 from harness.report import style
 from harness.report.study.frame import cases_of
+from harness.report.study.inspection import look_up, put_inspection
 from harness.report.study.load import draw_load
+from harness.report.study.routing import draw_routing
 from harness.report.study.rows import draw_cost, draw_rules
 from harness.report.study.sweep import draw_sweep
 from harness.report.study.table import Verdicts, study_table
@@ -25,9 +29,10 @@ from harness.report.study.task_panels import draw_tasks
 from harness.report.study.time import draw_time
 from harness.report.study.trials import Trial, read_trial
 
-EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl")
+EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
+    "routing": draw_routing,
 }  # fmt: skip
 
 
@@ -40,7 +45,7 @@ def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Writes the numbers, the table and the figure; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbered = [trial.numbers(verdicts[trial.case, trial.seed]) for trial in trials]
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects) for trial in trials]
     content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
     numbers, table = folder / STUDY_FILE, folder / "study.md"
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
@@ -82,6 +87,8 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdi
             for name in EVIDENCE:
                 if is_there(trial.folder / name):
                     put_kept(trial.folder / name, place)
+            if study.inspects and trial.record and (found := look_up(trial)[0]):
+                put_inspection(found, place)
         written = write_study(study, _trials(study, part), part, verdicts)
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]

@@ -6,6 +6,7 @@ from harness.plan.study import Study
 from harness.report.markup import code, head, paragraph, row, text
 from harness.report.statistics import Sample
 from harness.report.study.interaction import interaction_table
+from harness.report.study.routing_table import routing_tables
 from harness.report.study.tasks import task_tables
 from harness.report.study.trials import Trial, val_percent
 
@@ -27,8 +28,8 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
         for case, some in by_case.items()
         if some
     ]
-    lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *interaction_table(study, trials)]
-    lines += [*task_tables(study, trials), ""]
+    below = [*interaction_table(study, trials), *task_tables(study, trials), *routing_tables(study, trials)]
+    lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *below, ""]
     common = f", {study.common}" if study.common else ""
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))

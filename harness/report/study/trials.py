@@ -15,9 +15,11 @@ import numpy as np
 from harness.errors import UserError
 from harness.reading import is_there
 from harness.record.load import Load
-from harness.record.results import LoadOverTime, TrialHealth, TrialNumbers
+from harness.record.results import LoadOverTime, TrialHealth, TrialNumbers, TrialRouting
 from harness.record.run import Run, read_run
 from harness.report.run_data import load_run
+from harness.report.study import specialisation
+from harness.report.study.inspection import look_up
 
 AT_FULL_RATE = (0.25, 0.5)  # of the budget: there the default schedule is neither warming up nor decaying
 GROUPS = ("expert", "dense", "router")
@@ -94,6 +96,12 @@ class Trial(Run):
                 found[name] = float(np.median(ratios))
         return found
 
+    @cached_property
+    def routing(self) -> TrialRouting | None:
+        """Of experts and tasks; None of a run that was not inspected, or whose inspection does not hold."""
+        found = look_up(self)[0] if self.record else None
+        return specialisation.numbers(found, self.record) if found else None
+
     @property
     def tokens_per_second(self) -> float | None:
         """None where the format is emulated too: what emulation takes says nothing about the format; or the run disturbed."""
@@ -117,14 +125,15 @@ class Trial(Run):
             node = node[part]
         return float(node)
 
-    def numbers(self, doctor: Sequence[str]) -> TrialNumbers:
-        """All of the above that is drawn or tabled. `doctor`: what it finds."""
+    def numbers(self, doctor: Sequence[str], inspected: bool = False) -> TrialNumbers:
+        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected`: whether the study asks for that."""
+        more = {"routing": self.routing} if inspected and self.routing else {}
         return TrialNumbers(
             case=self.case, seed=self.seed, stopped=self.stopped, unranked_reasons=self.why_unranked, slice_bpb=self.bpb,
             val_bpb=val_bpb(self), tokens_per_second=self.tokens_per_second, curve=self.curve, health=self.health,
             over_time=self.over_time, update_ratio=self.updates,
             relative_load=[[round(load, 4) for load in sorted(load_E, reverse=True)] for load_E in self.load.relative.tolist()],
-            doctor=list(doctor),
+            doctor=list(doctor), **more,
         )  # fmt: skip
 
 

@@ -263,6 +263,13 @@ def recipes(monkeypatch, tmp_path):
     return tmp_path / "recipes"
 
 
+def test_a_part_of_val_is_scored_on_public_sets_only_where_the_command_line_asks_for_them_by_name():
+    words, cut = ["lane=physics-dense", "unranked=true"], "budget.tokens=65536"
+    assert compose(words).final == ["tasks"] and compose([*words, cut]).final == []
+    assert compose([*words, cut, "track.tokens.final=[tasks]"]).final == ["tasks"]
+    assert compose([*words, cut, "track.tokens.final=[]"]).final == []
+
+
 def test_a_recipe_added_as_a_file_is_composed(recipes):
     (recipes / "optim" / "mine.yaml").write_text("matrices: adamw\nadamw: {lr: 0.5}\n")
     assert compose(["optim=mine"]).plan.optim.adamw.lr == 0.5

@@ -60,10 +60,11 @@ class Composed:
     def final(self) -> list[str]:
         """What of `track.tokens.final` is scored at the end. Its public test sets, CORE and WikiText, may take longer than a
         cut budget's training, so they are scored at the lane's budget alone; `evaluate` scores any run on them. A track's own
-        tasks are scored wherever all of val is."""
-        if self.partial:
-            return []
-        return [name for name in self.plan.track.tokens.final if name == TASKS or not self.cut]
+        tasks are scored wherever all of val is. What the command line itself asks for by that key is scored anyway."""
+        final = self.plan.track.tokens.final
+        if any(word.lstrip("+").startswith("track.tokens.final=") for word in self.overrides):
+            return list(final)
+        return [] if self.partial else [name for name in final if name == TASKS or not self.cut]
 
 
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:

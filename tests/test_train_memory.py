@@ -20,6 +20,7 @@ PLANS = {
     "in parts": [*WIDE, "batch.tokens_per_step=4096", "parallel.micro_batch_tokens=1024"],
     "streams": ["lane=tiny-dense", *SMALL, "model.residual=hyper"],
     "convolved": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]"],
+    "looked up in both layers": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]", "memory.engram.layers=[0,1]"],
 }
 
 

@@ -55,7 +55,8 @@ def test_a_moe_on_documents_reaches_a_whole_record(wiki, capsys):
     run = micro.run(home / "runs", *COMMON, lane=MOE)
     record, metrics = micro.record(run), micro.record(run).metrics
     assert metrics.target is None and metrics.time_to_target_s is None and not metrics.target_reached
-    assert metrics.partial and metrics.val_loss > 0 and 0 < metrics.val_bpb
+    assert metrics.val_loss > 0 and 0 < metrics.val_bpb
+    assert not metrics.partial and metrics.scored_bytes == record.data.val_bytes  # files that hold less than the track states
     found = corpora.load(corpora.Wanted(track))
     assert record.data.train_tokens == found.train_length and record.data.val_sha256 == track.val_sha256
     epochs = [point["epoch"] for point in metrics.curve]

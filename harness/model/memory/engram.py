@@ -90,8 +90,9 @@ class EngramInBlock(InBlock):
         self.conv = ShortConv(width, taps, DILATION, silent=True)
 
     def kept_bytes(self) -> int:
-        """A token's, in fp32: what was read, keys, values, gated ones and their norms."""
-        return 4 * (2 * self.key.shape[0] + 8 * self.key.shape[1])
+        """A token's, in fp32: what was read and its gradient, keys and values. Norms and gates are computed anew where a block
+        is compiled; what the convolution keeps is its own."""
+        return 4 * (2 * self.key.shape[0] + 2 * self.key.shape[1])
 
     def says(self, x_BSD: Tensor, where: Where) -> Tensor:
         e_BSR = where.recalled["engram"]

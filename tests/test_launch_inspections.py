@@ -44,7 +44,7 @@ def change(path, **fields):
         node = content
         for parent in parents:
             node = node[int(parent) if parent.isdecimal() else parent]
-        node[leaf] = value
+        node[int(leaf) if leaf.isdecimal() else leaf] = value
     path.write_text(json.dumps(content))
 
 

@@ -50,7 +50,7 @@ def trials_of(home, seeds=SEEDS, inspected=True):
     draws, found = np.random.default_rng(7), []
     for at, case in enumerate(CASES):
         for seed in range(1, seeds + 1):
-            own, noise = (4 * at + seed) / 32, draws.random(3)
+            own, noise = (4 * at + seed) / 32, draws.random(3).tolist()
             of_case = 0.15 * at + 0.02 * (2, 4, 1, 3)[seed - 1]
             skill = {"depo": own, "mano": noise[0], "brevo": of_case, "lano": 1 - own, "scrambled": 0}
             folder = write_task_run(home / case / str(seed), found=scores(skill), seed=seed)

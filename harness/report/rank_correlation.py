@@ -35,12 +35,12 @@ class Correlation:
 
 
 def over_cases(points: Points, level: float) -> Correlation | None:
-    """Over all runs. None of fewer than LEAST, or where x or y is the same in all."""
+    """Over all runs; None of fewer than LEAST, or where x or y is the same in all."""
     return _correlation(tuple(tuple(case) for case in points if case), level, within=False)
 
 
 def within_cases(points: Points, level: float) -> Correlation | None:
-    """Of differences from the means of cases of two runs or more. None as above."""
+    """The same of differences from the means of cases, of those with two runs or more."""
     return _correlation(tuple(tuple(case) for case in points if len(case) > 1), level, within=True)
 
 

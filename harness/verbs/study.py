@@ -83,7 +83,7 @@ def _read(arguments: list[str]):
         raise UserError(f"{word!r} in a study", "a study has one name and its own lane: NAME seeds=1,2,3 key=value")
     if words.source and (anything or words.out):
         raise UserError("--from draws what its folder holds", "leave out everything else")
-    if words.name is None and (anything or words.seeds or words.out):
+    if not (words.name or words.source) and (anything or words.seeds or words.out):
         raise UserError("no study is named", "`python -m harness study` lists them")
     words.seeds = words.seeds or ([] if words.source else [1])
     return words

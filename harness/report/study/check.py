@@ -24,7 +24,7 @@ def study_problems(study: Study, trials: Sequence[Trial], asked: Mapping[str, st
 
 
 def uninspected(study: Study, trials: Sequence[Trial]) -> list[str]:
-    """Of a study that asks what is inside its runs: a sentence for each finished one of which that is not known."""
+    """A sentence for each finished run that is not inspected, of a study that asks what is inside its runs."""
     finished = [trial for trial in trials if trial.record] if study.inspects else []
     return [f"{trial.folder}: {why}" for trial in finished if (why := look_up(trial)[1])]
 

@@ -17,7 +17,7 @@ WEIGHTS = "weights.safetensors"
 
 
 def look_up(run: Run) -> tuple[Inspected | None, str]:
-    """Of a finished run what lies in its `inspect`, of a copy of its record what lies beside that; or None, and why."""
+    """What lies in `inspect` of a finished run, or beside a copy of its record; or None, and why."""
     there = [path for path in (run.folder / "inspect" / INSPECT_FILE, run.folder / INSPECT_FILE) if is_there(path)]
     if not there:
         return None, f"it has no {INSPECT_FILE}"

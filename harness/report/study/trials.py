@@ -98,7 +98,7 @@ class Trial(Run):
 
     @cached_property
     def routing(self) -> TrialRouting | None:
-        """Of experts and tasks; None of a run that was not inspected, or whose inspection does not hold."""
+        """What is said of experts and tasks; None of a run that was not inspected, or whose inspection does not hold."""
         found = look_up(self)[0] if self.record else None
         return specialisation.numbers(found, self.record) if found else None
 

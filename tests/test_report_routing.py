@@ -83,13 +83,14 @@ def rows(lines, first):
 def test_what_is_planted_predicts_what_is_not_is_not_called_and_what_cases_do_falls_out(trials):
     found = rows(routing_tables(STUDY, trials), "task")
     assert list(found) == list(TASKS)
-    assert found["depo"][0] == "exact match" and found["depo"][3].startswith("+1.00 (") and found["depo"][5].startswith("+")
-    assert found["depo"][4] == found["depo"][6] == "predicts a higher score"
-    assert found["lano"][0] == "minus KL" and found["lano"][4] == found["lano"][6] == "goes with a lower score"
-    assert found["mano"][4] == found["mano"][6] == "nothing that 24 runs resolve"
-    assert found["brevo"][4] == "predicts a higher score" and found["brevo"][6] == "nothing that 24 runs resolve"
-    assert found["scrambled"][4] == found["scrambled"][6] == "no two figures differ, or too few runs"
-    assert found["depo"][2] == "23 of 24 runs"  # the first is not above its control
+    assert found["depo"][0] == "exact match" and found["depo"][4].startswith("+1.00 (") and found["depo"][6].startswith("+")
+    assert found["depo"][5] == found["depo"][7] == "predicts a higher score"
+    assert found["lano"][0] == "minus KL" and found["lano"][5] == found["lano"][7] == "goes with a lower score"
+    assert found["mano"][5] == found["mano"][7] == "nothing that 24 runs resolve"
+    assert found["brevo"][5] == "predicts a higher score" and found["brevo"][7] == "nothing that 24 runs resolve"
+    assert found["scrambled"][5] == found["scrambled"][7] == "no two figures differ, or too few runs"
+    assert found["depo"][1] == f"{np.mean([(4 * at + seed) / 32 for at in range(6) for seed in range(1, 5)]):.3f} ± 0.221"
+    assert found["depo"][3] == "23 of 24 runs"  # the first is not above its control
 
 
 def test_a_case_is_called_specialised_only_where_more_than_its_ids_tell_and_seeds_resolve_it(trials):
@@ -100,9 +101,9 @@ def test_a_case_is_called_specialised_only_where_more_than_its_ids_tell_and_seed
     few = rows(routing_tables(STUDY, [trial for trial in trials if trial.seed < 3]), "case")
     assert {cells[-1] for cells in few.values()} == {"n = 2: a verdict takes 3 seeds"}
     of_tasks = rows(routing_tables(STUDY, [trial for trial in trials if trial.seed < 3]), "task")
-    assert of_tasks["depo"][6] == "2 seeds a case: a verdict takes 3"
+    assert of_tasks["depo"][7] == "2 seeds a case: a verdict takes 3"
     two = rows(routing_tables(STUDY, [trial for trial in trials if trial.case in ("none", "some")]), "task")
-    assert two["depo"][4] == "2 cases: a verdict takes 3"
+    assert two["depo"][5] == "2 cases: a verdict takes 3"
 
 
 def test_the_figures_of_a_case_are_those_of_its_inspections(trials):

@@ -81,4 +81,4 @@ def _figure(found: Correlation | None, verdict: str) -> str:
 
 
 def _dot(case: Case) -> dict[str, object]:
-    return style.dot(case.colour, case.marker, True) | {"markersize": 4.5}
+    return style.dot(case.colour, case.marker, True) | {"markersize": 5.5}

@@ -17,7 +17,7 @@ OF_CASES = (
     "silenced: its task", "other tasks", "difference", "verdict",
 )  # fmt: skip
 OF_TASKS = (
-    "task", "score", "specialisation, nats", "above its control", "over all runs", "verdict", "within cases", "verdict",
+    "task", "score", "mean", "specialisation, nats", "above its control", "over all runs", "verdict", "within cases", "verdict",
 )  # fmt: skip
 FIGURES = (
     lambda layer: layer.told, lambda layer: layer.shuffled, lambda layer: layer.told - layer.shuffled,
@@ -96,9 +96,11 @@ def _of_tasks(by_case: Sequence[Sequence[Trial]]) -> Iterator[tuple[str, list[st
         above = f"{sum(one.above for one in known)} of {len(known)} runs"
         measure = next((MEASURES[m] for trial in every if (m := measure_of(trial, task))), "-")
         sample = Sample.of([one.specialisation for one in known]).text("{:.4f}")
+        scores = [one.score for one in known if one.score is not None]
+        score = Sample.of(scores).text("{:.3f}") if scores else "-"
         called = map(text, verdicts((over, within)))
         told = [cell for pair in zip(map(_said, (over, within)), called) for cell in pair]
-        yield task, [f"minus {measure}" if measure == MEASURES["kl"] else measure, sample, above, *told]
+        yield task, [f"minus {measure}" if measure == MEASURES["kl"] else measure, score, sample, above, *told]
 
 
 def measure_of(trial: Trial, task: str) -> str | None:

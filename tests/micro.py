@@ -68,7 +68,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @cache
 def prepared(cache: Path) -> None:
-    """The lines of `tiny`, which the first run of all computes for most of a minute: one test process does."""
+    """The lines of `tiny`, which the first run of all computes for half a minute: one test process does."""
     with locked(cache / "tests" / "lines.lock"):
         prepare(Wanted(read_track("tiny")))
 

@@ -1,4 +1,6 @@
 import lzma
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +36,13 @@ def xz(content):
     return len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
 
 
+def ppmd(content):
+    import pyppmd
+
+    encoder = pyppmd.Ppmd7Encoder(lines.PPMD_ORDER, lines.PPMD_MEMORY_BYTES)
+    return len(encoder.encode(content)) + len(encoder.flush())
+
+
 def test_xz_lines_are_those_of_whole_compressed_files(data):
     found = lines.recompute(small_track(xz_alone=(0, 0), xz_given_train=(0, 0)), data)
     texts = (VAL[:SLICE], VAL)
@@ -44,14 +53,19 @@ def test_xz_lines_are_those_of_whole_compressed_files(data):
 def test_ppmd_given_train_gains_from_train(data):
     pytest.importorskip("pyppmd")
     pair = lines.ppmd_given_train(data.train, data.val, SLICE)
-    assert pair[1] == 8 * (lines.ppmd_bytes(array(TRAIN + VAL)) - lines.ppmd_bytes(array(TRAIN))) / len(VAL)
-    assert 0 < pair[1] < 8 * lines.ppmd_bytes(array(VAL)) / len(VAL)
+    assert pair[1] == 8 * (ppmd(TRAIN + VAL) - ppmd(TRAIN)) / len(VAL)
+    assert 0 < pair[1] < 8 * ppmd(VAL) / len(VAL)
 
 
 def test_the_7_gram_line_is_the_mean_over_all_bytes_but_the_first(data):
     found = lines.recompute(small_track(ngram7=(0, 0)), data)["ngram7"]
     assert found[0] == pytest.approx(ngram.bits(data.train, array(VAL[:SLICE])).mean(), abs=1e-12)
     assert found[1] == pytest.approx(ngram.bits(data.train, data.val).mean(), abs=1e-12)
+
+
+def test_a_copy_of_the_process_that_ends_early_is_explained():
+    with pytest.raises(UserError, match="ended early"):
+        lines._forked(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_lines_are_computed_once_per_data(data, monkeypatch):

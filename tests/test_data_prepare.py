@@ -41,7 +41,7 @@ def test_the_report_holds_sizes_hashes_lines_and_clean_shares(track):
 
 @pytest.mark.slow
 def test_the_lines_of_a_real_track_are_those_that_its_data_give():
-    """Most of a minute where the cache is empty: every run of `tiny` waits for it then."""
+    """Half a minute where the cache is empty: every run of `tiny` waits for it then."""
     micro.prepared(cache_folder())
     assert {line.id for line in prepare(corpora.Wanted(read_track("tiny"))).lines if line.recomputed} >= {
         "xz_alone",

@@ -123,7 +123,8 @@ def test_an_entry_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 @pytest.mark.process
 def test_tuning_is_rehearsed_without_a_gpu_and_goes_on_where_it_was_left(tmp_path):
     table = tmp_path / "rehearsal.json"
-    code = "import sys; from harness.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.path.insert(0, 'tests'); import triton_interpreter; from harness.__main__ import main; "
+    code += "sys.exit(main(sys.argv[1:]))"
     words = ["tune", "shape=9,16,16,4,2,relu2", f"table={table}"]
     done = micro.python(code, *words, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr

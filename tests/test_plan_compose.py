@@ -4,10 +4,13 @@ import shutil
 from functools import cache
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from harness.errors import UserError
 from harness.plan import lanes
-from harness.plan.compose import compose
+from harness.plan.compose import _of_words, compose
 
 LANES = lanes.lane_names()
 
@@ -253,6 +256,22 @@ def test_a_plan_leaves_nothing_behind_in_those_composed_after_it():
     first, second = (compose(["lane=tiny-moe-16e", *words, "unranked=true"]) for _ in range(2))
     assert first.broken == second.broken and first.plan == second.plan != before
     assert compose(["lane=tiny-moe-16e"]).plan == before and not compose(["lane=tiny-moe-16e"]).broken
+
+
+AT_ONCE = [
+    ["optim.muon.lr=1", "lane=tiny-dense", "optim.muon.lr=2", "optim=adamw", "unranked=true", "track=sotu"],
+    ["lane=tiny-moe-16e", "optim={clip_norm: 1.0, muon: {lr: 0.5}}", "validation.steps=[1,2]", "++seed=3", "~balance"],
+    ["track.lines.ngram7.slice=9", "run.folder=${lane.name}/x", "run.folder=a b", "balance=deepseek", "balance.rule=none"],
+]
+
+
+@pytest.mark.parametrize("words", AT_ONCE, ids=" ".join)
+def test_a_plan_is_what_hydra_composes_of_all_its_words_at_once(words):
+    lanes.register()
+    with initialize_config_dir(str(lanes.RECIPES), version_base="1.3"):
+        expected = hydra_compose("plan", overrides=words)
+    found, _ = _of_words(tuple(words), lanes.RECIPES)
+    assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import processes
 import pytest
 
 from harness.plan import parts
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
 from harness.plan.schema import LATER, walk
 
 TOYS = Path(__file__).parent / "parts"
@@ -24,19 +26,32 @@ import micro
 from pathlib import Path
 words, home = json.loads(sys.argv[1]), Path(sys.argv[2])
 """
-
-
-def python(code: str, tmp_path: Path, *arguments: str, parts: Path = TOYS):
-    return micro.python(START + code, json.dumps(WORDS), str(tmp_path), *arguments, SPEEDRUN_PARTS=str(parts), timeout=300)
-
-
-@pytest.fixture(name="trained", scope="module")
-def trained_fixture(tmp_path_factory):
-    """{kernels.compile: (losses, record)} of the toys: one process for both, which imports for longer than it trains."""
-    ran = python(
-        """
+# One process for all: it imports for longer than it trains, or refuses.
+CODE = """
 import harness.train.run
+from harness.errors import UserError
+from harness.model.build import build_model, count_beside
+from harness.model.counts import Counts
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
 from harness.train.chain import hash_tensors
+from harness.train.estimate import optimizer_flops
+
+def refusal(work):
+    try:
+        return work()
+    except UserError as error:
+        return error.problem
+
+odd = ("model.qk_norm=true", "attention.decay.rate=2", "optim.signs.lr=-1", "model.attention=decoy", "memory.echo.rate=2")
+refused = [refusal(lambda: compose([*micro.MOE, *words, one])) for one in odd]
+masked, plan = (compose([*micro.MOE, *words]).plan for _ in range(2))
+masked.data.document_mask = True
+refused.append(refusal(lambda: build_model(masked, "full")))
+other = compose([*micro.MOE, *words, "attention.decay.rate=0.5"]).plan
+hashes = [plan_hash(one) for one in (compose(["lane=tiny-moe-16e"]).plan, plan, other)]
+found = {"refused": refused, "counted": f"{count_beside(plan)} {optimizer_flops(plan, Counts(10, 10, 1))}", "hashes": hashes}
+
 warm_up = harness.train.run.warm_up
 def watched(session, *rest):
     before = hash_tensors(session.state())
@@ -44,7 +59,6 @@ def watched(session, *rest):
     assert hash_tensors(session.state()) == before
     return seconds
 harness.train.run.warm_up = watched
-found = {}
 for compile in ("off", "on"):
     these, place = [*words, f"kernels.compile={compile}"], home / compile
     whole = micro.run(place / "whole", *these)
@@ -52,17 +66,22 @@ for compile in ("off", "on"):
     assert micro.bits(micro.run(place / "parted", *these)) == micro.bits(whole)
     found[compile] = micro.losses(whole), micro.record_json(whole)
 print(json.dumps(found))
-""",
-        tmp_path_factory.mktemp("toys"),
-    )
+"""
+
+
+@pytest.fixture(name="toys", scope="module")
+def toys_fixture(tmp_path_factory):
+    """What the toys answered: {kernels.compile: (losses, record)} of runs, and what was refused, counted and hashed."""
+    home = tmp_path_factory.mktemp("toys")
+    ran = micro.python(START + CODE, json.dumps(WORDS), str(home), SPEEDRUN_PARTS=str(TOYS), timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(trained, compile):
-    losses, record = trained[compile]
+def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_train_a_micro_lane(toys, compile):
+    losses, record = toys[compile]
     assert losses[-1] < losses[0] - 0.5
     said = "; ".join(record["unranked_reasons"])
     assert all(f"{part} is not of this repository" in said for part in PARTS)
@@ -76,49 +95,23 @@ def test_a_toy_attention_memory_optimizer_and_residual_scheme_of_one_file_each_t
     }
 
 
-@pytest.mark.process
-def test_what_a_part_cannot_do_or_does_not_go_with_is_refused(tmp_path):
-    ran = python(
-        """
-from harness.errors import UserError
-from harness.model.build import build_model, count_beside
-from harness.plan.compose import compose
-from harness.plan.fingerprint import plan_hash
-from harness.train.estimate import optimizer_flops
-from harness.model.counts import Counts
-for odd in (["model.qk_norm=true"], ["attention.decay.rate=2"], ["optim.signs.lr=-1"], ["model.attention=decoy"],
-            ["memory.echo.rate=2"]):
-    try:
-        compose([*micro.MOE, *words, *odd])
-    except UserError as error:
-        print(error.problem)
-plan = compose([*micro.MOE, *words]).plan
-plan.data.document_mask = True
-try:
-    build_model(plan, "full")
-except UserError as error:
-    print(error.problem)
-plan.data.document_mask = False
-print(count_beside(plan), optimizer_flops(plan, Counts(10, 10, 1)))
-print(plan_hash(compose(["lane=tiny-moe-16e"]).plan), plan_hash(compose([*micro.MOE, *words]).plan) != plan_hash(
-    compose([*micro.MOE, *words, "attention.decay.rate=0.5"]).plan))
-""",
-        tmp_path,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    from harness.plan.compose import compose
-    from harness.plan.fingerprint import plan_hash
-
-    assert ran.stdout.splitlines() == [
+@pytest.mark.slow
+def test_what_a_part_cannot_do_or_does_not_go_with_is_refused(toys):
+    assert toys["refused"] == [
         "model.qk_norm=true with model.attention=decay, which has no keys",
         "attention.decay.rate=2.0",
         "optim.signs.lr=-1.0",
         "model.attention='decoy'",
         "memory.echo.rate=2.0",
         "data.document_mask=true with model.attention=decay, which sees no documents",
-        f"Beside(flops={2 * 3 * 32 * 32}, cache_values=0) 70.0",
-        f"{plan_hash(compose(['lane=tiny-moe-16e']).plan)} True",
     ]
+
+
+@pytest.mark.slow
+def test_what_a_part_says_of_itself_is_counted_and_hashed(toys):
+    assert toys["counted"] == f"Beside(flops={2 * 3 * 32 * 32}, cache_values=0) 70.0"
+    lane, plain, other = toys["hashes"]
+    assert lane == plan_hash(compose(["lane=tiny-moe-16e"]).plan) and plain != other
 
 
 BAD = {

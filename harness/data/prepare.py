@@ -38,7 +38,7 @@ class Report:
 def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
     """Loads and verifies the data of a track, recomputes and checks its lines, marks what val shares with train.
 
-    The first time takes about a minute for a track of bytes and for `wiki`, later ones under a second. `progress` is
+    The first time takes half a minute for a track of bytes and a minute for `wiki`, later ones under a second. `progress` is
     called with a sentence before and during each long computation. Raises: UserError as `corpora.load`, `lines.check` and
     `artifact.derived` do.
     """

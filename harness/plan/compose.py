@@ -5,15 +5,19 @@ set one only together with `unranked=true`.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -24,7 +28,7 @@ from harness.plan.check import check
 from harness.plan.schema import FROZEN, Plan
 from harness.plan.tasks import val_length
 from harness.plan.track import TASKS
-from harness.plan.words import GROUPS, known_words
+from harness.plan.words import GROUPS, known_words, names_a_file, parsed
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,13 @@ class Composed:
 
 def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     """Composes and checks a plan. Raises: UserError for unknown names and keys, wrong types, frozen keys, impossible shapes."""
-    lanes.register()
     words = known_words(overrides)
     lane = tuple(word for word in words if word.startswith("lane="))
-    frozen, defaults = _untouched(lane, lanes.RECIPES)
-    node, choices = (frozen, dict(defaults)) if tuple(words) == lane else _compose(words)
+    lanes.register(tuple(str(parsed(word).value()) for word in lane))
+    frozen, _ = _of_files(lane, lanes.RECIPES)
+    node, choices = _of_words(tuple(words), lanes.RECIPES)
     for group, choice in choices.items():
-        _refuse_frozen_recipe(group, choice)
+        _refuse_frozen_recipe(lanes.RECIPES, group, choice)
     plan = _typed(node)
     broken = {
         key: (was, now)
@@ -94,28 +98,45 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     refuse_looser(plan)
     if plan.unranked:
         _shorten(plan)
-    return Composed(plan, tuple(overrides), choices, broken)
+    return Composed(plan, tuple(overrides), dict(choices), broken)
+
+
+@lru_cache(maxsize=64)
+def _of_words(words: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[str, str]]:
+    """What the command line makes of every key, and which files it chose: read, never changed.
+
+    As Hydra has it, files come first wherever their words stand, and values follow in their order. Hydra reads and merges the
+    files again for every plan, which takes most of its time: here once for those that are chosen together."""
+    said = {word: parsed(word) for word in words}
+    files = tuple(word for word in words if names_a_file(said[word]))
+    node, choices = _of_files(files, recipes)
+    if values := [said[word] for word in words if not names_a_file(said[word])]:
+        node = deepcopy(node)
+        with _explained():
+            ConfigLoaderImpl._apply_overrides_to_config(values, node)
+    return node, choices
 
 
 @cache
-def _untouched(lane: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[str, str]]:
-    """What the lane makes of every key, with the recipes that lie there: read, never changed."""
-    return _compose(list(lane))
+def _of_files(words: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[str, str]]:
+    """What the files that these words choose make of every key, with the recipes that lie there: read, never changed."""
+    with _explained(), initialize_config_dir(str(recipes), version_base="1.3"):
+        node = hydra_compose("plan", overrides=list(words), return_hydra_config=True)
+    choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS}
+    with open_dict(node):
+        del node["hydra"]
+    return node, choices
 
 
-def _compose(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
-        with initialize_config_dir(str(lanes.RECIPES), version_base="1.3"):
-            node = hydra_compose("plan", overrides=list(words), return_hydra_config=True)
+        yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = error.__cause__ or error
         raise UserError(
             f"the plan does not compose: {str(cause).strip()}", "`python -m harness plan --help` shows the grammar"
         ) from error
-    choices = {g: c for g, c in node.hydra.runtime.choices.items() if g in GROUPS}
-    OmegaConf.set_struct(node, False)
-    del node["hydra"]
-    return node, choices
 
 
 def _typed(node: DictConfig) -> Plan:
@@ -141,15 +162,16 @@ def _shorten(plan: Plan) -> None:
     plan.validation.steps = [step for step in plan.validation.steps if step < last]
 
 
-def _refuse_frozen_recipe(group: str, choice: str) -> None:
+@cache
+def _refuse_frozen_recipe(recipes: Path, group: str, choice: str) -> None:
     """A recipe may name its package (`# @package _global_`) and build on others of its group."""
-    path = lanes.RECIPES / group / f"{choice}.yaml"
+    path = recipes / group / f"{choice}.yaml"
     if group == "track" or not path.exists():
         return
     content = lanes.read(path)
     for base in content.get("defaults", []):
         if isinstance(base, str):
-            _refuse_frozen_recipe(group, base)
+            _refuse_frozen_recipe(recipes, group, base)
     header = re.match(r"\s*#\s*@package\s+(\S+)", path.read_text())
     package = header.group(1) if header else group
     prefix = "" if package == "_global_" else f"{group if package == '_group_' else package}."

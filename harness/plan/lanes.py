@@ -77,15 +77,25 @@ def track_names() -> list[str]:
     return sorted(path.stem for path in TRACKS.glob("*.yaml"))
 
 
+def register(names: tuple[str, ...] = ()) -> None:
+    """Lane files become Hydra group `lane` (those of `names`, or all, which takes a while to read), track files group `track`,
+    the schema the node `plan_schema`. Each is registered once."""
+    _register_others()
+    for name in names or lane_names():
+        _register_lane(name)
+
+
 @cache
-def register() -> None:
-    """Lane files become Hydra group `lane`, track files group `track`, the schema the node `plan_schema`."""
+def _register_lane(name: str) -> None:
+    ConfigStore.instance().store(group="lane", name=name, node=read(lane_file(name)), package="_global_")
+
+
+@cache
+def _register_others() -> None:
     store = ConfigStore.instance()
     # Hydra copies its sources at each composition, and with them all that is registered: half of the time that a plan took to
     # compose. What is taken out of the store is a copy anyway.
     store.__deepcopy__ = lambda memo: store
     store.store(name="plan_schema", node=Plan)
-    for name in lane_names():
-        store.store(group="lane", name=name, node=read(lane_file(name)), package="_global_")
     for path in TRACKS.glob("*.yaml"):
         store.store(group="track", name=path.stem, node=read(path))

@@ -5,6 +5,7 @@ sweep may also choose a launcher and a sweeper. Nothing else of Hydra's (search 
 `${oc.env:HOME}`) gets through, so that the words of a plan mean the same wherever and whenever they are typed.
 """
 
+from functools import cache, lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,20 +37,36 @@ def known_words(overrides: list[str] | tuple[str, ...], sweeps: bool = False) ->
     return [_known(word, sweeps) for word in overrides]
 
 
+@lru_cache(maxsize=1024)
+def parsed(word: str) -> Override:
+    """Raises: HydraException for a word that is none of Hydra's grammar."""
+    return _parser().parse_override(word)
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()  # which lists the functions of the grammar: as long as reading a word takes
+
+
+def names_a_file(override: Override) -> bool:
+    """Whether a word chooses a lane, track or recipe; optim={clip_norm: 1.0} sets keys."""
+    return override.key_or_group in ("lane", *GROUPS) and not isinstance(override.value(), dict)
+
+
 def _known(word: str, sweeps: bool) -> str:
     lanes.refuse_computed(word, repr(word))
-    word, parsed = _parsed(word)
-    key = parsed.key_or_group
-    if parsed.is_sweep_override() and not sweeps:
+    word, override = _parsed(word)
+    key = override.key_or_group
+    if override.is_sweep_override() and not sweeps:
         raise UserError(f"{word!r} names several values", f"add --multirun to run them all; {ONE_TEXT.format(key=key)}")
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         _known_plugin(word, key, sweeps)
-    elif key in ("lane", *GROUPS) and parsed.is_sweep_override():
+    elif key in ("lane", *GROUPS) and override.is_sweep_override():
         pass  # every job looks at its own
     elif key == "lane":
-        lanes.lane_file(str(parsed.value()))
-    elif key in GROUPS and not parsed.is_delete():
-        _known_choice(key, parsed.value())
+        lanes.lane_file(str(override.value()))
+    elif key in GROUPS and not override.is_delete():
+        _known_choice(key, override.value())
     elif key in RENAMED:
         raise UserError(f"{key} is called {RENAMED[key]} now", f"write {word.replace(key, RENAMED[key])}")
     elif key not in KEYS and key not in GROUPS and key not in SECTIONS and not key.startswith(OPEN_KEYS):
@@ -60,7 +77,7 @@ def _known(word: str, sweeps: bool) -> str:
 def _parsed(word: str) -> tuple[str, Override]:
     key, equals, value = word.partition("=")
     try:
-        return word, OverridesParser.create().parse_override(word)
+        return word, parsed(word)
     except HydraException as error:
         if equals and key.lstrip("+") in TEXT and not value.startswith(("'", '"')):
             return _parsed(f"{key}={quoted(value)}")

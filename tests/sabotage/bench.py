@@ -48,7 +48,7 @@ class Bench:
 
     def _train(self, fault: str, seed: int) -> RunData | JobFailed:
         try:
-            return FaultyCheckout(fault=fault).train(self._plan(seed), self._place(fault, seed))
+            return FaultyCheckout(fault=fault, timed=self.timed).train(self._plan(seed), self._place(fault, seed))
         except JobFailed as failed:
             return failed
 

@@ -22,11 +22,16 @@ from tests.sabotage.faults import FAULTS, NONE
 PRELOAD = ("tests.sabotage.preload",)
 
 
-def program(fault: str, words: list[str]) -> int:
-    """The exit status of `harness` with the fault in it. Figures are not drawn: they take longer than a micro run."""
+def program(fault: str, words: list[str], timed: bool = True) -> int:
+    """The exit status of `harness` with the fault in it. Figures are not drawn: they take longer than a micro run. Unless
+    `timed`, the machine's peaks are measured in passing, which otherwise takes as long as the run."""
     set_environment()  # before a fault imports torch
     keep_freed_memory()
     harness.launch.sinks.show_at_end = lambda run: None
+    if not timed:
+        from harness.train import machine
+
+        machine.MEASURED_S = 0.0
     if fault != NONE:
         FAULTS[fault][1]()
     return main(words)
@@ -37,12 +42,13 @@ class FaultyCheckout(Checkout):
     """This checkout with a fault patched in; what it says goes to a log, as the gate's own processes do."""
 
     fault: str = NONE
+    timed: bool = True
 
     def run(self, what: str, words: list[str], log: Path) -> Ended:
         log.parent.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOAD))
-        process = context.Process(target=_logged, args=(self.fault, words, str(log)))
+        process = context.Process(target=_logged, args=(self.fault, words, str(log), self.timed))
         process.start()
         process.join()
         said = log.read_text(errors="replace") if log.exists() else ""
@@ -51,11 +57,11 @@ class FaultyCheckout(Checkout):
         return Ended(0, said)
 
 
-def _logged(fault: str, words: list[str], log: str) -> None:
+def _logged(fault: str, words: list[str], log: str, timed: bool) -> None:
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-        status = program(fault, words)
+        status = program(fault, words, timed)
         sys.stdout.flush()
         sys.stderr.flush()
     sys.exit(status)

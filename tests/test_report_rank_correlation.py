@@ -63,8 +63,9 @@ def test_where_nothing_varies_or_runs_are_too_few_there_is_no_correlation():
     assert over_cases([[(1.0, 2.0), (2.0, 1.0)]], 0.95) is None
     ones = [[(float(case), float(case))] for case in range(5)]
     assert over_cases(ones, 0.95).value == pytest.approx(1) and within_cases(ones, 0.95) is None
-    by_case = [[(0.1 * case, 0.3 * case)] * 3 for case in range(5)]
-    assert within_cases(by_case, 0.95) is None, "0.3 less the mean of three 0.3 is rounding"
+    figures = (0.1, 0.2, 0.5, 0.7)
+    by_case = [[pair] * 3 for pair in zip(figures, figures[::-1])]
+    assert within_cases(by_case, 0.95) is None, "0.1 less the mean of three 0.1 is rounding"
 
 
 def test_a_case_without_runs_and_cases_of_other_sizes_are_taken_as_they_are():

@@ -15,11 +15,10 @@ from harness.train.session import Session
 # Compiling takes longer than all else here: parts are as large as the wide plan's whole step, whose compilations they share.
 SMALL = "unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off model.layers=2".split()
 WIDE = ["lane=tiny-moe-16e", *SMALL, "model.width=512", "model.num_experts=8"]
-# Rounds of Sinkhorn are unrolled: at a quarter of the width a quarter of them take the same share of what is kept.
 PLANS = {
     "wide": WIDE,
     "in parts": [*WIDE, "batch.tokens_per_step=4096", "parallel.micro_batch_tokens=1024"],
-    "streams": ["lane=tiny-dense", *SMALL, "model.width=64", "model.residual=hyper", "residual.hyper.rounds=5"],
+    "streams": ["lane=tiny-dense", *SMALL, "model.residual=hyper"],
     "convolved": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]"],
     "looked up in both layers": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]", "memory.engram.layers=[0,1]"],
 }

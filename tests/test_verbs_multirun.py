@@ -100,6 +100,10 @@ class Elsewhere(BasicLauncher):
 def elsewhere_fixture(monkeypatch):
     """The words that choose it: Hydra takes launchers of the package hydra_plugins alone."""
     monkeypatch.setattr(Elsewhere, "__module__", "hydra_plugins.elsewhere")
+    home, package = ModuleType("hydra_plugins.elsewhere"), ModuleType("hydra_plugins")
+    home.Elsewhere, package.elsewhere = Elsewhere, home
+    monkeypatch.setitem(sys.modules, "hydra_plugins", package)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.elsewhere", home)
     Plugins.instance().register(Elsewhere)
     ConfigStore.instance().store("elsewhere", {"_target_": "hydra_plugins.elsewhere.Elsewhere"}, group="hydra/launcher")
     yield "hydra/launcher=elsewhere"

@@ -37,7 +37,10 @@ CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "stages": (micro.MOE, ("batch.stages=[128,256]", "batch.stage_shares=[0.02,0.98]")),
     "tasks, masked": (micro.TASKS_MOE, tuple(MASKED)),
-    "memories, hyper": (micro.DENSE, ("model.memories=[bigram,smear]", "memory.bigram.columns=8", "model.residual=hyper", "optim.matrices=soap")),
+    "memories, hyper": (
+        micro.DENSE,
+        ("model.memories=[bigram,smear]", "memory.bigram.columns=8", "model.residual=hyper", "optim.matrices=soap"),
+    ),
     "nvfp4": (NVFP4, ()),
     "fp8": (FP8, ()),
 }  # fmt: skip

@@ -27,7 +27,7 @@ class Meter:
         self.looks_at_gpu = here.device == "cuda" and found is not None
         self.why_not = state.get("not_measured", "begun by a harness that did not measure it" if step else "")
         if (began := state.get("threads", self.threads)) != self.threads:
-            self.why_not = self.why_not or f"it went on with {self.threads} threads busy, after {began}"
+            self.why_not = self.why_not or f"a resume changed the threads that it keeps busy from {began} to {self.threads}"
         if isinstance(found, str):
             self.why_not = self.why_not or found
         self.total, self.window = dict(state.get("total", {})), dict(state.get("window", {}))

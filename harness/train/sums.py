@@ -5,8 +5,8 @@ Bits depend on how many ranks there are.
 
 units: the micro-batch is the unit of arithmetic. The units of a step are numbered. In round j the P ranks take the units jP to
 jP + P - 1, one each, and whoever computes a unit computes it alone, in the same shapes. Every sum over units is a left fold in
-the order of units, done by one rank, which keeps the first part as it is (0 + -0.0 would be 0.0). What goes from rank to rank
-is copied there and never added on the way, but for whole numbers. So no bit depends on P, nor on the library's algorithm.
+the order of units, done by one rank, which keeps the first part as it is (0 + -0.0 would be 0.0). From rank to rank numbers are
+copied; only whole ones are added on the way, and the largest score is found there. So no bit depends on P, nor on the library.
 Gradient norms are of slices in fp64, which is their definition whatever P is: what is clipped, and the chain, are others than
 those of sums over ranks in one process with the same micro-batches, whose weights an unclipped run has.
 

@@ -1,7 +1,8 @@
-"""Data parallelism under `torchrun`: every rank takes its slice of the same global batch, gradients are summed once a step.
+"""Data parallelism under `torchrun`: every rank takes its part of the same global batch.
 
-One process without torchrun is the same code with a world of one. Sums run in a fixed order for a fixed number of ranks
-(gloo's and NCCL's ring), so the number of ranks is part of the hardware class.
+One process without torchrun is the same code with a world of one. `sum_` adds in an order that is fixed for a fixed number of
+ranks (gloo's and NCCL's ring), and of floating-point numbers from three ranks on by where they stand in the message.
+`exchange` and `everyones` copy and add nothing (`harness/train/sums.py` says which of the two a plan's sums are made of).
 """
 
 import os
@@ -35,6 +36,29 @@ class Ranks:
         """The largest over ranks of each number, in place."""
         if self.world > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+
+    def exchange(self, part_PN: Tensor) -> Tensor:
+        """(P, N): row p is what rank p has for this one. `part_PN`: row p is what this one has for rank p."""
+        if self.world == 1:
+            return part_PN
+        found_PN = torch.empty_like(part_PN)
+        dist.all_to_all_single(found_PN, part_PN)
+        return found_PN
+
+    def everyones(self, mine_N: Tensor) -> Tensor:
+        """(P, N) on all ranks: row p is rank p's."""
+        if self.world == 1:
+            return mine_N.unsqueeze(0)
+        found_PN = mine_N.new_empty(self.world, *mine_N.shape)
+        dist.all_gather(list(found_PN.unbind()), mine_N)
+        return found_PN
+
+    def everyones_values(self, value: object) -> list[Any]:
+        """Everybody's picklable value, in the order of ranks, on all of them."""
+        box = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(box, value)
+        return box
 
     def agree(self, flag: bool) -> bool:
         """True on all ranks when it is on any: a signal reaches one process, all must stop at the same step."""

@@ -23,6 +23,15 @@ def without_revision(hardware_class: str) -> str:
     return machine if comma and last.startswith(WORD) else hardware_class
 
 
+def speed_class(hardware_class: str, ranks: int) -> str:
+    """What must match for seconds to compare: the hardware class and the number of ranks, which it names already where bits
+    depend on it."""
+    machine, said = without_revision(hardware_class), f"{ranks} ranks"
+    if ranks == 1 or said in machine.split(", "):
+        return hardware_class
+    return f"{machine}, {said}{hardware_class[len(machine) :]}"
+
+
 def told(hardware_class: str) -> str:
     """A hardware class as people read it: with a word about records of an earlier revision."""
     revision = revision_of(hardware_class)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import harness.optim.optimizer
+import harness.optim.norms
 from harness.model.init import initialize
 from harness.model.part import Own
 from harness.model.transformer import Transformer
@@ -198,7 +198,7 @@ def test_gradient_norms_are_in_the_order_of_parameters():
 @pytest.mark.parametrize("matrices", ["muon", "adamw"])
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_a_measured_step_returns_the_rms_of_gradient_update_and_parameter(matrices, chunk, monkeypatch):
-    monkeypatch.setattr(harness.optim.optimizer, "CHUNK", chunk)
+    monkeypatch.setattr(harness.optim.norms, "CHUNK", chunk)
     plain, measured = build(), build()
     for model in (plain, measured):
         backward(model)

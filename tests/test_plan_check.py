@@ -109,6 +109,8 @@ IMPOSSIBLE = [
         ["balance.capacity_factor=3.999", "512 of a micro-batch's 512 tokens"],
     ),
     (["budget.tokens=3"], ["budget.tokens=3", "at least"]),
+    (["parallel.sums=units"], ["parallel.micro_batch_tokens=0", "set parallel.micro_batch_tokens=512"]),
+    (["parallel.sums=units", "parallel.micro_batch_tokens=768"], ["does not divide a step of 4096", "micro_batch_tokens=512"]),
     (["parallel.micro_batch_tokens=100"], ["parallel.micro_batch_tokens=100", "multiple of"]),
     (["parallel.micro_batch_tokens=-1024"], ["parallel.micro_batch_tokens=-1024"]),
     (["validation.batch_tokens=10"], ["validation.batch_tokens=10", "at least one sequence"]),

@@ -307,7 +307,7 @@ def test_an_update_without_a_reason_is_refused(tmp_path, reason):
 
 def test_runs_of_two_machines_or_twice_one_seed_make_no_baseline(tmp_path):
     for runs in ([a_run(tmp_path, 1), a_run(tmp_path, 2, hardware_class="x")], [a_run(tmp_path, 1), a_run(tmp_path, 1)]):
-        with pytest.raises(UserError, match="hardware_class|one run a seed"):
+        with pytest.raises(UserError, match="speed_class|one run a seed"):
             gate_baseline.updated(NONE, runs, PROBES, "why", "d")
 
 

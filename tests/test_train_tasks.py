@@ -79,7 +79,8 @@ def test_loss_and_gradients_are_those_of_the_whole_step_however_it_is_cut():
 
 def _shared(rank):
     built = lively()
-    built.ranks, built.micro_sequences = Share(rank, 2), {256: 4}
+    built.ranks = built.sums.ranks = Share(rank, 2)
+    built.micro_sequences = {256: 4}
     return built
 
 

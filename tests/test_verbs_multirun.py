@@ -6,10 +6,19 @@ import re
 import statistics
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
 
 import micro
 import processes
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from report_factory import write_run
+
+from harness.__main__ import main
+from harness.launch import child, plugins
 
 # A sweep whose jobs, processes too, draw no figures.
 SWEEP = f"""
@@ -50,3 +59,88 @@ def test_a_mistyped_key_in_a_sweep_names_the_nearest_one(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(micro.ROOT)}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "did you mean seed?" in done.stderr, done.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("hydra/launcher=nowhere", ["hydra/launcher=nowhere is not installed", "-m pip install hydra-nowhere-launcher"]),
+        ("hydra/launcher=nowher", ["unknown hydra/launcher=nowher", "did you mean nowhere?"]),
+        ("hydra/sweeper=basik", ["unknown hydra/sweeper=basik", "did you mean basic?"]),
+    ],
+)
+def test_a_plugin_that_is_not_installed_is_named_with_what_installs_it(word, said, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(plugins.PACKAGES["hydra/launcher"], "nowhere", "hydra-nowhere-launcher")
+    assert main(["speedrun", "--multirun", "lane=tiny-dense", "seed=1,2", f"run.folder={tmp_path}", word]) == 2
+    told = capsys.readouterr().err
+    assert all(part in told for part in said) and not list(tmp_path.iterdir())
+
+
+def test_every_launcher_that_the_slurm_extra_brings_is_known_by_it():
+    extra = (micro.ROOT / "pyproject.toml").read_text().split("slurm = [", 1)[1].split("]", 1)[0]
+    assert plugins.SUBMITIT.split() == re.findall(r'"([^"]+)"', extra)
+    assert {plugins.PACKAGES["hydra/launcher"][name] for name in ("submitit_local", "submitit_slurm")} == {plugins.SUBMITIT}
+
+
+class Elsewhere(BasicLauncher):
+    """Runs its jobs in a process that tells this one nothing."""
+
+    def launch(self, job_overrides, initial_job_idx):
+        process = os.fork()
+        if not process:
+            try:
+                super().launch(job_overrides, initial_job_idx)
+            finally:
+                os._exit(0)
+        os.waitpid(process, 0)
+        return [JobReturn(_return_value=0.0, status=JobStatus.COMPLETED) for _ in job_overrides]
+
+
+@pytest.fixture(name="elsewhere")
+def elsewhere_fixture(monkeypatch):
+    """The words that choose it: Hydra takes launchers of the package hydra_plugins alone."""
+    monkeypatch.setattr(Elsewhere, "__module__", "hydra_plugins.elsewhere")
+    home, package = ModuleType("hydra_plugins.elsewhere"), ModuleType("hydra_plugins")
+    home.Elsewhere, package.elsewhere = Elsewhere, home
+    monkeypatch.setitem(sys.modules, "hydra_plugins", package)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.elsewhere", home)
+    Plugins.instance().register(Elsewhere)
+    ConfigStore.instance().store("elsewhere", {"_target_": "hydra_plugins.elsewhere.Elsewhere"}, group="hydra/launcher")
+    yield "hydra/launcher=elsewhere"
+    ConfigStore.instance().repo["hydra"]["launcher"].pop("elsewhere.yaml")
+    Plugins.instance().class_name_to_class.pop("hydra_plugins.elsewhere.Elsewhere")
+
+
+def test_jobs_in_another_process_are_found_by_what_they_leave_in_the_sweeps_folder(elsewhere, tmp_path, monkeypatch, capsys):
+    runs = {seed: write_run(tmp_path / "there" / str(seed), seed=seed) / "record.json" for seed in (1, 2)}
+    asked = lambda words: int(dict(word.split("=") for word in words)["seed"])  # noqa: E731
+    monkeypatch.setattr(child, "speedrun", lambda words: (0, runs[asked(words)]) if asked(words) in runs else (3, None))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    words = ["lane=tiny-dense", "seed=1,2,3", f"run.folder={tmp_path / 'runs'}", elsewhere]
+    assert main(["speedrun", "--multirun", *words]) == 1
+    said = capsys.readouterr().out
+    assert "over n = 2 runs" in said and "exit 3" in said
+    (sweep,) = (tmp_path / "runs").glob("sweep-*")
+    left = [json.loads(path.read_text()) for path in sorted(sweep.glob("job-*.json"))]
+    assert [outcome["record"] for outcome in left] == [*map(str, runs.values()), None]
+
+
+@pytest.mark.parametrize("rank, tasks", [(0, 1), (0, 2), (1, 2)])
+def test_the_tasks_of_a_job_are_the_ranks_of_one_run(rank, tasks, monkeypatch):
+    """`tests/referee/test_sweeps.py` has them really started."""
+    told = []
+
+    class Place:
+        def __init__(self):
+            self.rank, self.world_size = rank, tasks
+
+        def export(self, **how):
+            told.append(how)
+
+    monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))
+    monkeypatch.setitem(sys.modules, "submitit.helpers", SimpleNamespace(TorchDistributedEnvironment=Place))
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    assert plugins.join_tasks() == 0 and not told  # of any other launcher
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert plugins.join_tasks() == rank
+    assert told == [{"set_cuda_visible_devices": False, "overwrite": True}] * (tasks > 1)

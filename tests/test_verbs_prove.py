@@ -30,7 +30,7 @@ def pretended(tmp_path, monkeypatch, capsys):
     """`prove` over runs that are only pretended: `differing` are the marks of the killed one."""
 
     def go(**differing):
-        monkeypatch.setattr(prove, "_untouched", lambda words, folder: write_record(folder))
+        monkeypatch.setattr(prove, "_untouched", lambda words, folder, launch: write_record(folder))
         monkeypatch.setattr(prove, "_killed", lambda words, folder, *_: write_record(folder, **differing))
         status = main(["prove", *micro.MOE, f"run.folder={tmp_path}"])
         return status, capsys.readouterr().out
@@ -51,6 +51,52 @@ def test_runs_that_differ_are_not_proved_and_are_kept(pretended, tmp_path, diffe
     status, out = pretended(**differing)
     assert status == 1 and "NOT proved" in out and said in out
     assert len(list(tmp_path.glob("prove-*/*/record.json"))) == 3
+
+
+RANKS = ["ranks=2,1", "kills=3"]
+
+
+def test_on_several_numbers_of_ranks_there_is_a_run_on_each_and_the_killed_one_changes_them(monkeypatch, tmp_path, capsys):
+    """Under units that all of them can share, with as many threads a rank."""
+    asked, killed = [], []
+
+    def untouched(words, folder, launch):
+        asked.append((launch, words))
+        return write_record(folder)
+
+    def kill(words, folder, steps, kills, launches):
+        killed.extend(launches)
+        return write_record(folder)
+
+    monkeypatch.setattr(prove, "_untouched", untouched)
+    monkeypatch.setattr(prove, "_killed", kill)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(prove.os, "cpu_count", lambda: 6)
+    assert main(["prove", *micro.MOE, *RANKS, f"run.folder={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "untouched on 2 ranks, 1 rank" in said and "proved: 3 runs" in said
+    assert [launch for launch, _ in asked] == [prove.Launch(2, 3), prove.Launch(1, 3)] == killed[::-1]
+    assert all({"parallel.sums=units", "parallel.micro_batch_tokens=128"} <= set(words) for _, words in asked)
+    assert asked[0][0].how["environment"] == {"OMP_NUM_THREADS": "3"}
+    assert asked[0][0].how["program"][-3:] == ("2", "-m", "harness") and asked[1][0].how["program"] == child.PROGRAM
+
+
+def test_a_unit_that_all_ranks_can_share_is_kept_and_one_that_was_asked_for_and_they_cannot_is_refused(
+    monkeypatch, tmp_path, capsys
+):
+    asked = []
+    monkeypatch.setattr(prove, "_untouched", lambda words, folder, launch: asked.append(words) or write_record(folder))
+    unit = "parallel.micro_batch_tokens=64"
+    assert main(["prove", *micro.MOE, unit, "ranks=1,4", "kills=0", f"run.folder={tmp_path}"]) == 0
+    assert [word for word in asked[0] if "micro_batch" in word] == [unit]
+    for words, said in (
+        ((unit, "parallel.sums=units", "ranks=1,3"), "4 units of parallel.micro_batch_tokens=64, which 3 ranks"),
+        (("ranks=1,3",), "ranks=1,3 cannot all share a step of 256 tokens"),
+        (("ranks=1,1",), "each once"),
+        (("ranks=0",), "at least 1"),
+    ):
+        assert main(["prove", *micro.MOE, *words, f"run.folder={tmp_path / 'no'}"]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("word", ["kills=many", "kills=-1", "tokens=1.5"])

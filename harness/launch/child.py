@@ -18,8 +18,14 @@ from harness.plan.lanes import ROOT
 from harness.train.signals import PASSED_ON, SIGNALS, handled, interrupt
 
 PROGRAM = (sys.executable, "-m", "harness")
+RANKS = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")  # how many, then what PROGRAM has
 RECORD = "record: "  # begins the last line of a run
 GRACE_S = 10.0  # between SIGTERM and SIGKILL, where time is up
+
+
+def program(ranks: int) -> tuple[str, ...]:
+    """What starts a verb on so many ranks of this machine."""
+    return PROGRAM if ranks == 1 else (*RANKS, str(ranks), *PROGRAM[1:])
 
 
 @dataclass(frozen=True)

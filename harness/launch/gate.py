@@ -118,7 +118,7 @@ def _stated(root: Path, known, plan_hash: str) -> str | None:
 
 def conclude(evidence, folder: Path | None) -> int:
     record = evidence.run.record
-    title = f"gate: {record.lane}, plan {record.plan_hash[:8]}, seed {record.seed}, {record.hardware_class}"
+    title = f"gate: {record.lane}, plan {record.plan_hash[:8]}, seed {record.seed}, {record.speed_class}"
     return show(title, judge(evidence), folder)
 
 

@@ -55,7 +55,7 @@ def _write(own: SimpleNamespace, words: list[str], plan, runs: dict[int, Any], w
     if disturbed := sum(probe.timing.disturbed for probe in probes):
         print(f"{disturbed} of {len(probes)} timings are left out, others took the machine; without any, speed is not judged")
     path = gate_baseline.write(place, gate_baseline.updated(before, chosen, probes, own.reason, now()))
-    print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record.hardware_class}")
+    print(f"baseline of {plan.lane.name}: seeds {', '.join(map(str, wanted))} on {chosen[0].record.speed_class}")
     print(f"written to {path}; commit it together with the change that it accepts")
     return 0
 
@@ -80,7 +80,7 @@ def _refuse(run, plan) -> None:
 
 
 def _refuse_other_class(runs: list[Any], probes: list[Any]) -> None:
-    classes = {run.record.hardware_class for run in runs} | {probe.hardware_class for probe in probes}
+    classes = {run.record.speed_class for run in runs} | {probe.hardware_class for probe in probes}
     if len(classes) > 1:
         raise UserError(
             f"runs and timings are of {len(classes)} hardware classes: {'; '.join(sorted(classes))}",

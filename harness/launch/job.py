@@ -103,7 +103,7 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
 
 def _is(run: Any, job: Job, seed: int) -> bool:
     r = run.record
-    same = (r.lane, r.seed, r.plan_hash, r.hardware_class) == (job.lane, seed, job.plan_hash, job.hardware_class)
+    same = (r.lane, r.seed, r.plan_hash, r.speed_class) == (job.lane, seed, job.plan_hash, job.hardware_class)
     return same and _starts_as(job, r.fork)
 
 

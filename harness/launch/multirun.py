@@ -15,10 +15,12 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from harness.errors import UserError
 from harness.launch import child
+from harness.launch.plugins import join_tasks, refuse_missing
 from harness.plan import lanes
 from harness.plan.schema import Run
 from harness.plan.words import known_words, word
@@ -39,7 +41,9 @@ def multirun(words: list[str]) -> int:
     """Runs every job, then prints one line each. Exit status 1 when any failed; the others still run."""
     lanes.register()
     words = known_words(words, sweeps=True)
-    home = _home(words)
+    said = list(map(OverridesParser.create().parse_override, words))
+    refuse_missing(said)
+    home = _home(said)
     # From whatever folder or machine a launcher starts a job, it finds this checkout's harness.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(lanes.ROOT), os.environ.get("PYTHONPATH")]))
     sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, word("hydra.sweep.dir", str(home))]
@@ -50,9 +54,7 @@ def multirun(words: list[str]) -> int:
         failed = bool(left.code)
     outcomes = [read_json(path, SweepJob) for path in sorted(home.glob(OUTCOMES))]
     if not outcomes:
-        raise UserError(
-            "no job ran", "check the sweep's values; launchers and sweepers are packages: pip install hydra-joblib-launcher"
-        )
+        raise UserError("no job ran", f"check the sweep's values, and what its launcher has left in {home}")
     _summary(outcomes)
     print(f"sweep: {home}")
     return int(failed or any(outcome.status for outcome in outcomes))
@@ -63,7 +65,10 @@ def job(_: DictConfig) -> float:
     here = HydraConfig.get()
     overrides = list(here.overrides.task)
     print(f"\n== {' '.join(overrides)}", flush=True)
+    rank = join_tasks()
     status, record = child.speedrun(overrides)
+    if rank:  # the first one has the record
+        return float("inf")
     outcome = SweepJob(overrides=overrides, status=status, record=str(record.resolve()) if record else None)
     path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +77,9 @@ def job(_: DictConfig) -> float:
     return found.metrics.val_bpb if found else float("inf")
 
 
-def _home(words: list[str]) -> Path:
+def _home(words: list[Override]) -> Path:
     """The sweep's folder: the one that was named, else a new one among the runs, where it makes no tree dirty."""
-    said = {parsed.key_or_group: parsed for parsed in map(OverridesParser.create().parse_override, words)}
+    said = {parsed.key_or_group: parsed for parsed in words}
     for key in ("hydra.sweep.dir", "run.folder"):
         if key in said and said[key].is_sweep_override():
             raise UserError(f"{key} of a sweep has several values", "one folder holds the whole sweep")

@@ -108,7 +108,7 @@ class _Pace:
 
 def _pace(plan: Plan, counts: Counts, here: Machine) -> _Pace:
     """By the peaks that machines of this class are known to reach, and by those of now where they are far below."""
-    known = known_peaks([plan.run.folder, "results"], here.hardware_class)
+    known = known_peaks([plan.run.folder, "results"], here.speed_class)
     best, now = (duration(run_seconds(plan, counts, it)) for it in (here.raised(known.matmul, known.fp32, known.memory), here))
     if here.matmul_peak_flops >= SLOWER * known.matmul:
         return _Pace(best)
@@ -244,7 +244,7 @@ def _beside(model: Model) -> str:
 def _twin(twin: str | None, runs: str, here: Machine, unit: str) -> str:
     if twin is None:
         return ""
-    found = best_record([runs, "results"], twin, here.hardware_class)
+    found = best_record([runs, "results"], twin, here.speed_class)
     if found.folder is None:
         return f"no record of it here: make speedrun LANE={twin}"
     record = read_record(found.folder)

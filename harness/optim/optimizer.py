@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from harness.model.transformer import Transformer
 from harness.optim.groups import group_parameters
+from harness.optim.norms import squares
 from harness.optim.optimizers import Update
 from harness.plan import parts
 from harness.plan.schema import Optim
-
-CHUNK = 1 << 20  # elements that are widened to fp64 at once: 8 MiB, which a CPU's cache holds
 
 
 class Optimizer:
@@ -71,18 +70,13 @@ class Optimizer:
     def step_measured(self, scale: float) -> dict[str, dict[str, float]]:
         """A step that also returns, per group, the RMS of gradient, update and parameter. It takes a copy of the parameters of
         one optimizer at a time."""
-        found = {name: {"grad_rms": _squares(p.grad), "param_rms": _squares(p)} for name, p in self.parameters.items()}
+        found = {name: {"grad_rms": squares(p.grad), "param_rms": squares(p)} for name, p in self.parameters.items()}
         for part in self.parts:
             before = {name: p.clone() for name, p in part.parameters.items()}
             part.step(scale)
             for name, p in part.parameters.items():
-                found[name]["update_rms"] = _squares(before.pop(name).sub_(p))
+                found[name]["update_rms"] = squares(before.pop(name).sub_(p))
         return {group: _rms(parameters, found) for group, parameters in self.groups.items()}
-
-
-def _squares(t: Tensor) -> Tensor:
-    """fp64 () on the device: the sum of the squares."""
-    return sum(chunk.double().square_().sum() for chunk in t.reshape(-1).split(CHUNK))
 
 
 def _rms(parameters: dict[str, nn.Parameter], found: dict[str, dict[str, Tensor]]) -> dict[str, float]:

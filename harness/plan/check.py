@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 from harness.plan import parts
+from harness.plan.check_parallel import check_parallel
 from harness.plan.check_precision import check_precision
 from harness.plan.check_routing import check_routing
 from harness.plan.goal import levels, slice_length
@@ -32,6 +33,7 @@ def check(plan: Plan) -> None:
     check_routing(plan)
     parts.check(plan)
     _check_sizes(plan)
+    check_parallel(plan)
     check_tasks(plan)
     _check_ranges(plan)
     _check_ahead(plan)

@@ -193,6 +193,9 @@ class Kernels:
 class Parallel:
     transport: str = free("local", among=parts.names("transport"), later=True)  # where an expert's rows are computed
     micro_batch_tokens: int = free(0, least=0)  # per rank and forward pass; 0 is the rank's whole share
+    # Over what a step's sums are taken, in which order: over ranks, so that bits depend on how many they are, or over the
+    # micro-batches, whoever computes them (train/sums.py).
+    sums: str = free("ranks", among=("ranks", "units"), later=True)
     activation_checkpointing: bool = False
 
 

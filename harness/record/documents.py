@@ -9,10 +9,11 @@ from harness import values as v
 from harness.plan.bounds import TAKEN
 from harness.record.occupancy import GpuLook
 from harness.record.rows import Counts, Point
+from harness.revision import speed_class
 
 
 class Identity(v.Model):
-    """identity.json: bits depend on these; a run goes on only where all are as they were."""
+    """identity.json: bits depend on these, but for `ranks`; a run goes on only where all are as they were."""
 
     plan_hash: v.Hex
     seed: v.Int
@@ -21,6 +22,12 @@ class Identity(v.Model):
     source_sha256: v.Hex = v.absent()
     versions: dict[str, v.Text] = v.absent()
     hardware_class: v.Filled
+    ranks: v.Count = v.absent()  # that it began with, where they are several and not in the class
+
+    @property
+    def speed_class(self) -> str:
+        """What must match for its seconds to be compared with others."""
+        return speed_class(self.hardware_class, self.ranks or 1)
 
 
 class Verified(v.Model):
@@ -68,6 +75,7 @@ class OccupancyState(v.Model):
     total: dict[v.Name, v.Number] = v.absent()
     window: dict[v.Name, v.Number] = v.absent()
     closed_at_s: v.Least0 = v.absent()
+    threads: v.Count = v.absent()  # that the run kept busy
     peaks: dict[v.Name, v.Positive] = v.absent()
     gpu: dict[v.Name, GpuLook] = v.absent()
     gpu_not_measured: v.Text = v.absent()

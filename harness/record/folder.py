@@ -32,7 +32,8 @@ from harness.record.schema import Provenance
 AWAITED = "scores-awaited"  # a file beside a record that has no public scores yet
 
 
-def identity(plan: Plan, hardware_class: str, provenance: Provenance) -> Identity:
+def identity(plan: Plan, hardware_class: str, provenance: Provenance, ranks: int = 1) -> Identity:
+    """`ranks`: how many there are, where the class does not name them."""
     return Identity(
         plan_hash=plan_hash(plan),
         seed=plan.seed,
@@ -41,6 +42,7 @@ def identity(plan: Plan, hardware_class: str, provenance: Provenance) -> Identit
         source_sha256=provenance.source_sha256,
         versions=provenance.versions,
         hardware_class=hardware_class,
+        **({"ranks": ranks} if ranks > 1 else {}),
     )
 
 
@@ -133,6 +135,8 @@ def _try(path: Path, plan: Plan, who: Identity, say) -> RunFolder | None:
         folder.write("identity.json", json.dumps(who.content(), indent=1))
         return folder
     mine, theirs = who.content(), stored.content()
+    for said in (mine, theirs):  # where bits depend on how many there are, the class says it
+        said.pop("ranks", None)
     changed = [key for key in mine | theirs if not (key in mine and key in theirs and theirs[key] == mine[key])]
     planned = differences(plan, _stored_plan(path / "plan.yaml"))
     if planned or "plan_hash" in changed:

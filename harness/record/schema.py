@@ -14,6 +14,7 @@ from harness.record.evaluations import Evaluation as Evaluation
 from harness.record.evaluations import whole_or_failed
 from harness.record.occupancy import Occupancy, untimed_reasons
 from harness.record.rows import Point
+from harness.revision import speed_class
 
 SCHEMA_VERSION = 1
 
@@ -230,6 +231,11 @@ class Record(v.Model):
     occupancy: Occupancy = v.absent()
     artifacts: dict[v.Name, Artifact]
     content_sha256: v.Text = v.absent()
+
+    @property
+    def speed_class(self) -> str:
+        """What must match for its seconds to be compared with others."""
+        return speed_class(self.hardware_class, self.hardware.world_size or 1)
 
     @property
     def disturbed(self) -> str | None:

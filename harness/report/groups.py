@@ -41,7 +41,8 @@ class Group:
 
     @property
     def hardware_class(self) -> str:
-        return self.first.hardware_class
+        """With the number of ranks, whether or not bits depend on it: seconds do."""
+        return self.first.speed_class
 
     @property
     def plan_hash(self) -> str:
@@ -180,7 +181,7 @@ def group_runs(runs: Iterable[RunData]) -> list[Group]:
     by_key: dict[tuple[Any, ...], dict[int, RunData]] = {}
     for run in runs:
         r = run.record
-        key = (r.track, r.hardware_class, r.lane, not r.ranked, r.plan_hash, protocol(run))
+        key = (r.track, r.speed_class, r.lane, not r.ranked, r.plan_hash, protocol(run))
         by_seed = by_key.setdefault(key, {})
         if r.seed not in by_seed or finished_at(by_seed[r.seed]) < finished_at(run):
             by_seed[r.seed] = run

@@ -107,6 +107,8 @@ def _identity(run: RunData) -> Iterator[str]:
         return
     for key in ("plan_hash", "seed", "hardware_class") if identity else ():
         yield from _differs(key, getattr(record, key), getattr(identity, key), "identity.json")
+    if identity and not record.resumes:  # a resume may have changed the number of ranks
+        yield from _differs("its class with ranks", record.speed_class, identity.speed_class, "identity.json")
 
 
 def _rank(run: RunData) -> Iterator[str]:

@@ -21,16 +21,16 @@ class Peaks:
     folder: Path | None = None
 
 
-def known_peaks(folders: Iterable[str | Path], hardware_class: str) -> Peaks:
+def known_peaks(folders: Iterable[str | Path], speed_class: str) -> Peaks:
     """Over every record below `folders` of the class. Its revision does not matter: the machine is the same. A record that
     cannot be read is left out; whoever searches for twins names it."""
-    best, machine = Peaks(), without_revision(hardware_class)
+    best, machine = Peaks(), without_revision(speed_class)
     for folder in record_folders(folders):
         try:
             record = read_record(folder)
         except UserError:
             continue
-        if without_revision(record.hardware_class) == machine:
+        if without_revision(record.speed_class) == machine:
             it = record.hardware
             best = Peaks(
                 max(best.matmul, it.matmul_peak_flops), max(best.fp32, it.fp32_peak_flops or 0.0),

@@ -115,8 +115,8 @@ class RunData(Run):
         return f"{' and '.join(formats)} is emulated, so its seconds say nothing of the format" if formats else None
 
     def same_class(self, other: "RunData") -> bool:
-        """Whether the two ran on machines of one hardware class."""
-        return self.record.hardware_class == other.record.hardware_class
+        """Whether the two ran on machines of one hardware class, on as many ranks."""
+        return self.record.speed_class == other.record.speed_class
 
 
 def load_run(folder: str | Path) -> RunData:

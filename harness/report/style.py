@@ -116,7 +116,7 @@ def caption(run: RunData, *notes: str) -> str:
     emulated = " (emulated)" if record.precision.execution == "emulated" else ""
     return "; ".join([
         f"Track {record.track}, {record.precision.format}{emulated}, seed {record.seed} (n = 1), plan "
-        f"{record.plan_hash[:8]}, hardware class {record.hardware_class}", *notes,
+        f"{record.plan_hash[:8]}, hardware class {record.speed_class}", *notes,
     ]) + "."  # fmt: skip
 
 

@@ -21,8 +21,8 @@ class Found:
     unreadable: list[str] = field(default_factory=list)  # one message for each record that could not be read
 
 
-def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -> Found:
-    """The ranked record of a lane to stand beside another run: of `hardware_class` where there is one, else of any; among
+def best_record(folders: Iterable[str | Path], lane: str, speed_class: str) -> Found:
+    """The ranked record of a lane to stand beside another run: of `speed_class` where there is one, else of any; among
     those one that was not disturbed, then the newest; times of files mean nothing after a checkout, so they only break ties.
     `folders` are searched downwards, usually `["runs", "results"]`; one that does not exist is empty."""
     ranked, unreadable = [], []
@@ -34,7 +34,7 @@ def best_record(folders: Iterable[str | Path], lane: str, hardware_class: str) -
             continue
         if record.lane == lane and record.ranked:
             age = (record.provenance.finished_at or "", (folder / "record.json").stat().st_mtime)
-            ranked.append((record.hardware_class == hardware_class, record.disturbed is None, *age, folder))
+            ranked.append((record.speed_class == speed_class, record.disturbed is None, *age, folder))
     same_class, *_, folder = max(ranked, default=(False, None))
     return Found(folder, same_class, unreadable)
 

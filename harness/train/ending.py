@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
+from harness.ranks import Ranks
 from harness.record import record, schema
 from harness.record.folder import writing
 from harness.record.load import router_health
@@ -138,9 +140,16 @@ def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
         found = public.score_all(names, loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept)
         if ranks.is_first:
             loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
-        for of_set in kept.values():
-            of_set.path.unlink()
+        forget_answers(path, ranks)
     return found
+
+
+def forget_answers(folder: Path, ranks: Ranks) -> None:
+    """Those that this rank kept; the first one also those of ranks that there were before a resume and are no more."""
+    for path in folder.glob(f"{ANSWERS}*.jsonl"):
+        of = int(path.stem.rpartition("-")[2])
+        if of == ranks.rank or (ranks.is_first and of >= ranks.world):
+            path.unlink()
 
 
 def _summary(found: dict[str, Any]) -> dict[str, Any]:

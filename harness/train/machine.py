@@ -16,7 +16,7 @@ import torch
 from harness.errors import UserError
 from harness.plan.schema import Plan
 from harness.record.provenance import provenance, versions
-from harness.revision import REVISION, WORD
+from harness.revision import REVISION, WORD, speed_class
 from harness.train.compiler_paths import unspeakable
 from kernels import Arithmetic, precision
 from kernels.cpu.brgemm import library
@@ -39,6 +39,7 @@ class Machine:
     memory_bytes_per_s: float  # measured: one elementwise pass over a large fp32 tensor, bytes read plus written
     driver: str
     world_size: int
+    bits_by_ranks: bool = True  # whether they depend on how many ranks there are, which the plan says
 
     @property
     def hardware_class(self) -> str:
@@ -53,10 +54,15 @@ class Machine:
             parts.append("no brgemm")
         if self.device == "cuda":
             parts.append(f"triton {versions()['triton']}")
-        if self.world_size > 1:
+        if self.world_size > 1 and self.bits_by_ranks:
             parts.append(f"{self.world_size} ranks")
         parts.append(f"{WORD}{REVISION}")
         return ", ".join(parts)
+
+    @property
+    def speed_class(self) -> str:
+        """What must match for seconds to compare."""
+        return speed_class(self.hardware_class, self.world_size)
 
     @property
     def brgemm(self) -> bool:
@@ -99,7 +105,10 @@ class Machine:
         )
 
     def as_record(self) -> dict[str, object]:
-        return asdict(self)
+        """What it is and was measured to reach: nothing of the plan."""
+        found = asdict(self)
+        del found["bits_by_ranks"]
+        return found
 
     def as_origin(self, words: tuple[str, ...]) -> dict[str, object]:
         """Where figures that `words` asked for were measured, and by which code."""
@@ -125,6 +134,7 @@ def detect(plan: Plan, world_size: int = 1) -> Machine:
         memory_bytes_per_s=_stream_rate(device),
         driver=_driver() if device == "cuda" else "",
         world_size=world_size,
+        bits_by_ranks=plan.parallel.sums == "ranks",
     )
 
 

@@ -17,6 +17,7 @@ from harness.model.transformer import LOGITS_AT_ONCE
 from harness.optim.optimizers.muon import AT_ONCE
 from harness.plan import parts
 from harness.plan.schema import Plan
+from harness.train import sums
 from harness.train.machine import Machine
 from kernels import Arithmetic
 from kernels.activation import ACTIVATIONS
@@ -45,12 +46,14 @@ class Memory:
     logits: int
     update: int
     accumulates: bool
+    sums: int = 0  # this rank's part of the gradients' sums, where units are summed over several ranks
+    messages: int = 0  # gradients under way, when a unit's passes are over
 
     @property
     def held(self) -> int:
         """By the plan, beside the program, at the fullest moment of a step."""
         passes = self.operands + self.activations + self.logits + self.accumulates * self.gradients
-        return self.weights + self.moments + max(passes, self.gradients + self.update)
+        return self.weights + self.moments + self.sums + max(passes, self.gradients + max(self.update, self.messages))
 
     @property
     def total(self) -> int:
@@ -66,11 +69,12 @@ def memory(plan: Plan, here: Machine) -> Memory:
         model = build_model(plan, "full")
     m, weights = plan.model, count(model).params_total
     by_optimizer = {name: 0 for name in dict.fromkeys((plan.optim.matrices, plan.optim.others))}
-    cast = largest = 0
+    cast = largest = most = 0
     for _, p, _, own in owned(model):
         by_optimizer[plan.optim.matrices if own.group in parts.MATRICES else plan.optim.others] += p.numel()
         if own.group in ("dense", "head") or (own.by_expert and here.device == "cuda"):  # on a CPU kernels take masters
             cast += p.numel()
+        most = max(most, p.numel())
         if own.group in parts.MATRICES:
             largest = max(largest, p.shape[-2] * p.shape[-1])
     step_tokens = plan.by_step.largest
@@ -82,6 +86,7 @@ def memory(plan: Plan, here: Machine) -> Memory:
     a_token = BLOCK_BYTES * m.layers * m.width + ROW_BYTES * rows + ROUTER_BYTES * moe * m.num_experts
     if plan.parallel.activation_checkpointing:  # the streams between blocks, and one block's
         a_token, beside = a_token / m.layers + 4 * m.layers * m.width, beside / m.layers
+    folds = plan.parallel.sums == "units" and here.world_size > 1
     iterated = 0 if here.brgemm or plan.optim.matrices == "adamw" else 4 * ITERATED_NUMBERS * min(AT_ONCE * largest, weights)
     return Memory(
         program=int(PROGRAM_BYTES),
@@ -92,7 +97,9 @@ def memory(plan: Plan, here: Machine) -> Memory:
         activations=int((a_token + beside) * tokens),
         logits=4 * (LOGIT_NUMBERS + (plan.gains.softcap > 0)) * min(tokens * m.vocab_size, LOGITS_AT_ONCE[here.device]),
         update=iterated + 4 * max(by_optimizer.values()),
-        accumulates=tokens < step_tokens,
+        accumulates=tokens < step_tokens and not folds,
+        sums=4 * weights // here.world_size if folds else 0,
+        messages=2 * 4 * min(max(most, sums.AT_ONCE), weights) if folds else 0,
     )
 
 

@@ -26,6 +26,8 @@ class Meter:
         self.threads = threads_kept(here.device, here.threads, here.world_size)
         self.looks_at_gpu = here.device == "cuda" and found is not None
         self.why_not = state.get("not_measured", "begun by a harness that did not measure it" if step else "")
+        if (began := state.get("threads", self.threads)) != self.threads:
+            self.why_not = self.why_not or f"a resume changed the threads that it keeps busy from {began} to {self.threads}"
         if isinstance(found, str):
             self.why_not = self.why_not or found
         self.total, self.window = dict(state.get("total", {})), dict(state.get("window", {}))
@@ -100,7 +102,7 @@ class Meter:
         assert self.since is None
         return {
             "not_measured": self.why_not, "total": self.total, "window": self.window, "closed_at_s": self.closed_at_s,
-            "peaks": self.peaks, "gpu": self.gpu, "gpu_not_measured": self.gpu_why_not,
+            "threads": self.threads, "peaks": self.peaks, "gpu": self.gpu, "gpu_not_measured": self.gpu_why_not,
         }  # fmt: skip
 
     def as_record(self, train_s: float) -> Occupancy:

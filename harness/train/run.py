@@ -95,7 +95,9 @@ def _shared_folder(
     folder = None
     if ranks.is_first:
         try:
-            folder = open_folder(composed.plan, identity(composed.plan, here.hardware_class, origin), progress.say)
+            beside = 1 if here.bits_by_ranks else ranks.world
+            who = identity(composed.plan, here.hardware_class, origin, beside)
+            folder = open_folder(composed.plan, who, progress.say)
             answer = ("folder", (folder.path, folder.resumes))
         except UserError as error:
             answer = ("error", (error.problem, error.remedy))

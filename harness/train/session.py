@@ -1,6 +1,7 @@
 """A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -22,8 +23,10 @@ from harness.optim.expert_gradient import scale_expert_gradients
 from harness.optim.optimizer import Optimizer
 from harness.optim.qk_clip import clip_scores
 from harness.optim.schedule import step_scale
+from harness.plan.check_parallel import micro_sequences
 from harness.plan.schema import Plan
 from harness.ranks import Ranks
+from harness.train import sums
 from harness.train.machine import Machine
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
@@ -104,7 +107,8 @@ class Session:
         self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
         self.steps = plan.by_step
         self.batches = corpus.batches(plan.seed, self.steps, plan.model.sequence_length)
-        self.micro_sequences = {stage.tokens: self._micro_sequences(stage.tokens) for stage in self.steps.stages}
+        sizes = [stage.tokens for stage in self.steps.stages]
+        self.micro_sequences = {tokens: micro_sequences(plan, tokens, ranks.world) for tokens in sizes}
         self.auxiliary, self.ahead = AuxiliaryLosses(plan), AheadLoss(plan)
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
@@ -116,6 +120,7 @@ class Session:
         self.counts = count(self.model)
         dtype, backend = Arithmetic.of(machine.arithmetic).dtype, "brgemm" if machine.brgemm else "torch"
         self.optimizer = Optimizer(self.model, plan.optim, dtype, backend)
+        self.sums = sums.KINDS[plan.parallel.sums](ranks, self.model, self.optimizer)
         self.telemetry = Telemetry(self.model)
         if machine.compiled:
             self._compile()
@@ -156,34 +161,18 @@ class Session:
         """Tokens per forward pass of scoring: as planned, or those of the largest micro-batch."""
         return self.plan.validation.batch_tokens or max(self.micro_sequences.values()) * self.plan.model.sequence_length
 
-    def _micro_sequences(self, step_tokens: int) -> int:
-        """Those of a micro-batch in a step of so many tokens."""
-        length = self.plan.model.sequence_length
-        sequences = step_tokens // length
-        share = sequences // self.ranks.world
-        wanted = self.plan.parallel.micro_batch_tokens // length or share
-        if sequences % self.ranks.world or share % wanted:
-            raise UserError(
-                f"{sequences} sequences a step cannot be cut for {self.ranks.world} ranks into "
-                f"micro-batches of {wanted} sequences",
-                "choose parallel.micro_batch_tokens and the number of ranks so that they divide the step",
-            )
-        return wanted
-
     def step(self, index: int, measured: bool = False) -> StepResult:
-        """Optimizer step `index`, counted from 0: forward and backward over this rank's share, sums over ranks, update."""
+        """Optimizer step `index`, counted from 0: forward and backward over this rank's part, sums over ranks, update."""
         plan, drops = self.plan, self.plan.balance.capacity_factor
-        inputs, targets = self.batches.batch(index, self.ranks.rank, self.ranks.world)
-        inputs, targets = self._there(inputs), self._there(targets)
+        inputs, targets = map(self._there, self._of_rank(self.batches.batch, index))
         loss, count_LE, dropped_LE, peak_LH, auxiliary = self._gradients(index, inputs, targets, measured)
-        self.ranks.sum_([p.grad for p in self.optimizer.parameters.values()])
-        self.ranks.sum_([loss])
+        totals = {"loss": loss, **auxiliary}
+        self.sums.finish(totals)
         self.ranks.sum_([count_LE])
-        self.ranks.sum_(list(auxiliary.values()))
         self.ranks.sum_([dropped_LE] if drops else [])
         computed_LE = count_LE - dropped_LE if drops else count_LE
         scale_expert_gradients(self.model, computed_LE, self.steps.tokens(index), plan.optim.expert_gradient_scale)
-        norms = self.optimizer.gradient_norms()
+        norms = self.sums.norms()
         self.optimizer.clip(norms.norm())
         scale = step_scale(plan, self.steps, index)
         groups, precision = self._measured_update(scale) if measured else (self.optimizer.step(scale), None)
@@ -196,6 +185,17 @@ class Session:
         dropped_L = dropped_LE.sum(1) if drops else None
         return StepResult(loss, norms, count_LE, scale, groups, precision, auxiliary, dropped_L)
 
+    def _of_rank(self, read: Callable[..., Any], index: int) -> tuple[Tensor, ...]:
+        """What `read` of the step's batch has for this rank, a tensor or several, each joined along sequences."""
+        found = [read(index, *place) for place in self.sums.slices(self._units(index))]
+        columns = zip(*found) if isinstance(found[0], tuple) else [found]
+        return tuple(torch.cat(parts) for parts in columns)
+
+    def _units(self, index: int) -> int:
+        """The micro-batches of a step, over all ranks."""
+        tokens = self.steps.tokens(index)
+        return tokens // (self.micro_sequences[tokens] * self.plan.model.sequence_length)
+
     def _there(self, tokens_BS: Tensor) -> Tensor:
         """A batch on the device; a GPU copies it while the host goes on."""
         if self.machine.device == "cuda":
@@ -207,44 +207,45 @@ class Session:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Forward and backward of this rank's share, micro-batch by micro-batch: its part of the loss, of the counts, of the
         dropped rows, its largest scores, and its part of the auxiliary losses."""
-        loss, count_LE, dropped_LE, peak_LH = None, None, None, None
-        auxiliary: dict[str, Tensor] = {}
-        tokens, scored, length = self.steps.tokens(index), self.batches.scored(index), self.plan.model.sequence_length
-        first, cut = self.ranks.rank * inputs.shape[0], self.micro_sequences[tokens]
-        inputs, targets = inputs.split(cut), targets.split(cut)
+        count_LE, dropped_LE, peak_LH, totals = None, None, None, {}
+        tokens, scored = self.steps.tokens(index), self.batches.scored(index)
+        inputs, targets = (batch.split(self.micro_sequences[tokens]) for batch in (inputs, targets))
         documents = self._documents(index, len(inputs))
-        load_LE = self._load(inputs, documents) if self.auxiliary.needs_load and len(inputs) > 1 else None
-        for at, (x, y, document_BS) in enumerate(zip(inputs, targets, documents)):
-            self.model.at(self.plan.seed, index, (first + at * cut) * length)
-            with self.telemetry.measure(measured and at == 0):
+        load_LE = None
+        if self.auxiliary.needs_load and (len(inputs) > 1 or self.sums.load_apart):
+            load_LE = self._load(inputs, documents)
+        numbers = self.sums.numbers(self._units(index))
+        for at, (number, x, y, document_BS) in enumerate(zip(numbers, inputs, targets, documents, strict=True)):
+            self.model.at(self.plan.seed, index, number * x.numel())
+            with self.sums.together(), self.telemetry.measure(measured and at == 0):
                 ahead_KBS = self.ahead.targets(index, y, document_BS)
                 output = self.model(self._where(x, document_BS), y, ahead_KBS)
-                part = output.nats_BS.sum() / scored
-                objective = part
+                part = {"loss": output.nats_BS.sum() / scored}
+                objective = part["loss"]
                 if output.terms:
                     if load_LE is None and self.auxiliary.needs_load:
                         load_LE = self._over_ranks(output.count_LE)
                     shares_L = self.auxiliary.shares(output.terms, load_LE, tokens)
                     objective = objective + self.auxiliary.objective(shares_L)
-                    for name, share_L in shares_L.items():
-                        auxiliary[name] = auxiliary.get(name, 0) + share_L.detach().mean()
+                    part |= {name: share_L.mean() for name, share_L in shares_L.items()}
                 if ahead_KBS is not None:
                     shares = self.ahead.shares(index, output.ahead_K, scored)
                     objective = objective + self.ahead.objective(index, shares)
-                    for name, share in shares.items():
-                        auxiliary[name] = auxiliary.get(name, 0) + share.detach()
+                    part |= shares
                 objective.backward()
-            part = part.detach()
-            loss = part if loss is None else loss + part
+            totals = self.sums.add(totals, {name: scalar.detach() for name, scalar in part.items()})
             count_LE = output.count_LE if count_LE is None else count_LE + output.count_LE
             dropped_LE = output.dropped_LE if dropped_LE is None else dropped_LE + output.dropped_LE
             peak_LH = output.peak_LH if peak_LH is None else torch.maximum(peak_LH, output.peak_LH)
-        return loss, count_LE, dropped_LE, peak_LH, auxiliary
+        return totals.pop("loss"), count_LE, dropped_LE, peak_LH, totals
 
     def _load(self, inputs: tuple[Tensor, ...], documents: list[Tensor | None]) -> Tensor:
         """int64 (L, E): the rows of each expert in the whole step, from a forward pass of its own. The very passes that the
         gradient takes afterwards, so the counts are the same ones."""
-        counts = [self._count(x, document_BS) for x, document_BS in zip(inputs, documents)]
+        counts = []
+        for x, document_BS in zip(inputs, documents):
+            with self.sums.together():
+                counts.append(self._count(x, document_BS))
         return self._over_ranks(torch.stack(counts).sum(0))
 
     def _count(self, x: Tensor, document_BS: Tensor | None) -> Tensor:
@@ -273,8 +274,8 @@ class Session:
         """
         if not self.plan.data.document_mask:
             return [None] * parts
-        document_BS = self.batches.documents(index, self.ranks.rank, self.ranks.world).to(self.machine.torch_device)
-        return list(document_BS.split(self.micro_sequences[self.steps.tokens(index)]))
+        (document_BS,) = self._of_rank(self.batches.documents, index)
+        return list(document_BS.to(self.machine.torch_device).split(self.micro_sequences[self.steps.tokens(index)]))
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""

@@ -60,7 +60,7 @@ def _twin(done: Any) -> Any:
     from harness.report.twin import best_record
 
     lane, runs = done.plan["lane"]["twin"], done.plan["run"]["folder"]
-    found = best_record([runs, "results"], lane, done.record.hardware_class) if lane else None
+    found = best_record([runs, "results"], lane, done.record.speed_class) if lane else None
     for sentence in found.unreadable if found else []:
         warn(f"warning: {sentence}")
     if found is None or found.folder is None:

@@ -42,6 +42,7 @@ def train(composed) -> int:
     from harness.launch.sinks import finish
     from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
     from harness.model.build import count_plan
+    from harness.plan.check_parallel import check_ranks
     from harness.progress import Progress
     from harness.ranks import join, leave
     from harness.train import machine, processors
@@ -52,6 +53,7 @@ def train(composed) -> int:
 
     set_torch()
     ranks = join()
+    check_ranks(composed.plan, ranks.world)
     progress = Progress(quiet=not ranks.is_first)
     look = Look(own := processors.of_ranks(ranks))
     here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank

@@ -108,7 +108,7 @@ def _one_group(paths: list[Path]):
         raise UserError(
             "not submitted:\n    " + "\n    ".join(refused), "run those seeds again from a clean tree, to their end"
         )
-    kinds = {(r.record.lane, r.record.plan_hash, r.record.hardware_class, protocol(r)) for r in runs}
+    kinds = {(r.record.lane, r.record.plan_hash, r.record.speed_class, protocol(r)) for r in runs}
     if len(kinds) > 1:
         listed = "\n    ".join(f"{lane}, plan {plan[:8]}, on {hardware}" for lane, plan, hardware, _ in sorted(kinds))
         raise UserError(
@@ -151,7 +151,7 @@ def _beside(group, claimed: set[int]) -> Beside:
                 continue
             if who.plan_hash != group.plan_hash:
                 other_plans.add(who.plan_hash)
-            elif who.hardware_class == group.hardware_class and not who.fork:
+            elif who.speed_class == group.hardware_class and not who.fork:
                 if who.seed in counted:
                     repeats[who.seed] += who.seed in group.seeds and is_there(folder / "record.json")
                 elif (stop := read_stop(folder)) is not None:

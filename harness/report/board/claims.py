@@ -58,7 +58,7 @@ def _strangers(lane_folder: Path, claim: Claim) -> list[Path]:
     strangers = []
     for identity in sorted(lane_folder.glob("*/identity.json")):
         who = read_identity(identity.parent)
-        same = who and (who.plan_hash, who.hardware_class) == (claim.plan_hash, claim.hardware_class)
+        same = who and (who.plan_hash, who.speed_class) == (claim.plan_hash, claim.hardware_class)
         if same and identity.parent.name not in claim.records:
             strangers.append(identity.parent)
     return strangers

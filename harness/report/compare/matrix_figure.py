@@ -165,7 +165,7 @@ def _caption(groups: list[Group], first: RunData, pairs: list[Paired]) -> str:
     said = [
         f"Track {first.record.track}, scored on {first.scored_on}",
         f"a mark a seed, n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
-        f"hardware class {first.record.hardware_class}",
+        f"hardware class {first.record.speed_class}",
     ]
     if pairs:
         said.append(f"minus {BASE}: at equal seeds, in % of its {first.measure} of val; the whisker is the 95% interval of the "

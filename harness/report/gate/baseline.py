@@ -97,7 +97,7 @@ def updated(before: Baseline, runs: list[RunData], probes: list[Probe], reason: 
     if not reason.strip():
         raise UserError("a baseline is not changed without a reason", 'add reason="what changed, and why that is meant"')
     first = runs[0].record
-    for key in ("lane", "plan_hash", "hardware_class", "counts"):
+    for key in ("lane", "plan_hash", "speed_class", "counts"):
         if any(getattr(run.record, key) != getattr(first, key) for run in runs):
             found = sorted({str(getattr(run.record, key)) for run in runs})
             raise UserError(f"these runs differ in {key}: {'; '.join(found)}", "name seeds of one plan on one machine")
@@ -109,7 +109,7 @@ def updated(before: Baseline, runs: list[RunData], probes: list[Probe], reason: 
     assert len(versions) <= 1, versions  # without a probe speed is not judged
     note = Update(
         date=date, commit=first.provenance.commit, reason=reason.strip(), plan_hash=first.plan_hash,
-        hardware_class=first.hardware_class, seeds=sorted(seeds),
+        hardware_class=first.speed_class, seeds=sorted(seeds),
     )  # fmt: skip
     fresh = ClassBaseline(
         seeds={str(seed): found for seed, found in seeds.items()}, ratios=[probe.timing.ratio for probe in probes],

@@ -59,7 +59,7 @@ class Evidence:
 
     @property
     def own_class(self) -> ClassBaseline | None:
-        return self.baseline.classes.get(self.run.record.hardware_class) if self.baseline else None
+        return self.baseline.classes.get(self.run.record.speed_class) if self.baseline else None
 
     @property
     def disturbed(self) -> str:
@@ -132,7 +132,7 @@ def _noise(e: Evidence) -> tuple[str, list[Figures], int]:
     """(where seed noise is from, the seeds, how many comparisons the whole run makes); no seeds where there is no noise."""
     if e.baseline is None:
         return "no baseline of this plan", [], 0
-    where, seeds = e.baseline.seed_noise(e.run.record.hardware_class)
+    where, seeds = e.baseline.seed_noise(e.run.record.speed_class)
     if len(seeds) < 2:
         return f"n = {len(seeds)} seed: one run shows no spread", [], 0
     mine = figures(e.run)

@@ -27,7 +27,7 @@ def draw_bpb(run: RunData, twin: RunData | None, path: Path) -> Path:
     if twin:
         notes.append(f"{twin.record.lane} is one run, seed {twin.record.seed}")
         if untimed:
-            ran = "" if run.same_class(twin) else f"; it ran on {twin.record.hardware_class}"
+            ran = "" if run.same_class(twin) else f"; it ran on {twin.record.speed_class}"
             notes.append(f"its seconds are left out: {untimed}{ran}")
 
     fig = style.new_figure(run, run.measure, 3.8, *notes)

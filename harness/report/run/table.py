@@ -77,7 +77,7 @@ def _twin_notes(run: RunData, twin: RunData | None) -> list[tuple[str, str]]:
         return []
     notes = [f"{run.measure} not shown: {separate}"] if (separate := run.why_not_beside(twin)) else []
     if not run.same_class(twin):
-        notes.append(f"seconds not shown: it ran on hardware class {twin.record.hardware_class}")
+        notes.append(f"seconds not shown: it ran on hardware class {twin.record.speed_class}")
     elif twin.disturbed:
         notes.append(f"no claim about its speed: {twin.disturbed}")
     if twin.why_unranked:

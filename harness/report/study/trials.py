@@ -34,7 +34,8 @@ class Trial(Run):
 
     @property
     def hardware_class(self) -> str | None:
-        return self.record.hardware_class if self.record else None
+        """With the number of ranks."""
+        return self.record.speed_class if self.record else None
 
     @property
     def stopped(self) -> str | None:

@@ -1,0 +1,96 @@
+"""How a step may be cut into micro-batches, and among how many ranks; every refusal names the values and what to type."""
+
+import math
+
+from harness.errors import UserError
+from harness.plan.schema import Plan
+
+RANKS = 8  # what a suggested unit should leave room for
+
+
+def check_parallel(plan: Plan) -> None:
+    """What can be told without knowing the ranks. Raises: UserError where a step is no whole number of units."""
+    unit = plan.parallel.micro_batch_tokens
+    if plan.parallel.sums != "units":
+        return
+    if not unit:
+        raise UserError(
+            "parallel.sums=units with parallel.micro_batch_tokens=0: the micro-batch is the unit that is summed over, so it "
+            "cannot be the share of a rank",
+            f"set parallel.micro_batch_tokens={_unit_for(plan, RANKS)}, or another of {_said(units_of(plan))}",
+        )
+    for tokens in plan.batch.sizes:
+        if tokens % unit:
+            raise UserError(
+                f"parallel.sums=units with parallel.micro_batch_tokens={unit}, which does not divide a step of {tokens} tokens",
+                f"set parallel.micro_batch_tokens={_nearest(unit, units_of(plan))}",
+            )
+
+
+def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
+    """The sequences of a micro-batch in a step of so many tokens. Raises: UserError where the ranks cannot share it equally."""
+    length = plan.model.sequence_length
+    sequences = step_tokens // length
+    share = sequences // ranks
+    wanted = plan.parallel.micro_batch_tokens // length or share
+    if not sequences % ranks and not share % wanted:
+        return wanted
+    if plan.parallel.sums == "units":
+        _refuseunits_of(plan, step_tokens, ranks)
+    raise UserError(
+        f"{sequences} sequences a step cannot be cut for {ranks} ranks into micro-batches of {wanted} sequences",
+        "choose parallel.micro_batch_tokens and the number of ranks so that they divide the step",
+    )
+
+
+def check_ranks(plan: Plan, ranks: int) -> None:
+    """Raises: UserError where so many ranks cannot share every step of the plan."""
+    for stage in plan.by_step.stages:
+        micro_sequences(plan, stage.tokens, ranks)
+
+
+def _refuseunits_of(plan: Plan, step_tokens: int, ranks: int) -> None:
+    unit = plan.parallel.micro_batch_tokens
+    if step_tokens % unit:  # of a budget that was cut to less than a step
+        raise UserError(
+            f"a step of {step_tokens} tokens is no whole number of units of parallel.micro_batch_tokens={unit}",
+            f"set parallel.micro_batch_tokens={_nearest(unit, units_of(plan, ranks) or units_of(plan))}, or another budget",
+        )
+    units = step_tokens // unit
+    whole = math.gcd(*(stage.tokens // unit for stage in plan.by_step.stages))
+    fewer = max(number for number in _divisors(whole) if number < ranks)
+    smaller = units_of(plan, ranks)
+    raise UserError(
+        f"a step of {step_tokens} tokens has {_count(units, 'unit')} of parallel.micro_batch_tokens={unit}, which "
+        f"{_count(ranks, 'rank')} cannot share equally",
+        f"start {_count(fewer, 'rank')}"
+        + (f", or set parallel.micro_batch_tokens={_nearest(unit, smaller)}" if smaller else ""),
+    )
+
+
+def units_of(plan: Plan, ranks: int = 1) -> list[int]:
+    """Every number of tokens that so many ranks can share all steps in, ascending; none where they can in no way."""
+    length = plan.model.sequence_length
+    sequences = math.gcd(*(tokens // length for tokens in plan.batch.sizes))
+    return [length * share for share in _divisors(sequences // ranks)] if sequences % ranks == 0 else []
+
+
+def _unit_for(plan: Plan, ranks: int) -> int:
+    """The largest unit that so many ranks can share, or the largest of all."""
+    return (units_of(plan, ranks) or units_of(plan))[-1]
+
+
+def _nearest(unit: int, known: list[int]) -> int:
+    return min(known, key=lambda other: (abs(other - unit), other))
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
+
+
+def _said(units: list[int]) -> str:
+    return ", ".join(map(str, units))

@@ -154,7 +154,7 @@ def test_published_inspections_are_small_and_table_and_figure_are_drawn_again_fr
     assert study_problems(study, copies, asked) == [] and imread(drawn[1]).shape[1] == 880
     kept = out / "most" / "1" / "inspect.json"
     assert not list(out.rglob("weights.safetensors")) and not (out / "most" / "1" / "inspect").exists()
-    assert "lens" not in json.loads(kept.read_text()) and (out / "most" / "1" / "evaluations.json").exists()
+    assert "lens" not in json.loads(kept.read_text()) and (out / "most" / "1" / "evaluations.json.xz").exists()
     write_study(study, copies, out, verdicts)
     assert {path: path.read_bytes() for path in before} == before
 

@@ -102,6 +102,7 @@ def test_a_leaderboard_says_bits_per_answer_of_its_board_and_both_units_of_sever
     write_run(tmp_path / "runs" / "tiny", experts=0, lane="tiny-dense", twin=None)
     said = board_of(tmp_path)
     assert "mean bits per byte or bits per answer of all of val" in said and "bits per answer of all of val" in said
+    assert "MEASURE" not in said
 
 
 def board_of(home):
@@ -128,7 +129,7 @@ def test_what_a_model_that_knows_nothing_is_scored_in_is_that_of_the_scorers_che
 
 
 def test_prove_and_probe_name_the_unit_of_the_track(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(prove, "_untouched", lambda words, folder: write_run(folder, **TASKS | DENSE) / "record.json")
+    monkeypatch.setattr(prove, "_untouched", lambda words, folder, launch: write_run(folder, **TASKS | DENSE) / "record.json")
     assert main(["prove", *micro.TASKS, "kills=0", f"run.folder={tmp_path}"]) == 0
     said = capsys.readouterr().out
     head, *rows = [line for line in said.splitlines() if "slice bits/answer" in line or line.startswith("  first run")]

@@ -36,7 +36,7 @@ def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
     if not sequences % ranks and not share % wanted:
         return wanted
     if plan.parallel.sums == "units":
-        _refuseunits_of(plan, step_tokens, ranks)
+        _refuse_units(plan, step_tokens, ranks)
     raise UserError(
         f"{sequences} sequences a step cannot be cut for {ranks} ranks into micro-batches of {wanted} sequences",
         "choose parallel.micro_batch_tokens and the number of ranks so that they divide the step",
@@ -49,7 +49,7 @@ def check_ranks(plan: Plan, ranks: int) -> None:
         micro_sequences(plan, stage.tokens, ranks)
 
 
-def _refuseunits_of(plan: Plan, step_tokens: int, ranks: int) -> None:
+def _refuse_units(plan: Plan, step_tokens: int, ranks: int) -> None:
     unit = plan.parallel.micro_batch_tokens
     if step_tokens % unit:  # of a budget that was cut to less than a step
         raise UserError(

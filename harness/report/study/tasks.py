@@ -54,11 +54,8 @@ def changes(trials: Sequence[Trial], base: str, case: str) -> Changes:
 
 def task_tables(study: Study, trials: Sequence[Trial]) -> list[str]:
     """Lines of Markdown; none where no run has scores of tasks."""
-    by_case = [(case, [trial for trial in trials if trial.case == case]) for case in study.cases]
-    found = [
-        (case, [one for trial in some if (one := trial.record and scored(trial.record.evaluations))]) for case, some in by_case
-    ]
-    header, rows = of_groups(found)
+    found = [(trial.case, scored(trial.record.evaluations)) for trial in trials if trial.record]
+    header, rows = of_groups((case, [one for name, one in found if one and name == case]) for case in study.cases)
     if not rows:
         return []
     lines = [

@@ -45,6 +45,15 @@ class Ranks:
         dist.all_to_all_single(found_PN, part_PN)
         return found_PN
 
+    def exchange_rows(self, row_RX: Tensor, to_P: list[int], from_P: list[int]) -> Tensor:
+        """(S, ...): what every rank has for this one, in the order of ranks, `from_P` rows of each. `row_RX`: the rows for each
+        rank, `to_P` of them, in the order of ranks. Any of them may be none."""
+        if self.world == 1:
+            return row_RX
+        found_SX = row_RX.new_empty(sum(from_P), *row_RX.shape[1:])
+        dist.all_to_all_single(found_SX, row_RX.contiguous(), from_P, to_P)
+        return found_SX
+
     def everyones(self, mine_N: Tensor) -> Tensor:
         """(P, N) on all ranks: row p is rank p's."""
         if self.world == 1:
@@ -85,6 +94,9 @@ class Ranks:
         return box or []
 
 
+ALONE = Ranks(0, 1)
+
+
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
@@ -93,7 +105,7 @@ def join() -> Ranks:
     """This process's place among the processes that torchrun started; alone otherwise."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Ranks(0, 1)
+        return ALONE
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

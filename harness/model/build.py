@@ -9,12 +9,15 @@ from harness.model.precision import Precisions
 from harness.model.transformer import Transformer
 from harness.plan import parts
 from harness.plan.schema import Plan
+from harness.ranks import ALONE, Ranks
 from kernels import Arithmetic
 
 
-def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: str = "torch") -> Transformer:
+def build_model(
+    plan: Plan, arithmetic: str, backend: str = "torch", attention: str = "torch", ranks: Ranks = ALONE
+) -> Transformer:
     """Uninitialized, on the current default device (`with torch.device("meta")` for counting). `backend`: of the experts;
-    `attention`: the backend of attention.
+    `attention`: the backend of attention; `ranks`: those that the experts are spread over, alone all of it is here.
 
     Raises:
         UserError: the plan asks a part for what it cannot.
@@ -28,7 +31,7 @@ def build_model(plan: Plan, arithmetic: str, backend: str = "torch", attention: 
             )
     return Transformer(
         plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
-        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan, attention,
+        plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan, attention, ranks,
     )  # fmt: skip
 
 

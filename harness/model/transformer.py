@@ -21,9 +21,11 @@ from harness.model.part import Own, Part
 from harness.model.precision import Precisions
 from harness.model.product import product
 from harness.model.residual import Residual
+from harness.model.transport import Transport
 from harness.model.where import Cache, Where
 from harness.plan import parts
 from harness.plan.schema import Gains, Model, Parallel, Plan
+from harness.ranks import ALONE, Ranks
 from harness.targets import IGNORED
 from kernels import Arithmetic
 
@@ -121,15 +123,16 @@ class Transformer(Part):
     def __init__(
         self, model: Model, precision: Precisions | Arithmetic, backend: str, activation_checkpointing: bool = False,
         debug: bool = False, gains: Gains | None = None, auxiliary: tuple[str, ...] = (), plan: Plan | None = None,
-        attention_backend: str = "torch",
+        attention_backend: str = "torch", ranks: Ranks = ALONE,
     ):  # fmt: skip
         """`precision`: an arithmetic alone quantizes nothing. `auxiliary`: the losses of `harness.model.auxiliary.TERMS` whose
-        terms the output carries. `plan`: where parts with keys of their own find them."""
+        terms the output carries. `plan`: where parts with keys of their own find them. `ranks`: those that the experts are
+        spread over; alone it has all of them."""
         super().__init__()
         p = Precisions(precision) if isinstance(precision, Arithmetic) else precision
         self.gains = gains or Gains()
         self.shape, self.activation_checkpointing = model, activation_checkpointing
-        chosen = _Chosen(model, plan)
+        chosen = _Chosen(model, plan, ranks)
         self.residual, self.residual_keys = chosen.classes["residual"], chosen.keys["residual"]
         self.embedding = nn.Parameter(torch.empty(model.vocab_size, model.width))
         self.memories = nn.ModuleDict({name: chosen.memory(name) for name in model.memories})
@@ -137,7 +140,7 @@ class Transformer(Part):
         for layer, name in enumerate(model.attentions):
             if layer in model.moe_layers:
                 feedforward: nn.Module = Experts(
-                    model, chosen.make("router"), chosen.make("transport"), p.of_layer(layer, routed=True),
+                    model, chosen.make("router"), chosen.transport(), p.of_layer(layer, routed=True),
                     p.of_layer(layer, routed=False), layer, backend, self.gains.expert_output, debug, auxiliary,
                 )  # fmt: skip
             else:
@@ -246,15 +249,18 @@ class Transformer(Part):
 class _Chosen:
     """The parts that a model is made of, with their own keys."""
 
-    def __init__(self, model: Model, plan: Plan | None):
+    def __init__(self, model: Model, plan: Plan | None, ranks: Ranks):
         names = {"residual": model.residual, "router": model.router}
-        names["transport"] = plan.parallel.transport if plan else Parallel().transport
-        self.model, self.plan = model, plan
+        names["transport"] = parts.transport(plan.parallel if plan and ranks.world > 1 else Parallel())
+        self.model, self.plan, self.ranks = model, plan, ranks
         self.classes = {kind: parts.part(kind, name) for kind, name in names.items()}
         self.keys = {kind: self._keys(kind, name) for kind, name in names.items()}
 
     def make(self, kind: str) -> Any:
         return self.classes[kind](self.model, self.keys[kind])
+
+    def transport(self) -> Transport:
+        return self.classes["transport"](self.model, self.keys["transport"], self.ranks)
 
     def attention(self, name: str, arithmetic: Arithmetic) -> Attention:
         return parts.part("attention", name)(self.model, self._keys("attention", name), arithmetic)

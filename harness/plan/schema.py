@@ -191,7 +191,9 @@ class Kernels:
 
 @dataclass
 class Parallel:
-    transport: str = free("local", among=parts.names("transport"), later=True)  # where an expert's rows are computed
+    ep: int = unhashed(1, least=1)  # over how many ranks the experts are spread: one holds them all, or the number of ranks
+    # where an expert's rows are computed; auto: here with ep=1, else where it is held
+    transport: str = unhashed("auto", among=("auto", *parts.names("transport")))
     micro_batch_tokens: int = free(0, least=0)  # per rank and forward pass; 0 is the rank's whole share
     # Over what a step's sums are taken, in which order: over ranks, so that bits depend on how many they are, or over the
     # micro-batches, whoever computes them (train/sums.py).

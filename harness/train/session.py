@@ -25,7 +25,7 @@ from harness.optim.qk_clip import clip_scores
 from harness.optim.schedule import step_scale
 from harness.plan.check_parallel import micro_sequences
 from harness.plan.schema import Plan
-from harness.ranks import Ranks
+from harness.ranks import ALONE, Ranks
 from harness.train import sums
 from harness.train.machine import Machine
 from harness.train.telemetry import Telemetry
@@ -112,7 +112,7 @@ class Session:
         self.auxiliary, self.ahead = AuxiliaryLosses(plan), AheadLoss(plan)
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
-            self.model = build_model(plan, machine.arithmetic, *backends)
+            self.model = build_model(plan, machine.arithmetic, *backends, ranks=ranks if plan.parallel.ep > 1 else ALONE)
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)  # the tables that are made on the host
         if machine.device == "cuda":

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.plan.schema import Plan
+    from harness.plan.schema import Parallel, Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 MATRICES = ("dense", "expert")  # the parameter groups that `optim.matrices` updates
@@ -151,8 +151,14 @@ def chosen(plan: "Plan") -> list[tuple[str, str]]:
     having["attention"] = having["memory"] = having["task"] = False  # of which a plan names any number
     found = [("attention", name) for name in plan.model.attentions] + [("memory", name) for name in plan.model.memories]
     found += [("task", name) for name in plan.data.tasks]
+    having["transport"] = False  # whose `auto` is no part
     found += [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, ("transport", transport(plan.parallel))]))
+
+
+def transport(parallel: "Parallel") -> str:
+    """The part that carries rows to their experts."""
+    return parallel.transport if parallel.transport != "auto" else "local" if parallel.ep == 1 else "all_to_all"
 
 
 def gives_heads(attention: str) -> bool:

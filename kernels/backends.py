@@ -15,6 +15,7 @@ from kernels.activation import Activation
 from kernels.cpu import expert_mlp as on_cpu
 from kernels.cpu.brgemm import calls
 from kernels.cpu.operands import Quantizer
+from kernels.cpu.products import combine
 from kernels.precision import Arithmetic, Precision
 from kernels.routing import check_ids, segments, slot_bound
 from kernels.stages import stage
@@ -36,6 +37,11 @@ class Backend(Protocol):
         activation: Activation, precision: Precision, key_4: Tensor | None, h_PG: Tensor, *kept: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients of x, both weights and the routing weights; of the weights in `gradient_dtype`, else fp32."""
+
+    def combine(self, row_SD: Tensor, place_TK: Tensor, w_down_EFD: Tensor, precision: Precision) -> Tensor:
+        """fp32 (T, D): the sum over k, in its order, of rows that are outputs of experts or gradients of their inputs, in the
+        arithmetic's dtype: as `forward` and `backward` take it of their own, bit for bit. A dropped row has the place of
+        zeros."""
 
     def saved_rows(self, rows: int, experts: int) -> int:
         """P, of `rows` = T*K; it depends on shapes only."""
@@ -78,6 +84,9 @@ class _OnCpu:
         if where.dropped:  # the padding slot that dropped rows share has a gradient of its own, which is nobody's
             dweight_TK = dweight_TK.masked_fill(expert_TK < 0, 0.0)
         return dx, dw_up, dw_down, dweight_TK
+
+    def combine(self, row_SD, place_TK, w_down_EFD, precision):
+        return combine(Quantizer(None, precision.arithmetic, None, self.fused), row_SD, place_TK)
 
     def saved_rows(self, rows, experts):
         return slot_bound(rows, experts)
@@ -127,6 +136,11 @@ class _Brgemm:
         with stage("fused"):
             return calls.experts_backward(*(t.contiguous() for t in tensors), h_PG, precision.arithmetic.name)
 
+    def combine(self, row_SD, place_TK, w_down_EFD, precision):
+        if not self._takes(w_down_EFD, precision):
+            return self._other(precision).combine(row_SD, place_TK, w_down_EFD, precision)
+        return _summed(row_SD, place_TK)
+
     def _takes(self, w_down_EFD: Tensor, precision: Precision) -> bool:
         return precision.quantization is None and calls.takes_experts(w_down_EFD.shape[2], w_down_EFD.shape[1])
 
@@ -158,6 +172,9 @@ class _OnGpu:
         tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
         return _triton().backward(*tensors, activation, precision, key_4, h_PG, *kept)
 
+    def combine(self, row_SD, place_TK, w_down_EFD, precision):
+        return _summed(row_SD, place_TK)
+
     def saved_rows(self, rows, experts):
         return rows
 
@@ -182,6 +199,23 @@ class _OnGpu:
                     f"backend='triton' in {precision.quantization.format} needs compute capability {needed}, from which on "
                     f"GPUs convert E4M3 numbers, but {device} has {found}; use bf16, or backend='reference'"
                 )
+
+
+def operands_of(
+    it: Backend, known: Precision, masters: tuple[Tensor, Tensor], made: tuple[Tensor | None, Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    """Both weights as the backend takes them; `made`: as operands of the arithmetic already, where there are."""
+    if it.takes_masters:
+        return masters
+    return made if made[0] is not None else tuple(map(known.weight_operand, masters))
+
+
+def _summed(row_SD: Tensor, place_TK: Tensor) -> Tensor:
+    """From zero on, as the kernels that hold a sum in registers begin."""
+    out_TD = row_SD.new_zeros(len(place_TK), row_SD.shape[1], dtype=torch.float32)
+    for place_T in place_TK.unbind(1):
+        out_TD += row_SD.index_select(0, place_T)
+    return out_TD
 
 
 def _triton() -> ModuleType:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
-from kernels.backends import OPERATORS, Backend
+from kernels.backends import OPERATORS, operands_of
 from kernels.precision import Precision
 from kernels.reference import moe_mlp_reference
 from kernels.reference_quantized import moe_mlp_quantized_reference
@@ -20,7 +20,6 @@ from kernels.routing import check_ids, check_weights
 
 BACKENDS = ("reference", *OPERATORS)
 FULL = Precision.of("full")
-Weights = tuple[Tensor, Tensor]
 
 
 def moe_mlp(
@@ -122,16 +121,9 @@ def _forward_op(
         check_weights(weight_TK)
     known = Precision.of(precision)
     it = OPERATORS[backend]
-    weights = _weights(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
+    weights = operands_of(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
     tensors = (known.arithmetic.operand(x_TD), *weights, expert_TK, weight_TK)
     return list(it.forward(*tensors, ACTIVATIONS[activation], known, key_4))
-
-
-def _weights(it: Backend, known: Precision, masters: Weights, operands: tuple[Tensor | None, Tensor | None]) -> Weights:
-    """As the backend takes them."""
-    if it.takes_masters:
-        return masters
-    return operands if operands[0] is not None else tuple(map(known.weight_operand, masters))
 
 
 @_forward_op.register_fake
@@ -150,7 +142,7 @@ def _backward_op(
 ) -> list[Tensor]:  # fmt: skip
     known = Precision.of(precision)
     it, x_TD = OPERATORS[backend], known.arithmetic.operand(x_TD)
-    weights = _weights(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
+    weights = operands_of(it, known, (w_up_EDG, w_down_EFD), (up_EDG, down_EFD))
     dy_TD = dy_TD if it.takes_masters else known.arithmetic.operand(dy_TD)
     return list(it.backward(dy_TD, x_TD, *weights, expert_TK, weight_TK, ACTIVATIONS[activation], known, key_4, h_PG, *kept))
 

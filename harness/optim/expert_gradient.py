@@ -26,8 +26,8 @@ def scale_expert_gradients(model: Transformer, rows_LE: Tensor, tokens: int, rul
     assert len(layers) == rows_LE.shape[0]
     for experts, rows_E in zip(layers, rows_LE):
         if rule == "constant":
-            scale_E = torch.full_like(rows_E, experts.up.shape[0] / model.shape.top_k, dtype=torch.float32)
+            scale_E = torch.full_like(rows_E, experts.num_experts / model.shape.top_k, dtype=torch.float32)
         else:
             scale_E = tokens / rows_E.clamp(min=1).float()  # an expert without rows has no gradient to scale
         for parameter in (experts.up, experts.down):
-            parameter.grad.mul_(scale_E.view(-1, 1, 1))
+            parameter.grad.mul_(scale_E[experts.held.start : experts.held.stop].view(-1, 1, 1))

@@ -1,6 +1,6 @@
 """All optimizers of a run behind one step, and the telemetry of what they do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.model.transformer import Transformer
 from harness.optim.groups import group_parameters
-from harness.optim.norms import squares
+from harness.optim.norms import PLAIN, Squares
 from harness.optim.optimizers import Update
 from harness.plan import parts
 from harness.plan.schema import Optim
@@ -67,20 +67,21 @@ class Optimizer:
         return {key: tensor for part in self.parts for key, tensor in part.state().items()}
 
     @torch.no_grad()
-    def step_measured(self, scale: float) -> dict[str, dict[str, float]]:
+    def step_measured(self, scale: float, over: Squares = PLAIN) -> dict[str, dict[str, float]]:
         """A step that also returns, per group, the RMS of gradient, update and parameter. It takes a copy of the parameters of
-        one optimizer at a time."""
-        found = {name: {"grad_rms": squares(p.grad), "param_rms": squares(p)} for name, p in self.parameters.items()}
+        one optimizer at a time. `over`: how squares are summed over all of a parameter."""
+        found: dict[str, dict[str, Tensor]] = {"grad_rms": {}, "update_rms": {}, "param_rms": {}}
+        for name, p in self.parameters.items():
+            found["grad_rms"][name], found["param_rms"][name] = over.here(name, p.grad), over.here(name, p)
         for part in self.parts:
             before = {name: p.clone() for name, p in part.parameters.items()}
             part.step(scale)
             for name, p in part.parameters.items():
-                found[name]["update_rms"] = squares(before.pop(name).sub_(p))
-        return {group: _rms(parameters, found) for group, parameters in self.groups.items()}
+                found["update_rms"][name] = over.here(name, before.pop(name).sub_(p))
+        found = {kind: over.whole(by_name) for kind, by_name in found.items()}
+        return {group: self._rms(names, found, over) for group, names in self.groups.items()}
 
-
-def _rms(parameters: dict[str, nn.Parameter], found: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """The RMS of each kind over a group. `found`: sums of squares, by parameter and kind."""
-    numbers = sum(p.numel() for p in parameters.values())
-    totals = {kind: sum(found[name][kind] for name in parameters) for kind in ("grad_rms", "update_rms", "param_rms")}
-    return {kind: float((total / numbers).sqrt()) for kind, total in totals.items()}
+    def _rms(self, names: Iterable[str], found: dict[str, dict[str, Tensor]], over: Squares) -> dict[str, float]:
+        """The RMS of each kind over a group. `found`: sums of squares, by kind and parameter."""
+        numbers = sum(over.numbers(name, self.parameters[name]) for name in names)
+        return {kind: float((sum(of[name] for name in names) / numbers).sqrt()) for kind, of in found.items()}

@@ -3,14 +3,18 @@
 import math
 
 from harness.errors import UserError
+from harness.plan import parts
 from harness.plan.schema import Plan
 
+FOUR_BITS = ("nvfp4", "mxfp4")
 RANKS = 8  # what a suggested unit should leave room for
 
 
 def check_parallel(plan: Plan) -> None:
-    """What can be told without knowing the ranks. Raises: UserError where a step is no whole number of units."""
+    """What can be told without knowing the ranks. Raises: UserError where a step is no whole number of units, or experts cannot
+    be spread as planned."""
     unit = plan.parallel.micro_batch_tokens
+    _check_spread(plan)
     if plan.parallel.sums != "units":
         return
     if not unit:
@@ -25,6 +29,52 @@ def check_parallel(plan: Plan) -> None:
                 f"parallel.sums=units with parallel.micro_batch_tokens={unit}, which does not divide a step of {tokens} tokens",
                 f"set parallel.micro_batch_tokens={_nearest(unit, units_of(plan))}",
             )
+
+
+def _check_spread(plan: Plan) -> None:
+    p, experts = plan.parallel, plan.model.num_experts
+    spread = parts.transport(p) != "local"
+    if p.ep == 1:
+        if spread:
+            raise UserError(
+                f"parallel.transport={p.transport} with parallel.ep=1, where every rank has all experts",
+                "set parallel.ep, or leave it",
+            )
+        return
+    said = f"parallel.ep={p.ep}"
+    if not experts:
+        raise UserError(f"{said} in a model without experts", "leave it: ranks share the batch of a dense model as it is")
+    if experts % p.ep:
+        raise UserError(
+            f"{said}: {experts} experts cannot be spread equally over {p.ep} ranks",
+            f"set parallel.ep={_nearest(p.ep, _divisors(experts))} and start as many",
+        )
+    if p.sums != "units":
+        raise UserError(
+            f"{said} with parallel.sums={p.sums}, whose bits would depend on how many ranks there are",
+            "set parallel.sums=units and parallel.micro_batch_tokens",
+        )
+    if not spread:
+        raise UserError(
+            f"{said} with parallel.transport=local, which carries no row to another rank", "leave parallel.transport"
+        )
+    if plan.kernels.backend == "reference":
+        raise UserError(f"{said} with kernels.backend=reference, which takes no rows alone", "use kernels.backend=auto")
+    _check_format(plan, said)
+
+
+def _check_format(plan: Plan, said: str) -> None:
+    """A format whose noise counts rows, or whose scale is of all of a layer's rows, needs to know those of other ranks."""
+    p = plan.precision
+    if p.format not in FOUR_BITS:
+        return
+    wrong = [key for key in ("stochastic_rounding", "hadamard") if getattr(p, key) != "off"]
+    wrong += ["tensor_scale"] if p.format == "nvfp4" and p.tensor_scale != "expert" else []
+    if wrong:
+        raise UserError(
+            f"{said} with precision.format={p.format}, whose {' and '.join(wrong)} would look at the rows of all ranks",
+            "set parallel.ep=1, or a format that looks at a row's block alone: bf16, fp8, mxfp8",
+        )
 
 
 def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
@@ -44,7 +94,12 @@ def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
 
 
 def check_ranks(plan: Plan, ranks: int) -> None:
-    """Raises: UserError where so many ranks cannot share every step of the plan."""
+    """Raises: UserError where so many ranks cannot share every step of the plan, or its experts."""
+    if plan.parallel.ep not in (1, ranks):
+        raise UserError(
+            f"parallel.ep={plan.parallel.ep} with {_count(ranks, 'rank')}: experts are spread over all of them, or over none",
+            f"start {plan.parallel.ep} (torchrun --nproc-per-node {plan.parallel.ep}), or set parallel.ep to 1 or {ranks}",
+        )
     for stage in plan.by_step.stages:
         micro_sequences(plan, stage.tokens, ranks)
 

@@ -25,6 +25,8 @@ ONE_TEXT = (
     """quotes inside quotes make one text of a value: '{key}="a, b (c)"', in make SET="'{key}=\\"a, b (c)\\"'" """.rstrip()
 )
 
+ABSENT = {"parallel.tp": "tensor", "parallel.pp": "pipeline", "parallel.cp": "context"}
+
 
 def known_words(overrides: list[str] | tuple[str, ...], sweeps: bool = False) -> list[str]:
     """The words as Hydra is given them: as they were typed, but for a text that its grammar does not take, a path with an
@@ -69,6 +71,11 @@ def _known(word: str, sweeps: bool) -> str:
         _known_choice(key, override.value())
     elif key in RENAMED:
         raise UserError(f"{key} is called {RENAMED[key]} now", f"write {word.replace(key, RENAMED[key])}")
+    elif key in ABSENT:
+        raise UserError(
+            f"{key}: there is no {ABSENT[key]} parallelism here",
+            "ranks share the batch as they are started; experts are spread over them by parallel.ep with parallel.sums=units",
+        )
     elif key not in KEYS and key not in GROUPS and key not in SECTIONS and not key.startswith(OPEN_KEYS):
         raise UserError(f"unknown key {key!r}", nearest(key, KEYS | {"lane"}))
     return word

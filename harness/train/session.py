@@ -263,7 +263,7 @@ class Session:
 
     def _measured_update(self, scale: float) -> tuple[dict[str, dict[str, float]], dict[str, Any] | None]:
         weights = self.telemetry.before()
-        groups = self.optimizer.step_measured(scale)
+        groups = self.optimizer.step_measured(scale, self.sums.squares)
         return groups, self.telemetry.after(weights)
 
     def _documents(self, index: int, parts: int) -> list[Tensor | None]:

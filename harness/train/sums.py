@@ -15,15 +15,18 @@ Letters: P ranks, K scalars of a unit.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 
+from harness.model.feedforward import Experts
 from harness.model.init import owned
 from harness.model.transformer import Transformer
-from harness.optim.norms import slice_norm
+from harness.model.transport import Elsewhere, InRows
+from harness.optim.norms import PLAIN, Squares
 from harness.optim.optimizer import Optimizer
-from harness.ranks import Ranks
+from harness.ranks import ALONE, Ranks
 from kernels import NonFiniteOperand
 
 AT_ONCE = 1 << 24  # gradient numbers that travel together at least, or all that are left: 64 MiB
@@ -32,6 +35,7 @@ Scalars = dict[str, Tensor]  # fp32 (), by name
 
 class RankSums:
     load_apart = False
+    squares = PLAIN
 
     def __init__(self, ranks: Ranks, model: Transformer, optimizer: Optimizer):
         self.ranks, self.optimizer = ranks, optimizer
@@ -70,8 +74,12 @@ class UnitSums:
 
     def __init__(self, ranks: Ranks, model: Transformer, optimizer: Optimizer):
         self.ranks, self.optimizer = ranks, optimizer
-        self.stacks = {name for name, _, _, own in owned(model) if own.by_expert}
-        self.buckets = _buckets(list(optimizer.parameters.values()))
+        stacks = frozenset(name for name, _, _, own in owned(model) if own.by_expert)
+        self.spread = [part for part in model.modules() if isinstance(part, Experts) and part.transport.spread]
+        self.squares = Squares(stacks, ranks if self.spread else ALONE)
+        # What a rank has alone it sums alone, in its transport.
+        everywhere = [p for name, p in optimizer.parameters.items() if not self.spread or name not in stacks]
+        self.buckets = _buckets(everywhere)
         self.sums: list[Tensor | None] = [None] * len(self.buckets)  # of each, over the units so far: this rank's part
         # Where one rank may find a fault that ends the run, the others hear of it before they wait for something else.
         self.load_apart = bool(model.quantizing) and ranks.world > 1
@@ -85,17 +93,32 @@ class UnitSums:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Raises: NonFiniteOperand on every rank, that of the round's first unit which has one, as one process meets it."""
-        found: NonFiniteOperand | None = None
+        found, heard = None, False
         try:
             yield
         except NonFiniteOperand as fault:
             found = fault
+        except Elsewhere:
+            heard = True
         faults = [found]
         if self.load_apart:
-            faults = self.ranks.everyones_values(found and (found.layer, found.tensor, found.step))
-            faults = [NonFiniteOperand(*place) for place in faults if place]
+            if self.spread and not heard:
+                self._tell(found is not None)
+            faults = self.ranks.everyones_values(found and (self._unit_of(found), (found.layer, found.tensor, found.step)))
+            faults = [NonFiniteOperand(*place) for _, place in sorted(filter(None, faults), key=itemgetter(0))]
         for fault in filter(None, faults):
             raise fault
+
+    def _unit_of(self, fault: NonFiniteOperand) -> int:
+        """In whose unit of this round: an owner of experts finds it in others' rows."""
+        return fault.source if isinstance(fault, InRows) else self.ranks.rank
+
+    def _tell(self, stopped: bool) -> None:
+        """The exchange after this rank's last one of a unit's passes: they have ended, or it has `stopped`."""
+        try:
+            self.spread[0].transport.meet(None, stopped)
+        except Elsewhere:
+            pass
 
     @torch.no_grad()
     def add(self, totals: Scalars, part: Scalars) -> Scalars:
@@ -121,6 +144,8 @@ class UnitSums:
 
     @torch.no_grad()
     def finish(self, totals: Scalars) -> None:
+        for part in self.spread:
+            part.up.grad, part.down.grad = part.transport.take_gradients()
         if self.ranks.world == 1:
             return
         for at, bucket in enumerate(self.buckets):
@@ -132,7 +157,7 @@ class UnitSums:
     @torch.no_grad()
     def norms(self) -> Tensor:
         """In fp64 and by slices (`harness/optim/norms.py`)."""
-        return torch.stack([slice_norm(p.grad, name in self.stacks) for name, p in self.optimizer.parameters.items()])
+        return self.squares.norms({name: p.grad for name, p in self.optimizer.parameters.items()})
 
 
 KINDS = {"ranks": RankSums, "units": UnitSums}

@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from harness.ranks import Ranks
+from kernels import NonFiniteOperand
 
 if TYPE_CHECKING:
     from harness.plan.schema import Model
+
+
+class Elsewhere(Exception):
+    """Another rank has stopped in the middle of a step; it says why."""
+
+
+class InRows(NonFiniteOperand):
+    """Found in the rows that the rank `source` sent."""
+
+    def __init__(self, found: NonFiniteOperand, source: int):
+        super().__init__(found.layer, found.tensor, found.step)
+        self.source = source
 
 
 class Transport:
@@ -31,7 +44,12 @@ class Transport:
         """fp32 (T, D): what `kernels.moe_mlp` says of the experts of all processes. `how`: its other arguments."""
         raise NotImplementedError
 
-    def take_gradients(self) -> tuple[Tensor, Tensor]:
+    def take_gradients(self) -> list[Tensor]:
         """fp32, of both weights, summed over the units of a step in their order, where experts are spread: autograd has none of
-        them. Zeros where no unit had a backward pass. They are the caller's afterwards."""
+        them. They are the caller's afterwards."""
+        raise NotImplementedError
+
+    def meet(self, count_PN: Tensor | None, stopped: bool = False) -> Tensor:
+        """One exchange between ranks that experts are spread over: what each of them has for the others, and whether one of
+        them has `stopped`."""
         raise NotImplementedError

@@ -67,9 +67,8 @@ def steps(built) -> dict:
     return {"steps": found, "state": hash_tensors(built.state()), "groups": it.groups, "precision": it.precision}
 
 
-def fault(ranks: Ranks) -> str:
+def fault_in(built) -> str:
     """What a step says in which a token of the second unit alone, and one of the fourth, have an embedding beyond numbers."""
-    built = session("nvfp4", ranks, *UNITS)
     units = [set(built.batches.batch(0, unit, 4)[0].flatten().tolist()) for unit in range(4)]
     with torch.no_grad():
         for unit in (1, 3):
@@ -84,7 +83,7 @@ def fault(ranks: Ranks) -> str:
 def traced(case: str, ranks: Ranks):
     set_torch()
     if case == "fault":
-        return fault(ranks)
+        return fault_in(session("nvfp4", ranks, *UNITS))
     return steps(session(case, ranks, *UNITS))
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import micro
 import torch
 from test_train_precision import FP8, NVFP4
-from units_on_ranks import CASES, STEPS, UNITS, fault_in, session, steps
+from units_on_ranks import CASES, STEPS, UNITS, fault_in, lively, steps
 
 from harness.model.transport.all_to_all import AllToAll
 from harness.ranks import Ranks, join, leave
@@ -22,19 +22,19 @@ from kernels import Precision, moe_mlp
 WIDTH, EXPERT_WIDTH, TOKENS = 32, 32, 12
 STEP_CASES = (
     "bf16, muon, bias", "fp32, balanced", "a unit a rank", "softmax, swiglu, checkpointing", "ahead, clipped scores", "stages",
-    "tasks, masked", "fp8",
+    "tasks, masked",
 )  # fmt: skip
-OF_EXPERTS = ("precision.tensor_scale=expert", "precision.stochastic_rounding=off", "precision.hadamard=off")
+NEAREST = ("precision.stochastic_rounding=off",)
+OF_EXPERTS = (*NEAREST, "precision.tensor_scale=expert", "precision.hadamard=off")
 MORE_CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "hash, shared": (micro.MOE, ("model.router=hash", "balance=none", "model.shared_experts=1", "model.moe_every=2")),
-    "soap, many dropped": (micro.MOE, ("optim.matrices=soap", "balance.capacity_factor=0.25", "model.top_k=8")),
-    "nvfp4 of experts": (
-        NVFP4,
-        ("precision.tensor_scale=expert", "precision.stochastic_rounding=off", "precision.hadamard=off"),
-    ),
-    "mxfp8": (FP8, ("precision.format=mxfp8",)),
+    "hash, shared": (micro.MOE, ("model.router=hash", "balance=none", "model.shared_experts=1")),
+    "soap, many dropped": (micro.MOE, ("optim.matrices=soap", "balance.capacity_factor=0.25", "model.top_k=7")),
+    "nvfp4 of experts": (NVFP4, OF_EXPERTS),
+    "fp8": (FP8, NEAREST),
+    "fp8, factors too": (FP8, (*NEAREST, "precision.weight_gradients=quantized")),
+    "mxfp8": (FP8, (*NEAREST, "precision.format=mxfp8")),
 }
-CASES |= MORE_CASES
+ALL_CASES = CASES | MORE_CASES
 
 
 def one_expert(g, tokens, experts, top_k):
@@ -136,8 +136,8 @@ def traced(case: str, ranks: Ranks):
     set_torch()
     words = (*UNITS, *([f"parallel.ep={ranks.world}"] if ranks.world > 1 else []))
     if case == "fault":
-        return fault_in(session("nvfp4", ranks, *words, *OF_EXPERTS))
-    built = session(case, ranks, *words)
+        return fault_in(lively(NVFP4, OF_EXPERTS, ranks, *words))
+    built = lively(*ALL_CASES[case], ranks, *words)
     found = steps(built)
     held = {p.shape[0] for name, p in built.model.named_parameters() if name.endswith("feedforward.up") and p.ndim == 3}
     return {key: found[key] for key in ("steps", "groups")} | {

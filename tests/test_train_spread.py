@@ -13,7 +13,7 @@ from spread_on_ranks import MORE_CASES, STEP_CASES, layers, traced
 from units_on_ranks import UNITS
 
 from harness.errors import UserError
-from harness.model.transport.arrangement import outgoing
+from harness.model.arrangement import outgoing
 from harness.plan.check_parallel import check_ranks
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
@@ -95,6 +95,7 @@ def test_spread_experts_leave_the_bits_of_one_process(world, cases, tmp_path):
         ([*EP, "parallel.transport=local"], ["transport=local", "leave parallel.transport"]),
         ([*UNITS, "parallel.transport=all_to_all"], ["parallel.ep=1, where every rank has all experts"]),
         ([*EP, "kernels.backend=reference"], ["kernels.backend=reference", "kernels.backend=auto"]),
+        ([*EP, "precision.format=fp8", "precision.stochastic_rounding=on"], ["whose stochastic_rounding would look at"]),
         ([*EP, "precision.format=nvfp4"], ["stochastic_rounding and hadamard and tensor_scale", "bf16, fp8, mxfp8"]),
         ([*EP, "parallel.tp=2"], ["no tensor parallelism here", "parallel.ep"]),
         ([*EP, "parallel.pp=2"], ["no pipeline parallelism here"]),

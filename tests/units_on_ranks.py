@@ -50,6 +50,10 @@ FOUR = ("bf16, muon, bias", "fp32, balanced", "nvfp4")  # also on four ranks
 def session(case: str, ranks: Ranks, *words: str):
     """Of a case whose outputs and head are not zero: every gradient has a value from the first step on."""
     lane, own = CASES[case]
+    return lively(lane, own, ranks, *words)
+
+
+def lively(lane: list[str], own: tuple[str, ...], ranks: Ranks, *words: str):
     built = micro.session("init.zero_output=false", *words, *own, lane=lane, ranks=ranks)
     with torch.no_grad():
         built.model.head.weight.normal_(0, 0.25, generator=torch.Generator().manual_seed(1))

@@ -66,9 +66,8 @@ def _check_spread(plan: Plan) -> None:
 def _check_format(plan: Plan, said: str) -> None:
     """A format whose noise counts rows, or whose scale is of all of a layer's rows, needs to know those of other ranks."""
     p = plan.precision
-    if p.format not in FOUR_BITS:
-        return
-    wrong = [key for key in ("stochastic_rounding", "hadamard") if getattr(p, key) != "off"]
+    on = ("on", "auto") if p.format in FOUR_BITS else ("on",)
+    wrong = [key for key in ("stochastic_rounding", "hadamard") if getattr(p, key) in on]
     wrong += ["tensor_scale"] if p.format == "nvfp4" and p.tensor_scale != "expert" else []
     if wrong:
         raise UserError(

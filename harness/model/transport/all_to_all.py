@@ -23,8 +23,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from harness.model.arrangement import Sources, outgoing
 from harness.model.transport import Elsewhere, InRows, Transport
-from harness.model.transport.arrangement import Sources, outgoing
 from harness.plan.schema import Model
 from harness.ranks import Ranks
 from kernels import NonFiniteOperand

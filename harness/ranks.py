@@ -2,16 +2,35 @@
 
 One process without torchrun is the same code with a world of one. `sum_` adds in an order that is fixed for a fixed number of
 ranks (gloo's and NCCL's ring), and of floating-point numbers from three ranks on by where they stand in the message.
-`exchange` and `everyones` copy and add nothing (`harness/train/sums.py` says which of the two a plan's sums are made of).
+`exchange` and `everyones` copy and add nothing (`harness/train/sums.py` says which of the two a plan's sums are made of). What
+is done together raises LostRank where another rank is gone.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class LostRank(RuntimeError):
+    """Another rank is gone, or did not come in time. `during`: what they were to do together."""
+
+    def __init__(self, during: str, error: RuntimeError):
+        super().__init__(str(error).split("\n")[0])
+        self.during = during
+
+
+@contextmanager
+def _together(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL have no class of their own for it
+        raise LostRank(what, error) from error
 
 
 @dataclass(frozen=True)
@@ -28,21 +47,24 @@ class Ranks:
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
+        with _together("a sum over ranks"):
+            dist.all_reduce(flat)
         for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
             t.copy_(part.view_as(t))
 
     def max_(self, tensor: Tensor) -> None:
         """The largest over ranks of each number, in place."""
         if self.world > 1:
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+            with _together("finding the largest over ranks"):
+                dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
 
     def exchange(self, part_PN: Tensor) -> Tensor:
         """(P, N): row p is what rank p has for this one. `part_PN`: row p is what this one has for rank p."""
         if self.world == 1:
             return part_PN
         found_PN = torch.empty_like(part_PN)
-        dist.all_to_all_single(found_PN, part_PN)
+        with _together("an exchange of equal parts"):
+            dist.all_to_all_single(found_PN, part_PN)
         return found_PN
 
     def exchange_rows(self, row_RX: Tensor, to_P: list[int], from_P: list[int]) -> Tensor:
@@ -51,7 +73,8 @@ class Ranks:
         if self.world == 1:
             return row_RX
         found_SX = row_RX.new_empty(sum(from_P), *row_RX.shape[1:])
-        dist.all_to_all_single(found_SX, row_RX.contiguous(), from_P, to_P)
+        with _together("an exchange of rows"):
+            dist.all_to_all_single(found_SX, row_RX.contiguous(), from_P, to_P)
         return found_SX
 
     def everyones(self, mine_N: Tensor) -> Tensor:
@@ -59,14 +82,16 @@ class Ranks:
         if self.world == 1:
             return mine_N.unsqueeze(0)
         found_PN = mine_N.new_empty(self.world, *mine_N.shape)
-        dist.all_gather(list(found_PN.unbind()), mine_N)
+        with _together("gathering everyone's numbers"):
+            dist.all_gather(list(found_PN.unbind()), mine_N)
         return found_PN
 
     def everyones_values(self, value: object) -> list[Any]:
         """Everybody's picklable value, in the order of ranks, on all of them."""
         box = [value] * self.world
         if self.world > 1:
-            dist.all_gather_object(box, value)
+            with _together("gathering everyone's values"):
+                dist.all_gather_object(box, value)
         return box
 
     def agree(self, flag: bool) -> bool:
@@ -74,7 +99,8 @@ class Ranks:
         if self.world == 1:
             return flag
         value = torch.tensor(float(flag), device=_device())
-        dist.all_reduce(value)
+        with _together("agreeing whether to stop"):
+            dist.all_reduce(value)
         return bool(value.item() > 0)
 
     def broadcast(self, value: object) -> object:
@@ -82,7 +108,8 @@ class Ranks:
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _together("hearing from the first rank"):
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, value: object) -> list[Any]:
@@ -90,7 +117,8 @@ class Ranks:
         if self.world == 1:
             return [value]
         box = [None] * self.world if self.is_first else None
-        dist.gather_object(value, box, dst=0)
+        with _together("telling the first rank"):
+            dist.gather_object(value, box, dst=0)
         return box or []
 
 

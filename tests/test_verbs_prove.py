@@ -75,10 +75,23 @@ def test_on_several_numbers_of_ranks_there_is_a_run_on_each_and_the_killed_one_c
     assert main(["prove", *micro.MOE, *RANKS, f"run.folder={tmp_path}"]) == 0
     said = capsys.readouterr().out
     assert "untouched on 2 ranks, 1 rank" in said and "proved: 3 runs" in said
-    assert [launch for launch, _ in asked] == [prove.Launch(2, 3), prove.Launch(1, 3)] == killed[::-1]
+    spread = prove.Launch(2, 3, ("parallel.ep=2",))
+    assert [launch for launch, _ in asked] == [spread, prove.Launch(1, 3)] == killed[::-1]
     assert all({"parallel.sums=units", "parallel.micro_batch_tokens=128"} <= set(words) for _, words in asked)
     assert asked[0][0].how["environment"] == {"OMP_NUM_THREADS": "3"}
     assert asked[0][0].how["program"][-3:] == ("2", "-m", "harness") and asked[1][0].how["program"] == child.PROGRAM
+
+
+def test_experts_are_spread_over_ranks_where_they_can_be(capsys):
+    plain, own, low = (
+        [*micro.MOE, "parallel.sums=units", "parallel.micro_batch_tokens=64"],
+        "parallel.ep=4",
+        "precision.format=nvfp4",
+    )
+    assert prove._spread(4, plain) == ("parallel.ep=4",)
+    assert prove._spread(1, plain) == prove._spread(4, [*plain, own]) == prove._spread(4, micro.DENSE) == ()
+    assert capsys.readouterr().out == ""
+    assert prove._spread(4, [*plain, low]) == () and "stochastic_rounding" in capsys.readouterr().out
 
 
 def test_a_unit_that_all_ranks_can_share_is_kept_and_one_that_was_asked_for_and_they_cannot_is_refused(

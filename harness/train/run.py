@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.errors import UserError
 from harness.plan.compose import Composed
 from harness.plan.goal import slice_length
 from harness.progress import Progress
-from harness.ranks import Ranks
+from harness.ranks import LostRank, Ranks
 from harness.record import documents, record, schema
 from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256
 from harness.record.provenance import provenance
@@ -67,7 +68,8 @@ def run(
     slice_N = val_N[: slice_length(plan.track)]
     progress.say("compiling and warming up on throw-away state ..." if here.compiled else "warming up on throw-away state ...")
     clock.ledger["setup_s"] += time.perf_counter() - started
-    rate = warm_up(session, clock, slice_N, state.step, tensors)
+    with _nobody_lost(ranks, folder, state):
+        rate = warm_up(session, clock, slice_N, state.step, tensors)
     del tensors
     step_s = session.steps.tokens(state.step) / rate
     left_s = (session.steps.total - session.steps.before(state.step)) / rate
@@ -75,7 +77,7 @@ def run(
     with clock.entry("peaks_s"):
         meter.look("before", here.matmul_peak_flops)
     loop = Loop(session, folder, clock, meter, state, progress, slice_N, lambda: machine.peak_memory_bytes(here.device))
-    with Stop().heard() as stop:
+    with Stop().heard() as stop, _nobody_lost(ranks, folder, state):
         try:
             if not loop.run(stop):
                 raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
@@ -85,6 +87,19 @@ def run(
             raise
     folder.release()
     return path
+
+
+@contextmanager
+def _nobody_lost(ranks: Ranks, folder: RunFolder, state: State) -> Iterator[None]:
+    """Raises: UserError where another rank is gone."""
+    try:
+        yield
+    except LostRank as lost:
+        known = checkpoint.steps(folder.checkpoints)
+        raise UserError(
+            f"rank {ranks.rank} of {ranks.world} lost another one after step {state.step:,}, in {lost.during}: {lost}",
+            f"see what that one said; the same command goes on from {f'step {known[-1]:,}' if known else 'the beginning'}",
+        ) from lost
 
 
 def _shared_folder(

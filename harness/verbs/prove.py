@@ -7,7 +7,8 @@ By default a shortened budget of about 48 steps, one at least in every stage of 
 kills=0 it is two runs. Exit status 1 when a hash chain or the final weights differ, with the first step that does.
 
 With ranks=1,2 there is a run on each of these numbers of ranks, under parallel.sums=units, and the killed one goes on with
-another of them after every kill. A plan whose micro-batches they cannot share gets the largest that they can.
+another of them after every kill. Experts are spread over the ranks (parallel.ep) where they can be. A plan whose micro-batches
+the ranks cannot share gets the largest that they can.
 """
 
 import math
@@ -37,10 +38,11 @@ KILL_SEED = 7  # which steps are killed at; the proof itself is repeatable
 
 @dataclass(frozen=True)
 class Launch:
-    """How a run is started: on so many ranks, with so many threads each; 0 of one that takes what it finds."""
+    """How a run is started: on so many ranks, with so many threads each (0: what it finds), and with what words of its own."""
 
     ranks: int = 1
     threads: int = 0
+    words: tuple[str, ...] = ()
 
     @property
     def how(self) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> int:
         )
     Path(plan.run.folder).mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="prove-", dir=plan.run.folder))
-    launches = _launches(own.ranks)
+    launches = _launches(own.ranks, words)
     killed = f" and once killed {kills} times" if kills else ""
     untouched = f"untouched on {', '.join(launches)}" if own.ranks else "twice untouched"
     print(f"proving {plan.lane.name}: {plan.steps} steps, {untouched}{killed}, in {home}", flush=True)
@@ -108,24 +110,41 @@ def _by_units(plan: Any, ranks: Sequence[int]) -> list[str]:
     return said
 
 
-def _launches(ranks: Sequence[int]) -> dict[str, Launch]:
+def _launches(ranks: Sequence[int], words: list[str]) -> dict[str, Launch]:
     """By name. On several numbers of ranks the largest of them has the machine's cores, and the others as many threads a rank:
     bits depend on how many a rank has."""
     if not ranks:
         return {"first run": Launch(), "second run": Launch()}
     threads = 0 if "OMP_NUM_THREADS" in os.environ else max(1, (os.cpu_count() or 1) // max(ranks))
-    return {f"{number} rank{'s' if number > 1 else ''}": Launch(number, threads) for number in ranks}
+    return {
+        f"{number} rank{'s' if number > 1 else ''}": Launch(number, threads, _spread(number, words)) for number in ranks
+    }  # fmt: skip
 
 
-def _run(words: list[str], folder: Path) -> list[str]:
+def _spread(ranks: int, words: list[str]) -> tuple[str, ...]:
+    """What spreads a plan's experts over so many ranks; nothing where they cannot be spread, or `words` say how they are."""
+    from harness.plan.compose import compose
+
+    if ranks == 1 or not compose(words).plan.model.num_experts or any(word.startswith("parallel.ep=") for word in words):
+        return ()
+    said = (f"parallel.ep={ranks}",)
+    try:
+        compose([*words, *said])
+    except UserError as refused:
+        print(f"on {ranks} ranks each has all experts: {refused.problem}")
+        return ()
+    return said
+
+
+def _run(words: list[str], folder: Path, launch: Launch) -> list[str]:
     from harness.plan.words import word
 
     own = [word("run.folder", str(folder)), "run.checkpoint_every_s=0", "run.log_every_steps=1", "run.mlflow=off"]
-    return ["speedrun", *words, *own]
+    return ["speedrun", *words, *launch.words, *own]
 
 
 def _untouched(words: list[str], folder: Path, launch: Launch) -> Path:
-    ended = child.run(_run(words, folder), errors="apart", **launch.how)
+    ended = child.run(_run(words, folder, launch), errors="apart", **launch.how)
     if ended.status or ended.record is None:
         said = f"{ended.said[-800:]}{ended.warned[-800:]}"
         raise UserError(f"the run ended with status {ended.status}:\n{said}", "mend that first")
@@ -140,7 +159,10 @@ def _killed(words: list[str], folder: Path, steps: int, kills: int, launches: Se
     turns = cycle(launches)
     for point, launch in zip(points, turns):
         how = launch.how
-        with tempfile.TemporaryFile("w+") as errors, child.started(_run(words, folder), stderr=errors, **how) as process:
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            child.started(_run(words, folder, launch), stderr=errors, **how) as process,
+        ):
             while process.poll() is None and _last_step(folder) < point:
                 time.sleep(0.02)
             if process.poll() is not None:

@@ -39,6 +39,11 @@ class Ranks:
     world: int
 
     @property
+    def device(self) -> torch.device:
+        """Where messages are made."""
+        return _device() if self.world > 1 else torch.device("cpu")
+
+    @property
     def is_first(self) -> bool:
         return self.rank == 0
 

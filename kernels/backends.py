@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import Activation
+from kernels.beside import Beside
 from kernels.cpu import expert_mlp as on_cpu
 from kernels.cpu.brgemm import calls
 from kernels.cpu.operands import Quantizer
@@ -28,13 +29,15 @@ class Backend(Protocol):
 
     def forward(
         self, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
-        activation: Activation, precision: Precision, key_4: Tensor | None,
+        activation: Activation, precision: Precision, key_4: Tensor | None, beside: Beside | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """y_TD in fp32, and for the backward the pre-activations h_PG, in the arithmetic's dtype, and what `kept` says."""
+        """y_TD in fp32, and for the backward the pre-activations h_PG, in the arithmetic's dtype, and what `kept` says.
+        `beside`: where these are some rows of a micro-batch, in a format that looks at all of them."""
 
     def backward(
         self, dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
         activation: Activation, precision: Precision, key_4: Tensor | None, h_PG: Tensor, *kept: Tensor,
+        beside: Beside | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients of x, both weights and the routing weights; of the weights in `gradient_dtype`, else fp32."""
 
@@ -65,20 +68,22 @@ class _OnCpu:
     fused: bool
     takes_masters = False
 
-    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, beside=None):
         experts = w_up_EDG.shape[0]
         with stage("metadata"):
             where = segments(expert_TK, experts)
         h_PG = x_TD.new_empty(slot_bound(expert_TK.numel(), experts), w_up_EDG.shape[2])
         h_PG[where.token_P.numel() :] = 0  # the tail that no expert needed: an output must not depend on old memory
-        make = Quantizer.of(precision, key_4, self.fused, where, experts)
+        make = Quantizer.of(precision, key_4, self.fused, where, experts, beside)
         return on_cpu.forward(x_TD, w_up_EDG, w_down_EFD, weight_TK, where, activation, make, h_PG), h_PG
 
-    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+    def backward(
+        self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG, beside=None
+    ):
         experts = w_up_EDG.shape[0]
         with stage("metadata"):
             where = segments(expert_TK, experts)
-        make = Quantizer.of(precision, key_4, self.fused, where, experts)
+        make = Quantizer.of(precision, key_4, self.fused, where, experts, beside)
         tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, weight_TK)
         dx, dw_up, dw_down, dweight_TK = on_cpu.backward(*tensors, where, activation, make, h_PG)
         if where.dropped:  # the padding slot that dropped rows share has a gradient of its own, which is nobody's
@@ -115,21 +120,23 @@ class _Brgemm:
 
     takes_masters = True
 
-    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, beside=None):
         if not self._takes(w_down_EFD, precision):
             weights = map(precision.weight_operand, (w_up_EDG, w_down_EFD))
-            return self._other(precision).forward(x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4)
+            return self._other(precision).forward(x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4, beside)
         check_ids(expert_TK, w_up_EDG.shape[0])
         h_PG = x_TD.new_empty(self.saved_rows(expert_TK.numel(), w_up_EDG.shape[0]), w_up_EDG.shape[2])
         tensors = (t.contiguous() for t in (x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float()))
         with stage("fused"):
             return calls.experts(*tensors, h_PG, precision.arithmetic.name), h_PG
 
-    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG):
+    def backward(
+        self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG, beside=None
+    ):
         if not self._takes(w_down_EFD, precision):
-            weights = map(precision.weight_operand, (w_up_EDG, w_down_EFD))
+            weights, dy_TD = map(precision.weight_operand, (w_up_EDG, w_down_EFD)), precision.arithmetic.operand(dy_TD)
             found = self._other(precision).backward(
-                precision.arithmetic.operand(dy_TD), x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4, h_PG
+                dy_TD, x_TD, *weights, expert_TK, weight_TK, activation, precision, key_4, h_PG, beside=beside
             )
             return tuple(t.float() for t in found)
         tensors = (dy_TD.float(), x_TD, w_up_EDG.float(), w_down_EFD.float(), expert_TK, weight_TK.float())
@@ -164,11 +171,15 @@ class _Brgemm:
 class _OnGpu:
     takes_masters = False
 
-    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
+    def forward(self, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, beside=None):
         """Leaves where each row lies to the backward too."""
+        assert beside is None, "the Triton kernels take whole micro-batches below bf16"
         return _triton().forward(x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4)
 
-    def backward(self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG, *kept):
+    def backward(
+        self, dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4, h_PG, *kept, beside=None
+    ):  # fmt: skip
+        assert beside is None
         tensors = (dy_TD, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK)
         return _triton().backward(*tensors, activation, precision, key_4, h_PG, *kept)
 

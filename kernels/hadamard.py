@@ -28,4 +28,4 @@ def matrix() -> Tensor:
 def transform_rows(x_PD: Tensor) -> Tensor:
     """fp32 (P, D) with P a multiple of 16: every block of 16 rows multiplied by H from the left."""
     rows, width = x_PD.shape
-    return torch.matmul(matrix().to(x_PD.device), x_PD.float().view(-1, SIZE, width)).view(rows, width)
+    return torch.matmul(matrix().to(x_PD.device), x_PD.float().view(rows // SIZE, SIZE, width)).view(rows, width)

@@ -71,7 +71,7 @@ def backward(
             a_SF, dh_SG = make.operand(a_SF), make.operand(dh_SG)
             dweights.append(dweight_S)
         with stage("dX"):
-            dh = make.rows(dh_SG, "gradient", "hidden_gradient", part.row_P if make.quantizes("gradient") else None)
+            dh = make.rows(dh_SG, "gradient", "hidden_gradient", make.numbers(part))
             product(make, dh, make.weights(w_up_EDG, "weight_up", 2), part, dx_PD[part.slots])
         with stage("dW"):
             x, dh = make.columns(x_SD, "wgrad_input"), make.columns(dh_SG, "wgrad_hidden_gradient", drawn=True)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kernels import observe
+from kernels.beside import Beside, scales_tensors
 from kernels.cpu.compiled import compiled
 from kernels.hadamard import SIZE, transform_rows
 from kernels.noise import uniform, word
@@ -74,14 +75,17 @@ class Quantizer:
     key_4: Tensor | None
     fused: bool
     slots_E: Tensor | None = None
+    beside: Beside | None = None
 
     @staticmethod
-    def of(precision: Precision, key_4: Tensor | None, fused: bool, segments: Segments, experts: int) -> "Quantizer":
+    def of(
+        precision: Precision, key_4: Tensor | None, fused: bool, segments: Segments, experts: int, beside: Beside | None = None
+    ) -> "Quantizer":
         slots_E = None
         if precision.quantization:
             slots = {expert: end - start for expert, start, end in segments.bounds}
             slots_E = torch.tensor([slots.get(expert, 0) for expert in range(experts)], dtype=torch.int64)
-        return Quantizer(precision.quantization, precision.arithmetic, key_4, fused, slots_E)
+        return Quantizer(precision.quantization, precision.arithmetic, key_4, fused, slots_E, beside)
 
     @property
     def apart(self) -> bool:
@@ -112,9 +116,16 @@ class Quantizer:
         which counts tokens."""
         if not self.quantizes(operand):
             return Operand(x_TD).take(part.token_P)
+        token_T = torch.arange(len(x_TD)) if self.beside is None else self.beside.token_S
         if self.dials.by_expert:
-            return self.rows(_of_slots(x_TD, part), operand, tensor, part.token_P if drawn else None)
-        return self.rows(x_TD, operand, tensor, torch.arange(len(x_TD)) if drawn else None).take(part.token_P)
+            return self.rows(_of_slots(x_TD, part), operand, tensor, token_T[part.token_P] if drawn else None)
+        return self.rows(x_TD, operand, tensor, token_T if drawn else None).take(part.token_P)
+
+    def numbers(self, part: Part) -> Tensor | None:
+        """int64: the row in each slot, as noise counts rows of the gradient of the hidden layer; None where nothing is drawn."""
+        if not self.quantizes("gradient"):
+            return None
+        return part.row_P if self.beside is None else self.beside.rows(part.row_P)
 
     def weights(self, w_EIO: Tensor, tensor: str, inner: int) -> Operand:
         """The operand of a product whose reduction runs over axis `inner` of `w_EIO` (1 or 2); transposed if that is the last
@@ -146,7 +157,7 @@ class Quantizer:
             return Operand(x_SI)
         if self.dials.hadamard:
             x_SI = transform_rows(x_SI)
-        x_NBI = x_SI.view(-1, SIZE, x_SI.shape[1])
+        x_NBI = x_SI.view(len(x_SI) // SIZE, SIZE, x_SI.shape[1])
         length_G = self._blocks_of_16()
         row = self._numbered(length_G).view(-1, SIZE, 1) if drawn else None
         values, scale, divisor = self._encoded(x_NBI, (1,), tensor, row, SIZE, length_G)
@@ -167,12 +178,12 @@ class Quantizer:
 
     def _numbered(self, length_G: Tensor | None) -> Tensor:
         """int32 (S): slots as noise counts them."""
-        slots = int(self.slots_E.sum())
+        slots = torch.arange(int(self.slots_E.sum())) + (0 if self.beside is None else self.beside.first_slot)
         if length_G is None:
-            return torch.arange(slots, dtype=torch.int32)
+            return slots.int()
         short_G = self.dials.block - SIZE * length_G
         before_S = (short_G.cumsum(0) - short_G).repeat_interleave(SIZE * length_G)
-        return (torch.arange(slots) + before_S).int()
+        return (slots + before_S).int()
 
     def _encoded(
         self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
@@ -187,6 +198,8 @@ class Quantizer:
         """
         of_blocks = self.run(_amax_over(axes), x)
         largest = of_blocks.max() if of_blocks.numel() else torch.zeros(())
+        if self.beside is not None and scales_tensors(self.dials):
+            largest = self.beside.largest(tensor, largest)
         if not torch.isfinite(largest):
             raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))

@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from harness.model.arrangement import Sources, outgoing
+from harness.model.spread_formats import Calls, Met
 from harness.model.transport import Elsewhere, InRows, Transport
 from harness.plan.schema import Model
 from harness.ranks import Ranks
 from kernels import NonFiniteOperand
 from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS, operands_of
+from kernels.beside import looks_beside, noise_slots, scales_tensors
 from kernels.precision import Precision
 
 _numbers = count()
@@ -63,20 +65,22 @@ class AllToAll(Transport):
         found, self.sums = self.sums, []
         return found
 
-    def meet(self, count_PN: Tensor | None, stopped: bool = False) -> Tensor:
-        """int64 (P, N), on the host: the rows that each source sends for each expert here. `count_PN`: those for each owner's,
-        None of an exchange without new rows.
+    def meet(
+        self, count_PN: Tensor | None, stopped: bool = False, *, first_P: Tensor | None = None, largest: float = 0.0
+    ) -> Met:
+        """What every source says of its unit. `count_PN`: the rows for each owner's experts, None of an exchange without new
+        rows; `first_P`: where each owner's first slot is; `largest`: magnitude of the unit's inputs or gradients.
 
         Raises: Elsewhere where another rank has stopped, so that all leave at the same exchange."""
-        device = self.number.device if count_PN is None else count_PN.device
-        message = torch.zeros(self.ranks.world, self.share + 1, dtype=torch.int64, device=device)
-        message[:, -1] = stopped
-        if count_PN is not None:
-            message[:, :-1] = count_PN
+        device = self.ranks.device
+        message = torch.zeros(self.ranks.world, self.share + 3, dtype=torch.float64, device=device)  # which holds all of them
+        for column, said in ((-1, float(stopped)), (-2, largest), (-3, first_P), (slice(-3), count_PN)):
+            if said is not None:
+                message[:, column] = torch.as_tensor(said, dtype=torch.float64, device=device)
         found = self.ranks.exchange(message).cpu()
         if not stopped and bool(found[:, -1].any()):
             raise Elsewhere
-        return found[:, :-1]
+        return Met(found[:, :-3].long(), found[:, -3].long(), found[:, -2].float())
 
     def fold(self, *gradients: Tensor) -> None:
         """Adds what one unit's rows give the weights."""
@@ -92,23 +96,28 @@ def _forward_op(
     number: Tensor, x_TD: Tensor, up_NDG: Tensor, down_NFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, key_4: Tensor | None,
     operand_up: Tensor | None, operand_down: Tensor | None, activation: str, precision: str, backend: str, world: int,
 ) -> list[Tensor]:  # fmt: skip
-    """y_TD in fp32; for the backward: which rows went (R) and where each is in them (T, K), how many to each rank (P), how many
-    came for each expert (P, N), these rows (S, D) and their routing weights (S), and what the backend keeps of them."""
+    """y_TD in fp32; for the backward: which rows went (R) and where each is in them (T, K), how many to each rank (P); how many
+    came for each expert (P, N) and the number of their first slot (P), these rows (S, D), their routing weights (S) and numbers
+    (S, none where nothing looks at them), and what the backend keeps of them."""
     transport, known, it = _open[int(number)], Precision.of(precision), OPERATORS[backend]
-    ranks, sent = transport.ranks, outgoing(expert_TK, transport.num_experts)
-    count_PN = sent.count_E.view(world, transport.share)
-    to_P, got_PN = count_PN.sum(1), transport.meet(count_PN)
-    sources, to = Sources(it, got_PN), to_P.tolist()
-    x_SD = ranks.exchange_rows(known.arithmetic.operand(x_TD)[sent.row_R // expert_TK.shape[1]], to, sources.rows_P)
+    ranks, sent, x_TD = transport.ranks, outgoing(expert_TK, transport.num_experts), known.arithmetic.operand(x_TD)
+    count_PN, looks = sent.count_E.view(world, transport.share), looks_beside(known.quantization)
+    slots_E = noise_slots(sent.count_E, known.quantization.block) if looks else sent.count_E
+    first_P = (slots_E.cumsum(0) - slots_E)[:: transport.share]
+    met = transport.meet(count_PN, first_P=first_P, largest=_largest(known, x_TD))
+    sources, to_P = Sources(it, met.count_PN), count_PN.sum(1).cpu()
+    to = to_P.tolist()
+    x_SD = ranks.exchange_rows(x_TD[sent.row_R // expert_TK.shape[1]], to, sources.rows_P)
     weight_S = ranks.exchange_rows(weight_TK.reshape(-1)[sent.row_R].float(), to, sources.rows_P)
+    row_S = ranks.exchange_rows(sent.row_R, to, sources.rows_P) if looks else sent.row_R.new_empty(0)
     weights = operands_of(it, known, (up_NDG, down_NFD), (operand_up, operand_down))
+    calls = Calls(ranks, known, key_4, expert_TK.shape, row_S, met)
     y_SD, kept, fault = torch.zeros_like(x_SD), [], None
     for source, (x, weight, y) in enumerate(sources.split(x_SD, weight_S, y_SD)):
-        if fault is None and len(x):
+        if fault is None and (len(x) or calls.all_meet):
+            tensors = (x, *weights, sources.ids(source, x.device), weight.unsqueeze(1))
             try:
-                out, *left = it.forward(
-                    x, *weights, sources.ids(source, x.device), weight.unsqueeze(1), ACTIVATIONS[activation], known, key_4
-                )
+                out, *left = it.forward(*tensors, ACTIVATIONS[activation], known, *calls.of(source, sources.rows_P))
             except NonFiniteOperand as found:
                 fault = InRows(found, source)
                 continue
@@ -119,53 +128,56 @@ def _forward_op(
         raise fault
     y_TD = it.combine(_and_zeros(home_RD), sent.place_TK, down_NFD, known)
     left = [torch.cat(parts) for parts in zip(*kept)] or sources.nothing(x_SD, up_NDG.shape[2], expert_TK)
-    return [y_TD, sent.row_R, sent.place_TK, to_P.cpu(), got_PN.clone(), x_SD, weight_S, *left]
+    return [y_TD, sent.row_R, sent.place_TK, to_P, met.count_PN, met.first_P, x_SD, weight_S, row_S, *left]
 
 
 @_forward_op.register_fake
 def _(
     number, x_TD, up_NDG, down_NFD, expert_TK, weight_TK, key_4, operand_up, operand_down, activation, precision, backend, world
 ):  # fmt: skip
-    size, dtype = torch.library.get_ctx().new_dynamic_size, Precision.of(precision).arithmetic.dtype
-    sent, got, saved, (held, width, outer) = size(), size(), size(), up_NDG.shape
+    size, known, (held, width, outer) = torch.library.get_ctx().new_dynamic_size, Precision.of(precision), up_NDG.shape
+    dtype, sent, got, saved = known.arithmetic.dtype, size(), size(), size()
+    numbered = got if looks_beside(known.quantization) else 0
     shapes = OPERATORS[backend].kept(*expert_TK.shape, held)
+    to_P, count_PN, first_P = (torch.empty(of, dtype=torch.int64, device="cpu") for of in ((world,), (world, held), (world,)))
     return [
         x_TD.new_empty(x_TD.shape, dtype=torch.float32), expert_TK.new_empty(sent), expert_TK.new_empty(expert_TK.shape),
-        torch.empty(world, dtype=torch.int64, device="cpu"), torch.empty(world, held, dtype=torch.int64, device="cpu"),
-        x_TD.new_empty(got, width, dtype=dtype), weight_TK.new_empty(got, dtype=torch.float32),
-        x_TD.new_empty(saved, outer, dtype=dtype), *(expert_TK.new_empty(size(), *shape[1:]) for shape in shapes),
+        to_P, count_PN, first_P, x_TD.new_empty(got, width, dtype=dtype), weight_TK.new_empty(got, dtype=torch.float32),
+        expert_TK.new_empty(numbered), x_TD.new_empty(saved, outer, dtype=dtype),
+        *(expert_TK.new_empty(size(), *shape[1:]) for shape in shapes),
     ]  # fmt: skip
 
 
 @torch.library.custom_op("moe_speedrun::spread_experts_backward", mutates_args=())
 def _backward_op(
     dy_TD: Tensor, number: Tensor, up_NDG: Tensor, down_NFD: Tensor, key_4: Tensor | None, operand_up: Tensor | None,
-    operand_down: Tensor | None, row_R: Tensor, place_TK: Tensor, to_P: Tensor, got_PN: Tensor, x_SD: Tensor, weight_S: Tensor,
-    h_QG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
+    operand_down: Tensor | None, row_R: Tensor, place_TK: Tensor, to_P: Tensor, count_PN: Tensor, first_P: Tensor, x_SD: Tensor,
+    weight_S: Tensor, row_S: Tensor, h_QG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
     """dx_TD and dweight_TK, both fp32. The gradients of weights go to the transport's sums."""
     transport, known, it = _open[int(number)], Precision.of(precision), OPERATORS[backend]
-    ranks, sources, to = transport.ranks, Sources(it, got_PN), to_P.tolist()
-    transport.meet(None)
-    dy_SD = ranks.exchange_rows(known.arithmetic.operand(dy_TD)[row_R // place_TK.shape[1]], to, sources.rows_P)
+    ranks, sources, to, dy_TD = transport.ranks, Sources(it, count_PN), to_P.tolist(), known.arithmetic.operand(dy_TD)
+    met = transport.meet(None, largest=_largest(known, dy_TD))
+    dy_SD = ranks.exchange_rows(dy_TD[row_R // place_TK.shape[1]], to, sources.rows_P)
     weights = operands_of(it, known, (up_NDG, down_NFD), (operand_up, operand_down))
+    calls = Calls(ranks, known, key_4, place_TK.shape, row_S, met._replace(first_P=first_P))
     dx_SD, dweight_S, fault = torch.zeros_like(x_SD), torch.zeros_like(weight_S), None
     left = iter(sources.kept(h_QG, kept))
     for source, (dy, x, weight, dx, dweight) in enumerate(sources.split(dy_SD, x_SD, weight_S, dx_SD, dweight_S)):
-        if fault is not None:
-            continue
-        if not len(x):  # a sum of zeros has its sign from those that were added
+        if fault is None and (len(x) or calls.all_meet):
+            tensors = (dy, x, *weights, sources.ids(source, x.device), weight.unsqueeze(1))
+            saved = next(left) if len(x) else sources.nothing(x_SD, up_NDG.shape[2], place_TK)
+            key, beside = calls.of(source, sources.rows_P)
+            try:
+                found = it.backward(*tensors, ACTIVATIONS[activation], known, key, *saved, beside=beside)
+            except NonFiniteOperand as met_now:
+                fault = InRows(met_now, source)
+                continue
+            dx.copy_(found[0])
+            dweight.copy_(found[3].view(-1))
+            transport.fold(found[1], found[2])
+        elif fault is None:  # a sum of zeros has its sign from those that were added
             transport.fold(*(torch.zeros_like(w, dtype=torch.float32) for w in (up_NDG, down_NFD)))
-            continue
-        tensors = (dy, x, *weights, sources.ids(source, x.device), weight.unsqueeze(1))
-        try:
-            found = it.backward(*tensors, ACTIVATIONS[activation], known, key_4, *next(left))
-        except NonFiniteOperand as known_by_now:
-            fault = InRows(known_by_now, source)
-            continue
-        dx.copy_(found[0])
-        dweight.copy_(found[3].view(-1))
-        transport.fold(found[1], found[2])
     home_RD = ranks.exchange_rows(dx_SD, sources.rows_P, to)
     dweight_R = ranks.exchange_rows(dweight_S, sources.rows_P, to)
     if fault is not None:
@@ -175,11 +187,16 @@ def _backward_op(
 
 @_backward_op.register_fake
 def _(
-    dy_TD, number, up_NDG, down_NFD, key_4, operand_up, operand_down, row_R, place_TK, to_P, got_PN, x_SD, weight_S, h_QG, kept,
-    activation, precision, backend,
+    dy_TD, number, up_NDG, down_NFD, key_4, operand_up, operand_down, row_R, place_TK, to_P, count_PN, first_P, x_SD, weight_S,
+    row_S, h_QG, kept, activation, precision, backend,
 ):  # fmt: skip
     fp32 = torch.float32
     return [dy_TD.new_empty(dy_TD.shape, dtype=fp32), weight_S.new_empty(place_TK.shape, dtype=fp32)]
+
+
+def _largest(known: Precision, x_TD: Tensor) -> float:
+    """Of a unit, where a format has a scale of all its tokens."""
+    return float(x_TD.float().abs().amax()) if known.quantization and scales_tensors(known.quantization) and len(x_TD) else 0.0
 
 
 def _and_zeros(row_RX: Tensor) -> Tensor:
@@ -197,7 +214,7 @@ def _setup(ctx, inputs, output) -> None:
 
 def _backward(ctx, grads):
     saved = ctx.saved_tensors  # once: a checkpointed block computes them again
-    found = _backward_op(grads[0], *saved[:13], list(saved[13:]), ctx.activation, ctx.precision, ctx.backend)
+    found = _backward_op(grads[0], *saved[:15], list(saved[15:]), ctx.activation, ctx.precision, ctx.backend)
     dx_TD, dweight_TK = (g.to(dtype) for g, dtype in zip(found, ctx.dtypes))
     return None, dx_TD, None, None, None, dweight_TK, *[None] * 7
 

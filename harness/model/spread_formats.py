@@ -1,0 +1,54 @@
+"""What a format must be told where a unit's rows are computed by several ranks: `kernels.beside`, source by source.
+
+Letters: P ranks, S rows that this one gets, N experts that it has. Where a format has scales of a whole tensor, all ranks take
+the same source's rows at the same time, with none too, and find the largest magnitude together.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.ranks import Ranks
+from kernels import Precision
+from kernels.beside import Beside, looks_beside, scales_tensors
+
+AT_SOURCE = ("input", "gradient")  # quantized by token, tokens whose rows were all dropped among them
+
+
+class Met(NamedTuple):
+    """From every source, on the host: the rows for each expert here (int64), the number of the first slot here (int64), and the
+    largest magnitude of its unit's inputs or gradients (fp32)."""
+
+    count_PN: Tensor
+    first_P: Tensor
+    largest_P: Tensor
+
+
+class Calls:
+    """`shape`: (T, K) of a unit, `key_4` of this rank's own; `row_S`: the numbers of the rows that came, where they are looked
+    at."""
+
+    def __init__(
+        self, ranks: Ranks, known: Precision, key_4: Tensor | None, shape: torch.Size, row_S: Tensor, met: Met
+    ):  # fmt: skip
+        self.ranks, self.key_4, self.row_S, self.met = ranks, key_4, row_S, met
+        self.tokens, self.top_k = shape
+        self.looks = looks_beside(known.quantization)
+        self.all_meet = self.looks and scales_tensors(known.quantization)
+
+    def of(self, source: int, rows_P: list[int]) -> tuple[Tensor | None, Beside | None]:
+        """The key of a source's unit, and what its rows here stand beside."""
+        if not self.looks:
+            return self.key_4, None
+        key_4 = self.key_4.clone()
+        key_4[2] += (source - self.ranks.rank) * self.tokens
+        row_S = self.row_S.split(rows_P)[source]
+        return key_4, Beside(row_S, self.top_k, int(self.met.first_P[source]), lambda *found: self._largest(source, *found))
+
+    def _largest(self, source: int, tensor: str, found: Tensor) -> Tensor:
+        if tensor in AT_SOURCE:
+            return self.met.largest_P[source].to(found.device)
+        found = torch.where(torch.isfinite(found), found, torch.inf).reshape(1)  # what is none may be lost on the way
+        self.ranks.max_(found)
+        return found[0]

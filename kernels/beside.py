@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from kernels.precision import Quantization
+from kernels.routing import ROW_MULTIPLE
 
 
 @dataclass(frozen=True)
 class Beside:
-    """`row_S`: int64, which row (t*K + k) of the micro-batch each of these is; `first_slot`: where the slots of the first expert
-    of this call stand among those of all experts, as noise counts them; `largest(tensor, found)`: the largest magnitude of a
-    tensor over all rows, or all experts, of which this call has `found` (fp32 ())."""
+    """`row_S`: int64, which row (t*K + k) of the micro-batch each of these is; `first_slot`: where the slots of the first
+    expert of this call stand among those of all experts, as noise counts them; `largest(tensor, found)`: the largest magnitude
+    of a tensor over all rows, or all experts, of which this call has `found` (fp32 ())."""
 
     row_S: Tensor
     top_k: int
@@ -45,8 +46,5 @@ def scales_tensors(dials: Quantization) -> bool:
 
 def noise_slots(count_E: Tensor, block: int) -> Tensor:
     """int64 (E): the slots of each expert as noise counts them, of `count_E` rows: whole blocks, of 16 at least."""
-    size = max(block, SLOTS)
+    size = max(block, ROW_MULTIPLE)
     return (count_E + (size - 1)) // size * size
-
-
-SLOTS = 16

@@ -25,13 +25,16 @@ STEP_CASES = (
     "tasks, masked",
 )  # fmt: skip
 NEAREST = ("precision.stochastic_rounding=off",)
-OF_EXPERTS = (*NEAREST, "precision.tensor_scale=expert", "precision.hadamard=off")
 MORE_CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "hash, shared": (micro.MOE, ("model.router=hash", "balance=none", "model.shared_experts=1")),
     "soap, many dropped": (micro.MOE, ("optim.matrices=soap", "balance.capacity_factor=0.25", "model.top_k=7")),
-    "nvfp4 of experts": (NVFP4, OF_EXPERTS),
+    "nvfp4": (NVFP4, ()),
+    "nvfp4, dropped": (NVFP4, ("balance.capacity_factor=0.5",)),
+    "nvfp4 of experts": (NVFP4, ("precision.tensor_scale=expert",)),
+    "mxfp4": (FP8, ("precision.format=mxfp4",)),
+    "fp8, drawn": (FP8, ()),
+    "fp8, factors drawn": (FP8, ("precision.weight_gradients=quantized",)),
     "fp8": (FP8, NEAREST),
-    "fp8, factors too": (FP8, (*NEAREST, "precision.weight_gradients=quantized")),
     "mxfp8": (FP8, (*NEAREST, "precision.format=mxfp8")),
 }
 ALL_CASES = CASES | MORE_CASES
@@ -136,7 +139,7 @@ def traced(case: str, ranks: Ranks):
     set_torch()
     words = (*UNITS, *([f"parallel.ep={ranks.world}"] if ranks.world > 1 else []))
     if case == "fault":
-        return fault_in(lively(NVFP4, OF_EXPERTS, ranks, *words))
+        return fault_in(lively(NVFP4, (), ranks, *words))
     built = lively(*ALL_CASES[case], ranks, *words)
     found = steps(built)
     held = {p.shape[0] for name, p in built.model.named_parameters() if name.endswith("feedforward.up") and p.ndim == 3}

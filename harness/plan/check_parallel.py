@@ -6,7 +6,6 @@ from harness.errors import UserError
 from harness.plan import parts
 from harness.plan.schema import Plan
 
-FOUR_BITS = ("nvfp4", "mxfp4")
 RANKS = 8  # what a suggested unit should leave room for
 
 
@@ -60,20 +59,6 @@ def _check_spread(plan: Plan) -> None:
         )
     if plan.kernels.backend == "reference":
         raise UserError(f"{said} with kernels.backend=reference, which takes no rows alone", "use kernels.backend=auto")
-    _check_format(plan, said)
-
-
-def _check_format(plan: Plan, said: str) -> None:
-    """A format whose noise counts rows, or whose scale is of all of a layer's rows, needs to know those of other ranks."""
-    p = plan.precision
-    on = ("on", "auto") if p.format in FOUR_BITS else ("on",)
-    wrong = [key for key in ("stochastic_rounding", "hadamard") if getattr(p, key) in on]
-    wrong += ["tensor_scale"] if p.format == "nvfp4" and p.tensor_scale != "expert" else []
-    if wrong:
-        raise UserError(
-            f"{said} with precision.format={p.format}, whose {' and '.join(wrong)} would look at the rows of all ranks",
-            "set parallel.ep=1, or a format that looks at a row's block alone: bf16, fp8, mxfp8",
-        )
 
 
 def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:

@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.model.build import build_model
 from harness.model.counts import count
 from harness.model.init import initialize
+from harness.model.precision import Precisions
 from harness.model.where import Where
 from harness.optim.ahead import AheadLoss
 from harness.optim.auxiliary import AuxiliaryLosses
@@ -30,6 +31,7 @@ from harness.train import sums
 from harness.train.machine import Machine
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
+from kernels.beside import looks_beside
 from kernels.cpu.brgemm import library
 
 
@@ -74,6 +76,17 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
     return wanted
 
 
+def _check_spread(plan: Plan, machine: Machine, backend: str) -> None:
+    """Raises: UserError where experts are spread and the kernels that run here cannot tell of rows that are elsewhere."""
+    low = Precisions(Arithmetic.of(machine.arithmetic), plan.precision).low.quantization
+    if plan.parallel.ep > 1 and backend == "triton" and looks_beside(low):
+        raise UserError(
+            f"parallel.ep={plan.parallel.ep} with precision.format={plan.precision.format} on a GPU, whose kernels look at all "
+            "rows of a micro-batch there: by scales of a layer, or stochastic rounding",
+            "set parallel.ep=1, or a format that looks at a row's block alone: bf16, fp8, mxfp8",
+        )
+
+
 def attention_backend(plan: Plan, machine: Machine) -> str:
     """What computes attention here: a backend of `kernels.causal_attention`, or `flex` (`kernels.document_attention`).
 
@@ -110,6 +123,7 @@ class Session:
         sizes = [stage.tokens for stage in self.steps.stages]
         self.micro_sequences = {tokens: micro_sequences(plan, tokens, ranks.world) for tokens in sizes}
         self.auxiliary, self.ahead = AuxiliaryLosses(plan), AheadLoss(plan)
+        _check_spread(plan, machine, expert_backend(plan, machine))
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
             self.model = build_model(plan, machine.arithmetic, *backends, ranks=ranks if plan.parallel.ep > 1 else ALONE)

@@ -122,7 +122,7 @@ class Quantizer:
         return self.rows(x_TD, operand, tensor, token_T if drawn else None).take(part.token_P)
 
     def numbers(self, part: Part) -> Tensor | None:
-        """int64: the row in each slot, as noise counts rows of the gradient of the hidden layer; None where nothing is drawn."""
+        """int64: the row in each slot, as noise counts those of the hidden layer's gradient; None where nothing is drawn."""
         if not self.quantizes("gradient"):
             return None
         return part.row_P if self.beside is None else self.beside.rows(part.row_P)

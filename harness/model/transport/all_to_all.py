@@ -195,7 +195,7 @@ def _(
 
 
 def _largest(known: Precision, x_TD: Tensor) -> float:
-    """Of a unit, where a format has a scale of all its tokens."""
+    """The largest magnitude of a unit, where a format has a scale of all its tokens; else 0."""
     return float(x_TD.float().abs().amax()) if known.quantization and scales_tensors(known.quantization) and len(x_TD) else 0.0
 
 

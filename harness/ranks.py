@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.errors import UserError
+
 
 class LostRank(RuntimeError):
     """Another rank is gone, or did not come in time. `during`: what they were to do together."""
@@ -107,6 +109,19 @@ class Ranks:
         with _together("agreeing whether to stop"):
             dist.all_reduce(value)
         return bool(value.item() > 0)
+
+    @contextmanager
+    def refusing_together(self) -> Iterator[None]:
+        """A UserError within, on whichever rank, is raised at the end on every rank, that of the first one which has any: none
+        goes on and waits for one that has left. The first rank tells it to the user."""
+        error = None
+        try:
+            yield
+        except UserError as caught:
+            error = caught
+        for said in self.everyones_values(error and (error.problem, error.remedy)):
+            if said:
+                raise UserError(*said, said_elsewhere=not self.is_first) from error
 
     def broadcast(self, value: object) -> object:
         """Rank 0's picklable value (ranks of one run trust each other; nothing read from disk passes here)."""

@@ -7,16 +7,17 @@ is done together raises LostRank where another rank is gone.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from harness.errors import UserError
+
+Found = TypeVar("Found")
 
 
 class LostRank(RuntimeError):
@@ -110,18 +111,22 @@ class Ranks:
             dist.all_reduce(value)
         return bool(value.item() > 0)
 
-    @contextmanager
-    def refusing_together(self) -> Iterator[None]:
-        """A UserError within, on whichever rank, is raised at the end on every rank, that of the first one which has any: none
-        goes on and waits for one that has left. The first rank tells it to the user."""
-        error = None
+    def all_or_none(self, work: Callable[[], Found]) -> Found:
+        """What `work` returns.
+
+        Raises:
+            UserError: that of the first rank which met one, on all of them: none waits for one that has ended. The first rank
+                tells it to the user.
+        """
+        found, mine = None, None
         try:
-            yield
-        except UserError as caught:
-            error = caught
-        for said in self.everyones_values(error and (error.problem, error.remedy)):
-            if said:
-                raise UserError(*said, said_elsewhere=not self.is_first) from error
+            found = work()
+        except UserError as error:
+            mine = error
+        for fault in filter(None, self.everyones_values(mine)):
+            fault.said_elsewhere = not self.is_first
+            raise fault
+        return found
 
     def broadcast(self, value: object) -> object:
         """Rank 0's picklable value (ranks of one run trust each other; nothing read from disk passes here)."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_threads import on_threads
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_train_disk import FULL, state
-from thread_ranks import together
 
 from harness.doctor.patient import Patient
 from harness.errors import UserError
@@ -66,7 +66,7 @@ def save(folder, world, whole, step=1, keep=2):
         shards = shards_of(ranks)
         checkpoint.save(folder, step, held_of(whole, shards), state(step), keep, shards=shards)
 
-    return together(world, work)
+    return on_threads(world, work)
 
 
 def restored(folder, world):
@@ -80,7 +80,7 @@ def restored(folder, world):
             shards.fill(live, found.tensors)
         return found and found.step, live, said
 
-    return together(world, work)
+    return on_threads(world, work)
 
 
 def same(a, b):
@@ -103,7 +103,7 @@ def test_slices_are_named_by_parameter_and_first_axis_and_their_whole_is_that_of
         assert same(shards.whole_state(held), whole)
         return hash_tensors(held, shards)
 
-    assert together(world, work) == [hash_tensors(whole)] * world
+    assert on_threads(world, work) == [hash_tensors(whole)] * world
 
 
 def test_a_model_whose_experts_are_all_held_here_has_no_slices_and_sends_nothing():
@@ -174,7 +174,7 @@ def test_ranks_that_each_hold_all_state_read_what_was_spread_and_share_the_hashi
     whole, hashed, sha256 = whole_state(), [], checkpoint.file_sha256
     save(tmp_path, 4, whole)
     monkeypatch.setattr(checkpoint, "file_sha256", lambda path: hashed.append(path.name) or sha256(path))
-    found = together(3, lambda ranks: checkpoint.load(tmp_path, 1, ranks))
+    found = on_threads(3, lambda ranks: checkpoint.load(tmp_path, 1, ranks))
     assert all(same({name: t[...] for name, t in one.tensors.items()}, whole) for one in found)
     assert sorted(hashed) == [checkpoint_files.name(1, rank, 4) for rank in range(4)]
 
@@ -238,7 +238,7 @@ def test_a_checkpoint_that_one_rank_cannot_read_no_rank_takes(tmp_path):
             checkpoint.load(tmp_path, 1, ranks, judge)
         return checkpoint.load_newest(tmp_path, lambda text: None, judge, ranks)
 
-    assert together(2, judged) == [None, None]
+    assert on_threads(2, judged) == [None, None]
 
 
 def note(files):
@@ -361,7 +361,7 @@ def test_weights_that_are_not_finite_on_one_rank_stop_all_with_the_words_of_one_
             loop._refuse_bad_weights()
         return stop.value.what
 
-    assert together(3, work) == [f"{says}.{STACKS[1]} after the update"] * 3
+    assert on_threads(3, work) == [f"{says}.{STACKS[1]} after the update"] * 3
 
 
 # Who else reads them
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_another_plan_does_not_fit(tmp_path, change):
             shards.fill(held_of(whole_state(), shards), checkpoint.load(tmp_path, 1, ranks).tensors)
         return str(caught.value)
 
-    (said,) = set(together(2, work))
+    (said,) = set(on_threads(2, work))
     assert name in said and ("not (12, 2, 3)" in said or change == "another name")
 
 
@@ -433,7 +433,7 @@ def test_weights_in_slices_are_one_file_of_the_same_bytes_and_no_rank_has_more_t
         shards = shards_of(ranks)
         weights.write(tmp_path / "spread", held_of(whole, shards), shards)
 
-    assert together(world, work) == [None] * world
+    assert on_threads(world, work) == [None] * world
     save_file(whole, tmp_path / "beside")
     assert (tmp_path / "spread").read_bytes() == (tmp_path / "beside").read_bytes()
     assert max(largest) == max(36, EXPERTS * 9 // world)  # the largest that every rank has, and a share of the largest stack
@@ -451,7 +451,7 @@ def test_a_full_disk_under_weights_in_slices_is_one_error_on_all_ranks(tmp_path,
         shards = shards_of(ranks)
         weights.write(tmp_path / "weights", held_of(whole_state(), shards), shards)
 
-    found = together(3, work)
+    found = on_threads(3, work)
     assert all(isinstance(each, UserError) for each in found) and len({str(each) for each in found}) == 1
     assert "cannot write" in str(found[0]) and not list(tmp_path.iterdir())
 

@@ -11,9 +11,10 @@ each. Any number of ranks reads it, each those rows that it needs; all of them t
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,37 +54,37 @@ def save(
     Raises:
         UserError: a disk is full, of one rank or another: on all of them. Older checkpoints stay.
     """
-    ranks = shards.ranks
+    ranks, own = shards.ranks, shards.own(tensors)
     path = folder / checkpoint_files.name(step, ranks.rank, ranks.world)
-    own = shards.own(tensors)
+
+    def written() -> str:
+        part = named.enter_context(whole(path))
+        slices.write(part, own, {name: rows for name, t in own.items() if (rows := shards.rows(name, t))})
+        sync(part)
+        return file_sha256(part)
+
+    def on_all(work: Callable[[], Found]) -> Found:
+        return ranks.all_or_none(partial(_explained, folder, step, work))
+
     with ExitStack() as named:
-        with _writing(folder, step, ranks):
-            part = named.enter_context(whole(path))
-            slices.write(part, own, {name: rows for name, t in own.items() if (rows := shards.rows(name, t))})
-            sync(part)
-            digest = file_sha256(part)
-        with _writing(folder, step, ranks):
-            named.close()
+        digest = on_all(written)
+        on_all(named.close)
     digests = ranks.everyones_values(digest)
-    with _writing(folder, step, ranks):
-        if ranks.is_first:
-            _commit(folder, step, digests, meta)
+    on_all(lambda: _commit(folder, step, digests, meta) if ranks.is_first else None)
     if ranks.is_first:
         known = [done for done in steps(folder) if done <= step]
         _drop_all_but({*known[-keep:], *(done for done in known if done in always)}, folder, step, len(digests))
 
 
-@contextmanager
-def _writing(folder: Path, step: int, ranks: Ranks) -> Iterator[None]:
-    """Turns a full disk of any rank into one sentence, raised on all of them."""
-    with ranks.refusing_together():
-        try:
-            yield
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"cannot write the checkpoint of step {step} to {folder}: {error}",
-                f"free some space and run the same command again; {_newest(folder)}",
-            ) from error
+def _explained(folder: Path, step: int, work: Callable[[], Found]) -> Found:
+    """Turns a full disk into the sentence that a user can act on."""
+    try:
+        return work()
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write the checkpoint of step {step} to {folder}: {error}",
+            f"free some space and run the same command again; {_newest(folder)}",
+        ) from error
 
 
 def _commit(folder: Path, step: int, digests: list[str], meta: RunState) -> None:

@@ -28,7 +28,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], shards: Shards = WHOLE) -> 
         UserError: the disk is full, on every one of those ranks.
     """
     pieces = _pieces(tensors, shards)
-    with shards.ranks.refusing_together():
+
+    def written() -> None:
         try:
             if shards.ranks.is_first:
                 with writing(path):
@@ -36,6 +37,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], shards: Shards = WHOLE) -> 
         finally:
             for _ in pieces:  # the others have only these to do, and the first one where its disk is full
                 pass
+
+    shards.ranks.all_or_none(written)
 
 
 def _pieces(tensors: Mapping[str, Tensor], shards: Shards) -> Iterator[Buffer]:

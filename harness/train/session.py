@@ -12,8 +12,7 @@ from torch import Tensor
 import kernels
 from harness.data.corpora import Splits
 from harness.errors import UserError
-from harness.model.build import build_model
-from harness.model.counts import count
+from harness.model.build import build_model, count_plan
 from harness.model.init import initialize
 from harness.model.precision import Precisions
 from harness.model.where import Where
@@ -133,7 +132,7 @@ class Session:
         self.model.to(machine.torch_device)  # the tables that are made on the host
         if machine.device == "cuda":
             self.model.hold_operands()
-        self.counts = count(self.model)
+        self.counts = count_plan(plan)  # of all experts, whoever holds them
         dtype, backend = Arithmetic.of(machine.arithmetic).dtype, "brgemm" if machine.brgemm else "torch"
         self.optimizer = Optimizer(self.model, plan.optim, dtype, backend)
         self.sums = sums.KINDS[plan.parallel.sums](ranks, self.model, self.optimizer)

@@ -361,7 +361,7 @@ def test_weights_that_are_not_finite_on_one_rank_stop_all_with_the_words_of_one_
             loop._refuse_bad_weights()
         return stop.value.what
 
-    assert on_threads(3, work) == [f"{says}.{STACKS[1]} after the update"] * 3
+    assert on_threads(3, work) == [f"step 7: {says}.{STACKS[1]} after the update not finite"] * 3
 
 
 # Who else reads them

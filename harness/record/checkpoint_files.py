@@ -13,7 +13,7 @@ TENSORS = re.compile(r"step-(\d+)(?:\.rank-\d+-of-(\d+))?\.safetensors")
 
 
 def name(step: int, rank: int = 0, of: int = 1) -> str:
-    """Of the tensors that a rank writes, of so many that state is spread over."""
+    """The file of tensors that a rank writes, of so many that state is spread over."""
     return f"step-{step:06d}" + (f".rank-{rank:03d}-of-{of:03d}" if of > 1 else "") + ".safetensors"
 
 

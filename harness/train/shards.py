@@ -50,7 +50,7 @@ class Shards:
         return rows if rows and tensor.ndim and len(tensor) == rows.end - rows.first else None
 
     def shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
-        """Of the whole."""
+        """The shape of the whole."""
         rows = self.rows(name, tensor)
         return tuple(tensor.shape) if rows is None else (rows.of, *tensor.shape[1:])
 

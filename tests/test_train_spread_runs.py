@@ -16,8 +16,13 @@ from harness.train.chain import hash_tensors, hash_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.usefixtures("no_figures")]
 
-OPTIMIZERS = [(), ("optim.matrices=soap",)]
-# What each process does: some steps, then a checkpoint, the file of weights and their hash.
+OPTIMIZERS = [
+    (),
+    ("optim.matrices=soap",),
+    ("optim.matrices=schedule_free", "optim.others=schedule_free", "schedule.decay_share=0"),
+]
+# What each process does: it warms up, which changes nothing, and takes some steps; then a checkpoint, the file of weights and
+# their hash.
 STEPS = """
 import json, sys
 from pathlib import Path
@@ -26,13 +31,16 @@ from units_on_ranks import UNITS
 from harness.ranks import join, leave
 from harness.train import checkpoint, weights
 from harness.train.chain import hash_tensors, hash_weights
+from harness.train.clock import Clock
 from harness.train.determinism import set_torch
+from harness.train.warmup import warm_up
 from test_train_disk import state
 
 folder, *words = sys.argv[1:]
 set_torch()
 ranks = join()
 built = micro.session(*words, *UNITS, f"parallel.ep={ranks.world}", ranks=ranks)
+warm_up(built, Clock(), built.corpus.val[:4096], 0, None)
 for index in range(3):
     built.step(index)
 checkpoint.save(Path(folder), 3, built.state(), state(3), keep=1, shards=built.shards)
@@ -111,6 +119,8 @@ def test_a_run_that_four_processes_begin_two_go_on_with_and_one_ends_has_the_bit
     folder = micro.the_folder(tmp_path) / "checkpoints"
     names = {checkpoint_files.name(9, rank, 4) for rank in range(4)}
     assert {path.name for path in folder.iterdir()} == names | {"step-000009.json"}
+    fork = (f"fork={micro.the_folder(tmp_path)}@9", f"run.folder={tmp_path / 'fork'}", "run.stop_after_step=1")
+    assert micro.speedrun(tmp_path, *UNITS, *fork) == 0
     done = run_ranks(tmp_path, *spread(2), "run.stop_after_step=20", lane=micro.MOE, world=2)
     assert "".join(rank.stdout for rank in done).count("from step 9") == 1
     same_run(micro.run(tmp_path, *UNITS), whole)

@@ -31,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         for each in part.rglob("*") if part.is_dir() else [part]:
             if each.is_file():
-                _sync(each)
+                sync(each)
         os.replace(part, path)
     finally:
         _remove(part)
@@ -52,7 +52,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file's content is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

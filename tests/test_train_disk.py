@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 import harness.errors
 import harness.files
-import harness.train.ending
+import harness.train.weights
 from harness.record.documents import RunState
 from harness.record.folder import MetricsLog
 from harness.train import checkpoint
@@ -64,7 +64,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_ones_and_no_litter
     tensors = {"a": micro.torch.arange(4.0)}
     checkpoint.save(tmp_path, 1, tensors, state(1), keep=1)
     before = micro.snapshot(tmp_path)
-    monkeypatch.setattr(checkpoint, "save_file", raising(error))
+    monkeypatch.setattr(checkpoint.slices, "save_file", raising(error))
     with pytest.raises(harness.errors.UserError, match="step 2.*No space left") as caught:
         checkpoint.save(tmp_path, 2, tensors, state(2), keep=1)
     assert "it goes on from step 1" in caught.value.remedy
@@ -72,7 +72,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_ones_and_no_litter
 
 
 def test_a_disk_that_fills_up_before_the_first_checkpoint_says_that_the_run_starts_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "save_file", raising(FULL))
+    monkeypatch.setattr(checkpoint.slices, "save_file", raising(FULL))
     with pytest.raises(harness.errors.UserError) as caught:
         checkpoint.save(tmp_path / "checkpoints", 2, {}, state(2), keep=1)
     assert "starts from the beginning" in caught.value.remedy
@@ -116,7 +116,7 @@ def test_a_full_disk_under_the_final_weights_is_a_clear_error_and_the_rerun_give
     tmp_path, stopped, finished, monkeypatch, capsys, error
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(harness.train.ending, "save_file", raising(error))
+        patch.setattr(harness.train.weights, "replace_atomically", raising(error))
         assert micro.speedrun(tmp_path) == 2
     said = capsys.readouterr().err
     assert "weights.safetensors" in said and "No space left" in said and "same command" in said

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.plan.bounds import RANKING
 from harness.plan.stored import settings
 from harness.reading import is_there
+from harness.record import checkpoint_files
 from harness.record.load import Load
 from harness.record.run import Run, read_run
 
@@ -108,8 +109,7 @@ class Patient(Run):
     @property
     def checkpoints(self) -> list[int]:
         """Steps with a whole checkpoint on disk."""
-        files = (self.folder / "checkpoints").glob("step-*.json")
-        return sorted(int(f.stem.removeprefix("step-")) for f in files if f.with_suffix(".safetensors").exists())
+        return checkpoint_files.complete(self.folder / "checkpoints")
 
 
 def read_patient(folder: Path) -> Patient:

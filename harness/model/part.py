@@ -31,7 +31,9 @@ class Part(nn.Module):
 
     OWN: dict[str, Own] = {}
     CANNOT: frozenset[str] = frozenset()
-    held: range  # of a part with parameters `by_expert`: the numbers of its experts among those of all processes
+    # Of a part with parameters `by_expert`: how many experts all processes hold, and the numbers of those that this one does.
+    num_experts: int
+    held: range
 
     def idle(self) -> int:
         """How many of its own parameters one token does not touch."""

@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from harness import values as v
 from harness.plan.bounds import TAKEN
+from harness.record import checkpoint_files
 from harness.record.occupancy import GpuLook
 from harness.record.rows import Counts, Point
 from harness.revision import speed_class
@@ -101,10 +102,12 @@ class RunState(v.Model):
 
 
 class CheckpointNote(v.Model):
-    """checkpoints/step-*.json: commits the tensors beside it."""
+    """checkpoints/step-*.json: commits the tensors beside it, which one process wrote to a file with this `sha256`, or each
+    rank to one of `files`."""
 
     step: v.Count
-    sha256: v.Hex
+    sha256: v.Hex = v.absent()
+    files: dict[v.Name, v.Hex] = v.absent()  # sha256 by name, in the order of ranks
     meta: RunState
     note_sha256: v.Hex = v.absent()
 
@@ -113,6 +116,21 @@ class CheckpointNote(v.Model):
         if self.meta.step != self.step:
             raise v.broken(f"meta.step is {self.meta.step}, step is {self.step}")
         return self
+
+    @model_validator(mode="after")
+    def _has_the_files_of_all_ranks(self) -> Self:
+        if (self.sha256 is None) == (self.files is None):
+            raise v.broken("it has one of sha256 and files")
+        of = len(self.files or ())
+        expected = [checkpoint_files.name(self.step, rank, of) for rank in range(of)]
+        if self.files is not None and (of < 2 or list(self.files) != expected):
+            raise v.broken(f"files are not those of two or more ranks: {', '.join(self.files)}")
+        return self
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of each file, by name."""
+        return self.files or {checkpoint_files.name(self.step): self.sha256}
 
 
 class SweepJob(v.Model):

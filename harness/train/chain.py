@@ -4,9 +4,12 @@ Two runs with equal chains went through the same numbers at every step, not only
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from harness.train.shards import WHOLE, Shards
 
 START = hashlib.sha256(b"moe-speedrun chain 1").hexdigest()
 
@@ -19,16 +22,23 @@ def extend(chain: str, loss: float, grad_norm: float, counts: list[list[int]]) -
     return digest.hexdigest()
 
 
-def hash_tensors(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and bytes, in the order of names."""
+def hash_tensors(tensors: Mapping[str, Tensor], shards: Shards = WHOLE) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in the order of names. `shards`: what of them are slices, whose whole is
+    hashed; all ranks that have some call it, and have the same answer."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        t = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        digest.update(t.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        t = tensors[name]
+        digest.update(f"{name} {t.dtype} {shards.shape(name, t)}\n".encode())
+        for piece in shards.pieces(name, t):
+            digest.update(content(piece))
+    return shards.ranks.broadcast(digest.hexdigest())
 
 
-def hash_weights(model: nn.Module) -> str:
+def content(t: Tensor) -> memoryview:
+    """The bytes of a tensor, in the order of its axes."""
+    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def hash_weights(model: nn.Module, shards: Shards = WHOLE) -> str:
     """The hash of parameters and persistent buffers (the routing bias among them)."""
-    return hash_tensors(model.state_dict())
+    return hash_tensors(model.state_dict(), shards)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
 
 from harness.data.tokenizer import gpt2
 from harness.evaluate import public
@@ -18,11 +17,11 @@ from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
 from harness.ranks import Ranks
 from harness.record import record, schema
-from harness.record.folder import writing
 from harness.record.load import router_health
 from harness.record.occupancy import untimed_reasons
 from harness.record.provenance import now
 from harness.record.rows import FinalRow
+from harness.train import weights
 from harness.train.chain import hash_weights
 from harness.train.health import not_finite
 from harness.train.loop import Loop
@@ -46,10 +45,8 @@ def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N)
         clean_N, _ = session.corpus.examine()
-        weights = hash_weights(session.model)
-        tensors = {name: t.detach().cpu().contiguous() for name, t in session.model.state_dict().items()}
-        with writing(folder.path / "weights.safetensors"):
-            save_file(tensors, folder.path / "weights.safetensors")
+        digest = hash_weights(session.model, session.shards)
+        weights.write(folder.path / "weights.safetensors", session.model.state_dict(), session.shards)
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
@@ -71,7 +68,7 @@ def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
         plan.model.top_k, loop.state.dropped,
     )  # fmt: skip
     loop.log.sync()  # before it is hashed
-    return Scored(scores | {"partial": len(val_N) < len(session.corpus.val)}, health, weights)
+    return Scored(scores | {"partial": len(val_N) < len(session.corpus.val)}, health, digest)
 
 
 def content(

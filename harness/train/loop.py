@@ -238,10 +238,16 @@ class Loop:
                 )
 
     def _refuse_bad_weights(self) -> None:
-        """A step whose loss and gradients were finite may still leave weights that are not: never the last good checkpoint."""
-        for name, tensor in self.session.state().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise not_finite(self.state.step, f"{name} after the update")
+        """A step whose loss and gradients were finite may still leave weights that are not: never the last good checkpoint. Of
+        slices each rank looks at its own, and all name the first that any has found."""
+        names, bad = [], []
+        for at, (name, tensor) in enumerate(self.session.state().items()):
+            names.append(name)
+            if tensor.is_floating_point() and not bad and not bool(torch.isfinite(tensor).all()):
+                bad.append(at)
+        found = [each for of_rank in self.session.shards.ranks.everyones_values(bad) for each in of_rank]
+        if found:
+            raise not_finite(self.state.step, f"{names[min(found)]} after the update")
 
     def mark(self) -> tuple[int, int]:
         """Where log and curve stand."""
@@ -254,7 +260,7 @@ class Loop:
         del self.state.curve[mark[1] :]
 
     def save(self) -> None:
-        """A checkpoint, off the clock. Rank 0 writes; state is equal on all ranks."""
+        """A checkpoint, off the clock. Where each rank has all state the first one writes it, else each its own part."""
         with self.clock.entry("checkpoint_s"):
             self._refuse_bad_weights()
             self.state.monitor, self.state.ranking = self.monitor.state(), self.ranking.state()
@@ -264,6 +270,7 @@ class Loop:
             if self.log:
                 self.state.metrics_position, self.state.metrics_sha256 = self.log.sync(), self.log.sha256
                 self.state.ledger, self.state.occupancy = self.clock.as_record(), self.meter.state()
+            if self.log or self.session.shards.spread:
                 checkpoint.save(
                     self.folder.checkpoints,
                     self.state.step,
@@ -271,6 +278,7 @@ class Loop:
                     RunState(**vars(self.state)),
                     self.plan.run.keep_checkpoints,
                     always=self.plan.run.checkpoint_steps,
+                    shards=self.session.shards,
                 )
         self.saved_at_s = self.clock.train_s
 

@@ -2,12 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from harness.data.corpora import Splits
 from harness.errors import UserError
@@ -122,10 +120,10 @@ def _shared_folder(
     return folder or RunFolder(content[0], None, content[1])
 
 
-def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -> tuple[State, dict[str, torch.Tensor] | None]:
+def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -> tuple[State, Mapping[str, Any] | None]:
     """A resumed run's last good checkpoint, a fork's, or nothing."""
     if folder.resumes:
-        found = checkpoint.load_newest(folder.checkpoints, progress.say, lambda it: _belongs(it, folder))
+        found = checkpoint.load_newest(folder.checkpoints, progress.say, lambda it: _belongs(it, folder), ranks)
         if found is not None:
             state = State(**found.meta.content())
             state.resumes += state.step < plan.steps  # nothing of a training that had ended is done again
@@ -133,7 +131,7 @@ def _starting_state(plan, folder: RunFolder, ranks: Ranks, progress: Progress) -
             return state, found.tensors
         progress.say(f"{folder.path} has no usable checkpoint; starting it from the beginning")
     if plan.fork:
-        return State(), _forked(plan.fork)
+        return State(), _forked(plan.fork, ranks)
     return State(), None
 
 
@@ -157,7 +155,7 @@ def _belongs(found: checkpoint.Checkpoint, folder: RunFolder) -> None:
         )
 
 
-def _forked(fork: str) -> dict[str, torch.Tensor]:
+def _forked(fork: str, ranks: Ranks) -> Mapping[str, Any]:
     """The tensors of RUN@STEP (or RUN@last).
 
     Raises:
@@ -165,7 +163,7 @@ def _forked(fork: str) -> dict[str, torch.Tensor]:
     """
     where, _, wanted = fork.rpartition("@")
     folder = Path(where) / "checkpoints"
-    known = checkpoint.steps(folder)
+    known = ranks.broadcast(checkpoint.steps(folder))
     step = known[-1] if wanted == "last" and known else int(wanted) if wanted.isdecimal() else -1
     if not where or step not in known:
         raise UserError(
@@ -173,7 +171,7 @@ def _forked(fork: str) -> dict[str, torch.Tensor]:
             f"write fork=RUN@STEP; {where or 'RUN'} has steps {', '.join(map(str, known)) or 'none'}",
         )
     try:
-        return checkpoint.load(folder, step).tensors
+        return checkpoint.load(folder, step, ranks).tensors
     except ValueError as error:
         raise UserError(f"fork={fork}: {error}", f"other steps: {', '.join(map(str, known))}") from error
 

@@ -1,7 +1,7 @@
 """A plan built: model, optimizer and batches on a machine, and one optimizer step over them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -12,8 +12,7 @@ from torch import Tensor
 import kernels
 from harness.data.corpora import Splits
 from harness.errors import UserError
-from harness.model.build import build_model
-from harness.model.counts import count
+from harness.model.build import build_model, count_plan
 from harness.model.init import initialize
 from harness.model.precision import Precisions
 from harness.model.where import Where
@@ -29,6 +28,7 @@ from harness.plan.schema import Plan
 from harness.ranks import ALONE, Ranks
 from harness.train import sums
 from harness.train.machine import Machine
+from harness.train.shards import Shards
 from harness.train.telemetry import Telemetry
 from kernels import Arithmetic
 from kernels.beside import looks_beside
@@ -127,11 +127,12 @@ class Session:
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
             self.model = build_model(plan, machine.arithmetic, *backends, ranks=ranks if plan.parallel.ep > 1 else ALONE)
+        self.shards = Shards.of(self.model, ranks)
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)  # the tables that are made on the host
         if machine.device == "cuda":
             self.model.hold_operands()
-        self.counts = count(self.model)
+        self.counts = count_plan(plan)  # of all experts, whoever holds them
         dtype, backend = Arithmetic.of(machine.arithmetic).dtype, "brgemm" if machine.brgemm else "torch"
         self.optimizer = Optimizer(self.model, plan.optim, dtype, backend)
         self.sums = sums.KINDS[plan.parallel.sums](ranks, self.model, self.optimizer)
@@ -292,22 +293,9 @@ class Session:
         return list(document_BS.to(self.machine.torch_device).split(self.micro_sequences[self.steps.tokens(index)]))
 
     def state(self) -> dict[str, Tensor]:
-        """The live tensors that a checkpoint must hold: weights, buffers, optimizer state."""
+        """The live tensors that a checkpoint must hold: weights, buffers, optimizer state; of `shards` this rank's slices."""
         return {f"model.{k}": t for k, t in self.model.state_dict().items()} | self.optimizer.state()
 
-    @torch.no_grad()
-    def restore(self, saved: dict[str, Tensor]) -> None:
-        """Copies saved tensors into the live ones. Raises: UserError when names or shapes differ."""
-        live: dict[str, Any] = self.state()
-        if live.keys() != saved.keys():
-            odd = sorted(live.keys() ^ saved.keys())
-            raise UserError(
-                f"the checkpoint does not fit this plan: {', '.join(odd[:4])}", "start it under the plan it was made with"
-            )
-        for name, tensor in live.items():
-            if tensor.shape != saved[name].shape:
-                raise UserError(
-                    f"the checkpoint does not fit this plan: {name} is {tuple(saved[name].shape)}, not {tuple(tensor.shape)}",
-                    "start it under the plan it was made with",
-                )
-            tensor.copy_(saved[name])
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Copies saved tensors, whole ones, into the live ones. Raises: UserError when names or shapes differ."""
+        self.shards.fill(self.state(), saved)

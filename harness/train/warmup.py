@@ -4,6 +4,9 @@ No copy of the state is held meanwhile, which would be three times the weights: 
 checkpoint stay mapped to its file, whose pages the kernel may drop and read again.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +19,7 @@ from harness.train.session import Session
 WARMUP_STEPS = 2
 
 
-def warm_up(session: Session, clock: Clock, val_N, step: int, start: dict[str, Tensor] | None) -> float:
+def warm_up(session: Session, clock: Clock, val_N, step: int, start: Mapping[str, Any] | None) -> float:
     """Runs the shapes that training and validation will run, then begins anew. Returns tokens per second of warm steps.
 
     `step`: where training starts from. `start`: the tensors of the checkpoint that the session was restored from; None: it is

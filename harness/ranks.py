@@ -7,14 +7,18 @@ is done together raises LostRank where another rank is gone.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from harness.errors import UserError
+
+Found = TypeVar("Found")
 
 
 class LostRank(RuntimeError):
@@ -107,6 +111,21 @@ class Ranks:
         with _together("agreeing whether to stop"):
             dist.all_reduce(value)
         return bool(value.item() > 0)
+
+    def all_or_none(self, work: Callable[[], Found]) -> Found:
+        """What `work` returns.
+
+        Raises:
+            UserError: that of the first rank which met one, on all of them: none waits for one that has ended.
+        """
+        found, mine = None, None
+        try:
+            found = work()
+        except UserError as error:
+            mine = error
+        for fault in filter(None, self.everyones_values(mine)):
+            raise fault
+        return found
 
     def broadcast(self, value: object) -> object:
         """Rank 0's picklable value (ranks of one run trust each other; nothing read from disk passes here)."""

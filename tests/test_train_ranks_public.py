@@ -59,9 +59,9 @@ def test_a_failure_of_any_rank_is_told_by_the_first_after_all_have_answered(fail
         return rank
 
     box = {}
-    assert [public.together(Ranks(rank, box), lambda r=rank: work(r)) for rank in (2, 1)] == [[], []]
+    assert [public.together(Ranks(rank, box), lambda r=rank: work(r), None) for rank in (2, 1)] == [[], []]
     with pytest.raises(UserError, match=f"rank {failing} cannot") as caught:
-        public.together(Ranks(0, box), lambda: work(0))
+        public.together(Ranks(0, box), lambda: work(0), None)
     assert caught.value.remedy == "mend it" and len(box) == 3
 
 

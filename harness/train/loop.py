@@ -218,7 +218,7 @@ class Loop:
         return Lockstep(s.ranks, s.machine.torch_device, s.sums.together, heard)
 
     def score(self, text_N: np.ndarray, lockstep: Lockstep, shuffle_seed: int | None = None) -> Score:
-        """Of the first so many tokens of val, by all ranks together; see `harness.evaluate.bpb.score`.
+        """The first so many tokens of val, scored by all ranks together; see `harness.evaluate.bpb.score`.
 
         Raises:
             HealthStop: a quantizer met what is not finite.

@@ -39,7 +39,8 @@ def _answered(work: Callable[[], int], heard: bool) -> int:
         with interruptible():
             code = work()
     except UserError as error:
-        warn("error: " + re.sub(r"\n(?! )", "\n  ", str(error)))  # a quoted word begins no line of its own
+        if not error.said_elsewhere:
+            warn("error: " + re.sub(r"\n(?! )", "\n  ", str(error)))  # a quoted word begins no line of its own
         code = 2
     except KeyboardInterrupt as interrupted:
         warn("interrupted; the same command goes on from the last checkpoint, or starts anew where there is none")

@@ -12,11 +12,11 @@ NO_DOWNLOAD = "make speedrun LANE=tiny-moe-16e runs here and downloads nothing" 
 
 
 class UserError(ValueError):
-    """What was wrong, and in `remedy` what to type next."""
+    """What was wrong, and in `remedy` what to type next. `said_elsewhere`: another process of the run tells it to the user."""
 
-    def __init__(self, problem: str, remedy: str = ""):
+    def __init__(self, problem: str, remedy: str = "", said_elsewhere: bool = False):
         super().__init__(f"{problem}\n  {remedy}" if remedy else problem)
-        self.problem, self.remedy = problem, remedy
+        self.problem, self.remedy, self.said_elsewhere = problem, remedy, said_elsewhere
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

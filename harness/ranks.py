@@ -116,7 +116,8 @@ class Ranks:
         """What `work` returns.
 
         Raises:
-            UserError: that of the first rank which met one, on all of them: none waits for one that has ended.
+            UserError: that of the first rank which met one, on all of them: none waits for one that has ended. The first rank
+                tells it to the user.
         """
         found, mine = None, None
         try:
@@ -124,6 +125,7 @@ class Ranks:
         except UserError as error:
             mine = error
         for fault in filter(None, self.everyones_values(mine)):
+            fault.said_elsewhere = not self.is_first
             raise fault
         return found
 

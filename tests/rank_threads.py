@@ -1,5 +1,6 @@
 """Ranks that are threads of one process, whose messages are checked: all of them must make the same one, or none hears it."""
 
+import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,12 +33,21 @@ class Table:
 @dataclass(frozen=True)
 class ThreadRanks(Ranks):
     table: Table = field(compare=False, repr=False, default=None)
+    device = torch.device("cpu")
 
     def everyones(self, mine_N):
         return torch.stack(self.table.exchange(self.rank, f"numbers {tuple(mine_N.shape)}", mine_N))
 
     def everyones_values(self, value):
-        return self.table.exchange(self.rank, "values", value)
+        return [pickle.loads(each) for each in self.table.exchange(self.rank, "values", pickle.dumps(value))]
+
+    def exchange_rows(self, row_RX, to_P, from_P):
+        found = [parts[self.rank] for parts in self.table.exchange(self.rank, "rows", row_RX.split(to_P))]
+        assert [len(part) for part in found] == from_P
+        return torch.cat(found)
+
+    def broadcast(self, value):
+        return self.table.exchange(self.rank, "the first rank's", value)[0]
 
     def gather(self, value):
         found = self.table.exchange(self.rank, "gather", value)
@@ -57,6 +67,8 @@ def on_threads(world: int, work: Callable[[ThreadRanks], Any]) -> list[Any]:
             found[rank] = work(ThreadRanks(rank, world, table))
         except BaseException as raised:  # noqa: BLE001
             found[rank] = raised
+            if not isinstance(raised, Exception | KeyboardInterrupt):  # a process that is killed: the others hear of it at once
+                table.barrier.abort()
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(world)]
     for thread in threads:

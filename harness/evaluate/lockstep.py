@@ -33,11 +33,10 @@ class AnotherFailed(Exception):
 
 @dataclass(frozen=True)
 class Lockstep:
-    """`device`: of messages. `around`: entered around every pass; what ends a pass in the middle on one rank it raises on all.
-    `heard`: the number of the signal that this process is to end by, 0 of none."""
+    """`around`: entered around every pass; what ends a pass in the middle on one rank it raises on all. `heard`: the number of
+    the signal that this process is to end by, 0 of none."""
 
     ranks: Ranks = ALONE
-    device: torch.device = torch.device("cpu")
     around: Callable[[], AbstractContextManager[None]] = nullcontext
     heard: Callable[[], int] = lambda: 0
 
@@ -45,7 +44,7 @@ class Lockstep:
         """Every rank's state, on all of them. Raises: Agreed."""
         told_PI = [[state, self.heard()]]
         if self.ranks.world > 1:
-            told_PI = self.ranks.everyones(torch.tensor(told_PI[0], device=self.device)).tolist()
+            told_PI = self.ranks.everyones(torch.tensor(told_PI[0], device=self.ranks.device)).tolist()
         if number := max(number for _, number in told_PI):
             raise Agreed(number)
         return [state for state, _ in told_PI]

@@ -214,8 +214,7 @@ class Loop:
 
     def lockstep(self, heard: Callable[[], int] = lambda: 0) -> Lockstep:
         """In which the ranks of this run score. `heard`: as there."""
-        s = self.session
-        return Lockstep(s.ranks, s.machine.torch_device, s.sums.together, heard)
+        return Lockstep(self.session.ranks, self.session.sums.together, heard)
 
     def score(self, text_N: np.ndarray, lockstep: Lockstep, shuffle_seed: int | None = None) -> Score:
         """The first so many tokens of val, scored by all ranks together; see `harness.evaluate.bpb.score`.

@@ -84,9 +84,7 @@ def run(
                 raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
             path = _end(composed, loop, stop, val_N, origin)
         except HealthStop as health:
-            if ranks.is_first:
-                _write_stop(folder, health)
-            health.folder = folder.path
+            _write_stop(folder, health)
             raise
     folder.release()
     return path
@@ -195,6 +193,7 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
         reason=health.reason, step=health.step, what=health.what, remedy=health.remedy, checkpoints=kept, counts=health.counts
     )
     folder.write("stopped.json", json.dumps(stopped.content(), indent=1))
+    health.folder = folder.path
 
 
 def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance) -> Path | None:

@@ -33,6 +33,7 @@ class Table:
 @dataclass(frozen=True)
 class ThreadRanks(Ranks):
     table: Table = field(compare=False, repr=False, default=None)
+    device = torch.device("cpu")
 
     def everyones(self, mine_N):
         return torch.stack(self.table.exchange(self.rank, f"numbers {tuple(mine_N.shape)}", mine_N))
@@ -66,7 +67,7 @@ def on_threads(world: int, work: Callable[[ThreadRanks], Any]) -> list[Any]:
             found[rank] = work(ThreadRanks(rank, world, table))
         except BaseException as raised:  # noqa: BLE001
             found[rank] = raised
-            if not isinstance(raised, Exception):  # a process that is killed: the others hear of it at once
+            if not isinstance(raised, Exception | KeyboardInterrupt):  # a process that is killed: the others hear of it at once
                 table.barrier.abort()
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(world)]

@@ -1,10 +1,12 @@
 """What each process runs for test_train_ranks_public.py: a small token lane whose public sets are small. Not a test itself.
 
-usage: ranked_scoring.py FOLDER train BROKEN_RANK WORDS ... | FOLDER again RUN_FOLDER
+usage: ranked_scoring.py FOLDER train HOW WORDS ... | FOLDER again RUN_FOLDER
+HOW: untouched; broken: a file of CORE is missing on rank 1; val, public: rank 1 hears SIGTERM while that is scored
 """
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,13 +51,35 @@ def broken() -> list:
     raise UserError(f"a file of rank {os.environ['RANK']} was edited", "fetch it again")
 
 
+def signalled(real, at: int):
+    """`real`, before whose call number `at` this process hears SIGTERM."""
+    calls = []
+
+    def called(*words, **options):
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*words, **options)
+
+    return called
+
+
+def spoil(how: str) -> None:
+    if how == "broken":
+        tasks.load = broken
+    elif how == "val":
+        ending._final_scores = signalled(ending._final_scores, 1)
+    elif how == "public":
+        OwnModel.score = signalled(OwnModel.score, 2)
+
+
 if __name__ == "__main__":
     folder, what, which, *words = sys.argv[1:]
     rank = os.environ.get("RANK", "alone")
     small_public_sets(Path(folder) / f"home-{rank}")
     if what == "train":
-        if rank == which:
-            tasks.load = broken
+        if rank == "1":
+            spoil(which)
         sys.exit(main(["speedrun", *words, f"run.folder={folder}/runs"]))
     set_torch()
     plan, model = read_plan(Path(which, "plan.yaml")), OwnModel(load_run_model(Path(which)))

@@ -152,15 +152,12 @@ def test_weights_that_turn_bad_in_the_very_last_step_are_stopped_by_health_too(t
     assert "stopped by health (nan)" in capsys.readouterr().err
 
 
-def test_a_score_that_is_not_finite_beyond_the_slice_stops_the_run_as_one_within_it_does(monkeypatch):
+def test_a_score_that_is_not_finite_beyond_the_slice_stops_the_run_as_one_within_it_does():
     """The slice is the first part of val: the curve's last point is fine, all of val is not."""
     found = Score(np.array([1.0, 2.0, math.nan]), torch.zeros(0, 0), torch.zeros(0))
-    monkeypatch.setattr(harness.train.ending, "score", lambda *_, **__: found)
-    corpus = SimpleNamespace(token_bytes=None, answer_N=None)
-    session = SimpleNamespace(model=SimpleNamespace(moe_layers=[]), scoring_tokens=8, corpus=corpus)
-    loop = SimpleNamespace(session=session, plan=SimpleNamespace(steps=4), add_point=lambda step, score: None)
+    loop = SimpleNamespace(plan=SimpleNamespace(steps=4), score=lambda *_: found, add_point=lambda step, score: None)
     with pytest.raises(HealthStop, match="step 4: the score of a token of val not finite"):
-        harness.train.ending._final_scores(loop, np.zeros(4))
+        harness.train.ending._final_scores(loop, np.zeros(4), None)
 
 
 def test_a_collapsing_router_stops_the_run_and_names_the_layer(tmp_path, capsys):

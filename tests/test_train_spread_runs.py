@@ -80,8 +80,8 @@ def spread(world):
     return (*UNITS, f"parallel.ep={world}")
 
 
-@pytest.fixture(name="whole", scope="module")
-def whole_fixture(tmp_path_factory):
+@pytest.fixture(name="whole")
+def whole_fixture(tmp_path_factory, no_figures):
     """A run in one process that nobody disturbed."""
     return micro.made_once(micro.shared(tmp_path_factory) / "whole-units", lambda home: micro.run(home, *UNITS))
 
@@ -119,8 +119,8 @@ def test_a_run_that_four_processes_begin_two_go_on_with_and_one_ends_has_the_bit
     folder = micro.the_folder(tmp_path) / "checkpoints"
     names = {checkpoint_files.name(9, rank, 4) for rank in range(4)}
     assert {path.name for path in folder.iterdir()} == names | {"step-000009.json"}
-    fork = (f"fork={micro.the_folder(tmp_path)}@9", f"run.folder={tmp_path / 'fork'}", "run.stop_after_step=1")
-    assert micro.speedrun(tmp_path, *UNITS, *fork) == 0
+    fork = (f"fork={micro.the_folder(tmp_path)}@9", "run.stop_after_step=1")
+    assert micro.speedrun(tmp_path / "fork", *UNITS, *fork) == 0
     done = run_ranks(tmp_path, *spread(2), "run.stop_after_step=20", lane=micro.MOE, world=2)
     assert "".join(rank.stdout for rank in done).count("from step 9") == 1
     same_run(micro.run(tmp_path, *UNITS), whole)

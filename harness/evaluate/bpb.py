@@ -5,6 +5,9 @@ are cut into disjoint windows of S, each starting from the token before it; the 
 graph that training compiled (with gradients on, though none is taken: another mode would be another compilation); what is left
 over, and the shuffled control, run outside the compiler. Sums are in fp64 and int64 and divided once.
 
+Ranks take full batches in turns, and all of them score what is left over. Who scores a batch moves no bit, and every rank has
+the whole score: all decide alike.
+
 Of a track of bytes every token is a byte. Of a track of tokens, end-of-text has no bytes and is not scored; nats per token
 (`loss`) are the mean over all targets, end-of-text among them, as published FineWeb figures are.
 
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.evaluate.lockstep import ALONE_IN_STEP, Lockstep
 from harness.keyed import generator
 from harness.model.transformer import Transformer
 from harness.model.where import Where
@@ -82,6 +86,10 @@ class Piece(NamedTuple):
     sequences: int
     size: int
 
+    @property
+    def stop(self) -> int:
+        return self.start + self.sequences * self.size
+
 
 def cut(tokens: int, length: int, batch_tokens: int) -> tuple[list[Piece], list[Piece]]:
     """(full batches, what is left over: whole windows, then the short last one) of a text of so many tokens."""
@@ -97,41 +105,53 @@ def cut(tokens: int, length: int, batch_tokens: int) -> tuple[list[Piece], list[
 def score(
     model: Transformer, text_N: np.ndarray, batch_tokens: int, shuffle_seed: int | None = None,
     token_bytes_V: np.ndarray | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
-    answer_N: np.ndarray | None = None,
+    answer_N: np.ndarray | None = None, lockstep: Lockstep = ALONE_IN_STEP,
 ) -> Score:  # fmt: skip
     """Scores `text_N` (uint8 bytes, or uint16 tokens with their bytes in `token_bytes_V`). `answer_N`: bool, of this text and
     maybe of what follows it, which tokens alone are scored. `shuffle_seed`: gives every token of a batch the routing of
-    another one, as a control. `progress(done, total)` counts tokens."""
+    another one, as a control. `progress(done, total)` counts tokens. `lockstep`: of the ranks that share the work, all of which
+    call this.
+
+    Raises:
+        NonFiniteOperand: a quantizer met what it cannot hold, on one rank or several; on all of them, the first batch's.
+        Agreed: a signal was heard.
+    """
     assert len(text_N) > 1, "nothing to score"
-    device = model.embedding.device
+    device, ranks, layers = model.embedding.device, lockstep.ranks, len(model.moe_layers)
     tokens = torch.from_numpy(text_N.astype(np.int64))
     batches, left = cut(len(tokens), model.shape.sequence_length, batch_tokens)
-    nats: list[Tensor] = []
     counts: list[Tensor] = []
-    margins: list[Tensor] = []
 
-    def run(start: int, sequences: int, size: int) -> None:
-        stop = start + sequences * size
-        inputs, targets = (tokens[start + i : stop + i].view(sequences, size).to(device) for i in (0, 1))
-        count, order = sequences * size, None
+    def run(piece: Piece, counts_here: bool) -> Tensor:
+        """fp64 (targets + L): nats of its targets, then margins times their number, which are fp32."""
+        start, stop = piece.start, piece.stop
+        inputs, targets = (tokens[start + i : stop + i].view(piece.sequences, piece.size).to(device) for i in (0, 1))
+        count, order = stop - start, None
         if shuffle_seed is not None:
             order = torch.from_numpy(generator(shuffle_seed, "shuffled routing", start).permutation(count)).to(device)
-        output = model(Where(inputs, shuffle_T=order), targets)
-        nats.append(output.nats_BS.detach().double().flatten())
-        counts.append(output.count_LE)
-        margins.append(output.margin_L * count)
-        progress(stop, len(tokens) - 1)
+        with lockstep.round():
+            output = model(Where(inputs, shuffle_T=order), targets)
+        counts.append(output.count_LE if counts_here else torch.zeros_like(output.count_LE))
+        return torch.cat((output.nats_BS.detach().double().flatten(), (output.margin_L * count).double()))
 
+    rows: list[Tensor] = []
     with torch.enable_grad(), torch.compiler.set_stance("default" if shuffle_seed is None else "force_eager"):
-        for piece in batches:
-            run(*piece)
+        for first in range(0, len(batches), ranks.world):
+            mine, last = first + ranks.rank, min(first + ranks.world, len(batches)) - 1
+            rows.append(run(batches[min(mine, last)], mine <= last))  # one without a batch makes the pass all the same
+            progress(batches[last].stop, len(tokens) - 1)
+    parts = [*lockstep.in_order(torch.stack(rows), len(batches))] if rows else []
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for piece in left:
-            run(*piece)
+            parts.append(run(piece, ranks.is_first))
+            progress(piece.stop, len(tokens) - 1)
+    count_LE = torch.stack(counts).sum(0)
+    ranks.sum_([count_LE])
+    nats, margins = zip(*(part.split((len(part) - layers, layers)) for part in parts))
     return Score(
         torch.cat(nats).cpu().numpy(),
-        torch.stack(counts).sum(0).cpu(),
-        torch.stack(margins).sum(0).cpu() / (len(tokens) - 1),
+        count_LE.cpu(),
+        torch.stack(margins).float().sum(0).cpu() / (len(tokens) - 1),
         bytes_of(text_N, token_bytes_V, answer_N),
         answer_N is not None,
     )

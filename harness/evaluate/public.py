@@ -2,6 +2,7 @@
 once, at its end."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harness.evaluate.core import bundle, result, score, tasks
 from harness.evaluate.core.kept import kept as kept_of_core
 from harness.evaluate.kept import Kept
 from harness.evaluate.language_model import LanguageModel
+from harness.evaluate.lockstep import AnotherFailed, InStep, Lockstep
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.task_lines import counted_lines, task_lines
 from harness.plan.schema import Plan
@@ -35,14 +37,15 @@ def fetch_all(plan: Plan, names: Sequence[str]) -> None:
         counted_lines(plan)
 
 
-def together(ranks: Ranks, work: Callable[[], Any]) -> list[Any]:
-    """What `work` returns on each rank, on the first one; an empty list on the others.
+def together(ranks: Ranks, work: Callable[[], Any], model: LanguageModel) -> list[Any]:
+    """What `work` returns on each rank, on the first one; an empty list on the others. `model`: whose passes the work is.
 
     Raises: on the first rank the UserError of any; the others go on to what comes next, so that nobody waits for nobody.
     """
     try:
-        mine = work()
-    except UserError as error:
+        with model.until_all_rest() if isinstance(model, InStep) else nullcontext():
+            mine = work()
+    except (UserError, AnotherFailed) as error:
         mine = error
     parts = ranks.gather(mine)
     for part in parts:
@@ -60,7 +63,7 @@ def wikitext_result(model: LanguageModel, tokenizer: Tokenizer, count: Count, ra
             progress=lambda done, total: count("windows of WikiText", done, total),
         )  # fmt: skip
 
-    parts = together(ranks, share)
+    parts = together(ranks, share, model)
     if not parts:
         return {}
     found = wikitext.merge(parts, model.context)
@@ -85,7 +88,7 @@ def core_result(
         everything.extend(tasks.load())
         return _answers(model, tokenizer, everything, count, ranks, max_per_task, kept)
 
-    parts = together(ranks, share)
+    parts = together(ranks, share, model)
     if not parts:
         return {}
     answers = score.merge(parts, everything, max_per_task)
@@ -124,7 +127,7 @@ def _going_on(kept: Kept | None) -> dict[str, Any]:
 
 
 def tasks_result(
-    model: OwnModel, plan: Plan, count: Count, ranks: Ranks, instances: int | None = None, kept: Kept | None = None
+    model: OwnModel | InStep, plan: Plan, count: Count, ranks: Ranks, instances: int | None = None, kept: Kept | None = None
 ) -> dict[str, Any]:
     """`harness.evaluate.tasks.merge`, of all or so many instances of each difficulty, and beside it what `task_lines.py` has;
     {} on other ranks than the first."""
@@ -136,7 +139,7 @@ def tasks_result(
 
         return task_scores.share(model, test, counted, ranks.rank, ranks.world, **_going_on(kept))
 
-    parts = together(ranks, share)
+    parts = together(ranks, share, model)
     if not parts:
         return {}
     known = counted_lines(plan)
@@ -145,13 +148,14 @@ def tasks_result(
 
 def score_all(
     names: Sequence[str], plan: Plan, model: OwnModel, tokenizer: Tokenizer | None, count: Count, ranks: Ranks,
-    kept: Mapping[str, Kept] | None = None,
+    kept: Mapping[str, Kept] | None = None, lockstep: Lockstep | None = None,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """{name: result} of these sets of the plan's track, wikitext first; {"failed": why} for one that a rank cannot score, so
     that a run which has trained for hours still gets its record. Every rank scores its share, of equal weights; the first has
     the results, each with the bits of one rank alone, the others have {}. `tokenizer`: None on a track of no text. `kept`:
-    where this rank's answers are kept meanwhile, by set."""
-    kept = kept or {}
+    where this rank's answers are kept meanwhile, by set. `lockstep`: in which ranks make their passes, None where each of them
+    has all of the model."""
+    kept, model = kept or {}, InStep(model, lockstep) if lockstep else model
     found: dict[str, dict[str, Any]] = {}
     for name, scored in (
         ("wikitext", partial(wikitext_result, model, tokenizer)),

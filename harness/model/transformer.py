@@ -224,17 +224,21 @@ class Transformer(Part):
         Raises:
             UserError: more tokens than the model reads.
         """
+        self.check_length(token_BS, cache)
+        assert cache is None or cache.length or self.decodes, "a part of this model does not decode"
+        logits = self.head.logits(self.trunk(Where(token_BS, cache=cache))[0])
+        if cache is not None:
+            cache.length += token_BS.shape[1]
+        return logits
+
+    def check_length(self, token_BS: Tensor, cache: Cache | None = None) -> None:
+        """Raises: UserError: with those of the cache these are more tokens than the model reads."""
         length, most = token_BS.shape[1] + (cache.length if cache is not None else 0), self.shape.sequence_length
         if length > most:
             raise UserError(
                 f"{length:,} tokens in a row, and the model reads model.sequence_length={most}",
                 f"read the last {most:,} alone, with a new cache",
             )
-        assert cache is None or cache.length or self.decodes, "a part of this model does not decode"
-        logits = self.head.logits(self.trunk(Where(token_BS, cache=cache))[0])
-        if cache is not None:
-            cache.length += token_BS.shape[1]
-        return logits
 
     def can(self, what: str) -> bool:
         """Whether all of its parts support what some cannot (`Part.CANNOT`)."""

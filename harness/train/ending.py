@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.data.tokenizer import gpt2
 from harness.evaluate import public
-from harness.evaluate.bpb import Score, score
+from harness.evaluate.bpb import Score
+from harness.evaluate.lockstep import Lockstep
 from harness.evaluate.own_model import OwnModel
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
@@ -39,14 +40,17 @@ class Scored:
     weights: str
 
 
-def of_val(composed: Composed, loop: Loop, val_N) -> Scored:
-    """Scores val once, and writes the weights and the last row of the log."""
+def of_val(composed: Composed, loop: Loop, val_N, lockstep: Lockstep) -> Scored | None:
+    """Scores val once, by all ranks; the first one writes the weights and the last row of the log, the others have None."""
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
-        final, shuffled = _final_scores(loop, val_N)
+        final, shuffled = _final_scores(loop, val_N, lockstep)
+        if loop.first_rank or session.shards.spread:
+            digest = hash_weights(session.model, session.shards)
+            weights.write(folder.path / "weights.safetensors", session.model.state_dict(), session.shards)
+        if not loop.first_rank:
+            return None
         clean_N, _ = session.corpus.examine()
-        digest = hash_weights(session.model, session.shards)
-        weights.write(folder.path / "weights.safetensors", session.model.state_dict(), session.shards)
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
@@ -120,21 +124,21 @@ def content(
     )
 
 
-def public_scores(names: list[str], loop: Loop) -> dict[str, dict[str, Any]]:
+def public_scores(names: list[str], loop: Loop, lockstep: Lockstep) -> dict[str, dict[str, Any]]:
     """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers
-    are kept as they come, for the same command to go on from."""
-    session = loop.session
+    are kept as they come, for the same command to go on from. `lockstep`: in which ranks make their passes, where experts are
+    spread over them."""
+    session, spread = loop.session, loop.plan.parallel.ep > 1
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
     with loop.clock.entry("final_evaluation_s"):
         ranks, path = session.ranks, loop.folder.path
         of = f"{loop.state.chain}, rank {ranks.rank} of {ranks.world}"
-        kept = {
-            name: keeping(path / f"{ANSWERS}{name}-{ranks.rank}.jsonl", of)
-            for name, keeping in public.KEPT.items()
-            if name in names
-        }
+        files = {name: path / f"{ANSWERS}{name}-{ranks.rank}.jsonl" for name in public.KEPT if name in names}
+        kept = ranks.all_or_none(lambda: {name: public.KEPT[name](file, of) for name, file in files.items()})
         tokenizer = gpt2() if loop.plan.track.tokens.tokenizer == "gpt2" else None
-        found = public.score_all(names, loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept)
+        found = public.score_all(
+            names, loop.plan, OwnModel(session.model), tokenizer, loop.progress.count, ranks, kept, lockstep if spread else None
+        )
         if ranks.is_first:
             loop.folder.write(record.PUBLIC, json.dumps(found, indent=1))
         forget_answers(path, ranks)
@@ -154,14 +158,12 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("pages", "right", "counted")}
 
 
-def _final_scores(loop: Loop, val_N) -> tuple[Score, float | None]:
+def _final_scores(loop: Loop, val_N, lockstep: Lockstep) -> tuple[Score, float | None]:
     """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
-    session, plan = loop.session, loop.plan
-    tokens, known = session.scoring_tokens, {"token_bytes_V": session.corpus.token_bytes, "answer_N": session.corpus.answer_N}
-    final = score(session.model, val_N, tokens, **known)
+    final = loop.score(val_N, lockstep)
     if not np.isfinite(final.nats_N).all():
-        raise not_finite(plan.steps, "the score of a token of val")
-    loop.add_point(plan.steps, final)
-    if not session.model.moe_layers:
+        raise not_finite(loop.plan.steps, "the score of a token of val")
+    loop.add_point(loop.plan.steps, final)
+    if not loop.session.model.moe_layers:
         return final, None
-    return final, score(session.model, loop.slice_N, tokens, SHUFFLE_SEED, **known).bpb()
+    return final, loop.score(loop.slice_N, lockstep, SHUFFLE_SEED).bpb()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from harness.evaluate.bpb import NATS_PER_BIT, Score, score
+from harness.evaluate.lockstep import Lockstep
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.goal import levels
 from harness.progress import Glance, Progress
@@ -207,15 +208,27 @@ class Loop:
 
     def validate(self, step: int) -> None:
         """Scores the slice, off the clock, and adds a point to the curve."""
-        with self.clock.entry("validation_s"):
-            s = self.session
-            try:
-                with s.optimizer.scoring():
-                    known = {"token_bytes_V": s.corpus.token_bytes, "answer_N": s.corpus.answer_N}
-                    found = score(s.model, self.slice_N, s.scoring_tokens, **known)
-            except NonFiniteOperand as operand:
-                raise self._stopped_by(step, operand) from operand
+        with self.clock.entry("validation_s"), self.session.optimizer.scoring():
+            found = self.score(self.slice_N, self.lockstep())
         self.add_point(step, found)
+
+    def lockstep(self, heard: Callable[[], int] = lambda: 0) -> Lockstep:
+        """In which the ranks of this run score. `heard`: as there."""
+        return Lockstep(self.session.ranks, self.session.sums.together, heard)
+
+    def score(self, text_N: np.ndarray, lockstep: Lockstep, shuffle_seed: int | None = None) -> Score:
+        """The first so many tokens of val, scored by all ranks together; see `harness.evaluate.bpb.score`.
+
+        Raises:
+            HealthStop: a quantizer met what is not finite.
+            Agreed: a signal was heard.
+        """
+        s = self.session
+        known = {"token_bytes_V": s.corpus.token_bytes, "answer_N": s.corpus.answer_N}
+        try:
+            return score(s.model, text_N, s.scoring_tokens, shuffle_seed, lockstep=lockstep, **known)
+        except NonFiniteOperand as operand:
+            raise self._stopped_by(self.state.step, operand) from operand
 
     def add_point(self, step: int, found: Score) -> None:
         """`found`: of the slice, or of more of val, whose first part is the slice."""

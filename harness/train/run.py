@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from harness.data.corpora import Splits
 from harness.errors import UserError
+from harness.evaluate.lockstep import Agreed
 from harness.plan.compose import Composed
 from harness.plan.goal import slice_length
 from harness.progress import Progress
@@ -194,37 +195,47 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
 
 
 def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance) -> Path | None:
-    """Scores val and writes the record; then, where there are public test sets, scores those and writes it again. Whatever
-    ends the process meanwhile, the same command goes on from a checkpoint of the last step and scores what is left.
+    """Scores val and writes the record; then, where there are public test sets, scores those and writes it again. Every rank
+    scores, the first one writes. Whatever ends the processes meanwhile, the same command goes on from a checkpoint of the last
+    step and scores what is left.
 
     Raises:
         Stopped: a signal came during the scores.
         HealthStop, UserError: a score is not finite, or nothing can be written.
     """
-    public = composed.final
+    public, ranks, lockstep = composed.final, loop.session.ranks, loop.lockstep(lambda: stop.number)
     if public:
         loop.save()  # they take longer than much training
-    trained, evaluations, content, written = loop.mark(), {}, None, False
+    trained, found, written = loop.mark(), None, False
+
+    def of_val() -> tuple[ending.Scored, schema.Record] | None:
+        if (scored := ending.of_val(composed, loop, val_N, lockstep)) is None:
+            return None
+        content = ending.content(composed, loop, scored, origin, {}, public)
+        if public:
+            loop.folder.await_scores()
+            record.write(loop.folder, content)
+        return scored, content
+
     try:
-        with stop.interrupting(), loop.session.optimizer.scoring():
-            if loop.first_rank:
-                scored = ending.of_val(composed, loop, val_N)
-                content = ending.content(composed, loop, scored, origin, {}, public)
+        with stop.interrupting() if ranks.world == 1 else stop.between_passes(), loop.session.optimizer.scoring():
+            found = ranks.all_or_none(of_val)
             if public:
-                if content:
-                    loop.folder.await_scores()
-                    record.write(loop.folder, content)
                 written = True
-                evaluations = ending.public_scores(public, loop)
-                content = ending.content(composed, loop, scored, origin, evaluations) if content else None
+                with stop.interrupting() if composed.plan.parallel.ep == 1 else nullcontext():
+                    evaluations = ending.public_scores(public, loop, lockstep)
+                if found:
+                    found = found[0], ending.content(composed, loop, found[0], origin, evaluations)
     except KeyboardInterrupt as interrupted:
         if not written:  # else the record stands on what was logged, and the checkpoint is there
+            if ranks.world > 1 and not isinstance(interrupted, Agreed):
+                raise  # a second signal, of this rank alone: the others have no part in a checkpoint
             loop.back_to(trained)
             loop.save()
         raise Stopped(loop.folder.path, 128 + number_of(interrupted)) from None
     stop.notice = RECORD
-    if not content:
+    if not found:
         return None
-    path = record.write(loop.folder, content)
+    path = record.write(loop.folder, found[1])
     loop.folder.has_scores()
     return path

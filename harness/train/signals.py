@@ -16,6 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_ON = "SPEEDRUN_PASSED_ON"  # in the environment of a child to which `harness/launch/child.py` passes signals on
 ECHO_S = 0.5  # a scheduler that tells every process of a job reaches such a child twice: once itself, once by its parent
 STEP = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
+PASS = b"\nstopping before the next forward pass, if there is one (again: at once) ...\n"
 RECORD = b"\nthe record is being written, which ends by itself (again: at once) ...\n"
 
 
@@ -65,13 +66,22 @@ class Stop:
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """Work without steps: the first signal, or one that came too late for the last step, ends it by KeyboardInterrupt."""
-        self.at_once = True
+        before, self.at_once = self.at_once, True
         try:
             if self.requested:
                 interrupt(self.number)
             yield
         finally:
-            self.at_once = False
+            self.at_once = before
+
+    @contextmanager
+    def between_passes(self) -> Iterator[None]:
+        """Work in which ranks wait for each other: a first signal ends nothing, but `number` is there for those who ask."""
+        before, self.notice = self.notice, PASS
+        try:
+            yield
+        finally:
+            self.notice = before
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and PASSED_ON in os.environ and time.monotonic() - self.since < ECHO_S:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from triton_shapes import HOPPER, KERNELS, ROUTED, TARGETS  # noqa: E402
 
-from kernels.triton.ahead import compiled, in_bf16, of_router, of_routing  # noqa: E402
+from kernels.triton.ahead import compiled, in_bf16, of_router, of_routing, of_units  # noqa: E402
 from kernels.triton.configuration import hopper  # noqa: E402
 
 WIDTH, EXPERT_WIDTH, TOP_K = SHAPE = 768, 384, 6
@@ -28,8 +28,8 @@ WIDTH, EXPERT_WIDTH, TOP_K = SHAPE = 768, 384, 6
 def sources() -> dict[str, tuple]:
     """{name: arguments of `compiled`} of the kernels in bf16."""
     found = {}
-    for activation in ("swiglu", "relu2"):  # of the latter: down, dx, dw, combine
-        recorded = in_bf16(activation, *SHAPE)
+    for activation in ("swiglu", "relu2"):  # of the latter: down, dx, dw, combine, folds
+        recorded = in_bf16(activation, *SHAPE) | of_units(activation, WIDTH, EXPERT_WIDTH)
         found |= recorded | {f"{name} {activation}": recorded[name] for name in ("up", "dh")}
     return {name: words for name, words in found.items() if name not in ("up", "dh")}
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kernels.activation import Activation
 from kernels.backends import OPERATORS, Backend
+from kernels.beside import looks_beside
 from kernels.precision import Precision
 
 Totals = tuple[Tensor, Tensor]  # (N, D, G) and (N, F, D), fp32, contiguous
@@ -74,14 +75,15 @@ def of_units(backend: str, precision: Precision) -> OfUnits:
 
 
 def pools(precision: Precision) -> bool:
-    """Whether neither a row's codes nor the factors of weight gradients see the rows beside them: nvfp4's tensor scales do,
-    noise counts the rows of a call, and factors are quantized in blocks of rows."""
+    """Whether neither a row's codes nor the factors of weight gradients see the rows beside them: scales of a tensor or of an
+    expert do, noise counts the rows of a call, and factors are quantized in blocks of rows."""
     q = precision.quantization
-    return q is None or not (q.format == "nvfp4" or q.stochastic_rounding or q.quantizes("weight_gradient"))
+    return q is None or not (looks_beside(q) or q.by_expert or q.quantizes("weight_gradient"))
 
 
 class BySource:
-    """One call of a backend for each unit that has rows."""
+    """One call of a backend for each unit that has rows. What a format looks at beside these rows (`kernels.beside`) it is not
+    told."""
 
     def __init__(self, it: Backend):
         self.it = it
@@ -116,9 +118,8 @@ class BySource:
     def _units(self, count_PN: Tensor, *tensors_R: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Of each unit: its rows' experts, int64 (S, 1), and its rows of every tensor."""
         rows_P = count_PN.sum(1).tolist()
-        expert_R1 = (
-            torch.arange(count_PN.shape[1]).repeat(len(rows_P)).repeat_interleave(count_PN.reshape(-1).cpu()).unsqueeze(1)
-        )
+        id_PN = torch.arange(count_PN.shape[1]).repeat(len(rows_P))
+        expert_R1 = id_PN.repeat_interleave(count_PN.reshape(-1).cpu()).unsqueeze(1)
         return zip(*(t.split(rows_P) for t in (expert_R1.to(tensors_R[0].device), *tensors_R)))
 
     def _left(self, count_PN: Tensor, kept: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:

@@ -14,7 +14,7 @@ from units_of_rows import NAMES, Owned, other_bytes, owned, passes, same_bytes, 
 
 from kernels import Precision, Quantization, moe_mlp
 from kernels.activation import ACTIVATIONS
-from kernels.backends import OPERATORS
+from kernels.backends import OPERATORS, operands_of
 from kernels.triton import configuration
 from kernels.triton.units import Pooled, _tiles, starts
 from kernels.units import BySource, Layer, of_units, pools
@@ -67,8 +67,7 @@ def test_an_owners_fold_has_the_bytes_of_one_process_that_accumulates_its_micro_
     for x, _, _, expert_TK, weight, dy in units:
         moe_mlp(x, w_up, w_down, expert_TK, weight, activation=activation, backend=backend, precision=known).backward(dy)
     it, to = sent(units, held, known, activation), OPERATORS[backend]
-    operands = (it.w_up_NDG, it.w_down_NFD) if to.takes_masters else map(known.weight_operand, (it.w_up_NDG, it.w_down_NFD))
-    up, down = operands
+    up, down = operands_of(to, known, (it.w_up_NDG, it.w_down_NFD), (None, None))
     dy_RD = it.dy_RD if to.takes_masters else known.arithmetic.operand(it.dy_RD)
     it = it._replace(x_RD=known.arithmetic.operand(it.x_RD), w_up_NDG=up, w_down_NFD=down, dy_RD=dy_RD)
     assert [int(n) for n in it.count_PN.sum(1)][1] == int(it.count_PN[:, 1].sum()) == 0 < len(it.x_RD)
@@ -134,6 +133,7 @@ def test_a_gpu_makes_one_call_where_neither_rows_nor_factors_see_other_rows(prec
 
 APART = [
     quantized("nvfp4"), quantized("nvfp4", stochastic_rounding=False, keep=("weight_gradient",)), quantized("mxfp8"),
+    quantized("nvfp4", stochastic_rounding=False, tensor_scale="expert", keep=("weight_gradient",)),
     quantized("mxfp4"), quantized("fp8", fp8_weight_gradients=True), quantized("fp8", stochastic_rounding=True),
 ]  # fmt: skip
 

@@ -35,13 +35,12 @@ def sources() -> dict[str, tuple]:
 
 
 def hopper_sources() -> dict[str, tuple]:
-    return {
-        f"{kernel} {shape}": words
-        for shape, (width, expert_width, top_k, activation) in HOPPER.items()
-        for kernel, words in in_bf16(
-            activation, width, expert_width, top_k, hopper(width, expert_width, activation == "swiglu")
-        ).items()
-    }
+    found = {}
+    for shape, (width, expert_width, top_k, activation) in HOPPER.items():
+        config = hopper(width, expert_width, activation == "swiglu")
+        recorded = in_bf16(activation, width, expert_width, top_k, config) | of_units(activation, width, expert_width, config)
+        found |= {f"{kernel} {shape}": words for kernel, words in recorded.items()}
+    return found
 
 
 def of_targets(kernels: dict[str, tuple], targets: Sequence[int]) -> dict[str, dict]:

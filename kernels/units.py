@@ -116,14 +116,14 @@ class BySource:
         return torch.cat(dxs), torch.cat(dweights), totals
 
     def _units(self, count_PN: Tensor, *tensors_R: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Of each unit: its rows' experts, int64 (S, 1), and its rows of every tensor."""
+        """For each unit its rows' experts, int64 (S, 1), and its rows of every tensor."""
         rows_P = count_PN.sum(1).tolist()
         id_PN = torch.arange(count_PN.shape[1]).repeat(len(rows_P))
         expert_R1 = id_PN.repeat_interleave(count_PN.reshape(-1).cpu()).unsqueeze(1)
         return zip(*(t.split(rows_P) for t in (expert_R1.to(tensors_R[0].device), *tensors_R)))
 
     def _left(self, count_PN: Tensor, kept: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-        """Of each unit: its part of what the forward left."""
+        """For each unit its part of what the forward left."""
         experts = count_PN.shape[1]
         sizes = [
             [self.it.saved_rows(rows, experts), *(shape[0] for shape in self.it.kept(rows, 1, experts))]

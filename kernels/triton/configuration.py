@@ -75,8 +75,8 @@ SUMS = 128  # fp32 sums that a thread can hold beside what it computes places wi
 
 
 def folding(rows: int, tile: Tile) -> Tile:
-    """Of a weight gradient of `rows` rows a tile which holds the total that it is added to as well: of as many inner elements,
-    so that its sums are the same; of twice the warps up to 8, then of fewer columns, until a thread can hold both."""
+    """The tile of a weight gradient of `rows` rows, made to hold the total that it is added to as well: of as many inner
+    elements, so that its sums are the same; of twice the warps up to 8, then of fewer columns, until a thread holds both."""
     while 2 * rows * tile.columns > SUMS * 32 * tile.warps:
         tile = replace(tile, warps=2 * tile.warps) if tile.warps < 8 else replace(tile, columns=tile.columns // 2)
     return tile

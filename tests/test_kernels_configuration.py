@@ -79,6 +79,17 @@ def test_hopper_has_defaults_whose_tiles_divide_the_widths(D, F, gated):
     assert D % c.dw_rows == F % c.dw_rows == 0
 
 
+OF_HOPPER = [configuration.hopper(*of) for of in ((512, 256, True), (2048, 768, True), (256, 128, False))]
+
+
+@pytest.mark.parametrize("c", [*SAFE.values(), *configuration.QUANTIZED.values(), *OF_HOPPER], ids=range(len(SAFE) + 10))
+def test_a_fold_keeps_the_inner_elements_of_its_weight_gradient_and_a_thread_can_hold_both(c):
+    for fold, dw in ((c.fold_up, c.dw_up), (c.fold_down, c.dw_down)):
+        assert (fold.inner, fold.stages) == (dw.inner, dw.stages) and fold.warps <= max(8, dw.warps)
+        assert 2 * c.dw_rows * fold.columns <= configuration.SUMS * 32 * fold.warps
+        assert dw.columns % fold.columns == 0
+
+
 @pytest.mark.parametrize("change", [{"D": 96}, {"F": 96}, {"dtype": "float32"}, {"format": "fp8"}])
 def test_where_hoppers_defaults_do_not_fit_the_safe_one_runs(change):
     key = replace(KEY, device="NVIDIA H200", capability="sm_90", **change)

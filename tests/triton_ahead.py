@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from triton_shapes import HOPPER, KERNELS, ROUTED, TARGETS  # noqa: E402
 
-from kernels.triton.ahead import compiled, in_bf16, of_router, of_routing  # noqa: E402
+from kernels.triton.ahead import compiled, in_bf16, of_router, of_routing, of_units  # noqa: E402
 from kernels.triton.configuration import hopper  # noqa: E402
 
 WIDTH, EXPERT_WIDTH, TOP_K = SHAPE = 768, 384, 6
@@ -28,20 +28,19 @@ WIDTH, EXPERT_WIDTH, TOP_K = SHAPE = 768, 384, 6
 def sources() -> dict[str, tuple]:
     """{name: arguments of `compiled`} of the kernels in bf16."""
     found = {}
-    for activation in ("swiglu", "relu2"):  # of the latter: down, dx, dw, combine
-        recorded = in_bf16(activation, *SHAPE)
+    for activation in ("swiglu", "relu2"):  # of the latter: down, dx, dw, combine, folds
+        recorded = in_bf16(activation, *SHAPE) | of_units(activation, WIDTH, EXPERT_WIDTH)
         found |= recorded | {f"{name} {activation}": recorded[name] for name in ("up", "dh")}
     return {name: words for name, words in found.items() if name not in ("up", "dh")}
 
 
 def hopper_sources() -> dict[str, tuple]:
-    return {
-        f"{kernel} {shape}": words
-        for shape, (width, expert_width, top_k, activation) in HOPPER.items()
-        for kernel, words in in_bf16(
-            activation, width, expert_width, top_k, hopper(width, expert_width, activation == "swiglu")
-        ).items()
-    }
+    found = {}
+    for shape, (width, expert_width, top_k, activation) in HOPPER.items():
+        config = hopper(width, expert_width, activation == "swiglu")
+        recorded = in_bf16(activation, width, expert_width, top_k, config) | of_units(activation, width, expert_width, config)
+        found |= {f"{kernel} {shape}": words for kernel, words in recorded.items()}
+    return found
 
 
 def of_targets(kernels: dict[str, tuple], targets: Sequence[int]) -> dict[str, dict]:

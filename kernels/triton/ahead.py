@@ -23,14 +23,15 @@ from triton.runtime.jit import JITFunction
 from kernels.activation import ACTIVATIONS
 from kernels.precision import Precision
 from kernels.triton import expert_mlp, router
-from kernels.triton.configuration import Configuration
-from kernels.triton.metadata import invert_kernel, order
+from kernels.triton.configuration import Configuration, safe
+from kernels.triton.metadata import Order, invert_kernel, order
 from kernels.triton.thin_product import thin_product
+from kernels.triton.units import Fold
 
 TYPES = {
     torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float8_e4m3fn: "*fp8e4nv", torch.uint8: "*u8", torch.int64: "*i64",
 }  # fmt: skip
-KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT")  # values that make another kernel of one,
+KINDS = ("SURVEY", "STOCHASTIC", "NAMED", "WIDE", "GATHER_LEFT", "ADD")  # values that make another kernel of one,
 ONES = ("inner_stride", "outer_stride", "STRIDE_I", "STRIDE_O")  # or do where they are 1
 REGISTERS, SHARED_BYTES = 1 << 16, {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}  # of a processor
 WARPS = {80: 64, 89: 48, 90: 64, 100: 64}  # that a processor holds
@@ -53,6 +54,22 @@ def launches(
     with _recorded() as found:
         _, *kept = expert_mlp.forward(*tensors, config=config, native=native)
         expert_mlp.backward(x_TD, *tensors, *kept, config=config, native=native)
+    return found
+
+
+def of_units(activation: str, width: int, expert_width: int, config: Configuration | None = None) -> dict[str, Launch]:
+    """What `compiled` takes of the weight gradients that are folded over units in bf16: {fold_up | fold_down}, which add to a
+    total, and {fold_up first | fold_down first}, which begin one."""
+    outer = ACTIVATIONS[activation].fan * expert_width
+    x_RD, dh_RG, a_RF, dy_RD = (torch.zeros(64, n, dtype=torch.bfloat16) for n in (width, outer, expert_width, width))
+    row_R, start_U1 = torch.zeros(64, dtype=torch.int64), torch.zeros(4 * 8 + 1, dtype=torch.int64)
+    tiles = config or safe(torch.bfloat16, "")
+    found = {}
+    for name, totals in {"": (torch.zeros(4, width, outer), torch.zeros(4, expert_width, width)), " first": None}.items():
+        with _recorded() as recorded:
+            Fold(start_U1, 8, totals)(x_RD, dh_RG, a_RF, dy_RD, Order(row_R, row_R, start_U1), tiles)
+        up, down = (recorded["fold_kernel"][_kind(GATHER_LEFT=left, ADD=not name)] for left in (True, False))
+        found |= {f"fold_up{name}": up, f"fold_down{name}": down}
     return found
 
 
@@ -89,7 +106,7 @@ def _recorded() -> Iterator[dict[str, dict[str, Launch]]]:
         fixed = {p.name: named[p.name] for p in kernel.params if p.is_constexpr or _is_one(named[p.name])}
         types = {k: _type(v) for k, v in named.items() if k in kernel.arg_names and k not in fixed}
         launch = {k: v for k, v in named.items() if k not in kernel.arg_names}
-        kind = str({k: v for k, v in fixed.items() if k in KINDS or (k in ONES and _is_one(v))})
+        kind = _kind(**{k: v for k, v in fixed.items() if k in KINDS or (k in ONES and _is_one(v))})
         found.setdefault(kernel.__name__, {}).setdefault(kind, (kernel, types, fixed, launch))
 
     kernel_run, JITFunction.run = JITFunction.run, record
@@ -102,16 +119,17 @@ def _recorded() -> Iterator[dict[str, dict[str, Launch]]]:
 def in_bf16(
     activation: str, width: int, expert_width: int, top_k: int, config: Configuration | None = None
 ) -> dict[str, Launch]:
-    """{up | dh | down | dx | dw_up | dw_down | combine: what `compiled` takes}."""
+    """{up | dh | down | dx | dw_up | dw_down | combine | fold_up | fold_down: what `compiled` takes}."""
     recorded = launches(Precision.of("native"), activation, width, expert_width, top_k, config)
     rows = list(recorded["rows_kernel"].values())
     fan = ACTIVATIONS[activation].fan
     down, dx = (next(it for it in rows if it[2]["INNER"] == inner) for inner in (expert_width, fan * expert_width))
     gradients = recorded["weight_gradient_kernel"]
+    folds = of_units(activation, width, expert_width, config)
     return {
         "up": _only(recorded["up_kernel"]), "dh": _only(recorded["dh_kernel"]), "down": down, "dx": dx,
-        "dw_up": gradients[str({"GATHER_LEFT": True})], "dw_down": gradients[str({"GATHER_LEFT": False})],
-        "combine": _only(recorded["combine_kernel"]),
+        "dw_up": gradients[_kind(GATHER_LEFT=True)], "dw_down": gradients[_kind(GATHER_LEFT=False)],
+        "combine": _only(recorded["combine_kernel"]), "fold_up": folds["fold_up"], "fold_down": folds["fold_down"],
     }  # fmt: skip
 
 
@@ -154,6 +172,7 @@ def compiled(
         "float atomics": len(re.findall(r"\b(?:atom|red)\.\S*\.(?:f16|bf16|f32|f64)", ptx)),
         "tensor core instructions": len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
         "wgmma": ptx.count("wgmma.mma_async"),
+        "fp32 additions": len(re.findall(r"\badd\.(?:rn\.)?f32", ptx)) + len(re.findall(r"\badd\.(?:rn\.)?f32x2", ptx)),
         "block scaled": sorted(set(re.findall(r"tcgen05\.mma\S*kind::(\S+?block_scale\S*)", ptx))),
         "wgmma serialized": said.count("serialized"),
         "wgmma operands": sorted(set(re.findall(r"wgmma\.mma_async\.\S*m\d+n\d+k\d+\.(\S+)", ptx))),
@@ -170,6 +189,10 @@ def programs(found: dict[str, object], target: int) -> int:
     """How many programs of a kernel fit a processor, by warps, registers and shared memory."""
     by_registers = REGISTERS // (found["registers"] * 32 * found["warps"])
     return min(WARPS[target] // found["warps"], by_registers, SHARED_BYTES[target] // max(found["shared bytes"], 1))
+
+
+def _kind(**values: object) -> str:
+    return str(values)
 
 
 def _only(kinds: dict[str, Launch]) -> Launch:

@@ -58,9 +58,28 @@ class Configuration:
     combine_tokens: int = 8
     combine_columns: int = 128
 
+    @property
+    def fold_up(self) -> Tile:
+        return folding(self.dw_rows, self.dw_up)
+
+    @property
+    def fold_down(self) -> Tile:
+        return folding(self.dw_rows, self.dw_down)
+
     @staticmethod
     def of(content: dict[str, Any]) -> "Configuration":
         return Configuration(**{k: Tile(**v) if isinstance(v, dict) else v for k, v in content.items()})
+
+
+SUMS = 128  # fp32 sums that a thread can hold beside what it computes places with
+
+
+def folding(rows: int, tile: Tile) -> Tile:
+    """The tile of a weight gradient of `rows` rows, made to hold the total that it is added to as well: of as many inner
+    elements, so that its sums are the same; of twice the warps up to 8, then of fewer columns, until a thread holds both."""
+    while 2 * rows * tile.columns > SUMS * 32 * tile.warps:
+        tile = replace(tile, warps=2 * tile.warps) if tile.warps < 8 else replace(tile, columns=tile.columns // 2)
+    return tile
 
 
 @dataclass(frozen=True)

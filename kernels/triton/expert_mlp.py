@@ -5,7 +5,8 @@ are quantized from the masters, by token or by row as they lie: the operands of 
 order of sums differs. Forward and dX are batch-invariant row by row; in nvfp4 as long as the largest magnitude that a tensor
 scale depends on is the same: of the tensor, or of the rows of an expert. No host synchronization, no float atomics."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.metadata import version
 
 import torch
@@ -24,6 +25,8 @@ from kernels.triton.products import combine_kernel, dh_kernel, rows_kernel, up_k
 from kernels.triton.weight_gradients import weight_gradient_kernel
 
 _DTYPES = {torch.bfloat16: triton.language.bfloat16, torch.float32: triton.language.float32}
+# (x_TD, dh_RG, a_RF, dy_TD, found, c) -> dw_up_EDG, dw_down_EFD
+Fold = Callable[[Tensor, Tensor, Tensor, Tensor, Order, Configuration], tuple[Tensor, Tensor]]
 
 
 def forward(
@@ -35,9 +38,9 @@ def forward(
     `x_TD` and weights that are not quantized are operands already; those that are, the masters, in any dtype. `config`:
     instead of the table's, for tuning. `native`: instead of what the device says (`kernels.triton.blockscaled`).
     """
-    make = _quantizer(precision, key_4, x_TD.device, native)
+    make = quantizer(precision, key_4, x_TD.device, native)
     x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.kind)
+    c = config or configured(x_TD, w_down_EFD.shape, expert_TK.shape[1], activation, make.kind)
     with stage("metadata"):
         found = order(expert_TK, w_up_EDG.shape[0])
         where = routes(found, c.rows)
@@ -54,12 +57,13 @@ def forward(
 def backward(
     dy_TD: Tensor, x_TD: Tensor, w_up_EDG: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor,
     activation: Activation, precision: Precision, key_4: Tensor | None, h_RG: Tensor, *of_order: Tensor,
-    config: Configuration | None = None, native: bool | None = None,
+    config: Configuration | None = None, native: bool | None = None, fold: Fold | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. `h_RG` and what follows it: as `forward` returned them."""
-    make = _quantizer(precision, key_4, x_TD.device, native)
+    """Returns dx_TD, dw_up_EDG, dw_down_EFD, dweight_TK, all fp32. `h_RG` and what follows it: as `forward` returned them.
+    `fold`: makes the weights' gradients, of factors that are not quantized."""
+    make = quantizer(precision, key_4, x_TD.device, native)
     dy_TD, x_TD, w_up_EDG, w_down_EFD = (t.contiguous() for t in (dy_TD, x_TD, w_up_EDG, w_down_EFD))
-    c = config or configured(x_TD, w_down_EFD, expert_TK, activation, make.kind)
+    c = config or configured(x_TD, w_down_EFD.shape, expert_TK.shape[1], activation, make.kind)
     found = Order(*of_order)
     with stage("metadata"):
         where = routes(found, c.rows)
@@ -69,7 +73,8 @@ def backward(
         dh_RG, a_RF, dweight_RN = dh(make, dy, w_down, h_RG, weight_TK.float().contiguous(), where, activation, c)
         dweight_TK = _summed(dweight_RN).index_select(0, where.row_of_TK.view(-1)).view(expert_TK.shape)
     with stage("dW"):
-        dw_up_EDG, dw_down_EFD = _weight_gradients(make, x_TD, dh_RG, a_RF, dy_TD, found, c)
+        make_gradients = fold or partial(_weight_gradients, make)
+        dw_up_EDG, dw_down_EFD = make_gradients(x_TD, dh_RG, a_RF, dy_TD, found, c)
     with stage("dX"):
         dh_rows = make.rows(dh_RG, "gradient", "hidden_gradient", where, where.row_R)
         dx_RD = rows(make, dh_rows, make.weights(w_up_EDG, "weight_up", 2), where, c.rows, c.dx)
@@ -77,7 +82,8 @@ def backward(
         return combine(dx_RD, where, c), dw_up_EDG, dw_down_EFD, dweight_TK
 
 
-def _quantizer(precision: Precision, key_4: Tensor | None, device: torch.device, native: bool | None) -> Quantizer:
+def quantizer(precision: Precision, key_4: Tensor | None, device: torch.device, native: bool | None = None) -> Quantizer:
+    """`native` as in `forward`."""
     dials = precision.quantization
     native = blockscaled.native(device, dials) if native is None else native
     return Quantizer(dials, precision.arithmetic.dtype, key_4, native)
@@ -243,10 +249,11 @@ def key(
     return Key.of(*gpu, dtype, width, expert_width, experts, top_k, gated, format)
 
 
-def configured(x_TD: Tensor, w_down_EFD: Tensor, expert_TK: Tensor, activation: Activation, format: str) -> Configuration:
+def configured(
+    x_TD: Tensor, w_down_shape: tuple[int, int, int], top_k: int, activation: Activation, format: str
+) -> Configuration:
     gpu = gpu_of(x_TD.device) if x_TD.is_cuda else ("", "")
-    shape = tuple(w_down_EFD.shape)
-    return configuration(key(gpu, x_TD.dtype, shape, expert_TK.shape[1], activation.fan == 2, format), x_TD.dtype)
+    return configuration(key(gpu, x_TD.dtype, tuple(w_down_shape), top_k, activation.fan == 2, format), x_TD.dtype)
 
 
 @cache

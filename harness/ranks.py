@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -155,14 +156,15 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def join() -> Ranks:
-    """This process's place among the processes that torchrun started; alone otherwise."""
+def join(timeout_s: float) -> Ranks:
+    """This process's place among the processes that torchrun started; alone otherwise. What is done together fails where a rank
+    does not come in `timeout_s`: over gloo as LostRank, over NCCL torch ends the process."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return ALONE
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=timeout_s))
     return Ranks(dist.get_rank(), world)
 
 

@@ -150,7 +150,7 @@ def traced(case: str, ranks: Ranks):
 
 if __name__ == "__main__":
     folder, what, *names = sys.argv[1:]
-    together = join()
+    together = join(timeout_s=120)
     found = layers(together) if what == "layers" else {name: traced(name, together) for name in names}
     Path(folder, f"{together.rank}.json").write_text(json.dumps(found))
     leave(together)

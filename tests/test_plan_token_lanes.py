@@ -1,15 +1,24 @@
 """The lanes of token tracks: published sizes, kept hashes, and what is said where they cannot run."""
 
+import re
+
+import micro
 import pytest
+import torch
 
 from harness.__main__ import main
 from harness.errors import UserError
-from harness.model.build import count_plan
+from harness.model.build import build_model, count_plan
+from harness.model.init import owned
+from harness.plan import parts
+from harness.plan.check_parallel import check_ranks
 from harness.plan.compose import compose
 from harness.plan.fingerprint import flat, plan_hash, stored_plan_hash, to_yaml
 from harness.plan.goal import goal, levels
 from harness.plan.lanes import lane_names, read_track, track_names
 from harness.plan.schema import LATER
+from harness.report.anchors import anchors_of_lane
+from harness.train.memory import numbers_per_weight
 
 PUBLISHED = {  # total and active parameters (nmoe, post 0003 and repro/0003.receipts.json)
     "dense": (190_532_352, 190_532_352),
@@ -54,6 +63,74 @@ def test_built_modules_count_exactly_the_published_parameters(lane):
 def test_the_sparsest_lane_is_counted_without_being_built():
     found = count_plan(compose(["lane=moe-4096e"]).plan)
     assert 43e9 < found.params_total < 44e9
+
+
+def test_the_lane_of_a_profile_has_its_shape_but_for_the_vocabulary():
+    """With that, it counts what the profile's own formula does, and what its other benchmark states."""
+    (anchors,) = anchors_of_lane("xl-moe-8e").values()
+    stated = {anchor.kind: anchor.value for anchor in anchors if anchor.metric == "params_total"}
+    found = count_plan(compose(["lane=xl-moe-8e", "unranked=true", "model.vocab_size=128256"]).plan)
+    assert found.params_total == stated["derived"] == 9_233_205_248 and found.params_active == 2_891_417_600
+    assert round(found.params_total, -7) == stated["published"]
+
+
+@pytest.mark.parametrize("lane", ["xl-moe-8e", "xl-dense"])
+def test_a_large_lane_states_the_parameters_that_it_has(lane):
+    found = count_plan(compose([f"lane={lane}"]).plan)
+    said = (micro.ROOT / "lanes" / f"{lane}.yaml").read_text()
+    assert f"{found.params_total:,}" in said and (lane == "xl-dense" or f"{found.params_active:,} active" in said)
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_the_experts_of_a_profile_are_spread_over_a_node(ranks):
+    check_ranks(compose(["lane=xl-moe-8e", "parallel.sums=units", f"parallel.ep={ranks}"]).plan, ranks)
+
+
+def test_all_ranks_of_the_profile_cannot_share_its_experts_which_is_said():
+    with pytest.raises(UserError, match="parallel.ep=32: 8 experts cannot be spread equally over 32 ranks") as refused:
+        compose(["lane=xl-moe-8e", "parallel.sums=units", "parallel.ep=32"])
+    assert "set parallel.ep=8" in refused.value.remedy
+    check_ranks(compose(["lane=xl-moe-8e", "parallel.sums=units"]).plan, 32)
+    with pytest.raises(UserError, match="parallel.ep=2 with 32 ranks: experts are spread over all of them, or over none"):
+        check_ranks(compose(["lane=xl-moe-8e", "parallel.sums=units", "parallel.ep=2"]).plan, 32)
+
+
+REPLICATED = re.findall(
+    r"^\| `([\w-]+)` \| ([\d,.]+) M \| ([\d.]+) \| ([\d.]+) \|$", (micro.ROOT / "lanes" / "README.md").read_text(), re.M
+)
+
+
+@pytest.mark.parametrize("lane, millions, whole, less", REPLICATED)
+def test_what_every_rank_holds_beside_experts_is_what_the_page_says(lane, millions, whole, less):
+    """Weights, gradients and moments, 4 bytes a number; sharded over 8 ranks, an eighth of it."""
+    plan = compose([f"lane={lane}"]).plan
+    with torch.device("meta"):
+        model = build_model(plan, "full")
+    held = [(p.numel(), own.group in parts.MATRICES) for _, p, _, own in owned(model) if not own.by_expert]
+    size = sum(
+        4 * count * (2 + numbers_per_weight(plan.optim.matrices if matrix else plan.optim.others)) for count, matrix in held
+    )
+    found = sum(count for count, _ in held) / 1e6, size / 1e9, size * 7 / 8 / 1e9
+    assert (millions, whole, less) == tuple(f"{number:,.1f}" for number in found)
+
+
+def test_the_page_has_that_of_dense_and_of_sparse_lanes():
+    assert {"dense", "moe-256e", "moe-4096e", "xl-dense", "xl-moe-8e"} == {row[0] for row in REPLICATED}
+
+
+def test_plan_shows_published_figures_of_the_lanes_shape_by_kind(capsys):
+    assert main(["plan", "lane=xl-moe-8e"]) == 0
+    said = capsys.readouterr().out
+    _, _, figures = said.partition("published elsewhere of the shape of xl-moe-8e, nothing of it measured here: KempnerForge")
+    for part in (r"tokens_per_second +27,000  32xH200  published: KempnerForge 5666d0d", r"memory_gb +49\.8  8xH200 +published",
+                 r"tokens_per_step +196,608  32xH200  derived: ", r"params_total +9,233,205,248 +derived: "):  # fmt: skip
+        assert re.search(part, figures), part
+
+
+@pytest.mark.parametrize("words", ["lane=xl-dense", "lane=xl-moe-8e unranked=true model.top_k=1"])
+def test_plan_shows_no_published_figure_of_another_shape(words, capsys):
+    assert main(["plan", *words.split()]) == 0
+    assert "published elsewhere" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lane", ["moe-4096e", "wiki-s-moe-64e"])

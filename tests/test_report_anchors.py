@@ -6,7 +6,7 @@ import yaml
 from harness.errors import UserError
 from harness.plan.lanes import ANCHORS, lane_names
 from harness.record.results import KINDS
-from harness.report.anchors import anchors_for, read_anchors, the_protocol
+from harness.report.anchors import anchors_for, anchors_of_lane, read_anchors, the_protocol
 
 GOOD = {"id": "a", "protocol": "p", "metric": "bpb", "value": 1.5, "kind": "published", "source": "a paper"}
 
@@ -41,6 +41,13 @@ def test_anchors_of_a_protocol_are_only_that_protocols(tmp_path):
     assert {anchor.protocol for anchor in anchors_for("wikitext-lmeval")} == {"wikitext-lmeval"}
 
 
+def test_anchors_of_a_lane_come_by_protocol_and_only_that_lanes(tmp_path):
+    ours = GOOD | {"lane": "moe-64e"}
+    path = write(tmp_path, ours, ours | {"id": "b", "protocol": "q"}, GOOD | {"id": "c"}, ours | {"id": "d"})
+    found = {protocol: [anchor.id for anchor in anchors] for protocol, anchors in anchors_of_lane("moe-64e", path).items()}
+    assert found == {"p": ["a", "d"], "q": ["b"]} and anchors_of_lane("dense", path) == {}
+
+
 def test_an_unknown_protocol_names_the_nearest():
     with pytest.raises(UserError, match="did you mean wikitext-lmeval"):
         anchors_for("wikitext-lm-eval")
@@ -63,6 +70,7 @@ def test_an_empty_list_has_no_protocol():
     "change, said",
     [
         ({"protocol": "o"}, "unknown protocol 'o'"),
+        ({"lane": "moe-64"}, "unknown lane 'moe-64': did you mean moe-64e?"),
         ({"kind": "measured"}, "kind is 'measured', expected published or recomputed or derived"),
         ({"source": ""}, "source is ''"),
         ({"value": "1.5"}, "value is '1.5', expected a finite number"),

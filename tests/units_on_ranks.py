@@ -93,7 +93,7 @@ def traced(case: str, ranks: Ranks):
 
 if __name__ == "__main__":
     folder, *cases = sys.argv[1:]
-    together = join()
+    together = join(timeout_s=120)
     found = {case: traced(case, together) for case in cases}
     Path(folder, f"{together.rank}.json").write_text(json.dumps(found))
     leave(together)

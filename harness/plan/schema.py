@@ -222,6 +222,7 @@ class Run:
     # measuring and logging are on the clock, and verify needs the windows
     log_every_steps: int = bounded(16, hashed=False, least=1)
     stop_after_step: int = unhashed(0, least=0)  # leave with a checkpoint after this step; 0 runs to the end
+    timeout_s: float = unhashed(600.0, least=60)  # that ranks wait for one of them before they end
     mlflow: str = unhashed("end", among=("end", "live", "off"))  # into MLflow when it has ended, while it goes on, or never
 
 

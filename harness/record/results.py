@@ -219,6 +219,7 @@ class Anchor(v.Closed):
     value: v.Number
     kind: v.one_of(*KINDS)
     source: v.Filled
+    lane: v.Name = v.absent()  # of ours, that has the shape of what was trained
     word_perplexity: v.Positive = v.absent()
     sd: v.Positive = v.absent()  # of `value` over `n` runs
     n: v.Count = v.absent()

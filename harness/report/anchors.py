@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, nearest
-from harness.plan.lanes import ANCHORS
+from harness.plan.lanes import ANCHORS, lane_names
 from harness.reading import faults, read_yaml
 from harness.record.results import Anchor, AnchorFile, KernelFigure, Spread
 
@@ -58,6 +58,15 @@ def anchors_for(protocol: str, metric: str | None = None, path: Path = ANCHORS) 
     return [anchor for anchor in published.anchors if anchor.protocol == protocol and metric in (None, anchor.metric)]
 
 
+def anchors_of_lane(lane: str, path: Path = ANCHORS) -> dict[str, list[Anchor]]:
+    """What was published of models of the lane's shape, by protocol, in the file's order; nothing where nobody did."""
+    found: dict[str, list[Anchor]] = {}
+    for anchor in read_anchors(path).anchors:
+        if anchor.lane == lane:
+            found.setdefault(anchor.protocol, []).append(anchor)
+    return found
+
+
 def the_protocol(anchors: Iterable[Anchor]) -> str:
     """The one protocol of figures that are to share a table, an axis or a rank.
 
@@ -90,6 +99,8 @@ def _entries(path: Path, section: str, rows: list[Any], kind: type, check: Calla
 def _check_anchor(anchor: Anchor, protocols: dict[str, str]) -> str:
     if anchor.protocol not in protocols:
         return f"unknown protocol {anchor.protocol!r}: {nearest(anchor.protocol, protocols)}"
+    if anchor.lane is not None and anchor.lane not in lane_names():
+        return f"unknown lane {anchor.lane!r}: {nearest(anchor.lane, lane_names())}"
     return ""
 
 

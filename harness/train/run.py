@@ -97,7 +97,8 @@ def _nobody_lost(ranks: Ranks, folder: RunFolder, state: State) -> Iterator[None
         known = checkpoint.steps(folder.checkpoints)
         raise UserError(
             f"rank {ranks.rank} of {ranks.world} lost another one after step {state.step:,}, in {lost.during}: {lost}",
-            f"see what that one said; the same command goes on from {f'step {known[-1]:,}' if known else 'the beginning'}",
+            "see what that one said or does, and set run.timeout_s where it only took long; the same command goes on from "
+            + (f"step {known[-1]:,}" if known else "the beginning"),
         ) from lost
 
 

@@ -11,6 +11,8 @@ examples
 A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim, schedule, balance. --keys lists every
 key with its mark (frozen: the lane's; free; at most N: free up to the bound of ranking, above it only unranked; no bits: free,
 and no bit of a run depends on it), its value, and the values that it may have.
+
+Where others published figures of the lane's shape (lanes/anchors.yaml), they come last, each with its kind and source.
 """
 
 from harness.launch.options import SWITCH, Word, Words
@@ -36,6 +38,7 @@ def main(arguments: list[str]) -> int:
             known = values(declared[key]) if key in declared else ""
             print(f"{key:<36}{mark:<14}{f'{value}  ':<16}{known}".rstrip())
         return 0
+    from harness.launch.published import published
     from harness.launch.starting_plan import starting_plan
     from harness.model.build import count_plan
     from harness.train.machine import detect
@@ -44,4 +47,6 @@ def main(arguments: list[str]) -> int:
     print(to_yaml(composed.plan))
     look, here = look_alone(), detect(composed.plan)
     print(starting_plan(composed, here, count_plan(composed.plan), look.taken(here)))
+    for line in published(composed):
+        print(line)
     return 0

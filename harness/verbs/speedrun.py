@@ -44,7 +44,7 @@ def train(composed) -> int:
     from harness.model.build import count_plan
     from harness.plan.check_parallel import check_ranks
     from harness.progress import Progress
-    from harness.ranks import join, leave
+    from harness.ranks import LostRank, join, leave
     from harness.train import machine, processors
     from harness.train.determinism import set_torch
     from harness.train.health import HealthStop
@@ -52,19 +52,20 @@ def train(composed) -> int:
     from harness.train.run import Stopped, run
 
     set_torch()
-    ranks = join()
-    check_ranks(composed.plan, ranks.world)
+    plan = composed.plan
+    ranks = join(plan.run.timeout_s)
     progress = Progress(quiet=not ranks.is_first)
-    look = Look(own := processors.of_ranks(ranks))
-    here = ranks.broadcast(machine.detect(composed.plan, ranks.world))  # one class for all: timings differ from rank to rank
-    plan, counts = composed.plan, count_plan(composed.plan)
-    refuse_what_cannot_run(composed, here)
-    progress.say(starting_plan(composed, here, counts, look.taken(here)))
-    if ranks.is_first:
-        prepare(wanted_by(plan), progress.say)
-        fetch_all(plan, composed.final)
-    ranks.broadcast(None)  # the others wait for the cache
     try:
+        check_ranks(plan, ranks.world)
+        look = Look(own := processors.of_ranks(ranks))
+        here = ranks.broadcast(machine.detect(plan, ranks.world))  # one class for all: timings differ from rank to rank
+        counts = count_plan(plan)
+        refuse_what_cannot_run(composed, here)
+        progress.say(starting_plan(composed, here, counts, look.taken(here)))
+        if ranks.is_first:
+            prepare(wanted_by(plan), progress.say)
+            fetch_all(plan, composed.final)
+        ranks.broadcast(None)  # the others wait for the cache
         path = run(composed, here, ranks, own, load_for(plan), progress, partial(_follow, plan, progress))
     except Stopped as stopped:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
@@ -73,6 +74,11 @@ def train(composed) -> int:
         warn(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}")
         warn(f"  make doctor RUN={stop.folder} says what is wrong and what to type")
         return 3
+    except LostRank as lost:  # while it trains, `run` says after which step
+        raise UserError(
+            f"rank {ranks.rank} of {ranks.world} lost another one before training, in {lost.during}: {lost}",
+            "see what that one said or does; where it only takes long, as preparing data may, set run.timeout_s",
+        ) from lost
     except RuntimeError as error:
         if not machine.is_out_of_memory(error):
             raise

@@ -17,7 +17,8 @@ them, for which rows are sorted by (expert, unit, token, slot). It makes that or
 are and are gathered, and the totals are read and written once for all units.
 """  # noqa: E501
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,7 +26,8 @@ from torch import Tensor
 
 from kernels.activation import Activation
 from kernels.backends import OPERATORS, Backend
-from kernels.beside import looks_beside
+from kernels.beside import Beside, looks_beside
+from kernels.cpu.operands import NonFiniteOperand
 from kernels.precision import Precision
 
 Totals = tuple[Tensor, Tensor]  # (N, D, G) and (N, F, D), fp32, contiguous
@@ -33,18 +35,41 @@ Totals = tuple[Tensor, Tensor]  # (N, D, G) and (N, F, D), fp32, contiguous
 
 class Layer(NamedTuple):
     """`key_4` as in `kernels.moe_mlp`; `experts` and `top_k` of the layer, whoever holds them: a GPU's tiles are chosen by
-    these, and tiles decide about bits."""
+    these, and tiles decide about bits. `places`: where a format looks beside the rows that are here, the key of each unit and
+    what its rows stand beside; `all_meet`: the owners find something together of every unit, with no rows of it too."""
 
     activation: Activation
     precision: Precision
     key_4: Tensor | None
     experts: int
     top_k: int
+    places: Callable[[int], tuple[Tensor, Beside]] | None = None
+    all_meet: bool = False
 
     @property
     def how(self) -> tuple[Activation, Precision, Tensor | None]:
         """What a backend's passes end with."""
         return self.activation, self.precision, self.key_4
+
+    def how_of(self, unit: int) -> tuple[Activation, Precision, Tensor | None, Beside | None]:
+        key_4, beside = (self.key_4, None) if self.places is None else self.places(unit)
+        return self.activation, self.precision, key_4, beside
+
+
+class InUnit(NonFiniteOperand):
+    """Found in the rows of `unit`."""
+
+    def __init__(self, found: NonFiniteOperand, unit: int):
+        super().__init__(found.layer, found.tensor, found.step)
+        self.unit = unit
+
+
+@contextmanager
+def _of_unit(unit: int) -> Iterator[None]:
+    try:
+        yield
+    except NonFiniteOperand as found:
+        raise InUnit(found, unit) from found
 
 
 class OfUnits(Protocol):
@@ -55,6 +80,9 @@ class OfUnits(Protocol):
         the backend's own forward leaves.
 
         `x_RD` and weights as a `Backend` takes them; count_PN int64, on any device; weight_R fp32.
+
+        Raises:
+            InUnit: a value of a unit's rows is not finite, and the format takes no such value.
         """
 
     def backward(
@@ -82,18 +110,18 @@ def pools(precision: Precision) -> bool:
 
 
 class BySource:
-    """One call of a backend for each unit that has rows. What a format looks at beside these rows (`kernels.beside`) it is not
-    told."""
+    """One call of a backend for each unit that has rows."""
 
     def __init__(self, it: Backend):
         self.it = it
 
     def forward(self, x_RD, w_up_NDG, w_down_NFD, count_PN, weight_R, layer):
-        found = [
-            self.it.forward(x, w_up_NDG, w_down_NFD, expert_S1, weight.unsqueeze(1), *layer.how)
-            for expert_S1, x, weight in self._units(count_PN, x_RD, weight_R)
-            if len(x)
-        ]
+        found = []
+        for unit, (expert_S1, x, weight) in enumerate(self._units(count_PN, x_RD, weight_R)):
+            if len(x) or layer.all_meet:
+                tensors = (x, w_up_NDG, w_down_NFD, expert_S1, weight.unsqueeze(1))
+                with _of_unit(unit):
+                    found.append(self.it.forward(*tensors, *layer.how_of(unit)))
         if found:
             return tuple(map(torch.cat, zip(*found)))
         h_PG = x_RD.new_empty(0, w_up_NDG.shape[2], dtype=layer.precision.arithmetic.dtype)
@@ -103,11 +131,12 @@ class BySource:
     def backward(self, dy_RD, x_RD, w_up_NDG, w_down_NFD, count_PN, weight_R, layer, totals, *kept):
         dxs, dweights = [torch.empty_like(x_RD[:0], dtype=torch.float32)], [weight_R.new_empty(0, dtype=torch.float32)]
         units = self._units(count_PN, dy_RD, x_RD, weight_R)
-        for (expert_S1, dy, x, weight), left in zip(units, self._left(count_PN, kept)):
-            if len(x):
-                dx, *parts, dweight = self.it.backward(
-                    dy, x, w_up_NDG, w_down_NFD, expert_S1, weight.unsqueeze(1), *layer.how, *left
-                )
+        for unit, ((expert_S1, dy, x, weight), left) in enumerate(zip(units, self._left(count_PN, kept))):
+            if len(x) or layer.all_meet:
+                *how, beside = layer.how_of(unit)
+                tensors = (dy, x, w_up_NDG, w_down_NFD, expert_S1, weight.unsqueeze(1))
+                with _of_unit(unit):
+                    dx, *parts, dweight = self.it.backward(*tensors, *how, *left, beside=beside)
                 dxs.append(dx)
                 dweights.append(dweight.view(-1))
             else:

@@ -1,17 +1,17 @@
 """What a format must be told where a unit's rows are computed by several ranks: `kernels.beside`, source by source.
 
-Letters: P ranks, S rows that this one gets, N experts that it has. Where a format has scales of a whole tensor, all ranks take
-the same source's rows at the same time, with none too, and find the largest magnitude together.
+Letters: P ranks, S rows that this one gets, N experts that it has, T tokens and K top-k of a unit. Where a format has scales of
+a whole tensor, all ranks take the same source's rows at the same time, with none too, and find the largest magnitude together.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.ranks import Ranks
-from kernels import Precision
-from kernels.beside import Beside, looks_beside, scales_tensors
+from kernels.beside import Beside
 
 AT_SOURCE = ("input", "gradient")  # quantized by token, tokens whose rows were all dropped among them
 
@@ -25,26 +25,20 @@ class Met(NamedTuple):
     largest_P: Tensor
 
 
-class Calls:
-    """`shape`: (T, K) of a unit, `key_4` of this rank's own; `row_S`: the numbers of the rows that came, where they are looked
-    at."""
+class Places:
+    """`shape`: (T, K) of a unit, `key_4` of this rank's own; `row_S`: the numbers of the rows that came."""
 
-    def __init__(
-        self, ranks: Ranks, known: Precision, key_4: Tensor | None, shape: torch.Size, row_S: Tensor, met: Met
-    ):  # fmt: skip
-        self.ranks, self.key_4, self.row_S, self.met = ranks, key_4, row_S, met
+    def __init__(self, ranks: Ranks, key_4: Tensor, shape: torch.Size, row_S: Tensor, met: Met):
+        self.ranks, self.key_4, self.met = ranks, key_4, met
         self.tokens, self.top_k = shape
-        self.looks = looks_beside(known.quantization)
-        self.all_meet = self.looks and scales_tensors(known.quantization)
+        self.rows_P = row_S.split(met.count_PN.sum(1).tolist())
 
-    def of(self, source: int, rows_P: list[int]) -> tuple[Tensor | None, Beside | None]:
+    def __call__(self, source: int) -> tuple[Tensor, Beside]:
         """The key of a source's unit, and what its rows here stand beside."""
-        if not self.looks:
-            return self.key_4, None
         key_4 = self.key_4.clone()
         key_4[2] += (source - self.ranks.rank) * self.tokens
-        row_S = self.row_S.split(rows_P)[source]
-        return key_4, Beside(row_S, self.top_k, int(self.met.first_P[source]), lambda *found: self._largest(source, *found))
+        first = int(self.met.first_P[source])
+        return key_4, Beside(self.rows_P[source], self.top_k, first, partial(self._largest, source))
 
     def _largest(self, source: int, tensor: str, found: Tensor) -> Tensor:
         if tensor in AT_SOURCE:

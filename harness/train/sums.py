@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from harness.model.feedforward import Experts
 from harness.model.init import owned
 from harness.model.transformer import Transformer
-from harness.model.transport import Elsewhere, InRows
+from harness.model.transport import Elsewhere
 from harness.optim.norms import PLAIN, Squares
 from harness.optim.optimizer import Optimizer
 from harness.ranks import ALONE, Ranks
 from kernels import NonFiniteOperand
+from kernels.units import InUnit
 
 AT_ONCE = 1 << 24  # gradient numbers that travel together at least, or all that are left: 64 MiB
 Scalars = dict[str, Tensor]  # fp32 (), by name
@@ -111,7 +112,7 @@ class UnitSums:
 
     def _unit_of(self, fault: NonFiniteOperand) -> int:
         """In whose unit of this round: an owner of experts finds it in others' rows."""
-        return fault.source if isinstance(fault, InRows) else self.ranks.rank
+        return fault.unit if isinstance(fault, InUnit) else self.ranks.rank
 
     def _tell(self, stopped: bool) -> None:
         """The exchange after this rank's last one of a unit's passes: they have ended, or it has `stopped`."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from harness.ranks import Ranks
-from kernels import NonFiniteOperand
 
 if TYPE_CHECKING:
     from harness.plan.schema import Model
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 
 class Elsewhere(Exception):
     """Another rank has stopped in the middle of a step; it says why."""
-
-
-class InRows(NonFiniteOperand):
-    """Found in the rows that the rank `source` sent."""
-
-    def __init__(self, found: NonFiniteOperand, source: int):
-        super().__init__(found.layer, found.tensor, found.step)
-        self.source = source
 
 
 class Transport:
@@ -44,7 +35,7 @@ class Transport:
         """fp32 (T, D): what `kernels.moe_mlp` says of the experts of all processes. `how`: its other arguments."""
         raise NotImplementedError
 
-    def take_gradients(self) -> list[Tensor]:
+    def take_gradients(self) -> tuple[Tensor, Tensor]:
         """fp32, of both weights, summed over the units of a step in their order, where experts are spread: autograd has none of
         them. They are the caller's afterwards."""
         raise NotImplementedError

@@ -3,14 +3,14 @@
 Letters: T tokens, K top-k, R rows that this rank sends, S rows that it gets, D width, G pre-activation width, F expert width, P
 ranks, E experts, N = E/P experts of each.
 
-A layer's pass, forward: counts (and whether somebody has stopped) to every owner; rows and routing weights; the owner takes the
-rows of one source after the other through the backend, as a process that has these experts takes its own; they come home and
-are summed in the order of k. Backward alike: gradients of outputs go, those of inputs and routing weights come.
+A layer's pass, forward: counts (and whether somebody has stopped) to every owner; rows and routing weights; the owner takes
+them through the backend, unit by unit or as if so (`kernels.units`); they come home and are summed in the order of k. Backward
+alike: gradients of outputs go, those of inputs and routing weights come.
 
 Why no bit depends on P. From rank to rank numbers are copied, in the dtype that they have already. A row's outputs depend on
-itself and its expert, whoever computes them. The gradient of an expert's weights is that of one source's rows, which is of one
-unit, added to the sum so far in the order of sources, which is that of units; the first one is kept as it is. Autograd gets
-none of it: it would add a round's sum at once.
+itself and its expert, whoever computes them. The gradient of an expert's weights is that of one unit's rows, added to the sum
+so far in the order of units, which is that of sources; the first one is kept as it is. Autograd gets none of it: it would add a
+round's sum at once.
 
 Every pass has both exchanges, with no rows too, so that all ranks meet as often. Where one finds what its format cannot hold it
 finishes the exchange it is in, says so in the next, and all of them leave the step (`Elsewhere` on those that found nothing).
@@ -23,16 +23,16 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from harness.model.arrangement import Sources, outgoing
-from harness.model.spread_formats import Calls, Met
-from harness.model.transport import Elsewhere, InRows, Transport
+from harness.model.arrangement import outgoing
+from harness.model.spread_formats import Met, Places
+from harness.model.transport import Elsewhere, Transport
 from harness.plan.schema import Model
 from harness.ranks import Ranks
-from kernels import NonFiniteOperand
 from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS, operands_of
 from kernels.beside import looks_beside, noise_slots, scales_tensors
 from kernels.precision import Precision
+from kernels.units import InUnit, Layer, Totals, of_units
 
 _numbers = count()
 _open: "WeakValueDictionary[int, AllToAll]" = WeakValueDictionary()  # by number: an operator is given tensors alone
@@ -44,7 +44,7 @@ class AllToAll(Transport):
     def __init__(self, model: Model, keys: Any, ranks: Ranks):
         super().__init__(model, keys, ranks)
         self.share = model.num_experts // ranks.world
-        self.sums: list[Tensor] = []  # of both weights' gradients, over the units so far
+        self.sums: Totals | None = None  # of both weights' gradients, over the units so far
         # A tensor, whose value nothing compiled depends on: the layers of a kind share a compilation.
         self.number = torch.tensor(next(_numbers), device="cpu")
         _open[int(self.number)] = self
@@ -61,8 +61,8 @@ class AllToAll(Transport):
         inputs = (x_TD, up_NDG, down_NFD, expert_TK, weight_TK, key_4, *(operands or (None, None)))
         return _forward_op(self.number, *inputs, activation, str(precision), backend, self.ranks.world)[0]
 
-    def take_gradients(self) -> list[Tensor]:
-        found, self.sums = self.sums, []
+    def take_gradients(self) -> Totals:
+        found, self.sums = self.sums, None
         return found
 
     def meet(
@@ -82,13 +82,15 @@ class AllToAll(Transport):
             raise Elsewhere
         return Met(found[:, :-3].long(), found[:, -3].long(), found[:, -2].float())
 
-    def fold(self, *gradients: Tensor) -> None:
-        """Adds what one unit's rows give the weights."""
-        if not self.sums:
-            self.sums = [g.to(torch.float32, copy=True) for g in gradients]
-        else:
-            for total, g in zip(self.sums, gradients):
-                total.add_(g.to(torch.float32))
+    def layer(
+        self, activation: str, known: Precision, key_4: Tensor | None, shape: torch.Size, row_S: Tensor, met: Met
+    ) -> Layer:
+        """Of a pass; `shape`: (T, K) of a unit, `row_S`: the numbers of the rows that came, where something looks at them."""
+        layer = Layer(ACTIVATIONS[activation], known, key_4, self.num_experts, shape[1])
+        if not looks_beside(known.quantization):
+            return layer
+        places = Places(self.ranks, key_4, shape, row_S, met)
+        return layer._replace(places=places, all_meet=scales_tensors(known.quantization))
 
 
 @torch.library.custom_op("moe_speedrun::spread_experts", mutates_args=())
@@ -99,36 +101,29 @@ def _forward_op(
     """y_TD in fp32; for the backward: which rows went (R) and where each is in them (T, K), how many to each rank (P); how many
     came for each expert (P, N) and the number of their first slot (P), these rows (S, D), their routing weights (S) and numbers
     (S, none where nothing looks at them), and what the backend keeps of them."""
-    transport, known, it = _open[int(number)], Precision.of(precision), OPERATORS[backend]
+    transport, known = _open[int(number)], Precision.of(precision)
     ranks, sent, x_TD = transport.ranks, outgoing(expert_TK, transport.num_experts), known.arithmetic.operand(x_TD)
     count_PN, looks = sent.count_E.view(world, transport.share), looks_beside(known.quantization)
     slots_E = noise_slots(sent.count_E, known.quantization.block) if looks else sent.count_E
     first_P = (slots_E.cumsum(0) - slots_E)[:: transport.share]
     met = transport.meet(count_PN, first_P=first_P, largest=_largest(known, x_TD))
-    sources, to_P = Sources(it, met.count_PN), count_PN.sum(1).cpu()
-    to = to_P.tolist()
-    x_SD = ranks.exchange_rows(x_TD[sent.row_R // expert_TK.shape[1]], to, sources.rows_P)
-    weight_S = ranks.exchange_rows(weight_TK.reshape(-1)[sent.row_R].float(), to, sources.rows_P)
-    row_S = ranks.exchange_rows(sent.row_R, to, sources.rows_P) if looks else sent.row_R.new_empty(0)
-    weights = operands_of(it, known, (up_NDG, down_NFD), (operand_up, operand_down))
-    calls = Calls(ranks, known, key_4, expert_TK.shape, row_S, met)
+    to_P, got_P = count_PN.sum(1).tolist(), met.count_PN.sum(1).tolist()
+    x_SD = ranks.exchange_rows(x_TD[sent.row_R // expert_TK.shape[1]], to_P, got_P)
+    weight_S = ranks.exchange_rows(weight_TK.reshape(-1)[sent.row_R].float(), to_P, got_P)
+    row_S = ranks.exchange_rows(sent.row_R, to_P, got_P) if looks else sent.row_R.new_empty(0)
+    weights = operands_of(OPERATORS[backend], known, (up_NDG, down_NFD), (operand_up, operand_down))
+    layer = transport.layer(activation, known, key_4, expert_TK.shape, row_S, met)
     y_SD, kept, fault = torch.zeros_like(x_SD), [], None
-    for source, (x, weight, y) in enumerate(sources.split(x_SD, weight_S, y_SD)):
-        if fault is None and (len(x) or calls.all_meet):
-            tensors = (x, *weights, sources.ids(source, x.device), weight.unsqueeze(1))
-            try:
-                out, *left = it.forward(*tensors, ACTIVATIONS[activation], known, *calls.of(source, sources.rows_P))
-            except NonFiniteOperand as found:
-                fault = InRows(found, source)
-                continue
-            y.copy_(out)
-            kept.append(left)
-    home_RD = ranks.exchange_rows(y_SD, sources.rows_P, to)
+    try:
+        found, *kept = of_units(backend, known).forward(x_SD, *weights, met.count_PN, weight_S, layer)
+        y_SD.copy_(found)
+    except InUnit as met_now:
+        fault = met_now
+    home_RD = ranks.exchange_rows(y_SD, got_P, to_P)
     if fault is not None:
         raise fault
-    y_TD = it.combine(_and_zeros(home_RD), sent.place_TK, down_NFD, known)
-    left = [torch.cat(parts) for parts in zip(*kept)] or sources.nothing(x_SD, up_NDG.shape[2], expert_TK)
-    return [y_TD, sent.row_R, sent.place_TK, to_P, met.count_PN, met.first_P, x_SD, weight_S, row_S, *left]
+    y_TD = OPERATORS[backend].combine(_and_zeros(home_RD), sent.place_TK, down_NFD, known)
+    return [y_TD, sent.row_R, sent.place_TK, torch.tensor(to_P), met.count_PN, met.first_P, x_SD, weight_S, row_S, *kept]
 
 
 @_forward_op.register_fake
@@ -138,7 +133,7 @@ def _(
     size, known, (held, width, outer) = torch.library.get_ctx().new_dynamic_size, Precision.of(precision), up_NDG.shape
     dtype, sent, got, saved = known.arithmetic.dtype, size(), size(), size()
     numbered = got if looks_beside(known.quantization) else 0
-    shapes = OPERATORS[backend].kept(*expert_TK.shape, held)
+    shapes = OPERATORS[backend].kept(1, 1, held)
     to_P, count_PN, first_P = (torch.empty(of, dtype=torch.int64, device="cpu") for of in ((world,), (world, held), (world,)))
     return [
         x_TD.new_empty(x_TD.shape, dtype=torch.float32), expert_TK.new_empty(sent), expert_TK.new_empty(expert_TK.shape),
@@ -152,43 +147,36 @@ def _(
 def _backward_op(
     dy_TD: Tensor, number: Tensor, up_NDG: Tensor, down_NFD: Tensor, key_4: Tensor | None, operand_up: Tensor | None,
     operand_down: Tensor | None, row_R: Tensor, place_TK: Tensor, to_P: Tensor, count_PN: Tensor, first_P: Tensor, x_SD: Tensor,
-    weight_S: Tensor, row_S: Tensor, h_QG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
+    weight_S: Tensor, row_S: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
     """dx_TD and dweight_TK, both fp32. The gradients of weights go to the transport's sums."""
-    transport, known, it = _open[int(number)], Precision.of(precision), OPERATORS[backend]
-    ranks, sources, to, dy_TD = transport.ranks, Sources(it, count_PN), to_P.tolist(), known.arithmetic.operand(dy_TD)
-    met = transport.meet(None, largest=_largest(known, dy_TD))
-    dy_SD = ranks.exchange_rows(dy_TD[row_R // place_TK.shape[1]], to, sources.rows_P)
-    weights = operands_of(it, known, (up_NDG, down_NFD), (operand_up, operand_down))
-    calls = Calls(ranks, known, key_4, place_TK.shape, row_S, met._replace(first_P=first_P))
+    transport, known = _open[int(number)], Precision.of(precision)
+    ranks, dy_TD = transport.ranks, known.arithmetic.operand(dy_TD)
+    to, got = to_P.tolist(), count_PN.sum(1).tolist()
+    met = transport.meet(None, largest=_largest(known, dy_TD))._replace(count_PN=count_PN, first_P=first_P)
+    dy_SD = ranks.exchange_rows(dy_TD[row_R // place_TK.shape[1]], to, got)
+    weights = operands_of(OPERATORS[backend], known, (up_NDG, down_NFD), (operand_up, operand_down))
+    layer = transport.layer(activation, known, key_4, place_TK.shape, row_S, met)
     dx_SD, dweight_S, fault = torch.zeros_like(x_SD), torch.zeros_like(weight_S), None
-    left = iter(sources.kept(h_QG, kept))
-    for source, (dy, x, weight, dx, dweight) in enumerate(sources.split(dy_SD, x_SD, weight_S, dx_SD, dweight_S)):
-        if fault is None and (len(x) or calls.all_meet):
-            tensors = (dy, x, *weights, sources.ids(source, x.device), weight.unsqueeze(1))
-            saved = next(left) if len(x) else sources.nothing(x_SD, up_NDG.shape[2], place_TK)
-            key, beside = calls.of(source, sources.rows_P)
-            try:
-                found = it.backward(*tensors, ACTIVATIONS[activation], known, key, *saved, beside=beside)
-            except NonFiniteOperand as met_now:
-                fault = InRows(met_now, source)
-                continue
-            dx.copy_(found[0])
-            dweight.copy_(found[3].view(-1))
-            transport.fold(found[1], found[2])
-        elif fault is None:  # a sum of zeros has its sign from those that were added
-            transport.fold(*(torch.zeros_like(w, dtype=torch.float32) for w in (up_NDG, down_NFD)))
-    home_RD = ranks.exchange_rows(dx_SD, sources.rows_P, to)
-    dweight_R = ranks.exchange_rows(dweight_S, sources.rows_P, to)
+    try:
+        dx, dweight, transport.sums = of_units(backend, known).backward(
+            dy_SD, x_SD, *weights, count_PN, weight_S, layer, transport.sums, *kept
+        )
+        dx_SD.copy_(dx)
+        dweight_S.copy_(dweight)
+    except InUnit as met_now:
+        fault = met_now
+    home_RD, dweight_R = (ranks.exchange_rows(of_rows, got, to) for of_rows in (dx_SD, dweight_S))
     if fault is not None:
         raise fault
-    return [it.combine(_and_zeros(home_RD), place_TK, down_NFD, known), _and_zeros(dweight_R)[place_TK]]
+    dx_TD = OPERATORS[backend].combine(_and_zeros(home_RD), place_TK, down_NFD, known)
+    return [dx_TD, _and_zeros(dweight_R)[place_TK]]
 
 
 @_backward_op.register_fake
 def _(
     dy_TD, number, up_NDG, down_NFD, key_4, operand_up, operand_down, row_R, place_TK, to_P, count_PN, first_P, x_SD, weight_S,
-    row_S, h_QG, kept, activation, precision, backend,
+    row_S, kept, activation, precision, backend,
 ):  # fmt: skip
     fp32 = torch.float32
     return [dy_TD.new_empty(dy_TD.shape, dtype=fp32), weight_S.new_empty(place_TK.shape, dtype=fp32)]
@@ -214,7 +202,7 @@ def _setup(ctx, inputs, output) -> None:
 
 def _backward(ctx, grads):
     saved = ctx.saved_tensors  # once: a checkpointed block computes them again
-    found = _backward_op(grads[0], *saved[:15], list(saved[15:]), ctx.activation, ctx.precision, ctx.backend)
+    found = _backward_op(grads[0], *saved[:14], list(saved[14:]), ctx.activation, ctx.precision, ctx.backend)
     dx_TD, dweight_TK = (g.to(dtype) for g, dtype in zip(found, ctx.dtypes))
     return None, dx_TD, None, None, None, dweight_TK, *[None] * 7
 

@@ -19,7 +19,7 @@ from units_on_ranks import UNITS, session
 
 from harness.data import counted
 from harness.errors import UserError
-from harness.evaluate import public, rolling, tasks, wikitext
+from harness.evaluate import answering, public, rolling, tasks, wikitext
 from harness.evaluate.bpb import score
 from harness.evaluate.core import score as core
 from harness.evaluate.lockstep import Lockstep
@@ -122,9 +122,17 @@ def of_sets(ranks: Ranks, folder: Path, kept: dict | None = None) -> dict:
     return scored(["wikitext", "core"], built, kept) | {"batches": -(-windows // rolling_rows)}
 
 
-def of_tasks(ranks: Ranks, folder: Path) -> dict:
-    tasks.INSTANCES, counted.TRAINING, counted.TESTS = 12, 64, 12
-    return scored(["tasks"], model_of(TASKS, ranks))
+def of_tasks(ranks: Ranks) -> dict:
+    """Beside what is scored, every token that this rank's passes wrote, by prompt."""
+    tasks.INSTANCES, counted.TRAINING, counted.TESTS, written = 12, 64, 12, {}
+
+    def noted(model, prompt_BP, *rest):
+        found = answering.write(model, prompt_BP, *rest)
+        return [written.setdefault(str(prompt.tolist()), tokens) for prompt, tokens in zip(prompt_BP, found)]
+
+    tasks.write = noted
+    found = scored(["tasks"], model_of(TASKS, ranks))
+    return found | {"written": {prompt: tokens.tolist() for prompt, tokens in written.items()}}
 
 
 def found_of(case: str, ranks: Ranks, folder: Path):
@@ -134,7 +142,7 @@ def found_of(case: str, ranks: Ranks, folder: Path):
     if case == "fault":
         return fault(ranks)
     if case == "tasks":
-        return of_tasks(ranks, folder)
+        return of_tasks(ranks)
     return of_sets(ranks, folder, {"core": Full(1)} if case == "broken sets" and ranks.rank == 1 else None)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from copy import deepcopy
 from functools import cache
 
 import micro
@@ -32,7 +33,7 @@ def alone_fixture(tmp_path_factory):
         (found,) = on_ranks(1, tmp_path_factory.mktemp("alone"), *cases)
         return found
 
-    return alone
+    return lambda *cases: deepcopy(alone(*cases))
 
 
 @pytest.mark.parametrize("world, cases", [(2, (*TWO, "fault")), (4, (*FOUR, "fault"))])
@@ -47,10 +48,15 @@ def test_every_rank_has_the_score_of_one_process_in_the_same_bytes(world, cases,
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_public_sets_of_which_ranks_have_unequal_shares_have_the_bytes_of_one_process(world, tmp_path, alone):
-    expected, (first, *others) = alone("tasks", "sets"), on_ranks(world, tmp_path, "tasks", "sets")
-    assert first == expected and expected["sets"]["batches"] % 2 == 1
-    assert all(found["tasks"] == {} and found["sets"].keys() == {"batches"} for found in others)
-    assert any(row["right"] for row in expected["tasks"]["tasks"]["scores"]) and expected["sets"]["core"]["examples"] == 33
+    expected, found = alone("tasks", "sets"), on_ranks(world, tmp_path, "tasks", "sets")
+    written = [of_rank["tasks"].pop("written") for of_rank in found]
+    whole = expected["tasks"].pop("written")
+    assert {prompt: tokens for of_rank in written for prompt, tokens in of_rank.items()} == whole
+    assert sum(map(len, written)) == len(whole) > 20 and len({str(tokens) for tokens in whole.values()}) > 5
+    first, *others = found
+    assert first == expected and expected["sets"]["batches"] % 2 == 1 and expected["sets"]["core"]["examples"] == 33
+    assert len({row["nats"] for row in expected["tasks"]["tasks"]["scores"]}) > 5
+    assert all(of_rank["tasks"] == {} and of_rank["sets"].keys() == {"batches"} for of_rank in others)
 
 
 def test_a_rank_that_fails_in_the_middle_of_a_set_ends_it_for_all_within_seconds_with_its_own_words(tmp_path, alone):

@@ -66,7 +66,7 @@ def test_a_run_of_two_processes_records_the_very_scores_of_one(words, tmp_path, 
 def test_a_signal_that_one_rank_hears_while_all_score_stops_all_and_the_same_command_goes_on(words, where, tmp_path, alone):
     done = processes.run_ranks(2, PROGRAM, str(tmp_path), "train", where, *WORDS, *words, timeout=60)
     assert [rank.returncode for rank in done] == [143, 143], "".join(rank.stderr[-3000:] for rank in done)
-    assert "stopped with a checkpoint in" in done[0].stdout and not any(rank.stderr for rank in done)
+    assert "stopped with a checkpoint in" in done[0].stdout and not any("Traceback" in rank.stderr for rank in done)
     assert "stopping before the next forward pass" in done[1].stdout
     run = micro.the_folder(tmp_path / "runs")
     assert micro.checkpointed_steps(run) == [4] and (run / "record.json").exists() == (where == "public")

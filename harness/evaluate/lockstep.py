@@ -4,7 +4,7 @@ Where experts are spread over ranks a pass is an exchange with all of them: all 
 without work makes a pass of a token. Before it goes on each rank tells the others in one small message how it is, so that all
 learn at the same pass that the work is done, that one of them has failed, or has heard a signal. Nobody is left waiting.
 
-Letters: B batch, S sequence, V vocabulary, P ranks, J rounds, Q pieces.
+Letters: B batch, S sequence, P ranks, J rounds, Q pieces.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,12 +42,12 @@ class Lockstep:
 
     def tell(self, state: int) -> list[int]:
         """Every rank's state, on all of them. Raises: Agreed."""
-        told_PI = [[state, self.heard()]]
+        told = [[state, self.heard()]]
         if self.ranks.world > 1:
-            told_PI = self.ranks.everyones(torch.tensor(told_PI[0], device=self.ranks.device)).tolist()
-        if number := max(number for _, number in told_PI):
+            told = self.ranks.everyones(torch.tensor(told[0], device=self.ranks.device)).tolist()
+        if number := max(number for _, number in told):
             raise Agreed(number)
-        return [state for state, _ in told_PI]
+        return [state for state, _ in told]
 
     @contextmanager
     def round(self) -> Iterator[None]:

@@ -11,7 +11,8 @@ from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.train import machine
-from harness.train.session import Session, attention_backend, expert_backend
+from harness.train.backends import attention_backend, expert_backend
+from harness.train.session import Session
 from kernels import Precision
 from kernels.cpu.brgemm import library
 

@@ -19,9 +19,9 @@ from harness.model.init import initialize
 from harness.model.where import Cache, Where
 from harness.plan import parts
 from harness.plan.schema import Plan
+from harness.train.backends import attention_backend
 from harness.train.machine import Machine, is_out_of_memory
 from harness.train.memory import GIB
-from harness.train.session import attention_backend
 
 PIECE = 512  # tokens that are read into a cache at once
 PASS = 5  # times what is kept for the backward, with gradients and what runs: measured 2.1 of kda, 2.3 of nsa, 4.8 of full

@@ -17,10 +17,10 @@ from harness.progress import duration
 from harness.record.read import read_record
 from harness.report.peaks import Peaks, known_peaks
 from harness.report.twin import best_record
+from harness.train.backends import attention_backend, expert_backend
 from harness.train.estimate import run_seconds
 from harness.train.machine import Machine, memory_available_bytes
 from harness.train.memory import memory
-from harness.train.session import attention_backend, expert_backend
 from harness.train.warmup import WARMUP_STEPS
 from kernels import Arithmetic
 from kernels.activation import ACTIVATIONS

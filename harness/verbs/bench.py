@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
     from harness.launch.before import before
     from harness.plan.compose import compose
     from harness.train import machine
+    from harness.train.backends import expert_backend
     from harness.train.determinism import set_torch
-    from harness.train.session import expert_backend
 
     parts, words, rounds, plan = _asked(own.names, own.plan), own.plan, own.rounds, compose(own.plan).plan
     if own.base and "steps" not in parts:

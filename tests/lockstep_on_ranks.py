@@ -148,7 +148,7 @@ def found_of(case: str, ranks: Ranks, folder: Path):
 
 if __name__ == "__main__":
     folder, *cases = sys.argv[1:]
-    together = join()
+    together = join(timeout_s=120)
     found = {case: found_of(case, together, Path(folder)) for case in cases}
     Path(folder, f"{together.rank}.json").write_text(json.dumps(found))
     leave(together)

@@ -38,7 +38,7 @@ from test_train_disk import state
 
 folder, *words = sys.argv[1:]
 set_torch()
-ranks = join()
+ranks = join(timeout_s=120)
 built = micro.session(*words, *UNITS, f"parallel.ep={ranks.world}", ranks=ranks)
 warm_up(built, Clock(), built.corpus.val[:4096], 0, None)
 for index in range(3):

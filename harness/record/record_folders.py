@@ -1,5 +1,6 @@
 """Where finished runs lie below a folder, and which of them are a study's."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,14 +13,12 @@ def record_folders(tops: Iterable[str | Path], studies: bool = False) -> list[Pa
     A study asks what happens to runs that nobody would enter, sick ones among them: its copies of records are left out unless
     `studies`, or the study's own folder is named.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for top in map(Path, tops):
-        for path in top.rglob("record.json"):
-            if studies or not _of_study(path.parent, top):
-                found[path.resolve()] = path.parent
-    return [found[resolved] for resolved in sorted(found)]
-
-
-def _of_study(folder: Path, top: Path) -> bool:
-    between = [parent for parent in folder.parents if parent != top and top in parent.parents]
-    return any((parent / STUDY_FILE).exists() for parent in between)
+        for folder, below, files in os.walk(top):
+            there, path = {*below, *files}, os.path.join(folder, "record.json")
+            if "record.json" in there and os.path.exists(path):  # no link to nothing
+                found[os.path.realpath(path)] = Path(folder)
+            if STUDY_FILE in there and not studies and Path(folder) != top:
+                below.clear()
+    return [found[resolved] for resolved in sorted(found, key=lambda path: path.split(os.sep))]

@@ -110,7 +110,7 @@ def pools(precision: Precision) -> bool:
 
 
 class BySource:
-    """One call of a backend for each unit that has rows."""
+    """One call of a backend for each unit that has rows, or, where the owners find something together, for each."""
 
     def __init__(self, it: Backend):
         self.it = it

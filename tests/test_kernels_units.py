@@ -79,10 +79,10 @@ def test_an_owners_fold_has_the_bytes_of_one_process_that_accumulates_its_micro_
 class Negative:
     """A backend whose weight gradients are -0.0."""
 
-    def forward(self, x_SD, w_up, w_down, *_):
+    def forward(self, x_SD, w_up, w_down, *_, beside=None):
         return x_SD.float(), x_SD.new_zeros(len(x_SD), w_up.shape[2])
 
-    def backward(self, dy_SD, x_SD, w_up, w_down, expert_S1, weight_S1, *_):
+    def backward(self, dy_SD, x_SD, w_up, w_down, expert_S1, weight_S1, *_, beside=None):
         return dy_SD.float(), *(torch.full(w.shape, -0.0) for w in (w_up, w_down)), weight_S1
 
     def saved_rows(self, rows, experts):

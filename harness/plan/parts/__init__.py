@@ -8,6 +8,7 @@ second file, `harness/plan/parts/KIND/NAME.py`, if there is any of it:
     check(plan)  raises UserError where the plan and the part do not go together
     GIVES_HEADS  of an attention: it calls `in_heads`, where memories may act on queries, keys and values
     QK_CLIP      of an attention: it has `peaks` and `shrink`
+    ONE_PROCESS  of a transport: all ranks that experts are spread over are played in one process
 
 SPEEDRUN_PARTS names a folder of parts outside of this repository, with a folder a kind: one file each, which has all of it.
 Runs with a part of it are unranked.
@@ -159,6 +160,11 @@ def chosen(plan: "Plan") -> list[tuple[str, str]]:
 def transport(parallel: "Parallel") -> str:
     """The part that carries rows to their experts."""
     return parallel.transport if parallel.transport != "auto" else "local" if parallel.ep == 1 else "all_to_all"
+
+
+def in_one_process(parallel: "Parallel") -> bool:
+    """Whether one process plays all ranks that the experts are spread over."""
+    return getattr(without_torch("transport", transport(parallel)), "ONE_PROCESS", False)
 
 
 def gives_heads(attention: str) -> bool:

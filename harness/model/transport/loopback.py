@@ -1,0 +1,192 @@
+"""The way of rows in expert parallelism, with ranks that one process plays: everything but the wires, on one GPU or none.
+
+Letters: T tokens, K top-k, R rows, D width, G pre-activation width, F expert width, P ranks in name, E experts, N = E/P experts
+of each.
+
+The tokens of a micro-batch are P contiguous stretches, as if each were a rank's. A source sends its rows as `all_to_all` does,
+by expert, token and slot; an exchange is a copy from the order (source, expert) to (expert, source). An owner takes what all
+sources have for it through the backend at once, where `all_to_all` takes one source after the other: its sources have a unit
+each, and these have one unit together. So an expert meets its rows in the order of tokens and slots, as in one process without
+ranks, and outputs and all gradients, those of weights too, have the bits of `local`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.model.arrangement import Sources, outgoing
+from harness.model.transport import Transport
+from harness.plan.schema import Model
+from harness.ranks import Ranks
+from kernels.activation import ACTIVATIONS
+from kernels.backends import OPERATORS, operands_of
+from kernels.precision import Precision
+from kernels.routing import check_ids, check_weights
+from kernels.stages import stage
+
+
+class Loopback(Transport):
+    """`ranks`: as many as are played, of which nobody but this process is there."""
+
+    def __init__(self, model: Model, keys: Any, ranks: Ranks):
+        super().__init__(model, keys, ranks)
+        assert model.num_experts % ranks.world == 0, (model.num_experts, ranks.world)
+
+    def experts(
+        self, x_TD: Tensor, up_EDG: Tensor, down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, *, activation: str,
+        backend: str, precision: Precision, key_4: Tensor | None, debug: bool = False,
+        operands: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        inputs = (x_TD, up_EDG, down_EFD, expert_TK, weight_TK, key_4, *(operands or (None, None)))
+        return _forward_op(*inputs, activation, str(precision), backend, self.ranks.world, debug)[0]
+
+
+@torch.library.custom_op("moe_speedrun::loopback_experts", mutates_args=())
+def _forward_op(
+    x_TD: Tensor, up_EDG: Tensor, down_EFD: Tensor, expert_TK: Tensor, weight_TK: Tensor, key_4: Tensor | None,
+    operand_up: Tensor | None, operand_down: Tensor | None, activation: str, precision: str, backend: str, world: int,
+    debug: bool,
+) -> list[Tensor]:  # fmt: skip
+    """y_TD in fp32; for the backward: which rows went (R), source by source, and where each (T, K) is in those of its source,
+    how many of each source for each expert (P, E), the rows (R, D) and their routing weights (R) as owners have them, and what
+    the backend keeps of them."""
+    known, it = Precision.of(precision), OPERATORS[backend]
+    if debug:
+        check_ids(expert_TK, len(up_EDG))
+        check_weights(weight_TK)
+    with stage("counts"):
+        row_R, place_TK, count_PE = _sent(expert_TK, len(up_EDG), world)
+        owners = Sources(it, count_PE.sum(0).view(world, -1))
+    with stage("dispatch"):
+        x_RD = _turned(known.arithmetic.operand(x_TD)[row_R // expert_TK.shape[1]], count_PE.T)
+        weight_R = _turned(weight_TK.reshape(-1)[row_R].float(), count_PE.T)
+    weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
+    y_RD, kept = torch.empty_like(x_RD), []
+    parts = zip(owners.split(x_RD, weight_R, y_RD), _shares(weights, world))
+    for owner, ((x, weight, y), share) in enumerate(parts):
+        if len(x):
+            out, *left = it.forward(
+                x, *share, owners.ids(owner, x.device), weight.unsqueeze(1), ACTIVATIONS[activation], known, key_4
+            )
+            y.copy_(out)
+            kept.append(left)
+    with stage("return"):
+        home_RD = _turned(y_RD, count_PE)
+    with stage("combine"):
+        y_TD = torch.cat([it.combine(*of_source, down_EFD, known) for of_source in _by_source(home_RD, place_TK, count_PE)])
+    left = [torch.cat(parts) for parts in zip(*kept)] or owners.nothing(x_RD, up_EDG.shape[2], expert_TK)
+    return [y_TD, row_R, place_TK, count_PE, x_RD, weight_R, *left]
+
+
+@_forward_op.register_fake
+def _(
+    x_TD, up_EDG, down_EFD, expert_TK, weight_TK, key_4, operand_up, operand_down, activation, precision, backend, world, debug
+):  # fmt: skip
+    size, dtype = torch.library.get_ctx().new_dynamic_size, Precision.of(precision).arithmetic.dtype
+    sent, saved, (experts, width, outer) = size(), size(), up_EDG.shape
+    shapes = OPERATORS[backend].kept(*expert_TK.shape, experts)
+    return [
+        x_TD.new_empty(x_TD.shape, dtype=torch.float32), expert_TK.new_empty(sent), expert_TK.new_empty(expert_TK.shape),
+        torch.empty(world, experts, dtype=torch.int64, device="cpu"), x_TD.new_empty(sent, width, dtype=dtype),
+        weight_TK.new_empty(sent, dtype=torch.float32), x_TD.new_empty(saved, outer, dtype=dtype),
+        *(expert_TK.new_empty(size(), *shape[1:]) for shape in shapes),
+    ]  # fmt: skip
+
+
+@torch.library.custom_op("moe_speedrun::loopback_experts_backward", mutates_args=())
+def _backward_op(
+    dy_TD: Tensor, up_EDG: Tensor, down_EFD: Tensor, key_4: Tensor | None, operand_up: Tensor | None,
+    operand_down: Tensor | None, row_R: Tensor, place_TK: Tensor, count_PE: Tensor, x_RD: Tensor, weight_R: Tensor,
+    h_QG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
+) -> list[Tensor]:  # fmt: skip
+    """dx_TD, dup_EDG, ddown_EFD and dweight_TK; of the weights as the backend has them, else fp32."""
+    known, it, world = Precision.of(precision), OPERATORS[backend], len(count_PE)
+    owners = Sources(it, count_PE.sum(0).view(world, -1))
+    with stage("dispatch"):
+        dy_RD = _turned(known.arithmetic.operand(dy_TD)[row_R // place_TK.shape[1]], count_PE.T)
+    weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
+    dx_RD, dweight_R = torch.empty_like(x_RD), torch.empty_like(weight_R)
+    dweights = [torch.zeros_like(w, dtype=it.gradient_dtype(known.arithmetic)) for w in (up_EDG, down_EFD)]
+    left = iter(owners.kept(h_QG, kept))
+    parts = zip(owners.split(dy_RD, x_RD, weight_R, dx_RD, dweight_R), _shares(weights, world), _shares(dweights, world))
+    for owner, ((dy, x, weight, dx, dweight), share, dshare) in enumerate(parts):
+        if len(x):
+            tensors = (dy, x, *share, owners.ids(owner, x.device), weight.unsqueeze(1))
+            found = it.backward(*tensors, ACTIVATIONS[activation], known, key_4, *next(left))
+            for out, value in zip((dx, *dshare, dweight), found):
+                out.copy_(value.view_as(out))
+    with stage("return"):
+        home_RD, home_R = _turned(dx_RD, count_PE), _turned(dweight_R, count_PE)
+    with stage("combine"):
+        dx_TD = torch.cat([it.combine(*of_source, down_EFD, known) for of_source in _by_source(home_RD, place_TK, count_PE)])
+        dweight_TK = torch.cat([row_S[place] for row_S, place in _by_source(home_R, place_TK, count_PE)])
+    return [dx_TD, *dweights, dweight_TK]
+
+
+@_backward_op.register_fake
+def _(
+    dy_TD, up_EDG, down_EFD, key_4, operand_up, operand_down, row_R, place_TK, count_PE, x_RD, weight_R, h_QG, kept, activation,
+    precision, backend,
+):  # fmt: skip
+    of_weights = OPERATORS[backend].gradient_dtype(Precision.of(precision).arithmetic)
+    dtypes = (torch.float32, of_weights, of_weights, torch.float32)
+    shapes = (dy_TD.shape, up_EDG.shape, down_EFD.shape, place_TK.shape)
+    return [dy_TD.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
+
+
+def _sent(expert_TK: Tensor, experts: int, world: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`row_R`, the rows (t*K + k) that sources send, one source after the other; `place_TK` and `count_PE` of every source, as
+    `outgoing` has them of one, the counts on the host. Some sources have no token where there are fewer than ranks."""
+    stretches = expert_TK.tensor_split(world)
+    found, first, rows = [outgoing(stretch, experts) for stretch in stretches], 0, []
+    for stretch, of_source in zip(stretches, found):
+        rows.append(of_source.row_R + first)
+        first += stretch.numel()
+    count_PE = torch.stack([of_source.count_E for of_source in found]).cpu()
+    return torch.cat(rows), torch.cat([of_source.place_TK for of_source in found]), count_PE
+
+
+def _turned(row_RX: Tensor, count_AB: Tensor) -> Tensor:
+    """(R, ...): rows in the order (a, b), of those in the order (b, a). `count_AB`: how many each block has, int64, on the
+    host."""
+    begin_AB = (count_AB.flatten().cumsum(0).view_as(count_AB) - count_AB).flatten()
+    begin_BA = count_AB.T.flatten().cumsum(0).view(count_AB.T.shape) - count_AB.T
+    shift_AB, count_AB = (t.to(row_RX.device) for t in (begin_BA.T.flatten() - begin_AB, count_AB.flatten()))
+    there_R = torch.arange(len(row_RX), device=row_RX.device)
+    return row_RX.index_select(0, there_R + shift_AB.repeat_interleave(count_AB, output_size=len(row_RX)))
+
+
+def _shares(weights: tuple[Tensor, Tensor] | list[Tensor], world: int) -> list[tuple[Tensor, ...]]:
+    """(P) both weights' experts of every owner."""
+    return list(zip(*(w.chunk(world) for w in weights)))
+
+
+def _by_source(row_RX: Tensor, place_TK: Tensor, count_PE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of every source that has tokens: its rows, a row of zeros behind them where dropped ones look, and the places in them."""
+    nothing = row_RX.new_zeros(1, *row_RX.shape[1:])
+    for rows, place in zip(row_RX.split(count_PE.sum(1).tolist()), place_TK.tensor_split(len(count_PE))):
+        if len(place):
+            yield torch.cat([rows, nothing]), place
+
+
+def _setup(ctx, inputs, output) -> None:
+    x_TD, up_EDG, down_EFD, _, weight_TK, key_4, operand_up, operand_down, *how = inputs
+    ctx.activation, ctx.precision, ctx.backend, *_ = how
+    ctx.dtypes = x_TD.dtype, up_EDG.dtype, down_EFD.dtype, weight_TK.dtype
+    ctx.save_for_backward(up_EDG, down_EFD, key_4, operand_up, operand_down, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grads):
+    saved = ctx.saved_tensors  # once: a checkpointed block computes them again
+    found = _backward_op(grads[0], *saved[:11], list(saved[11:]), ctx.activation, ctx.precision, ctx.backend)
+    dx_TD, dup_EDG, ddown_EFD, dweight_TK = (g.to(dtype) for g, dtype in zip(found, ctx.dtypes))
+    return dx_TD, dup_EDG, ddown_EFD, None, dweight_TK, *[None] * 8
+
+
+_forward_op.register_autograd(_backward, setup_context=_setup)
+
+
+PART = Loopback

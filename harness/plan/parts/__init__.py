@@ -8,7 +8,6 @@ second file, `harness/plan/parts/KIND/NAME.py`, if there is any of it:
     check(plan)  raises UserError where the plan and the part do not go together
     GIVES_HEADS  of an attention: it calls `in_heads`, where memories may act on queries, keys and values
     QK_CLIP      of an attention: it has `peaks` and `shrink`
-    ONE_PROCESS  of a transport: all ranks that experts are spread over are played in one process
 
 SPEEDRUN_PARTS names a folder of parts outside of this repository, with a folder a kind: one file each, which has all of it.
 Runs with a part of it are unranked.
@@ -164,7 +163,7 @@ def transport(parallel: "Parallel") -> str:
 
 def in_one_process(parallel: "Parallel") -> bool:
     """Whether one process plays all ranks that the experts are spread over."""
-    return getattr(without_torch("transport", transport(parallel)), "ONE_PROCESS", False)
+    return transport(parallel) == "loopback"
 
 
 def gives_heads(attention: str) -> bool:

@@ -1,3 +1,0 @@
-"""What is known of the ranks in name; the mathematics: `harness/model/transport/loopback.py`."""
-
-ONE_PROCESS = True

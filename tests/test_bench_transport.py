@@ -83,13 +83,13 @@ def test_a_phase_is_told_by_what_came_before():
 def test_bytes_of_a_small_routing_are_those_counted_by_hand():
     """Rows of 8 bf16 numbers are 16 bytes: from rank 0 three to each, from rank 1 one to itself."""
     sent = exchanged(COUNT_PE, 8, 2)
-    counts = [[24, 24], [24, 24]]  # two experts' and whether somebody has stopped
+    counts = [[40, 40], [40, 40]]  # two experts' and three numbers more
     assert {way: {phase: of.tolist() for phase, of in phases.items()} for way, phases in sent.items()} == {
         "forward": {"counts": counts, "dispatch": [[60, 60], [0, 20]], "return": [[48, 0], [48, 16]]},
         "backward": {"counts": counts, "dispatch": [[48, 48], [0, 16]], "return": [[60, 0], [60, 20]]},
     }
     assert per_rank(sent["forward"]["dispatch"]) == 70 and leaving(sent["forward"]["dispatch"]) == 30
-    assert busiest(sent) == 2 * 24 + 60 + 48 + 48 + 60
+    assert busiest(sent) == 2 * 40 + 60 + 48 + 48 + 60
 
 
 def test_skew_is_the_most_rows_over_the_mean():

@@ -8,7 +8,7 @@ import torch
 from expert_inputs import BF16
 from hypothesis import given
 from hypothesis import strategies as st
-from spread_on_ranks import ALL_CASES, OF_EXPERTS, ROUTINGS
+from spread_on_ranks import ALL_CASES, ROUTINGS
 from test_train_precision import NVFP4
 from units_on_ranks import UNITS, fault_in, lively, steps
 
@@ -103,8 +103,8 @@ def test_a_routing_weight_that_is_no_number_is_named_where_launches_are_looked_a
 BY_RANKS = ("parallel.sums=ranks", "parallel.micro_batch_tokens=128")
 CASES = [
     ("bf16, muon, bias", UNITS), ("fp32, balanced", UNITS), ("fp32, balanced", BY_RANKS), ("tasks, masked", UNITS),
-    ("softmax, swiglu, checkpointing", UNITS), ("soap, many dropped", UNITS), ("fp8, factors too", UNITS),
-    ("nvfp4 of experts", UNITS),
+    ("softmax, swiglu, checkpointing", UNITS), ("soap, many dropped", UNITS), ("fp8, factors drawn", UNITS),
+    ("nvfp4 of experts", UNITS), ("mxfp4", UNITS),
 ]  # fmt: skip
 
 
@@ -122,7 +122,8 @@ def test_compiled_steps_leave_the_bits_of_a_process_without_ranks():
 
 
 def test_what_a_format_cannot_hold_ends_the_step():
-    alone, spread = (fault_in(lively(NVFP4, OF_EXPERTS, micro.ALONE, *UNITS, *more)) for more in ((), PLAYED))
+    own = ("precision.tensor_scale=expert",)
+    alone, spread = (fault_in(lively(NVFP4, own, micro.ALONE, *UNITS, *more)) for more in ((), PLAYED))
     assert spread == alone != "no fault"
 
 
@@ -135,7 +136,7 @@ def test_what_a_format_cannot_hold_ends_the_step():
         (["parallel.transport=loopback"], ["parallel.transport=loopback with parallel.ep=1", "set parallel.ep"]),
         ([*PLAYED, "parallel.ep=3"], ["8 experts cannot be spread equally over 3 ranks", "set parallel.ep=2"]),
         ([*PLAYED, "kernels.backend=reference"], ["kernels.backend=reference", "kernels.backend=auto"]),
-        ([*PLAYED, "precision.format=nvfp4"], ["would look at the rows of all ranks", "bf16, fp8, mxfp8"]),
+        ([*PLAYED, "precision.format=nvfp4"], ["precision.tensor_scale=auto, a scale of all", "tensor_scale=expert"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_refused_with_what_to_type(words, says):

@@ -6,17 +6,18 @@ Letters: P ranks, E experts, N = E/P of each. Rows from a rank to itself are han
 
 from torch import Tensor
 
-WORD = 8  # bytes of a count
+WORD = 8  # bytes of a count, of which a message has three more: where noise begins, the largest magnitude, a fault
 FP32 = 4  # of a routing weight and its gradient
 
 Sent = dict[str, dict[str, Tensor]]  # of either way, by phase: int64 (P, P), bytes from each to each
 
 
 def exchanged(count_PE: Tensor, width: int, size: int) -> Sent:
-    """`count_PE`: int64, the rows of each source for each expert; `width` numbers of `size` bytes are a row."""
+    """Of a format that looks at a row alone. `count_PE`: int64, the rows of each source for each expert; `width` numbers of
+    `size` bytes are a row."""
     ranks = len(count_PE)
     rows_PP = count_PE.view(ranks, ranks, -1).sum(2)
-    counts_PP = rows_PP.new_full((ranks, ranks), WORD * (count_PE.shape[1] // ranks + 1))  # whether somebody has stopped, too
+    counts_PP = rows_PP.new_full((ranks, ranks), WORD * (count_PE.shape[1] // ranks + 3))
     row = width * size
     return {
         "forward": {"counts": counts_PP, "dispatch": rows_PP * (row + FP32), "return": rows_PP.T * row},

@@ -59,6 +59,12 @@ def _check_spread(plan: Plan) -> None:
         )
     if plan.kernels.backend == "reference":
         raise UserError(f"{said} with kernels.backend=reference, which takes no rows alone", "use kernels.backend=auto")
+    if played and plan.precision.format == "nvfp4" and plan.precision.tensor_scale != "expert":
+        raise UserError(
+            f"parallel.transport={p.transport} with precision.tensor_scale={plan.precision.tensor_scale}, a scale of all "
+            "experts' rows, of which it takes one owner's after the other's",
+            "set precision.tensor_scale=expert, or parallel.transport=auto",
+        )
 
 
 def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:

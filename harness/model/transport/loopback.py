@@ -22,6 +22,7 @@ from harness.plan.schema import Model
 from harness.ranks import Ranks
 from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS, operands_of
+from kernels.beside import Beside, looks_beside, noise_slots, scales_tensors
 from kernels.precision import Precision
 from kernels.routing import check_ids, check_weights
 from kernels.stages import stage
@@ -63,13 +64,12 @@ def _forward_op(
         x_RD = _turned(known.arithmetic.operand(x_TD)[row_R // expert_TK.shape[1]], count_PE.T)
         weight_R = _turned(weight_TK.reshape(-1)[row_R].float(), count_PE.T)
     weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
-    y_RD, kept = torch.empty_like(x_RD), []
+    y_RD, kept, beside = torch.empty_like(x_RD), [], _beside(known, row_R, expert_TK.shape[1], count_PE)
     parts = zip(owners.split(x_RD, weight_R, y_RD), _shares(weights, world))
     for owner, ((x, weight, y), share) in enumerate(parts):
         if len(x):
-            out, *left = it.forward(
-                x, *share, owners.ids(owner, x.device), weight.unsqueeze(1), ACTIVATIONS[activation], known, key_4
-            )
+            tensors = (x, *share, owners.ids(owner, x.device), weight.unsqueeze(1))
+            out, *left = it.forward(*tensors, ACTIVATIONS[activation], known, key_4, beside[owner])
             y.copy_(out)
             kept.append(left)
     with stage("return"):
@@ -109,12 +109,12 @@ def _backward_op(
     weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
     dx_RD, dweight_R = torch.empty_like(x_RD), torch.empty_like(weight_R)
     dweights = [torch.zeros_like(w, dtype=it.gradient_dtype(known.arithmetic)) for w in (up_EDG, down_EFD)]
-    left = iter(owners.kept(h_QG, kept))
+    left, beside = iter(owners.kept(h_QG, kept)), _beside(known, row_R, place_TK.shape[1], count_PE)
     parts = zip(owners.split(dy_RD, x_RD, weight_R, dx_RD, dweight_R), _shares(weights, world), _shares(dweights, world))
     for owner, ((dy, x, weight, dx, dweight), share, dshare) in enumerate(parts):
         if len(x):
             tensors = (dy, x, *share, owners.ids(owner, x.device), weight.unsqueeze(1))
-            found = it.backward(*tensors, ACTIVATIONS[activation], known, key_4, *next(left))
+            found = it.backward(*tensors, ACTIVATIONS[activation], known, key_4, *next(left), beside=beside[owner])
             for out, value in zip((dx, *dshare, dweight), found):
                 out.copy_(value.view_as(out))
     with stage("return"):
@@ -156,6 +156,17 @@ def _turned(row_RX: Tensor, count_AB: Tensor) -> Tensor:
     shift_AB, count_AB = (t.to(row_RX.device) for t in (begin_BA.T.flatten() - begin_AB, count_AB.flatten()))
     there_R = torch.arange(len(row_RX), device=row_RX.device)
     return row_RX.index_select(0, there_R + shift_AB.repeat_interleave(count_AB, output_size=len(row_RX)))
+
+
+def _beside(known: Precision, row_R: Tensor, top_k: int, count_PE: Tensor) -> list[Beside | None]:
+    """(P) what an owner's rows stand beside, where noise is counted over those of all. `row_R`: as sources send them."""
+    if not looks_beside(known.quantization):
+        return [None] * len(count_PE)
+    assert not scales_tensors(known.quantization), "one owner after the other: nobody knows the largest magnitude of all"
+    slots_E, count_PN = noise_slots(count_PE.sum(0), known.quantization.block), count_PE.sum(0).view(len(count_PE), -1)
+    first_P = (slots_E.cumsum(0) - slots_E)[:: count_PN.shape[1]].tolist()
+    rows = _turned(row_R, count_PE.T).split(count_PN.sum(1).tolist())
+    return [Beside(row_S, top_k, first, lambda tensor, found: found) for row_S, first in zip(rows, first_P)]
 
 
 def _shares(weights: tuple[Tensor, Tensor] | list[Tensor], world: int) -> list[tuple[Tensor, ...]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.model.arrangement import Sources, outgoing
+from harness.model.arrangement import outgoing
 from harness.model.transport import Transport
 from harness.plan.schema import Model
 from harness.ranks import Ranks
@@ -26,6 +26,7 @@ from kernels.beside import Beside, looks_beside, noise_slots, scales_tensors
 from kernels.precision import Precision
 from kernels.routing import check_ids, check_weights
 from kernels.stages import stage
+from kernels.units import Layer, of_units
 
 
 class Loopback(Transport):
@@ -52,32 +53,30 @@ def _forward_op(
 ) -> list[Tensor]:  # fmt: skip
     """y_TD in fp32; for the backward: which rows went (R), source by source, and where each (T, K) is in those of its source,
     how many of each source for each expert (P, E), the rows (R, D) and their routing weights (R) as owners have them, and what
-    the backend keeps of them."""
-    known, it = Precision.of(precision), OPERATORS[backend]
+    the backend keeps of them, with how much of it is each owner's."""
+    known = Precision.of(precision)
     if debug:
         check_ids(expert_TK, len(up_EDG))
         check_weights(weight_TK)
     with stage("counts"):
         row_R, place_TK, count_PE = _sent(expert_TK, len(up_EDG), world)
-        owners = Sources(it, count_PE.sum(0).view(world, -1))
     with stage("dispatch"):
         x_RD = _turned(known.arithmetic.operand(x_TD)[row_R // expert_TK.shape[1]], count_PE.T)
         weight_R = _turned(weight_TK.reshape(-1)[row_R].float(), count_PE.T)
-    weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
-    y_RD, kept, beside = torch.empty_like(x_RD), [], _beside(known, row_R, expert_TK.shape[1], count_PE)
-    parts = zip(owners.split(x_RD, weight_R, y_RD), _shares(weights, world))
-    for owner, ((x, weight, y), share) in enumerate(parts):
-        if len(x):
-            tensors = (x, *share, owners.ids(owner, x.device), weight.unsqueeze(1))
-            out, *left = it.forward(*tensors, ACTIVATIONS[activation], known, key_4, beside[owner])
-            y.copy_(out)
-            kept.append(left)
+    weights = operands_of(OPERATORS[backend], known, (up_EDG, down_EFD), (operand_up, operand_down))
+    y_RD, kept = torch.empty_like(x_RD), []
+    owners = _owners(activation, known, key_4, row_R, expert_TK.shape[1], count_PE)
+    rows = _by_owner(count_PE, x_RD, weight_R, y_RD)
+    for (count_1N, layer), share, (x, weight, y) in zip(owners, _shares(weights, world), rows):
+        found, *left = of_units(backend, known).forward(x, *share, count_1N, weight, layer)
+        y.copy_(found)
+        kept.append(left)
     with stage("return"):
         home_RD = _turned(y_RD, count_PE)
     with stage("combine"):
-        y_TD = torch.cat([it.combine(*of_source, down_EFD, known) for of_source in _by_source(home_RD, place_TK, count_PE)])
-    left = [torch.cat(parts) for parts in zip(*kept)] or owners.nothing(x_RD, up_EDG.shape[2], expert_TK)
-    return [y_TD, row_R, place_TK, count_PE, x_RD, weight_R, *left]
+        y_TD = _combined(backend, home_RD, place_TK, count_PE, down_EFD, known)
+    sizes = torch.tensor([[len(t) for t in left] for left in kept], device="cpu")
+    return [y_TD, row_R, place_TK, count_PE, x_RD, weight_R, sizes, *map(torch.cat, zip(*kept))]
 
 
 @_forward_op.register_fake
@@ -86,12 +85,12 @@ def _(
 ):  # fmt: skip
     size, dtype = torch.library.get_ctx().new_dynamic_size, Precision.of(precision).arithmetic.dtype
     sent, saved, (experts, width, outer) = size(), size(), up_EDG.shape
-    shapes = OPERATORS[backend].kept(*expert_TK.shape, experts)
+    shapes = OPERATORS[backend].kept(1, 1, experts)
+    count_PE, sizes = (torch.empty(world, of, dtype=torch.int64, device="cpu") for of in (experts, 1 + len(shapes)))
     return [
         x_TD.new_empty(x_TD.shape, dtype=torch.float32), expert_TK.new_empty(sent), expert_TK.new_empty(expert_TK.shape),
-        torch.empty(world, experts, dtype=torch.int64, device="cpu"), x_TD.new_empty(sent, width, dtype=dtype),
-        weight_TK.new_empty(sent, dtype=torch.float32), x_TD.new_empty(saved, outer, dtype=dtype),
-        *(expert_TK.new_empty(size(), *shape[1:]) for shape in shapes),
+        count_PE, x_TD.new_empty(sent, width, dtype=dtype), weight_TK.new_empty(sent, dtype=torch.float32), sizes,
+        x_TD.new_empty(saved, outer, dtype=dtype), *(expert_TK.new_empty(size(), *shape[1:]) for shape in shapes),
     ]  # fmt: skip
 
 
@@ -99,41 +98,37 @@ def _(
 def _backward_op(
     dy_TD: Tensor, up_EDG: Tensor, down_EFD: Tensor, key_4: Tensor | None, operand_up: Tensor | None,
     operand_down: Tensor | None, row_R: Tensor, place_TK: Tensor, count_PE: Tensor, x_RD: Tensor, weight_R: Tensor,
-    h_QG: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
+    sizes: Tensor, kept: list[Tensor], activation: str, precision: str, backend: str,
 ) -> list[Tensor]:  # fmt: skip
-    """dx_TD, dup_EDG, ddown_EFD and dweight_TK; of the weights as the backend has them, else fp32."""
-    known, it, world = Precision.of(precision), OPERATORS[backend], len(count_PE)
-    owners = Sources(it, count_PE.sum(0).view(world, -1))
+    """dx_TD, dup_EDG, ddown_EFD and dweight_TK, all in fp32."""
+    known, world, top_k = Precision.of(precision), len(count_PE), place_TK.shape[1]
     with stage("dispatch"):
-        dy_RD = _turned(known.arithmetic.operand(dy_TD)[row_R // place_TK.shape[1]], count_PE.T)
-    weights = operands_of(it, known, (up_EDG, down_EFD), (operand_up, operand_down))
-    dx_RD, dweight_R = torch.empty_like(x_RD), torch.empty_like(weight_R)
-    dweights = [torch.zeros_like(w, dtype=it.gradient_dtype(known.arithmetic)) for w in (up_EDG, down_EFD)]
-    left, beside = iter(owners.kept(h_QG, kept)), _beside(known, row_R, place_TK.shape[1], count_PE)
-    parts = zip(owners.split(dy_RD, x_RD, weight_R, dx_RD, dweight_R), _shares(weights, world), _shares(dweights, world))
-    for owner, ((dy, x, weight, dx, dweight), share, dshare) in enumerate(parts):
-        if len(x):
-            tensors = (dy, x, *share, owners.ids(owner, x.device), weight.unsqueeze(1))
-            found = it.backward(*tensors, ACTIVATIONS[activation], known, key_4, *next(left), beside=beside[owner])
-            for out, value in zip((dx, *dshare, dweight), found):
-                out.copy_(value.view_as(out))
+        dy_RD = _turned(known.arithmetic.operand(dy_TD)[row_R // top_k], count_PE.T)
+    weights = operands_of(OPERATORS[backend], known, (up_EDG, down_EFD), (operand_up, operand_down))
+    dx_RD, dweight_R, dweights = torch.empty_like(x_RD), torch.empty_like(weight_R), []
+    owners = _owners(activation, known, key_4, row_R, top_k, count_PE)
+    left = zip(*(t.split(of_owners) for t, of_owners in zip(kept, sizes.T.tolist())))
+    rows = _by_owner(count_PE, dy_RD, x_RD, weight_R, dx_RD, dweight_R)
+    for (count_1N, layer), share, saved, (dy, x, weight, dx, dweight) in zip(owners, _shares(weights, world), left, rows):
+        *found, of_weights = of_units(backend, known).backward(dy, x, *share, count_1N, weight, layer, None, *saved)
+        for out, value in zip((dx, dweight), found):
+            out.copy_(value)
+        dweights.append(of_weights)
     with stage("return"):
         home_RD, home_R = _turned(dx_RD, count_PE), _turned(dweight_R, count_PE)
     with stage("combine"):
-        dx_TD = torch.cat([it.combine(*of_source, down_EFD, known) for of_source in _by_source(home_RD, place_TK, count_PE)])
+        dx_TD = _combined(backend, home_RD, place_TK, count_PE, down_EFD, known)
         dweight_TK = torch.cat([row_S[place] for row_S, place in _by_source(home_R, place_TK, count_PE)])
-    return [dx_TD, *dweights, dweight_TK]
+    return [dx_TD, *map(torch.cat, zip(*dweights)), dweight_TK]
 
 
 @_backward_op.register_fake
 def _(
-    dy_TD, up_EDG, down_EFD, key_4, operand_up, operand_down, row_R, place_TK, count_PE, x_RD, weight_R, h_QG, kept, activation,
-    precision, backend,
+    dy_TD, up_EDG, down_EFD, key_4, operand_up, operand_down, row_R, place_TK, count_PE, x_RD, weight_R, sizes, kept,
+    activation, precision, backend,
 ):  # fmt: skip
-    of_weights = OPERATORS[backend].gradient_dtype(Precision.of(precision).arithmetic)
-    dtypes = (torch.float32, of_weights, of_weights, torch.float32)
     shapes = (dy_TD.shape, up_EDG.shape, down_EFD.shape, place_TK.shape)
-    return [dy_TD.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
+    return [dy_TD.new_empty(shape, dtype=torch.float32) for shape in shapes]
 
 
 def _sent(expert_TK: Tensor, experts: int, world: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,20 +153,42 @@ def _turned(row_RX: Tensor, count_AB: Tensor) -> Tensor:
     return row_RX.index_select(0, there_R + shift_AB.repeat_interleave(count_AB, output_size=len(row_RX)))
 
 
-def _beside(known: Precision, row_R: Tensor, top_k: int, count_PE: Tensor) -> list[Beside | None]:
-    """(P) what an owner's rows stand beside, where noise is counted over those of all. `row_R`: as sources send them."""
+def _owners(
+    activation: str, known: Precision, key_4: Tensor | None, row_R: Tensor, top_k: int, count_PE: Tensor
+) -> Iterator[tuple[Tensor, Layer]]:
+    """Of every owner: how many rows for each of its experts, int64 (1, N), on the host; what it computes. `row_R`: as sources
+    send them, which noise counts."""
+    count_PN = count_PE.sum(0).view(len(count_PE), -1)
+    layer = Layer(ACTIVATIONS[activation], known, key_4, count_PE.shape[1], top_k)
     if not looks_beside(known.quantization):
-        return [None] * len(count_PE)
+        yield from ((count_N.unsqueeze(0), layer) for count_N in count_PN)
+        return
     assert not scales_tensors(known.quantization), "one owner after the other: nobody knows the largest magnitude of all"
-    slots_E, count_PN = noise_slots(count_PE.sum(0), known.quantization.block), count_PE.sum(0).view(len(count_PE), -1)
+    slots_E = noise_slots(count_PE.sum(0), known.quantization.block)
     first_P = (slots_E.cumsum(0) - slots_E)[:: count_PN.shape[1]].tolist()
-    rows = _turned(row_R, count_PE.T).split(count_PN.sum(1).tolist())
-    return [Beside(row_S, top_k, first, lambda tensor, found: found) for row_S, first in zip(rows, first_P)]
+    rows = _by_owner(count_PE, _turned(row_R, count_PE.T))
+    for count_N, (row_S,), first in zip(count_PN, rows, first_P):
+        place = key_4, Beside(row_S, top_k, first, lambda tensor, found: found)
+        yield count_N.unsqueeze(0), layer._replace(places=lambda unit, place=place: place)
 
 
-def _shares(weights: tuple[Tensor, Tensor] | list[Tensor], world: int) -> list[tuple[Tensor, ...]]:
+def _by_owner(count_PE: Tensor, *row_RX: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Of every owner its rows of each tensor."""
+    rows_P = count_PE.sum(0).view(len(count_PE), -1).sum(1).tolist()
+    return zip(*(t.split(rows_P) for t in row_RX))
+
+
+def _shares(weights: tuple[Tensor, Tensor], world: int) -> Iterator[tuple[Tensor, ...]]:
     """(P) both weights' experts of every owner."""
-    return list(zip(*(w.chunk(world) for w in weights)))
+    return zip(*(w.chunk(world) for w in weights))
+
+
+def _combined(
+    backend: str, home_RD: Tensor, place_TK: Tensor, count_PE: Tensor, down_EFD: Tensor, known: Precision
+) -> Tensor:  # fmt: skip
+    """fp32 (T, D): each source's sums over k of what came home."""
+    combine = OPERATORS[backend].combine
+    return torch.cat([combine(*of_source, down_EFD, known) for of_source in _by_source(home_RD, place_TK, count_PE)])
 
 
 def _by_source(row_RX: Tensor, place_TK: Tensor, count_PE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

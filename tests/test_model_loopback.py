@@ -8,6 +8,7 @@ import torch
 from expert_inputs import BF16
 from hypothesis import given
 from hypothesis import strategies as st
+from micro import finished_fixture, no_figures_fixture  # noqa: F401
 from spread_on_ranks import ALL_CASES, ROUTINGS
 from test_train_precision import NVFP4
 from units_on_ranks import UNITS, fault_in, lively, steps
@@ -125,6 +126,10 @@ def test_what_a_format_cannot_hold_ends_the_step():
     own = ("precision.tensor_scale=expert",)
     alone, spread = (fault_in(lively(NVFP4, own, micro.ALONE, *UNITS, *more)) for more in ((), PLAYED))
     assert spread == alone != "no fault"
+
+
+def test_a_run_whose_ranks_are_played_has_chain_and_weights_of_any_other(finished, tmp_path, no_figures):
+    assert micro.bits(micro.run(tmp_path, *PLAYED)) == micro.bits(finished("moe"))
 
 
 # What is refused

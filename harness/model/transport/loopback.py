@@ -4,10 +4,10 @@ Letters: T tokens, K top-k, R rows, D width, G pre-activation width, F expert wi
 of each.
 
 The tokens of a micro-batch are P contiguous stretches, as if each were a rank's. A source sends its rows as `all_to_all` does,
-by expert, token and slot; an exchange is a copy from the order (source, expert) to (expert, source). An owner takes what all
-sources have for it through the backend at once, where `all_to_all` takes one source after the other: its sources have a unit
-each, and these have one unit together. So an expert meets its rows in the order of tokens and slots, as in one process without
-ranks, and outputs and all gradients, those of weights too, have the bits of `local`.
+by expert, token and slot; an exchange is a copy from the order (source, expert) to (expert, source). To an owner what all
+sources have for it are the rows of one unit (`kernels.units`), where those of `all_to_all` have a unit each. So an expert meets
+its rows in the order of tokens and slots, as in one process without ranks, and outputs and all gradients, those of weights too,
+have the bits of `local`.
 """
 
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ from harness.bench.profile.parts import (
     Products,
     place,
 )  # fmt: skip
-from kernels.stages import STAGES
+from kernels.stages import EXCHANGE, STAGES
 
 PRODUCTS = Products([(DENSE, (256, 256), False), (DENSE, (256, 512), False), (ROUTER, (256, 16), True)], experts=16)
 TWO = ("c10::BFloat16", "c10::BFloat16")
@@ -104,7 +104,7 @@ def test_an_expert_mlp_of_one_expert_is_a_dense_ffn_below_bf16():
 
 
 def test_every_stage_of_an_expert_mlp_has_a_part():
-    assert set(parts.STAGE) == set(STAGES)
+    assert set(parts.STAGE) == {*STAGES, *EXCHANGE}
 
 
 def test_a_router_of_a_products_shape_and_number_counts_as_dense_and_is_told():

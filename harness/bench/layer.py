@@ -27,12 +27,12 @@ def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callabl
         leaves = [t.detach().requires_grad_() for t in (given.x_TD, given.w_up_EDG, given.w_down_EFD, given.weight_TK)]
         seen: dict[str, list[dict[str, float]]] = {"forward": [], "backward": []}
         for _ in range(WARMUP + rounds):
-            with _whole(here.device) as forward:
+            with whole(here.device) as forward:
                 y = moe_mlp(
                     *leaves[:3], given.expert_TK, leaves[3], activation=shape.activation, backend=backend, precision=precision
                 )
             dy = given.dy_TD.to(y.dtype)
-            with _whole(here.device) as backward:
+            with whole(here.device) as backward:
                 torch.autograd.grad(y, leaves, dy)
             seen["forward"].append(forward)
             seen["backward"].append(backward)
@@ -44,11 +44,12 @@ def breakdown(here: Machine, backend: str, which: str, rounds: int, say: Callabl
 
 
 @contextmanager
-def _whole(device: str) -> Iterator[dict[str, float]]:
-    """Milliseconds of the stages inside, and of what lies between them (`other`: casts, autograd, launches)."""
+def whole(device: str, named: Callable[[str], str] = str) -> Iterator[dict[str, float]]:
+    """Milliseconds of the stages inside, and of what lies between them (`other`: casts, autograd, launches). `named`: as in
+    `kernels.stages.timed`."""
     synchronize(device)
     start = time.perf_counter()
-    with timed(device) as milliseconds:
+    with timed(device, named) as milliseconds:
         yield milliseconds
         synchronize(device)
         whole = 1e3 * (time.perf_counter() - start)

@@ -35,6 +35,13 @@ def build_model(
     )  # fmt: skip
 
 
+def spread_over(plan: Plan, ranks: Ranks) -> Ranks:
+    """Those that the experts of the plan are spread over when `ranks` train it; in name only where one process plays them."""
+    if parts.in_one_process(plan.parallel):
+        return Ranks(0, plan.parallel.ep)
+    return ranks if plan.parallel.ep > 1 else ALONE
+
+
 def count_plan(plan: Plan) -> Counts:
     with torch.device("meta"):
         return count(build_model(plan, "full"))

@@ -32,7 +32,7 @@ def check_parallel(plan: Plan) -> None:
 
 def _check_spread(plan: Plan) -> None:
     p, experts = plan.parallel, plan.model.num_experts
-    spread = parts.transport(p) != "local"
+    spread, played = parts.transport(p) != "local", parts.in_one_process(p)
     if p.ep == 1:
         if spread:
             raise UserError(
@@ -46,9 +46,9 @@ def _check_spread(plan: Plan) -> None:
     if experts % p.ep:
         raise UserError(
             f"{said}: {experts} experts cannot be spread equally over {p.ep} ranks",
-            f"set parallel.ep={_nearest(p.ep, _divisors(experts))} and start as many",
+            f"set parallel.ep={_nearest(p.ep, _divisors(experts))}{'' if played else ' and start as many'}",
         )
-    if p.sums != "units":
+    if p.sums != "units" and not played:  # one process has its bits whatever it plays
         raise UserError(
             f"{said} with parallel.sums={p.sums}, whose bits would depend on how many ranks there are",
             "set parallel.sums=units and parallel.micro_batch_tokens",
@@ -59,6 +59,12 @@ def _check_spread(plan: Plan) -> None:
         )
     if plan.kernels.backend == "reference":
         raise UserError(f"{said} with kernels.backend=reference, which takes no rows alone", "use kernels.backend=auto")
+    if played and plan.precision.format == "nvfp4" and plan.precision.tensor_scale != "expert":
+        raise UserError(
+            f"parallel.transport={p.transport} with precision.tensor_scale={plan.precision.tensor_scale}, a scale of all "
+            "experts' rows, of which it takes one owner's after the other's",
+            "set precision.tensor_scale=expert, or parallel.transport=auto",
+        )
 
 
 def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
@@ -79,7 +85,14 @@ def micro_sequences(plan: Plan, step_tokens: int, ranks: int) -> int:
 
 def check_ranks(plan: Plan, ranks: int) -> None:
     """Raises: UserError where so many ranks cannot share every step of the plan, or its experts."""
-    if plan.parallel.ep not in (1, ranks):
+    p = plan.parallel
+    if parts.in_one_process(p):
+        if ranks > 1:
+            raise UserError(
+                f"parallel.transport={p.transport} with {ranks} ranks: it plays the {p.ep} of parallel.ep in one process",
+                f"start one, without torchrun, or set parallel.transport=auto and parallel.ep={ranks}",
+            )
+    elif p.ep not in (1, ranks):
         raise UserError(
             f"parallel.ep={plan.parallel.ep} with {_count(ranks, 'rank')}: experts are spread over all of them, or over none",
             f"start {plan.parallel.ep} (torchrun --nproc-per-node {plan.parallel.ep}), or set parallel.ep to 1 or {ranks}",

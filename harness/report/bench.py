@@ -1,5 +1,5 @@
 """Figures of `make bench`, from its JSON alone: contestants at each shape, throughput by rows per expert, a layer's stages,
-decoding by batch, attentions by the length of a sequence."""
+decoding by batch, attentions by the length of a sequence, products by the ranks that experts are spread over."""
 
 from itertools import cycle
 from pathlib import Path
@@ -207,6 +207,48 @@ def _crossings(ax: Axes, crossings: list[dict[str, Any]], shades: dict[str, str]
         )  # fmt: skip
 
 
+def draw_transport(found: dict[str, Any], path: Path) -> Path:
+    """TFLOP/s of the products against rows an expert, a point for each number of ranks; what a token sends beside it."""
+    shape, timed = found["shape"], [row for row in found["rows"] if "left_out" not in row]
+    peak = found["hardware"]["matmul_peak_flops"] / 1e12
+    text = (
+        f"{_caption(found)} Width {shape['D']}, {shape['E']} experts of {shape['F']}, top-{shape['K']}, uniform routing, "
+        f"{shape['T']:,} tokens a rank however many there are; {found['backend']}. One process plays all ranks: an owner takes "
+        "the rows of all sources at once, and nothing is measured of wires."
+    )
+    with style.styled():
+        fig = style.plain_figure(f"Experts of {found['lane']} spread over ranks", 3.1, text)
+        rates, sent = fig.subplots(1, 2)
+        rows = [row["rows_an_expert"] for row in timed]
+        for way, shade in zip(WAYS, (style.BLUE, style.ORANGE)):
+            rates.plot(rows, [row[f"{way}_tflops"] for row in timed], color=shade, label=way, marker="o")
+        rates.axhline(peak, color=style.BLACK, linestyle=(0, (4, 2)), linewidth=1.2, label="peak of products")
+        _powers(rates, rows, [f"{row['rows_an_expert']:,.0f}\n{row['ranks']}" for row in timed])
+        rates.set_ylim(0, 1.1 * max([peak, *(row[f"{way}_tflops"] for row in timed for way in WAYS)]))
+        rates.set_xlabel("rows an expert, ranks below")
+        rates.set_title("products, TFLOP/s")
+        ranks = [row["ranks"] for row in timed]
+        for of, share, shade in (("handed over", False, style.GREY), ("leaves the rank", True, style.VERMILLION)):
+            ends = [row["sent_a_token"] * (row["leaves"] if share else 1) for row in timed]
+            sent.plot(ranks, ends, color=shade, label=of, marker="o")
+        for row in timed:
+            place = (row["ranks"], row["sent_a_token"] * row["leaves"])
+            sent.annotate(f"{row['leaves']:.0%}", place, (0, -12), textcoords="offset points", ha="center", fontsize=7.5)
+        _powers(sent, ranks, [str(number) for number in ranks])
+        sent.yaxis.set_major_formatter(style.MAGNITUDE)
+        sent.set_ylim(bottom=-0.1 * max((row["sent_a_token"] for row in timed), default=1))
+        sent.set_xlabel("ranks")
+        sent.set_title("bytes a token, forward and backward")
+        style.add_legend(fig, rates, 5, sent.get_legend_handles_labels()[0])
+        return style.save(fig, path)
+
+
+def _powers(ax: Axes, places: list[float], labels: list[str]) -> None:
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(places, labels)
+    ax.minorticks_off()
+
+
 def _name(shape: dict[str, Any]) -> str:
     return f"{shape['T']} x {shape['D']}\n{shape['E']} x {shape['F']}, top-{shape['K']}"
 
@@ -222,4 +264,7 @@ def _caption(found: dict[str, Any]) -> str:
     )
 
 
-DRAWINGS = {"kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode, "mixers": draw_mixers}
+DRAWINGS = {
+    "kernels": draw_kernels, "rows": draw_rows, "layer": draw_layer, "decode": draw_decode, "mixers": draw_mixers,
+    "transport": draw_transport,
+}  # fmt: skip

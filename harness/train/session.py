@@ -10,7 +10,7 @@ from torch import Tensor
 
 import kernels
 from harness.data.corpora import Splits
-from harness.model.build import build_model, count_plan
+from harness.model.build import build_model, count_plan, spread_over
 from harness.model.init import initialize
 from harness.model.where import Where
 from harness.optim.ahead import AheadLoss
@@ -22,7 +22,7 @@ from harness.optim.qk_clip import clip_scores
 from harness.optim.schedule import step_scale
 from harness.plan.check_parallel import micro_sequences
 from harness.plan.schema import Plan
-from harness.ranks import ALONE, Ranks
+from harness.ranks import Ranks
 from harness.train import sums
 from harness.train.backends import attention_backend, check_spread, expert_backend
 from harness.train.machine import Machine
@@ -59,7 +59,7 @@ class Session:
         check_spread(plan, machine)
         with machine.torch_device:  # at no time is all of a large model on the host
             backends = expert_backend(plan, machine), attention_backend(plan, machine)
-            self.model = build_model(plan, machine.arithmetic, *backends, ranks=ranks if plan.parallel.ep > 1 else ALONE)
+            self.model = build_model(plan, machine.arithmetic, *backends, ranks=spread_over(plan, ranks))
         self.shards = Shards.of(self.model, ranks)
         initialize(self.model, plan.init, plan.seed)
         self.model.to(machine.torch_device)  # the tables that are made on the host

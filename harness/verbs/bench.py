@@ -1,7 +1,7 @@
 """Times expert kernels and whole training steps, everything side by side in one run.
 
 usage: python -m harness bench [PART ...] [set=gpu|cpu|first|toy] [rounds=9] [out=FOLDER] [base=COMMIT] [lane=...]
-                              [lengths=256,1024]
+                              [lengths=256,1024] [ranks=4] [tokens=512]
        make bench                                     all parts
        make bench SET="steps lane=tiny-moe-16e rounds=15"
        make bench SET="kernels set=cpu"
@@ -29,6 +29,9 @@ mixers   every attention with a lane's width, heads and keys over sequences of 2
          kernels.compile=on compiles them; only where it is named, or attention and a lane are
 decode   reading and writing with a cache: tokens/s by batch, bytes of weights and cache, experts touched, beside the dense
          twin; run=FOLDER takes a finished run's weights; only where it is named
+transport  a lane's experts spread over ranks that one process plays: bytes and time by phase for ranks=4, skew, and the rate of
+         the products over rows an expert for 1 to 64 ranks of equally many tokens (tokens=...); of wires a prediction; only
+         where it is named
 predicted  what an H100 is expected to take for steps of lanes and for the expert MLP: assumptions, nothing measured; only
          where it is named
 
@@ -47,11 +50,13 @@ from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, several, whole
 
 PARTS = ("correctness", "floor", "attention", "kernels", "rows", "formats", "layer", "steps")
-NAMED = ("busy", "resources", "predicted", "decode", "mixers")  # what disturbs all others, times nothing, or is no step's
+# what disturbs all others, times nothing, or is no step's
+NAMED = ("busy", "resources", "predicted", "decode", "mixers", "transport")
 LENGTHS = "whole numbers of at least 2, each once, in one list: lengths=256,1024"
 WORDS = Words(
     "bench", Word("set", choice(*SETS)), Word("rounds", whole(1), 9), Word("out", PATH), Word("base", TEXT),
     Word("loop", choice("on", "off"), "on"), Word("run", PATH), Word("lengths", several(whole(2), LENGTHS)),
+    Word("ranks", whole(1)), Word("tokens", whole(1)),
     names=Names("part", choice(*PARTS, *NAMED)), plan=True,
 )  # fmt: skip
 SUMMARY = "expert kernels against their peers, a layer stage by stage, whole steps"
@@ -72,6 +77,9 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{plan.lane.name} has no experts to compare", "choose a MoE lane: lane=tiny-moe-16e")
     if own.lengths and "mixers" not in parts:
         raise UserError("lengths= is of the part mixers, which is not asked for", "name it, or attention and a lane")
+    for word in ("ranks", "tokens"):
+        if getattr(own, word) and "transport" not in parts:
+            raise UserError(f"{word}= is of the part transport, which is not asked for", f"name it, or leave {word}= out")
     set_torch()
     here = machine.detect(plan).measured_again()
     which = own.set or ("gpu" if here.device == "cuda" else "cpu")
@@ -111,6 +119,7 @@ def _measured(part: str, plan, own: SimpleNamespace, here, backend: str, which: 
     from harness.bench.predicted import predicted
     from harness.bench.resources import resources
     from harness.bench.steps import steps, twin_of
+    from harness.bench.transport import transport
     from harness.launch.busy import busy
     from harness.launch.run_model import load_run_model
 
@@ -137,6 +146,8 @@ def _measured(part: str, plan, own: SimpleNamespace, here, backend: str, which: 
         return steps(own.plan, here, own.rounds, own.loop == "on", say)
     if backend == "torch" and arithmetic_of(here).name == "full" and here.compiled:
         backend = "inductor"  # the lane emulates bf16, which that backend refuses; the kernels are timed in fp32
+    if part == "transport":
+        return transport(plan, here, backend, which, own.rounds, own.ranks, own.tokens, say)
     if part == "correctness":
         both = ("full", "native") if here.arithmetic == "native" else ("full",)
         return correctness(here.device, backend, both, which, say)

@@ -15,15 +15,15 @@ NORMS, OTHER, HOST = "gradient norms", "other operators", "host"
 OPTIMIZER = "optimizer: "  # and the name of its file in harness/optim/optimizers
 BEFORE_OPTIMIZERS, AFTER = (ATTENTION, DENSE, EXPERTS, ROUTER, GATHERS, ELEMENTWISE, HEAD), (NORMS, OTHER, HOST)
 
-# The stages that an expert MLP reports (kernels/stages.py). What its operator does outside of them is EXPERTS.
+# The stages that an expert MLP and its transport report (kernels/stages.py). What its operator does outside of them is EXPERTS.
 STAGE = {
     "metadata": GATHERS, "gather": GATHERS, "combine": GATHERS, "activation": ELEMENTWISE, "up": EXPERTS, "down": EXPERTS,
-    "dH": EXPERTS, "dW": EXPERTS, "dX": EXPERTS, "fused": EXPERTS,
+    "dH": EXPERTS, "dW": EXPERTS, "dX": EXPERTS, "fused": EXPERTS, "counts": GATHERS, "dispatch": GATHERS, "return": GATHERS,
 }  # fmt: skip
 
 # Products are told apart by their shapes, the expert MLP by its number of experts.
 PRODUCT = re.compile(r"aten::(mm|addmm|bmm|baddbmm|_scaled_mm|_grouped_mm)$")
-EXPERT_MLP = re.compile(r"moe_speedrun::expert_mlp")
+EXPERT_MLP = re.compile(r"moe_speedrun::(expert_mlp|(spread|loopback)_experts)")
 _ROUTING = r"sigmoid|softmax|topk|isnan|remainder|gather|scatter"
 _FUSED = r"(cpp|triton_\w+?)_fused"  # Inductor's kernels, named after what they fuse: cpp_fused_..., triton_poi_fused_...
 # (pattern, found anywhere in the name; part): the first that fits counts. Of a model without experts ROUTER is ELEMENTWISE.

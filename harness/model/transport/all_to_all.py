@@ -32,6 +32,7 @@ from kernels.activation import ACTIVATIONS
 from kernels.backends import OPERATORS, operands_of
 from kernels.beside import looks_beside, noise_slots, scales_tensors
 from kernels.precision import Precision
+from kernels.stages import stage
 from kernels.units import InUnit, Layer, Totals, of_units
 
 _numbers = count()
@@ -102,15 +103,18 @@ def _forward_op(
     came for each expert (P, N) and the number of their first slot (P), these rows (S, D), their routing weights (S) and numbers
     (S, none where nothing looks at them), and what the backend keeps of them."""
     transport, known = _open[int(number)], Precision.of(precision)
-    ranks, sent, x_TD = transport.ranks, outgoing(expert_TK, transport.num_experts), known.arithmetic.operand(x_TD)
-    count_PN, looks = sent.count_E.view(world, transport.share), looks_beside(known.quantization)
-    slots_E = noise_slots(sent.count_E, known.quantization.block) if looks else sent.count_E
-    first_P = (slots_E.cumsum(0) - slots_E)[:: transport.share]
-    met = transport.meet(count_PN, first_P=first_P, largest=_largest(known, x_TD))
-    to_P, got_P = count_PN.sum(1).tolist(), met.count_PN.sum(1).tolist()
-    x_SD = ranks.exchange_rows(x_TD[sent.row_R // expert_TK.shape[1]], to_P, got_P)
-    weight_S = ranks.exchange_rows(weight_TK.reshape(-1)[sent.row_R].float(), to_P, got_P)
-    row_S = ranks.exchange_rows(sent.row_R, to_P, got_P) if looks else sent.row_R.new_empty(0)
+    ranks, x_TD, looks = transport.ranks, known.arithmetic.operand(x_TD), looks_beside(known.quantization)
+    with stage("counts"):
+        sent = outgoing(expert_TK, transport.num_experts)
+        count_PN = sent.count_E.view(world, transport.share)
+        slots_E = noise_slots(sent.count_E, known.quantization.block) if looks else sent.count_E
+        first_P = (slots_E.cumsum(0) - slots_E)[:: transport.share]
+        met = transport.meet(count_PN, first_P=first_P, largest=_largest(known, x_TD))
+        to_P, got_P = count_PN.sum(1).tolist(), met.count_PN.sum(1).tolist()
+    with stage("dispatch"):
+        x_SD = ranks.exchange_rows(x_TD[sent.row_R // expert_TK.shape[1]], to_P, got_P)
+        weight_S = ranks.exchange_rows(weight_TK.reshape(-1)[sent.row_R].float(), to_P, got_P)
+        row_S = ranks.exchange_rows(sent.row_R, to_P, got_P) if looks else sent.row_R.new_empty(0)
     weights = operands_of(OPERATORS[backend], known, (up_NDG, down_NFD), (operand_up, operand_down))
     layer = transport.layer(activation, known, key_4, expert_TK.shape, row_S, met)
     y_SD, kept, fault = torch.zeros_like(x_SD), [], None
@@ -119,10 +123,12 @@ def _forward_op(
         y_SD.copy_(found)
     except InUnit as met_now:
         fault = met_now
-    home_RD = ranks.exchange_rows(y_SD, got_P, to_P)
+    with stage("return"):
+        home_RD = ranks.exchange_rows(y_SD, got_P, to_P)
     if fault is not None:
         raise fault
-    y_TD = OPERATORS[backend].combine(_and_zeros(home_RD), sent.place_TK, down_NFD, known)
+    with stage("combine"):
+        y_TD = OPERATORS[backend].combine(_and_zeros(home_RD), sent.place_TK, down_NFD, known)
     return [y_TD, sent.row_R, sent.place_TK, torch.tensor(to_P), met.count_PN, met.first_P, x_SD, weight_S, row_S, *kept]
 
 
@@ -153,8 +159,10 @@ def _backward_op(
     transport, known = _open[int(number)], Precision.of(precision)
     ranks, dy_TD = transport.ranks, known.arithmetic.operand(dy_TD)
     to, got = to_P.tolist(), count_PN.sum(1).tolist()
-    met = transport.meet(None, largest=_largest(known, dy_TD))._replace(count_PN=count_PN, first_P=first_P)
-    dy_SD = ranks.exchange_rows(dy_TD[row_R // place_TK.shape[1]], to, got)
+    with stage("counts"):
+        met = transport.meet(None, largest=_largest(known, dy_TD))._replace(count_PN=count_PN, first_P=first_P)
+    with stage("dispatch"):
+        dy_SD = ranks.exchange_rows(dy_TD[row_R // place_TK.shape[1]], to, got)
     weights = operands_of(OPERATORS[backend], known, (up_NDG, down_NFD), (operand_up, operand_down))
     layer = transport.layer(activation, known, key_4, place_TK.shape, row_S, met)
     dx_SD, dweight_S, fault = torch.zeros_like(x_SD), torch.zeros_like(weight_S), None
@@ -166,11 +174,13 @@ def _backward_op(
         dweight_S.copy_(dweight)
     except InUnit as met_now:
         fault = met_now
-    home_RD, dweight_R = (ranks.exchange_rows(of_rows, got, to) for of_rows in (dx_SD, dweight_S))
+    with stage("return"):
+        home_RD, dweight_R = (ranks.exchange_rows(of_rows, got, to) for of_rows in (dx_SD, dweight_S))
     if fault is not None:
         raise fault
-    dx_TD = OPERATORS[backend].combine(_and_zeros(home_RD), place_TK, down_NFD, known)
-    return [dx_TD, _and_zeros(dweight_R)[place_TK]]
+    with stage("combine"):
+        dx_TD = OPERATORS[backend].combine(_and_zeros(home_RD), place_TK, down_NFD, known)
+        return [dx_TD, _and_zeros(dweight_R)[place_TK]]
 
 
 @_backward_op.register_fake

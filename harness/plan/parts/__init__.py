@@ -161,6 +161,11 @@ def transport(parallel: "Parallel") -> str:
     return parallel.transport if parallel.transport != "auto" else "local" if parallel.ep == 1 else "all_to_all"
 
 
+def in_one_process(parallel: "Parallel") -> bool:
+    """Whether one process plays all ranks that the experts are spread over."""
+    return transport(parallel) == "loopback"
+
+
 def gives_heads(attention: str) -> bool:
     """Whether memories may act on the queries, keys and values of an attention's heads."""
     return getattr(without_torch("attention", attention), "GIVES_HEADS", False)

@@ -15,7 +15,7 @@ PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 VERBS := speedrun plan prove bench profile tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
          matrix mlflow probe evaluate export doctor inspect study
-.PHONY: $(VERBS) help setup sabotage test check referee referee-fla elsewhere lint lock container container-smoke container-chroot
+.PHONY: $(VERBS) help setup sabotage test check referee referee-fla referee-sweeps elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
 	@$(HARNESS) --help
@@ -96,23 +96,28 @@ check: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 $(BY_FILE) -m "not slow and not process" $(SET)
 
 # Compares with other people's packages, in environments of their own: not part of `test`. flash-linear-attention is apart, since
-# transformers would call its kernels, which need a GPU. What alone.txt names comes without what it asks for.
+# transformers would call its kernels, which need a GPU; launchers and sweepers are, since they need little. What alone.txt names
+# comes without what it asks for.
 REFEREE_PARTS := $(wildcard tests/referee/*.txt)
 REFEREE_STAMP := .referee-venv/set-up-$(shell cat $(LOCK) $(REFEREE_PARTS) | cksum | cut -d' ' -f1)
 FLA_STAMP     := .referee_fla-venv/set-up-$(shell cat $(LOCK) tests/referee_fla/requirements.txt | cksum | cut -d' ' -f1)
+SWEEPS_STAMP  := .referee_sweeps-venv/set-up-$(shell cat $(LOCK) tests/referee_sweeps/requirements.txt | cksum | cut -d' ' -f1)
 
-$(REFEREE_STAMP) $(FLA_STAMP):
+$(REFEREE_STAMP) $(FLA_STAMP) $(SWEEPS_STAMP):
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/$(@D:.%-venv=%)/requirements.txt
-	$(if $(findstring fla,$@),,$(@D)/bin/python -m pip install --quiet --no-deps --requirement tests/referee/alone.txt)
+	$(if $(filter .referee-venv/%,$@),$(@D)/bin/python -m pip install --quiet --no-deps --requirement tests/referee/alone.txt)
 	@rm -f $(@D)/set-up-*
 	@touch $@
 
-referee: $(REFEREE_STAMP) $(if $(SET),,referee-fla)
+referee: $(REFEREE_STAMP) $(if $(SET),,referee-fla referee-sweeps)
 	HF_HUB_OFFLINE=1 .referee-venv/bin/python -m pytest $(if $(filter tests/%,$(SET)),,tests/referee) --durations=0 -rA $(SET)
 
 referee-fla: $(FLA_STAMP)
 	.referee_fla-venv/bin/python -m pytest $(if $(filter tests/%,$(SET)),,tests/referee_fla) --durations=0 -rA $(SET)
+
+referee-sweeps: $(SWEEPS_STAMP)
+	.referee_sweeps-venv/bin/python -m pytest $(if $(filter tests/%,$(SET)),,tests/referee_sweeps) --durations=0 -rA $(SET)
 
 # The suite under another torch, such as GPU images have, apart: gigabytes, so neither CI nor `test` does it. Triton is the one
 # that this torch asks for, and 3.6's interpreter wants numpy below 2.4.

@@ -7,6 +7,7 @@ is done together raises LostRank where another rank is gone.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,16 +159,42 @@ def _device() -> torch.device:
 
 def join(timeout_s: float) -> Ranks:
     """This process's place among the processes that torchrun started; alone otherwise. What is done together fails where a rank
-    does not come in `timeout_s`: over gloo as LostRank, over NCCL torch ends the process."""
+    does not come in `timeout_s`: over gloo as LostRank, over NCCL torch ends the process.
+
+    Raises:
+        UserError: there are more of them on this machine than it has GPUs, or they do not meet.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return ALONE
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=timeout_s))
+        torch.cuda.set_device(_gpu())
+    try:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=timeout_s))
+    except RuntimeError as error:
+        rank, address, port = (os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+        raise UserError(
+            f"rank {rank} of {world}, on {socket.gethostname()}, did not meet the others at {address}:{port}: "
+            + str(error).split("\n")[0],
+            "start as many as you say, all with the address of the first one's machine, which all of them reach",
+        ) from error
     return Ranks(dist.get_rank(), world)
 
 
+def _gpu() -> int:
+    """Which of this machine's GPUs is this rank's."""
+    number, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", number + 1))
+    if started > here:
+        raise UserError(
+            f"{started} ranks were started on {socket.gethostname()}, where they see {here} GPU{'s' if here > 1 else ''}",
+            f"start {here} there: torchrun --nproc-per-node {here}, or hydra.launcher.tasks_per_node={here}; on Slurm "
+            "hydra.launcher.gpus_per_node says how many they see",
+            said_elsewhere=number > 0,
+        )
+    return number
+
+
 def leave(ranks: Ranks) -> None:
-    if ranks.world > 1:
+    if ranks.world > 1 and dist.is_initialized():
         dist.destroy_process_group()

@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))  # where every verb keeps its compiled code
 os.environ.setdefault("TORCH_WARM_POOL", "0")  # as `set_torch` does, for what compiles without a run
 
-collect_ignore = ["referee", "referee_fla"]  # need packages of their own: `make referee` names the folders
+collect_ignore = ["referee", "referee_fla", "referee_sweeps"]  # need packages of their own: `make referee` names the folders
 # Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
 # The first one computes what nearly every run needs, the second needs none of it.
 LONG = (

@@ -28,7 +28,7 @@ def text(path: Path) -> str:
 def commands(path: Path, pattern: str) -> list[str]:
     """Every match in a code span or a block of code, one line each."""
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _BLOCK.sub("", text(path)))]
-    lines = [line.strip() for block in _BLOCK.findall(text(path)) for line in block.splitlines()]
+    lines = [line.strip() for block in _BLOCK.findall(text(path)) for line in block.replace("\\\n", " ").splitlines()]
     return sorted({line for line in spans + lines if re.match(pattern, line)})
 
 

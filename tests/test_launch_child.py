@@ -15,7 +15,7 @@ from harness.train.signals import PASSED_ON, Stop, number_of
 
 PYTHON = (sys.executable, "-c")
 pytestmark = pytest.mark.process
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2]
 # Begins, and takes half a second to end well once it is told to; a second signal ends it with status 9.
 PATIENT = """
 import pathlib, signal, sys, time
@@ -24,7 +24,7 @@ def stop(number, frame):
     told.append(number)
     if len(told) > 1:
         sys.exit(9)
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
     signal.signal(number, stop)
 pathlib.Path(sys.argv[1]).touch()
 while not told:
@@ -56,6 +56,18 @@ def test_a_signal_to_the_parent_reaches_the_child_once_and_is_raised_after_the_c
     with pytest.raises(KeyboardInterrupt) as raised:
         python(PATIENT, begun, ended)
     assert number_of(raised.value) == number and ended.read_text() == str(int(number))
+
+
+def test_whoever_asks_for_it_is_told_of_a_time_limit_and_hears_how_the_child_ended(tmp_path):
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    signal_once_there(begun, signal.SIGUSR2)
+    found = python(PATIENT, begun, ended, tells=True)
+    assert found == child.Ended(0, "", told=True) and ended.read_text() == str(int(signal.SIGUSR2))
+    assert not python("pass", tells=True).told
+    begun.unlink()
+    signal_once_there(begun, signal.SIGTERM)  # any other is raised as ever
+    with pytest.raises(KeyboardInterrupt):
+        python(PATIENT, begun, ended, tells=True)
 
 
 def test_a_second_signal_is_passed_on_too(tmp_path):

@@ -95,7 +95,7 @@ def test_a_rank_that_prepares_for_too_long_ends_the_other_which_says_so(tmp_path
     quiet, waiting = left_waiting(PREPARES, f"run.folder={tmp_path}")
     assert quiet.returncode == 0 and waiting.returncode == 2
     said = waiting.stderr
-    assert "rank 1 of 2 lost another one before training, in hearing from the first rank: " in said, said
+    assert "rank 1 of 2 lost another one before training, in gathering everyone's values: " in said, said
     assert waited_s(said) <= WAITS_S and "set run.timeout_s" in said and "Traceback" not in said
 
 

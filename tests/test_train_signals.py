@@ -20,7 +20,7 @@ from harness.train.health import Monitor
 from harness.train.session import Session
 
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.slow]
-NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR2, 140)]
 
 
 def gone():

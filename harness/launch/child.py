@@ -1,11 +1,12 @@
 """The one way in which this program starts another: a verb, mostly, as a process of its own that is waited for.
 
-It has a session of its own, so that Ctrl-C on a terminal reaches this process alone. SIGINT, SIGTERM and SIGHUP are passed on
-to it, each once, and it is waited for: a run that is told to stop writes its checkpoint, whoever started it. After its end the
-signal is raised here, as KeyboardInterrupt. `harness/train/signals.py` says what it means to a run.
+It has a session of its own, so that Ctrl-C on a terminal reaches this process alone. SIGINT, SIGTERM, SIGHUP and SIGUSR2 are
+passed on to it, each once, and it is waited for: a run that is told to stop writes its checkpoint, whoever started it. After
+its end the signal is raised here, as KeyboardInterrupt. `harness/train/signals.py` says what it means to a run.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -30,12 +31,14 @@ def program(ranks: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Ended:
-    """`status`: -n where signal n ended it; `late`: its time was up; `warned`: standard error, where it was kept apart."""
+    """`status`: -n where signal n ended it; `late`: its time was up; `warned`: standard error, where it was kept apart; `told`:
+    that its time would be up soon."""
 
     status: int
     said: str
     warned: str = ""
     late: bool = False
+    told: bool = False
 
     @property
     def record(self) -> Path | None:
@@ -47,23 +50,25 @@ class Ended:
 def run(
     words: Sequence[str], *, folder: Path | None = None, program: Sequence[str] = PROGRAM,
     environment: dict[str, str] | None = None, log: Path | None = None, heard: Callable[[str], None] | None = None,
-    errors: str = "joined", limit_s: float | None = None,
+    errors: str = "joined", limit_s: float | None = None, tells: bool = False,
 ) -> Ended:  # fmt: skip
     """Runs it to its end.
 
     `folder`: of another checkout, whose code is to run; None: here, with this one's. `environment`: added to ours. What it says
     goes to the file `log`, behind what is there; else every line to `heard` as it comes. `errors`: standard error "joined" to
-    that, kept "apart", or "passed" on to ours. `limit_s`: how long it may take.
+    that, kept "apart", or "passed" on to ours. `limit_s`: how long it may take. `tells`: a SIGUSR2 is passed on as all are,
+    and said in what is returned instead of being raised.
 
     Raises:
         OSError: it cannot be started.
         KeyboardInterrupt: a signal was passed on.
     """
     start = log.stat().st_size if log and log.exists() else 0
-    late, lines, warned = threading.Event(), [], []
+    late, lines, warned, told = threading.Event(), [], [], [] if tells else None
     err = {"joined": subprocess.STDOUT, "apart": subprocess.PIPE, "passed": None}[errors]
     with open(log, "ab") if log else nullcontext(subprocess.PIPE) as out:
-        with started(words, folder=folder, program=program, environment=environment, stdout=out, stderr=err) as child:
+        how = {"folder": folder, "program": program, "environment": environment, "told": told}
+        with started(words, stdout=out, stderr=err, **how) as child:
             beside = threading.Thread(target=lambda: warned.extend(child.stderr or ()), daemon=True)
             beside.start()
             with _limited(child, limit_s, late):
@@ -74,12 +79,17 @@ def run(
                 status = child.wait()
             beside.join()
     said = log.read_bytes()[start:].decode(errors="replace") if log else "".join(lines)
-    return Ended(status, said, "".join(warned), late.is_set())
+    return Ended(status, said, "".join(warned), late.is_set(), bool(told))
+
+
+def aloud(words: Sequence[str], tells: bool = False) -> Ended:
+    """A verb here whose output is passed on. `tells`, and raises: as `run` does."""
+    return run(words, heard=lambda line: print(line, end="", flush=True), errors="passed", tells=tells)
 
 
 def speedrun(words: Sequence[str]) -> tuple[int, Path | None]:
-    """A run here whose output is passed on: (exit status, path of its record). Raises: as `run` does."""
-    ended = run(["speedrun", *words], heard=lambda line: print(line, end="", flush=True), errors="passed")
+    """A run, aloud: (exit status, path of its record)."""
+    ended = aloud(["speedrun", *words])
     return ended.status, ended.record
 
 
@@ -87,8 +97,10 @@ def speedrun(words: Sequence[str]) -> tuple[int, Path | None]:
 def started(
     words: Sequence[str], *, folder: Path | None = None, program: Sequence[str] = PROGRAM,
     environment: dict[str, str] | None = None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    told: list[int] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:  # fmt: skip
-    """It goes on while the block does, and is waited for at its end. Raises: as `run` does."""
+    """It goes on while the block does, and is waited for at its end. `told`: where a SIGUSR2 is noted, instead of being raised.
+    Raises: as `run` does."""
     got: list[int] = []
     to_pass: list[int] = []
     hears = threading.current_thread() is threading.main_thread()  # else it stays where a terminal's signals reach it
@@ -99,7 +111,7 @@ def started(
             children[0].send_signal(to_pass.pop(0))
 
     def hear(number: int, frame: object) -> None:
-        got.append(number)
+        (got if told is None or number != signal.SIGUSR2 else told).append(number)
         to_pass.append(number)
         pass_on()
 

@@ -2,11 +2,13 @@
 
 A process a job keeps peak memory, clocks and compiled code of one run away from the next. The job's value, which a searching
 sweeper minimizes, is val_bpb. A launcher may start jobs in other processes or on other machines, so all that this process
-learns of them is what they leave in the sweep's folder, which lies with the runs: a file a job that names its record.
+learns of them is what they leave in the sweep's folder, which lies with the runs: a file a job that names its record. A job
+whose scheduler warns it of the time limit leaves a checkpoint, and is started again with the same words.
 """
 
 import json
 import os
+import signal
 import statistics
 import sys
 from datetime import datetime
@@ -19,8 +21,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from harness.errors import UserError
-from harness.launch import child
-from harness.launch.plugins import join_tasks, refuse_missing
+from harness.files import replace_atomically
+from harness.launch import child, plugins
 from harness.plan import lanes
 from harness.plan.schema import Run
 from harness.plan.words import known_words, word
@@ -28,9 +30,11 @@ from harness.reading import read_json
 from harness.record.documents import SweepJob
 from harness.record.read import read_record
 from harness.record.schema import Record
+from harness.terminal import warn
 
 QUIET = ("hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OUTCOMES = "job-*.json"  # the star is the job's number
+HEALTH, LEFT = 3, 128 + signal.SIGUSR2  # exit statuses of a run: it ended so, or the same command goes on with it
 
 
 def record_of(outcome: SweepJob) -> Record | None:
@@ -42,11 +46,14 @@ def multirun(words: list[str]) -> int:
     lanes.register()
     words = known_words(words, sweeps=True)
     said = list(map(OverridesParser.create().parse_override, words))
-    refuse_missing(said)
+    plugins.refuse_missing(said)
     home = _home(said)
+    for earlier in home.glob(OUTCOMES):  # of another sweep in the same folder
+        earlier.unlink()
     # From whatever folder or machine a launcher starts a job, it finds this checkout's harness.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(lanes.ROOT), os.environ.get("PYTHONPATH")]))
-    sys.argv = ["harness speedrun", "--multirun", *words, *QUIET, word("hydra.sweep.dir", str(home))]
+    words += [*plugins.slurm_words(said), *QUIET, word("hydra.sweep.dir", str(home))]
+    sys.argv = ["harness speedrun", "--multirun", *words]
     failed = False
     try:
         hydra.main(config_path=str(lanes.RECIPES), config_name="plan", version_base="1.3")(job)()
@@ -57,22 +64,41 @@ def multirun(words: list[str]) -> int:
         raise UserError("no job ran", f"check the sweep's values, and what its launcher has left in {home}")
     _summary(outcomes)
     print(f"sweep: {home}")
-    return int(failed or any(outcome.status for outcome in outcomes))
+    return int(failed or any(outcome.status != 0 for outcome in outcomes))
 
 
 def job(_: DictConfig) -> float:
-    """One job of a sweep, wherever its launcher has put it. Returns val_bpb, infinity for a run that failed."""
+    """One job of a sweep, wherever its launcher has put it; one of its tasks, where it has several. Returns val_bpb, infinity
+    for a run that failed and on tasks other than the first."""
     here = HydraConfig.get()
     overrides = list(here.overrides.task)
-    print(f"\n== {' '.join(overrides)}", flush=True)
-    rank = join_tasks()
-    status, record = child.speedrun(overrides)
-    if rank:  # the first one has the record
-        return float("inf")
-    outcome = SweepJob(overrides=overrides, status=status, record=str(record.resolve()) if record else None)
     path = Path(here.sweep.dir) / OUTCOMES.replace("*", f"{here.job.num:05}")
+    first = plugins.join_tasks() == 0
+    if path.exists() and (ended := read_json(path, SweepJob)).record:  # started again after it had ended
+        return _value(ended)
+    print(f"\n== {' '.join(overrides)}", flush=True)
+    log = plugins.errors_of_task()
+    outcome = SweepJob(overrides=overrides, status=None, record=None, errors=str(log) if log else None)
+    if first:
+        _leave(path, outcome)
+    ended = child.aloud(["speedrun", *overrides], tells=plugins.is_task())
+    unfinished = ended.record is None and ended.status != HEALTH and (ended.told or ended.status == LEFT)
+    if unfinished and plugins.is_task() and (why_not := plugins.start_again()):
+        warn(why_not)
+    if not first:
+        return float("inf")
+    record = str(ended.record.resolve()) if ended.record else None
+    outcome = outcome.model_copy(update={"status": ended.status, "record": record})
+    _leave(path, outcome)
+    return _value(outcome)
+
+
+def _leave(path: Path, outcome: SweepJob) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(outcome.content(), indent=1))
+    replace_atomically(path, [json.dumps(outcome.content(), indent=1).encode()])
+
+
+def _value(outcome: SweepJob) -> float:
     found = record_of(outcome)
     return found.metrics.val_bpb if found else float("inf")
 
@@ -95,7 +121,10 @@ def _summary(outcomes: list[SweepJob]) -> None:
     for outcome in outcomes:
         said, record = " ".join(outcome.overrides), record_of(outcome)
         if record is None:
-            print(f"{'failed':>12}{'exit ' + str(outcome.status):>9}{'':>19}   {said}")
+            how = "no end" if outcome.status is None else f"exit {outcome.status}"
+            print(f"{'left' if outcome.status == LEFT else 'failed':>12}{how:>9}{'':>19}   {said}")
+            if outcome.errors:
+                print(f"{'':>40}   it said: {outcome.errors}")
             continue
         m = record.metrics
         finished.append(m.val_bpb)

@@ -134,11 +134,13 @@ class CheckpointNote(v.Model):
 
 
 class SweepJob(v.Model):
-    """job-*.json of a sweep's folder: what a job leaves."""
+    """job-*.json of a sweep's folder: what a job leaves. `status`: null until it has ended; `errors`: the file that has what it
+    said to standard error, where that is not the sweep's own."""
 
     overrides: list[v.Text]
-    status: v.Int
+    status: v.Int | None
     record: v.Filled | None
+    errors: v.Filled | None = None
 
 
 class Timing(v.Model):

@@ -22,6 +22,7 @@ from kernels import Arithmetic, precision
 from kernels.cpu.brgemm import library
 
 BF16_ISAS = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in the name of a oneDNN limit that leaves bf16 products in
+NAMED = ("x86_64", "AMD64")  # whose instruction set says whether bf16 is native; elsewhere a measurement does
 GEMM_SIZE = {"cpu": 1024, "cuda": 8192}  # of the square product that measures a peak
 MEASURED_S = 0.15  # for how long at least a peak is looked for
 
@@ -146,7 +147,7 @@ def _bf16_arithmetic(device: str) -> str:
     AVX512-BF16 machine, and with it the bits. Elsewhere a product of each is timed."""
     if device == "cuda":
         return "native"
-    if platform.machine() in ("x86_64", "AMD64"):
+    if platform.machine() in NAMED:
         allowed = _isa_limit().upper() or "ALL"
         multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return "native" if multiplies and any(word in allowed for word in BF16_ISAS) else "emulated"

@@ -51,11 +51,16 @@ def run(
     plan, started = composed.plan, time.perf_counter()
     origin = provenance(composed.overrides)
     folder = _shared_folder(composed, here, ranks, origin, progress)
-    try:
+
+    def begun() -> tuple[Session, State, Mapping[str, Any] | None]:
         session = Session(plan, here, ranks, corpus)
         state, tensors = _starting_state(plan, folder, ranks, progress)
         if tensors is not None:
             session.restore(tensors)
+        return session, state, tensors
+
+    try:
+        session, state, tensors = ranks.all_or_none(begun)
     except UserError:
         folder.forget()
         raise
@@ -79,7 +84,8 @@ def run(
     with Stop().heard() as stop, _nobody_lost(ranks, folder, state):
         try:
             if not loop.run(stop):
-                raise Stopped(folder.path, 128 + stop.number if stop.requested else 0)
+                number = max(ranks.everyones_values(stop.number))  # a signal may have reached one of them alone
+                raise Stopped(folder.path, 128 + number if number else 0)
             path = _end(composed, loop, stop, val_N, origin)
         except HealthStop as health:
             _write_stop(folder, health)
@@ -118,7 +124,7 @@ def _shared_folder(
             answer = ("error", (error.problem, error.remedy))
     kind, content = ranks.broadcast(answer)
     if kind == "error":
-        raise UserError(*content)
+        raise UserError(*content, said_elsewhere=not ranks.is_first)
     return folder or RunFolder(content[0], None, content[1])
 
 

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM (a scheduler) and SIGHUP (a closed connection) end a run with a checkpoint; a second one ends it at once.
+"""Ctrl-C, SIGTERM (a scheduler), SIGHUP (a closed connection) and SIGUSR2 (a scheduler whose time limit is near) end a run with
+a checkpoint; a second one ends it at once.
 
 Outside the training loop they raise KeyboardInterrupt, whose argument is the signal's number: `harness.__main__` ends with
 status 128 + number. A SIGHUP that is ignored when the program starts, as under `nohup`, stays ignored.
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 PASSED_ON = "SPEEDRUN_PASSED_ON"  # in the environment of a child to which `harness/launch/child.py` passes signals on
 ECHO_S = 0.5  # a scheduler that tells every process of a job reaches such a child twice: once itself, once by its parent
 STEP = b"\nstopping after this step, with a checkpoint (again: at once) ...\n"
@@ -47,8 +48,8 @@ def handled(handler, numbers: tuple[int, ...]) -> Iterator[None]:
 
 
 def interruptible():
-    """SIGTERM and SIGHUP interrupt as Ctrl-C does."""
-    return handled(interrupt, (signal.SIGTERM, signal.SIGHUP))
+    """The others interrupt as Ctrl-C does."""
+    return handled(interrupt, SIGNALS[1:])
 
 
 class Stop:

@@ -14,6 +14,7 @@ The same command again goes on with an unfinished run from its last good checkpo
 folder. The last line is `record: PATH`.
 """
 
+import os
 from functools import partial
 
 from harness.errors import UserError
@@ -25,48 +26,71 @@ WORDS = Words("speedrun", Word("multirun", SWITCH, False, other="-m"), plan=True
 
 
 def main(arguments: list[str]) -> int:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return on_ranks(arguments)
     own = WORDS.read(arguments)
     if own.multirun:
         from harness.launch.multirun import multirun
 
         return multirun(own.plan)
     from harness.plan.compose import compose
-
-    return train(compose(own.plan))
-
-
-def train(composed) -> int:
-    from harness.data.corpora import load_for, wanted_by
-    from harness.data.prepare import prepare
-    from harness.evaluate.public import fetch_all
-    from harness.launch.sinks import finish
-    from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
-    from harness.model.build import count_plan
-    from harness.plan.check_parallel import check_ranks
-    from harness.progress import Progress
-    from harness.ranks import LostRank, join, leave
-    from harness.train import machine, processors
+    from harness.ranks import ALONE
     from harness.train.determinism import set_torch
+
+    composed = compose(own.plan)
+    set_torch()
+    return train(composed, ALONE)
+
+
+def on_ranks(arguments: list[str]) -> int:
+    """The same as one of several processes, which meet before one of them refuses anything: a refusal is then said once."""
+    from harness.plan.compose import compose
+    from harness.plan.schema import Run
+    from harness.ranks import LostRank, join, leave
+    from harness.train.determinism import set_torch
+
+    composed, fault = None, None
+    try:
+        own = WORDS.read(arguments)
+        if own.multirun:
+            raise UserError(
+                "--multirun on several ranks, each of which would start the whole sweep",
+                "start it once, and give its jobs several ranks: harness/README.md, On a cluster",
+            )
+        composed = compose(own.plan)
+    except UserError as error:
+        fault = error
+    set_torch()
+    ranks = join((composed.plan.run if composed else Run()).timeout_s)
+
+    def refuse() -> None:
+        if fault:
+            raise fault
+
+    try:
+        ranks.all_or_none(refuse)
+        return train(composed, ranks)
+    except LostRank as lost:  # while it trains, `run` says after which step
+        raise UserError(
+            f"rank {ranks.rank} of {ranks.world} lost another one before training, in {lost.during}: {lost}",
+            "see what that one said or does; where it only takes long, as preparing data may, set run.timeout_s",
+        ) from lost
+    finally:
+        leave(ranks)
+
+
+def train(composed, ranks) -> int:
+    from harness.launch.sinks import finish
+    from harness.progress import Progress
+    from harness.ranks import leave
     from harness.train.health import HealthStop
-    from harness.train.occupancy import Look
+    from harness.train.machine import is_out_of_memory
     from harness.train.run import Stopped, run
 
-    set_torch()
-    plan = composed.plan
-    ranks = join(plan.run.timeout_s)
-    progress = Progress(quiet=not ranks.is_first)
+    plan, progress = composed.plan, Progress(quiet=not ranks.is_first)
     try:
-        check_ranks(plan, ranks.world)
-        look = Look(own := processors.of_ranks(ranks))
-        here = ranks.broadcast(machine.detect(plan, ranks.world))  # one class for all: timings differ from rank to rank
-        counts = count_plan(plan)
-        refuse_what_cannot_run(composed, here)
-        progress.say(starting_plan(composed, here, counts, look.taken(here)))
-        if ranks.is_first:
-            prepare(wanted_by(plan), progress.say)
-            fetch_all(plan, composed.final)
-        ranks.broadcast(None)  # the others wait for the cache
-        path = run(composed, here, ranks, own, load_for(plan), progress, partial(_follow, plan, progress))
+        here, processors, corpus = ready(composed, ranks, progress)
+        path = run(composed, here, ranks, processors, corpus, progress, partial(_follow, plan, progress))
     except Stopped as stopped:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code
@@ -74,13 +98,8 @@ def train(composed) -> int:
         warn(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}")
         warn(f"  make doctor RUN={stop.folder} says what is wrong and what to type")
         return 3
-    except LostRank as lost:  # while it trains, `run` says after which step
-        raise UserError(
-            f"rank {ranks.rank} of {ranks.world} lost another one before training, in {lost.during}: {lost}",
-            "see what that one said or does; where it only takes long, as preparing data may, set run.timeout_s",
-        ) from lost
     except RuntimeError as error:
-        if not machine.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"out of memory: {str(error).splitlines()[0]}",
@@ -92,6 +111,39 @@ def train(composed) -> int:
     if path is not None:
         finish(path, plan.run.mlflow, plan.run.folder)
     return 0
+
+
+def ready(composed, ranks, progress):
+    """The machine, the processors of the run and its data, before anything is spent.
+
+    Raises:
+        UserError: what cannot run here, on whichever rank; on all of them, and told by the first.
+    """
+    from harness.data.corpora import load_for, wanted_by
+    from harness.data.prepare import prepare
+    from harness.evaluate.public import fetch_all
+    from harness.launch.starting_plan import refuse_what_cannot_run, starting_plan
+    from harness.model.build import count_plan
+    from harness.plan.check_parallel import check_ranks
+    from harness.train import alike, machine, processors
+    from harness.train.occupancy import Look
+
+    plan = composed.plan
+    alike.refuse_other_runs(composed, ranks)
+    ranks.all_or_none(lambda: check_ranks(plan, ranks.world))
+    look = Look(own := processors.of_ranks(ranks))
+    found = ranks.all_or_none(lambda: machine.detect(plan, ranks.world))
+    here = ranks.broadcast(found)  # one for all: timings differ from rank to rank
+    alike.refuse_other_machines(found, here, ranks)
+    ranks.all_or_none(lambda: refuse_what_cannot_run(composed, here))
+    progress.say(starting_plan(composed, here, count_plan(plan), look.taken(here)))
+
+    def cached() -> None:
+        prepare(wanted_by(plan), progress.say)
+        fetch_all(plan, composed.final)
+
+    ranks.all_or_none(lambda: cached() if ranks.is_first else None)  # the others wait for the cache
+    return here, own, ranks.all_or_none(lambda: load_for(plan))
 
 
 def _follow(plan, progress, folder) -> None:

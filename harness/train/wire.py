@@ -1,8 +1,8 @@
 """What a step on several ranks takes beside memory: rows that an expert's rank receives, bytes that a rank sends, seconds.
 
-With parallel.ep=1 every rank has all experts. With parallel.ep=P each of P ranks has E/P of them, and rows travel: in the forward
-pass x out and y home, in the backward pass dy out and dx home, K of each for every token and MoE layer. Of balanced routing 1/P
-stays where it is. Of gradients all parameters travel with ep=1, and with ep=P those that are no routed expert's.
+With parallel.ep=1 every rank has all experts. With parallel.ep=P each of P ranks has E/P of them, and rows travel: in the
+forward pass x out and y home, in the backward pass dy out and dx home, K of each for every token and MoE layer. Of balanced
+routing 1/P stays where it is. Of gradients all travel with ep=1, and with ep=P those of what is no routed expert.
 
 Letters: P ranks, U tokens of a micro-batch, n of these in a step, E experts, K top-k, D width.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.model.counts import Counts
 from harness.plan.schema import Plan
-from harness.train.estimate import EXPERT_EFFICIENCY, STREAMED, elsewhere, expected, expert_weights, step_parts
+from harness.train.estimate import STREAMED, elsewhere, expected, expert_weights, step_parts
 from harness.train.named_gpus import MESSAGES, NODE, Gpu
 
 NUMBER = 2  # bytes of a row's number: bf16, in which y and dx are exact
@@ -94,7 +94,8 @@ def padded(plan: Plan) -> float:
 
 
 def seconds(plan: Plan, counts: Counts, gpu: Gpu, ranks: int) -> dict[str, float]:
-    """Of a step of the largest size by part, none of it at the same time as another. Experts take each micro-batch alone."""
+    """Of a step of the largest size by part, none of it at the same time as another. Experts take each micro-batch alone, whose
+    tokens the plan says."""
     here, tokens = expected(gpu, ranks), plan.by_step.largest
     parts = step_parts(plan, counts, here, tokens)
     del parts["calls"]
@@ -106,7 +107,4 @@ def seconds(plan: Plan, counts: Counts, gpu: Gpu, ranks: int) -> dict[str, float
     messages = sent(plan, counts, ranks)
     for name, said in (("rows", "rows on the wire"), ("gradients", "gradients on the wire")):
         parts[said] = sum(it.seconds(gpu, ranks) for what, it in messages.items() if what.startswith(name))
-    return {name: value for name, value in parts.items() if value or name == "experts"}
-
-
-ASSUMED = f"{EXPERT_EFFICIENCY:.0%} of that by experts' products in tiles of {TILE} rows"
+    return {name: value for name, value in parts.items() if value}

@@ -64,7 +64,7 @@ def test_a_user_of_sixteen_gpus_sees_both_ways_and_how_to_start_the_one_that_fit
 
 
 @pytest.mark.parametrize(
-    "words", [[f"lane={BIG}", "ranks=16"], ["lane=moe-256e", "ranks=8", "gpu=h200"], ["lane=dense", "ranks=8"]]
+    "words", [[f"lane={BIG}", "ranks=16"], ["lane=moe-256e", "ranks=8", "gpu=h200-141"], ["lane=dense", "ranks=8"]]
 )
 def test_it_is_readable_in_a_hundred_columns(words, said):
     _, out, _ = said(*words)
@@ -117,7 +117,7 @@ def test_a_micro_batch_that_ranks_cannot_share_is_replaced_and_that_is_said(said
 
 
 def test_without_one_the_largest_that_fits_is_taken(said):
-    _, out, _ = said(f"lane={BIG}", "ranks=16", "parallel.micro_batch_tokens=0", "gpu=h200")
+    _, out, _ = said(f"lane={BIG}", "ranks=16", "parallel.micro_batch_tokens=0", "gpu=h200-141")
     assert "32,768 is taken for 0: the largest that 16 ranks can share and that fits" in out
     tight = found(BIG, 16, "parallel.micro_batch_tokens=0", gpus=["h100-80"])
     unit = tight.spread.plan.parallel.micro_batch_tokens
@@ -143,18 +143,18 @@ def test_where_experts_are_most_of_a_rank_they_are_spread_and_where_they_are_not
 
 def test_a_way_that_is_predicted_slower_is_said_to_be():
     """Over two nodes, whose network rows are too much for."""
-    over_nodes = found("moe-256e", 16, gpus=["b200"])
-    slower = over_nodes.spread.step_s(over_nodes.counts, GPUS["b200"]) > over_nodes.without.step_s(
-        over_nodes.counts, GPUS["b200"]
+    over_nodes = found("moe-256e", 16, gpus=["b200-180"])
+    slower = over_nodes.spread.step_s(over_nodes.counts, GPUS["b200-180"]) > over_nodes.without.step_s(
+        over_nodes.counts, GPUS["b200-180"]
     )
     assert slower == ("predicted slower" in advised(over_nodes)[1])
 
 
 def test_a_micro_batch_that_is_predicted_quicker_is_named_and_fits():
-    sixteen = found(BIG, 16, gpus=["h200"])
+    sixteen = found(BIG, 16, gpus=["h200-141"])
     also = faster(sixteen, sixteen.spread)
     assert "parallel.micro_batch_tokens=32768" in also
-    largest = found(BIG, 16, "parallel.micro_batch_tokens=32768", gpus=["h200"])
+    largest = found(BIG, 16, "parallel.micro_batch_tokens=32768", gpus=["h200-141"])
     assert largest.spread.fits(largest.gpus) and faster(largest, largest.spread) == ""
 
 
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused_with_what_would(said):
     "lane, ranks, gpu, words",
     [
         (BIG, 8, "h100-80", ()),
-        (BIG, 1, "b200", ()),
+        (BIG, 1, "b200-180", ()),
         ("moe-256e", 1, "h100-80", ("parallel.micro_batch_tokens=65536",)),
         ("dense", 4, "h100-80", ("parallel.micro_batch_tokens=131072",)),
     ],

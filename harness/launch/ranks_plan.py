@@ -181,8 +181,9 @@ def _or_dash(figure: float, fit: bool) -> str:
 def _assumed(found: Ways) -> str:
     said = (
         f"Assumed: {PRODUCTS:.0%} of the bf16 peak can be reached, and of that {PRODUCT_EFFICIENCY:.0%} by products, "
-        f"{FLASH_EFFICIENCY:.0%} by attention, {GPU_ITERATION_EFFICIENCY:.0%} by an optimizer's; {STREAMS:.0%} of the memory's "
-        f"bandwidth; {MESSAGES:.0%} of NVLink and of the network, both at once; nothing else overlaps; balanced routing."
+        f"{FLASH_EFFICIENCY:.0%} by attention, {GPU_ITERATION_EFFICIENCY:.0%} by the optimizer's products; {STREAMS:.0%} of "
+        f"the memory's bandwidth; {MESSAGES:.0%} of NVLink and of the network, both at once; nothing else overlaps; "
+        "balanced routing."
     )
     if found.without.plan.model.num_experts:
         said += (

@@ -92,7 +92,7 @@ def expected(gpu: Gpu, ranks: int = 1) -> Machine:
 
 
 def expert_weights(plan: Plan) -> int:
-    """Of all routed experts."""
+    """How many all routed experts have."""
     m = plan.model
     return len(m.moe_layers) * m.num_experts * m.width * m.expert_width * (ACTIVATIONS[m.activation].fan + 1)
 

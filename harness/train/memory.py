@@ -123,7 +123,7 @@ def _messages(weights: "Weights", alike: int, folds: bool) -> int:
 
 
 def row_bytes(plan: Plan, size: int) -> int:
-    """Of a row that experts keep for the backward, where they are spread. `size`: of a number in the products' dtype."""
+    """What experts keep of a row for the backward, where they are spread. `size`: of a number in the products' dtype."""
     m = plan.model
     return size * (m.width + ACTIVATIONS[m.activation].fan * m.expert_width) + ROUTE_BYTES
 

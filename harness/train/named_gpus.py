@@ -31,11 +31,11 @@ GPUS = {
         "H100 SXM", "sm_90", 80e9, 989e12, 3.35e12, 450e9, 50e9,
         "NVIDIA H100 data sheet (SXM; 1,979 TFLOP/s with sparsity, NVLink 900 GB/s both ways); DGX H100's: 400 Gb/s a GPU",
     ),
-    "h200": Gpu(
+    "h200-141": Gpu(
         "H200 SXM", "sm_90", 141e9, 989e12, 4.8e12, 450e9, 50e9,
         "NVIDIA H200 data sheet (SXM; 1,979 TFLOP/s with sparsity, NVLink 900 GB/s both ways); DGX H200's: 400 Gb/s a GPU",
     ),
-    "b200": Gpu(
+    "b200-180": Gpu(
         "B200 SXM", "sm_100", 180e9, 2.25e15, 8e12, 900e9, 50e9,
         "NVIDIA DGX B200 data sheet (an eighth of 1,440 GB, 64 TB/s, 14.4 TB/s NVLink both ways; 400 Gb/s a GPU); HGX B200's: "
         "4.5 PFLOP/s of bf16 with sparsity",

@@ -51,9 +51,13 @@ class Sent:
 
     def seconds(self, gpu: Gpu, ranks: int) -> float:
         """Over NVLink and over the network at once: whichever takes longer. Around rings, one for each GPU of a node."""
+        if ranks == 1:
+            return 0.0
         outside = max(0, ranks - NODE)
-        over_network = self.size * (outside / (ranks - 1) if self.direct else min(1, outside) / NODE) if ranks > 1 else 0.0
-        over_links = self.size * (min(ranks, NODE) - 1) / (ranks - 1) if self.direct and ranks > 1 else self.size
+        if self.direct:
+            over_links, over_network = (self.size * part / (ranks - 1) for part in (min(ranks, NODE) - 1, outside))
+        else:
+            over_links, over_network = self.size, self.size / NODE if outside else 0.0
         return max(over_links / gpu.link, over_network / gpu.network) / MESSAGES
 
     @property
@@ -94,8 +98,8 @@ def padded(plan: Plan) -> float:
 
 
 def seconds(plan: Plan, counts: Counts, gpu: Gpu, ranks: int) -> dict[str, float]:
-    """Of a step of the largest size by part, none of it at the same time as another. Experts take each micro-batch alone, whose
-    tokens the plan says."""
+    """What a step of the largest size takes by part, none of it at the same time as another. Experts take each micro-batch
+    alone, whose tokens the plan says."""
     here, tokens = expected(gpu, ranks), plan.by_step.largest
     parts = step_parts(plan, counts, here, tokens)
     del parts["calls"]

@@ -1,6 +1,6 @@
 """Composes, validates and counts a plan, and prints what it would take here; runs nothing.
 
-usage: python -m harness plan [key=value ...] [ranks=N [gpu=h100-80|h200|b200]]
+usage: python -m harness plan [key=value ...] [ranks=N [gpu=h100-80|h200-141|b200-180]]
        make plan LANE=sotu-moe-16e SET="optim.muon.lr=0.03"
        make plan LANE=moe-4096e RANKS=16 [SET="gpu=h100-80"]
 

@@ -164,7 +164,7 @@ def test_a_micro_batch_that_is_predicted_quicker_is_named_and_fits():
         ("dense", 8, "There are no experts."),
         ("moe-64e", 1, "One rank has all experts."),
         ("moe-64e", 128, "64 experts cannot be spread equally over 128 ranks"),
-        ("moe-256e-nvfp4", 8, "precision.format=nvfp4"),
+        ("moe-256e-nvfp4", 8, "precision.format=nvfp4 on a GPU"),
     ],
 )
 def test_what_cannot_be_spread_is_told_of_all_experts_on_a_rank_alone(lane, ranks, says, said):

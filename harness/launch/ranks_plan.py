@@ -16,7 +16,7 @@ from harness.train.estimate import (
 )
 from harness.train.memory import numbers_per_weight
 from harness.train.named_gpus import GPUS, MESSAGES, NODE, PRODUCTS, STREAMS
-from harness.train.wire import TILE, padded, seconds, sent
+from harness.train.wire import INNER, TILE, Calls, seconds, sent
 
 WIDTH, NAME, CELL, FIGURE = 100, 56, 12, 9
 
@@ -186,10 +186,11 @@ def _assumed(found: Ways) -> str:
         "balanced routing."
     )
     if found.without.plan.model.num_experts:
+        full = ", ".join(f"{1 / Calls.of(way.plan, way.ranks).padded(way.plan):.0%} with ep={way.ep}" for way in found.all)
         said += (
-            f" Experts: {EXPERT_EFFICIENCY:.0%} in tiles of {TILE} rows, which an expert's rows of a micro-batch fill to "
-            f"{1 / padded(found.without.plan):.0%}; {STREAMED:.0%} of the bandwidth where their weights are read and gradients "
-            "added, once a micro-batch, so that larger ones take less."
+            f" Experts: {EXPERT_EFFICIENCY:.0%} in tiles of {TILE} rows, of {INNER} in weight gradients, which theirs fill to "
+            f"{full}; {STREAMED:.0%} of the bandwidth where their weights are read and gradients added, which takes less in "
+            "larger micro-batches."
         )
     return said
 

@@ -13,10 +13,11 @@ from harness.model.build import count_plan
 from harness.model.counts import Counts
 from harness.plan.check_parallel import check_parallel, check_ranks, units_of
 from harness.plan.schema import Plan
+from harness.train.backends import check_spread
 from harness.train.estimate import expected
 from harness.train.memory import Memory, memory, numbers_per_weight, row_bytes
 from harness.train.named_gpus import GPUS, Gpu
-from harness.train.wire import NUMBER, Received, received, seconds
+from harness.train.wire import Received, number, received, seconds
 
 MOST_RANKS = 1024  # that are looked at for a plan that does not fit
 SHARE = 0.5  # of a rank's memory, from which on experts are better spread
@@ -36,7 +37,11 @@ class Way:
         plan = replace(plan, parallel=replace(plan.parallel, **keys))
         check_parallel(plan)
         check_ranks(plan, ranks)
-        return cls(plan, ranks, memory(plan, expected(GPUS["h100-80"], ranks)))
+        here = expected(GPUS["h100-80"], ranks)  # as any of them: what differs is no part of the bytes
+        if plan.precision.format == "fp32":
+            here = replace(here, arithmetic="full")
+        check_spread(plan, here)
+        return cls(plan, ranks, memory(plan, here))
 
     @property
     def ep(self) -> int:
@@ -56,7 +61,7 @@ class Way:
     def beyond(self) -> int:
         """Bytes more than on average of one layer whose experts here get the most rows that they can."""
         rows = self.received.worst - self.received.average
-        return rows * row_bytes(self.plan, NUMBER) if self.ep > 1 else 0
+        return rows * row_bytes(self.plan, number(self.plan)) if self.ep > 1 else 0
 
     def fits(self, gpus: Iterable[Gpu]) -> list[Gpu]:
         return [gpu for gpu in gpus if self.memory.total <= gpu.memory]

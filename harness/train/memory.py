@@ -31,7 +31,9 @@ BLOCK_BYTES = {(True, 2): 28, (True, 4): 40, (False, 2): 47, (False, 4): 56}
 SCORE_BYTES = 4  # a token and expert: the scores, which the backward needs
 ROUTER_BYTES = 24  # the same, while a layer's router works: logits and what is sorted
 ROUTE_BYTES = 20  # a row where experts are spread: its routing weight at the owner, two places at home
-UNDER_WAY = 4  # rows as a layer's backward has them besides: gradients in, gradients out, home, and with zeros behind them
+# The same and a unit of width, in a layer's backward: gradients that came, those that go home, these at home, once more with
+# zeros behind them, in the products' dtype; and as they are made, in fp32, each unit's and all.
+UNDER_WAY, MADE_BYTES = 4, 8
 LOGIT_NUMBERS = 3  # fp32 numbers a logit: itself, its gradient, what a softmax takes; a cap keeps one more
 ITERATED_BYTES = {torch.bfloat16: 16, torch.float32: 24}  # of a weight that muon turns together where no kernel in C++ does
 
@@ -150,7 +152,7 @@ def _layer(plan: Plan, tokens: int, gradients: int, size: int) -> int:
     m = plan.model
     if not m.moe_layers:
         return 0
-    rows = UNDER_WAY * size * m.top_k * m.width if plan.parallel.ep > 1 else 0
+    rows = (UNDER_WAY * size + MADE_BYTES) * m.top_k * m.width if plan.parallel.ep > 1 else 0
     return max(gradients // len(m.moe_layers) + tokens * rows, ROUTER_BYTES * tokens * m.num_experts)
 
 

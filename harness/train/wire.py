@@ -11,16 +11,16 @@ import math
 from dataclasses import dataclass
 
 from harness.model.counts import Counts
+from harness.model.precision import Precisions
 from harness.plan.schema import Plan
-from harness.train.estimate import STREAMED, elsewhere, expected, expert_weights, step_parts
+from harness.train.estimate import STREAMED, expected, expert_weights, step_parts
 from harness.train.named_gpus import MESSAGES, NODE, Gpu
+from kernels import Arithmetic
+from kernels.units import pools
 
-NUMBER = 2  # bytes of a row's number: bf16, in which y and dx are exact
-WEIGHT = 4  # of a routing weight, which goes out with a row, and its gradient home
-TILE = 128  # rows that the expert kernels take at a time (kernels/triton/configuration.py)
-# Bytes of a weight and micro-batch that a rank with the experts moves beside rows: bf16 operands read forward and backward; its
-# fp32 gradient written, then read and added to a sum that is read and written.
-READ, FOLDED = 4, 16
+WEIGHT = 4  # bytes of a routing weight, which goes out with a row, and of its gradient, which comes home
+# Rows that the expert kernels take at a time, and that their weight gradients do (kernels/triton/configuration.py).
+TILE, INNER = 128, 64
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class Sent:
         return self.size / 1e9
 
 
+def number(plan: Plan) -> int:
+    """Bytes of a number of a row: in the dtype of products, in which y and dx are exact."""
+    return 4 if plan.precision.format == "fp32" else 2
+
+
 def sent(plan: Plan, counts: Counts, ranks: int) -> dict[str, Sent]:
     """By what they are, in a step of the largest size; counts of rows, losses and norms are left out, which are kilobytes."""
     m, p, tokens = plan.model, plan.parallel, plan.by_step.largest
@@ -74,11 +79,12 @@ def sent(plan: Plan, counts: Counts, ranks: int) -> dict[str, Sent]:
         rows = tokens / ranks * len(m.moe_layers) * m.top_k * away
         loads = bool(plan.balance.aux_loss_coef)  # a pass beforehand that counts rows
         forward = rows * (1 + p.activation_checkpointing + loads)
+        row = number(plan) * m.width
         found = {
-            "rows out, forward: x and routing weights": Sent(forward * (NUMBER * m.width + WEIGHT)),
-            "rows home, forward: y": Sent(forward * NUMBER * m.width),
-            "rows out, backward: dy": Sent(rows * NUMBER * m.width),
-            "rows home, backward: dx and dweights": Sent(rows * (NUMBER * m.width + WEIGHT)),
+            "rows out, forward: x and routing weights": Sent(forward * (row + WEIGHT)),
+            "rows home, forward: y": Sent(forward * row),
+            "rows out, backward: dy": Sent(rows * row),
+            "rows home, backward: dx and dweights": Sent(rows * (row + WEIGHT)),
         }
     size = 4 * (counts.params_total - (expert_weights(plan) if p.ep > 1 else 0)) * away
     if p.sums == "units":
@@ -90,24 +96,49 @@ def sent(plan: Plan, counts: Counts, ranks: int) -> dict[str, Sent]:
     return found
 
 
-def padded(plan: Plan) -> float:
-    """How many times the FLOPs the experts' products take, because an expert's rows of one micro-batch fill no whole tiles."""
-    m = plan.model
-    rows = plan.parallel.micro_batch_tokens * m.top_k / m.num_experts
-    return math.ceil(rows / TILE) * TILE / rows
+@dataclass(frozen=True)
+class Calls:
+    """How a rank's experts meet the rows of a step on a GPU: in `count` calls forward and backward, each with the rows of
+    `units` micro-batches."""
+
+    count: int
+    units: int
+
+    @classmethod
+    def of(cls, plan: Plan, ranks: int) -> "Calls":
+        rounds = plan.by_step.largest // plan.parallel.micro_batch_tokens // ranks
+        if plan.parallel.ep == 1:
+            return cls(rounds, 1)
+        precision = Precisions(Arithmetic.of("native"), plan.precision).low
+        return cls(rounds, ranks) if pools(precision) else cls(rounds * ranks, 1)
+
+    def padded(self, plan: Plan) -> float:
+        """How many times their FLOPs the products take, because an expert's rows do not fill whole tiles: up, down and their
+        gradients in rows of a call; the weights' gradients, a third of all, in those of a micro-batch."""
+        rows = plan.parallel.micro_batch_tokens * plan.model.top_k / plan.model.num_experts
+        together = self.units * rows
+        return (2 * math.ceil(together / TILE) * TILE / together + math.ceil(rows / INNER) * INNER / rows) / 3
+
+    def bytes_read(self, weights: int) -> float:
+        """bf16 operands of so many weights, forward and backward."""
+        return 2 * 2 * weights * self.count
+
+    def bytes_added(self, weights: int) -> float:
+        """fp32 gradients. Of several units in a call they are added as they are made: a total is read and written. Of one they
+        are written, read again, and added to it. The first of a step are the total."""
+        return 4 * weights * ((2 if self.units > 1 else 4) * self.count - 1)
 
 
 def seconds(plan: Plan, counts: Counts, gpu: Gpu, ranks: int) -> dict[str, float]:
-    """What a step of the largest size takes by part, none of it at the same time as another. Experts take each micro-batch
-    alone, whose tokens the plan says."""
+    """What a step of the largest size takes by part, none of it at the same time as another. The plan says the micro-batch."""
     here, tokens = expected(gpu, ranks), plan.by_step.largest
     parts = step_parts(plan, counts, here, tokens)
     del parts["calls"]
     if plan.model.num_experts:
-        units = tokens // plan.parallel.micro_batch_tokens // (1 if plan.parallel.ep > 1 else ranks)
-        weights = (expert_weights(plan) - elsewhere(plan)) * units / STREAMED / here.memory_bytes_per_s
-        parts["experts"] = max(parts["experts"] * padded(plan), READ * weights)
-        parts["expert gradients"] = FOLDED * weights
+        calls, weights = Calls.of(plan, ranks), expert_weights(plan) // plan.parallel.ep
+        streamed = STREAMED * here.memory_bytes_per_s
+        parts["experts"] = max(parts["experts"] * calls.padded(plan), calls.bytes_read(weights) / streamed)
+        parts["expert gradients"] = calls.bytes_added(weights) / streamed
     messages = sent(plan, counts, ranks)
     for name, said in (("rows", "rows on the wire"), ("gradients", "gradients on the wire")):
         parts[said] = sum(it.seconds(gpu, ranks) for what, it in messages.items() if what.startswith(name))

@@ -78,6 +78,6 @@ def taken(words: tuple[str, ...], ranks: Ranks) -> dict[str, Any]:
 
 if __name__ == "__main__":
     folder, *words = sys.argv[1:]
-    together = join()
+    together = join(timeout_s=120)
     Path(folder, f"{together.rank}.json").write_text(json.dumps(taken(tuple(words), together)))
     leave(together)

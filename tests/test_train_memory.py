@@ -22,6 +22,8 @@ WIDE = ["lane=tiny-moe-16e", *SMALL, "model.width=512", "model.num_experts=8"]
 PLANS = {
     "wide": WIDE,
     "in parts": [*WIDE, "batch.tokens_per_step=4096", "parallel.micro_batch_tokens=1024"],
+    "not compiled": [*WIDE, "kernels.compile=off"],
+    "fp32": [*WIDE, "precision.format=fp32"],
     "streams": ["lane=tiny-dense", *SMALL, "model.residual=hyper"],
     "convolved": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]"],
     "looked up in both layers": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]", "memory.engram.layers=[0,1]"],

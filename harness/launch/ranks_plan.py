@@ -64,10 +64,10 @@ def _head(found: Ways) -> list[str]:
     plan, ranks, counts = found.without.plan, found.without.ranks, found.counts
     unit, step = plan.parallel.micro_batch_tokens, plan.by_step.largest
     experts = expert_weights(plan)
+    of_experts = f", {experts / 1e6:,.1f} M of them routed experts' ({experts / counts.params_total:.1%})" if experts else ""
     said = [
         f"{plan.lane.name} on {ranks} rank{'s' if ranks > 1 else ''}, nothing measured: bytes are derived, seconds predicted",
-        f"{counts.params_total / 1e6:,.1f} M parameters, {experts / 1e6:,.1f} M of them routed experts' "
-        f"({experts / counts.params_total:.1%})",
+        f"{counts.params_total / 1e6:,.1f} M parameters{of_experts}",
         f"a step is {step // unit:,} micro-batches of {unit:,} tokens, {step // unit // ranks:,} a rank",
     ]
     return [*said, *([f"parallel.micro_batch_tokens: {found.taken}"] if found.taken else [])]
@@ -150,7 +150,7 @@ def _wire(found: Ways) -> Iterator[str]:
     said = " and ".join(f"ep={way.ep} with parallel.sums={way.plan.parallel.sums}" for way in found.all)
     if ranks > NODE:
         said += f"; {(ranks - NODE) / (ranks - 1):.0%} of rows and of folded gradients leave the node"
-    yield f"  {said}"
+    yield _filled(f"{said}.")
 
 
 def _seconds(found: Ways) -> Iterator[str]:

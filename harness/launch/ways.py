@@ -145,7 +145,7 @@ def _unit(plan: Plan, ranks: int, gpus: tuple[Gpu, ...]) -> tuple[int, str]:
 def would_fit(found: Ways) -> list[str]:
     """What to change in a plan that fits none of the GPUs, each with what a rank then takes."""
     plan, ranks, unit = found.without.plan, found.without.ranks, found.without.plan.parallel.micro_batch_tokens
-    changes = [_more_ranks(found), *_smaller(found)]
+    changes = [_more_ranks(found), *_fewer_ranks(found), *_smaller(found)]
     if not plan.parallel.activation_checkpointing:
         again = [*_each(plan, ranks, unit, activation_checkpointing=True)]
         changes.append(_first(again, found.gpus, "parallel.activation_checkpointing=true"))
@@ -172,6 +172,17 @@ def _more_ranks(found: Ways) -> str:
             return said
         ranks *= 2
     return ""
+
+
+def _fewer_ranks(found: Ways) -> Iterator[str]:
+    """The most below the plan's that experts can be spread over, where its own cannot."""
+    plan, ranks = found.without.plan, found.without.ranks
+    unit, experts = plan.parallel.micro_batch_tokens, plan.model.num_experts
+    fewer = [count for count in range(ranks - 1, 1, -1) if experts and experts % count == 0]
+    for count in fewer if found.spread is None else []:
+        if unit in units_of(plan, count) and (said := _first(_each(plan, count, unit), found.gpus, f"ranks={count}")):
+            yield said
+            return
 
 
 def _smaller(found: Ways) -> Iterator[str]:
@@ -205,8 +216,8 @@ def advised(found: Ways) -> tuple[Way, str]:
     slower = [gpu for gpu in there if spread.step_s(found.counts, gpu) > without.step_s(found.counts, gpu)]
     said = f"{much}, over half; spread, a rank takes {less:.1f} GB.{but}"
     if slower:
-        figures = ", ".join(f"{_compared(found, gpu)} on {gpu.title}" for gpu in slower)
-        said += f" But its steps are predicted slower there ({figures}): for seconds alone keep parallel.ep=1 where it fits."
+        figures = ", ".join(f"{gpu.title} ({_compared(found, gpu)})" for gpu in slower)
+        said += f" But steps are predicted slower on {figures}: for seconds alone keep parallel.ep=1 there."
     return spread, said
 
 

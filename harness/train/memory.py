@@ -27,7 +27,7 @@ from kernels.activation import ACTIVATIONS
 MIB, GIB = 1 << 20, 1 << 30
 PROGRAM_BYTES = 0.7 * GIB  # interpreter, torch, compiled code
 # A token and unit of width that a block keeps, by whether it is compiled and the bytes of an operand; streams are fp32.
-BLOCK_BYTES = {(True, 2): 28, (True, 4): 40, (False, 2): 47, (False, 4): 56}
+BLOCK_BYTES = {(True, 2): 28, (True, 4): 46, (False, 2): 47, (False, 4): 56}
 SCORE_BYTES = 4  # a token and expert: the scores, which the backward needs
 ROUTER_BYTES = 24  # the same, while a layer's router works: logits and what is sorted
 ROUTE_BYTES = 20  # a row where experts are spread: its routing weight at the owner, two places at home

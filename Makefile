@@ -57,8 +57,8 @@ endif
 
 # What a verb is given, of the variables of the line.
 speedrun: WORDS = $(PLAN)
-plan probe: WORDS = lane=$(LANE) seed=$(SEED) $(SET)
-prove: WORDS = lane=$(LANE) seed=$(SEED) $(if $(RANKS),ranks=$(RANKS)) $(SET)
+probe: WORDS = lane=$(LANE) seed=$(SEED) $(SET)
+plan prove: WORDS = lane=$(LANE) seed=$(SEED) $(if $(RANKS),ranks=$(RANKS)) $(SET)
 profile: WORDS = lane=$(LANE) $(SET)
 gate: WORDS = lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(OUT), out=$(OUT))
 gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)

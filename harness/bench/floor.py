@@ -11,10 +11,10 @@ from typing import Any
 from harness.bench.shapes import FORMAT_SHAPES, SETS, Shape
 from harness.bench.table import Table
 from harness.train.machine import Machine
+from harness.train.named_gpus import GPUS
 
-# H100 SXM5 data sheet: dense bf16 tensor cores, HBM3; fp8 products have twice the peak (1,979e12)
-H100 = ("H100 SXM as its data sheet states it", 989e12, 3.35e12)
-FP8_SPEEDUP = 2
+H100 = GPUS["h100-80"]
+FP8_SPEEDUP = 2  # of products by an H100's data sheet (1,979e12)
 
 
 def work(shape: Shape, operand: int = 2) -> dict[str, tuple[int, int]]:
@@ -62,7 +62,7 @@ def floor(here: Machine, which: str, say: Callable[[str], None]) -> dict[str, An
     """Milliseconds no implementation of these stages can go below; for set=gpu without a GPU, those of an H100's data sheet."""
     where, peak, bandwidth = f"{here.model}, measured", here.matmul_peak_flops, here.memory_bytes_per_s
     if which == "gpu" and here.device != "cuda":
-        where, peak, bandwidth = H100
+        where, peak, bandwidth = f"{H100.title} as its data sheet states it", H100.peak, H100.bandwidth
     say(f"floors on {where}: {peak / 1e12:,.2f} TFLOP/s, {bandwidth / 1e9:,.0f} GB/s; ms, b where bytes bind, f where FLOPs do")
     found = {"tables": _table("bf16", work, SETS[which], peak, bandwidth, say)}
     if which == "gpu":

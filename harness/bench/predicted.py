@@ -1,8 +1,8 @@
 """What a GPU is expected to do before one has been measured: a step of lanes by part, and the expert MLP.
 
-Predictions, and printed as such. Peaks: what public measurements of an H100 SXM give (0.81 of the data sheet's products, 0.87
-of its bandwidth); shares of them are assumptions, which stand in `harness/train/estimate.py` and below. What `make gpu`
-measures is to be held against this, and each gap explained in `kernels/triton/NOTES.md`.
+Predictions, and printed as such. Peaks: what public measurements of an H100 SXM give (`harness/train/named_gpus.py`); shares of
+them are assumptions, which stand in `harness/train/estimate.py` and below. What `make gpu` measures is to be held against
+this, and each gap explained in `kernels/triton/NOTES.md`.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,11 @@ from harness.bench.shapes import SETS
 from harness.bench.table import Table
 from harness.model.build import count_plan
 from harness.plan.compose import compose
-from harness.train.estimate import EXPERT_EFFICIENCY, step_parts
-from harness.train.machine import Machine
+from harness.train.estimate import EXPERT_EFFICIENCY, STREAMED, expected, step_parts
 
-PEAK, BANDWIDTH = 0.81 * H100[1], 0.87 * H100[2]
-STREAMED = 0.8  # of the bandwidth, by kernels that wait for memory
+EXPECTED = expected(H100)
+PEAK, BANDWIDTH = EXPECTED.matmul_peak_flops, EXPECTED.memory_bytes_per_s
 PAIRS = (("wiki-s-dense", "wiki-s-moe-64e"), ("dense", "moe-64e"))
-
-
-def expected_h100() -> Machine:
-    return Machine(
-        device="cuda", model="NVIDIA H100 SXM, expected", isa="sm_90", threads=1, arithmetic="native", compiled=True,
-        matmul_peak_flops=PEAK, fp32_peak_flops=60e12, memory_bytes_per_s=BANDWIDTH, driver="", world_size=1,
-    )  # fmt: skip
 
 
 def predicted(say: Callable[[str], None]) -> dict[str, Any]:
@@ -35,7 +27,7 @@ def predicted(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _steps(say: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    here, found = expected_h100(), {}
+    here, found = EXPECTED, {}
     names = list(step_parts(*_counted("wiki-s-moe-64e"), here, 1))
     totals_of = (10, ",.0f", "ms/step"), (7, ".0%", "MFU"), (9, "", "x twin")
     text = Table(20, (*((max(11, len(name) + 2), ",.1f", name) for name in names), *totals_of))

@@ -50,10 +50,11 @@ def refuse_what_cannot_run(composed: Composed, here: Machine) -> None:
     found, available = memory(plan, here), memory_available_bytes(here.device)
     needed = found.total
     if needed > available:
+        spread = f"; make plan LANE={plan.lane.name} RANKS=N says how many GPUs hold it" if plan.lane.gpu else ""
         raise UserError(
             f"lane {plan.lane.name} needs about {needed / GIB:.1f} GiB ({found}), {available / GIB:.1f} GiB are free here",
             "lower parallel.micro_batch_tokens, set parallel.activation_checkpointing=true, lower budget.tokens "
-            f"(unranked=true), or run LANE={RUNS_ANYWHERE}",
+            f"(unranked=true), or run LANE={RUNS_ANYWHERE}{spread}",
         )
 
 

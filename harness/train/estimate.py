@@ -7,6 +7,7 @@ AMX, where it took 104. Those of the kernels in C++ were read off two AVX512-BF1
 tiny-moe-16e, which took 221 and 262. After warm-up a run prints what it measured instead.
 """
 
+from dataclasses import replace
 from types import ModuleType
 
 from harness.model.build import count_beside
@@ -14,6 +15,7 @@ from harness.model.counts import Counts
 from harness.plan import parts
 from harness.plan.schema import Plan
 from harness.train.machine import Machine
+from harness.train.named_gpus import PRODUCTS, STREAMS, Gpu
 from kernels.activation import ACTIVATIONS
 
 PRODUCT_EFFICIENCY = 0.85  # of the peak of a large square product
@@ -26,6 +28,7 @@ BRGEMM_ITERATION_EFFICIENCY = 0.8  # the same; of an iteration whose symmetric p
 FLASH_EFFICIENCY = 0.16
 GPU_ITERATION_EFFICIENCY = 0.4
 EXPERT_EFFICIENCY = 0.62  # of tiles of 128 rows, from their registers and stages (kernels/triton/NOTES.md)
+STREAMED = 0.8  # of the bandwidth, by kernels that wait for memory
 BRGEMM_PASSES = 0.5  # of the passes below: packing and rounding happen in cache
 BLOCK_PASSES = 74  # fp32 passes over (tokens, width) that a block makes, forward and backward
 ROW_PASSES = 16  # the same over (tokens x top-k, width): gathers and sums of routed rows
@@ -47,12 +50,13 @@ def step_parts(plan: Plan, counts: Counts, here: Machine, step_tokens: int) -> d
     attention = tokens * count_beside(plan).flops
     products = tokens * counts.flops_per_token - attention
     row_passes = GPU_ROW_PASSES if here.device == "cuda" else ROW_PASSES
-    elements = m.layers * tokens * m.width * (BLOCK_PASSES + row_passes * m.top_k) + counts.params_total * OPTIMIZER_PASSES
+    held = replace(counts, params_total=counts.params_total - elsewhere(plan))
+    elements = m.layers * tokens * m.width * (BLOCK_PASSES + row_passes * m.top_k) + held.params_total * OPTIMIZER_PASSES
     layers = len(m.moe_layers) if here.device == "cpu" else 0
     if plan.balance.aux_loss_coef and 0 < plan.parallel.micro_batch_tokens < tokens:
         products, attention = 4 / 3 * products, 4 / 3 * attention  # a forward pass more: harness/train/session.py
     calls = 6 * layers * min(m.num_experts, m.top_k * tokens)
-    iteration, peak, experts = optimizer_flops(plan, counts), here.matmul_peak_flops, 0.0
+    iteration, peak, experts = optimizer_flops(plan, held), here.matmul_peak_flops, 0.0
     if here.brgemm:
         attention_s, iteration_s = (
             flops / share / peak
@@ -76,6 +80,26 @@ def step_parts(plan: Plan, counts: Counts, here: Machine, step_tokens: int) -> d
         "elementwise": 4 * elements / here.memory_bytes_per_s,
         "calls": EXPERT_CALL_S * calls,
     }
+
+
+def expected(gpu: Gpu, ranks: int = 1) -> Machine:
+    """One of so many, at the shares of its data sheet that `named_gpus` assumes; nothing is measured."""
+    return Machine(
+        device="cuda", model=f"NVIDIA {gpu.title}, expected", isa=gpu.capability, threads=1, arithmetic="native", compiled=True,
+        matmul_peak_flops=PRODUCTS * gpu.peak, fp32_peak_flops=60e12, memory_bytes_per_s=STREAMS * gpu.bandwidth, driver="",
+        world_size=ranks,
+    )  # fmt: skip
+
+
+def expert_weights(plan: Plan) -> int:
+    """How many all routed experts have."""
+    m = plan.model
+    return len(m.moe_layers) * m.num_experts * m.width * m.expert_width * (ACTIVATIONS[m.activation].fan + 1)
+
+
+def elsewhere(plan: Plan) -> int:
+    """Weights that a rank does not have, because others hold the experts."""
+    return expert_weights(plan) - expert_weights(plan) // plan.parallel.ep
 
 
 def optimizer_flops(plan: Plan, counts: Counts) -> float:

@@ -85,10 +85,15 @@ def gram_segments(rows: int, columns: int, steps: int, rounded: bool) -> list[in
 
 
 def flops_per_step(plan: "Plan", parameters: int) -> float:
-    """What the iteration takes of matrices that are all twice as wide as high; of the Gram form with bf16's restarts."""
+    """What the iteration takes of so many weights: of a MoE model as if all were experts', of a dense one as of matrices that
+    are twice as wide as high. The Gram form with bf16's restarts."""
     m, k = plan.model, plan.optim.muon
-    rows = min(m.width, m.expert_width) if m.num_experts else m.width
-    steps = k.expert_steps or k.newton_schulz_steps if m.num_experts else k.newton_schulz_steps
-    lengths = gram_segments(rows, 2 * rows, steps, True) if k.form == "gram" else []
-    flops = gram_flops(rows, 2 * rows, lengths) if lengths else direct_flops(rows, 2 * rows, steps)
-    return flops / (2 * rows * rows) * parameters
+    shapes, steps = [(m.width, 2 * m.width)], k.newton_schulz_steps
+    if m.num_experts:
+        gate = 2 if m.activation == "swiglu" else 1
+        shapes, steps = [(m.width, gate * m.expert_width), (m.expert_width, m.width)], k.expert_steps or steps
+    flops = 0
+    for rows, columns in map(sorted, shapes):
+        lengths = gram_segments(rows, columns, steps, True) if k.form == "gram" else []
+        flops += gram_flops(rows, columns, lengths) if lengths else direct_flops(rows, columns, steps)
+    return flops / sum(rows * columns for rows, columns in shapes) * parameters

@@ -170,7 +170,7 @@ def _pass_bytes(shape: Shape, size: int) -> int:
 
 
 def _sent(it: _Played) -> dict[str, Any]:
-    """Of the first routing, whose counts its sources have."""
+    """Bytes and skew of the first routing, by the counts that its sources have."""
     stretches = it.expert_TK.tensor_split(it.ranks)
     count_PE = torch.stack([outgoing(stretch, it.shape.E).count_E for stretch in stretches]).cpu()
     sent = exchanged(count_PE, it.shape.D, it.x_TD.element_size())

@@ -156,8 +156,8 @@ def _turned(row_RX: Tensor, count_AB: Tensor) -> Tensor:
 def _owners(
     activation: str, known: Precision, key_4: Tensor | None, row_R: Tensor, top_k: int, count_PE: Tensor
 ) -> Iterator[tuple[Tensor, Layer]]:
-    """Of every owner: how many rows for each of its experts, int64 (1, N), on the host; what it computes. `row_R`: as sources
-    send them, which noise counts."""
+    """(P) an owner's rows for each of its experts, int64 (1, N), on the host, and what it computes. `row_R`: as sources send
+    them, which noise counts."""
     count_PN = count_PE.sum(0).view(len(count_PE), -1)
     layer = Layer(ACTIVATIONS[activation], known, key_4, count_PE.shape[1], top_k)
     if not looks_beside(known.quantization):
@@ -173,7 +173,7 @@ def _owners(
 
 
 def _by_owner(count_PE: Tensor, *row_RX: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Of every owner its rows of each tensor."""
+    """(P) an owner's rows of each tensor."""
     rows_P = count_PE.sum(0).view(len(count_PE), -1).sum(1).tolist()
     return zip(*(t.split(rows_P) for t in row_RX))
 
@@ -192,7 +192,7 @@ def _combined(
 
 
 def _by_source(row_RX: Tensor, place_TK: Tensor, count_PE: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of every source that has tokens: its rows, a row of zeros behind them where dropped ones look, and the places in them."""
+    """The rows of every source that has tokens, a row of zeros behind them where dropped ones look, and the places in them."""
     nothing = row_RX.new_zeros(1, *row_RX.shape[1:])
     for rows, place in zip(row_RX.split(count_PE.sum(1).tolist()), place_TK.tensor_split(len(count_PE))):
         if len(place):

@@ -13,8 +13,8 @@ Sent = dict[str, dict[str, Tensor]]  # of either way, by phase: int64 (P, P), by
 
 
 def exchanged(count_PE: Tensor, width: int, size: int) -> Sent:
-    """What a layer hands over in a format that looks at a row alone. `count_PE`: int64, the rows of each source for each expert;
-    `width` numbers of `size` bytes are a row."""
+    """What a layer hands over in a format that looks at a row alone. `count_PE`: int64, the rows of each source for each
+    expert; `width` numbers of `size` bytes are a row."""
     ranks = len(count_PE)
     rows_PP = count_PE.view(ranks, ranks, -1).sum(2)
     counts_PP = rows_PP.new_full((ranks, ranks), WORD * (count_PE.shape[1] // ranks + 3))

@@ -111,8 +111,8 @@ CASES = [
 
 @pytest.mark.parametrize("case, words", CASES, ids=lambda value: value if isinstance(value, str) else value[0])
 def test_steps_leave_the_bits_of_a_process_without_ranks(case, words):
-    """In loss, norms, weights and state, and in what the log says of groups. What it says of a format's errors is of what a call
-    quantizes: tokens, or the rows that owners have."""
+    """In loss, norms, weights and state, and in what the log says of groups. What it says of a format's errors is of what a
+    call quantizes: tokens, or the rows that owners have."""
     alone, spread = (steps(lively(*ALL_CASES[case], micro.ALONE, *words, *more)) for more in ((), PLAYED))
     for key in ("steps", "groups", "state"):
         assert spread[key] == alone[key], key

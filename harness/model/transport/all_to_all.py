@@ -86,7 +86,7 @@ class AllToAll(Transport):
     def layer(
         self, activation: str, known: Precision, key_4: Tensor | None, shape: torch.Size, row_S: Tensor, met: Met
     ) -> Layer:
-        """Of a pass; `shape`: (T, K) of a unit, `row_S`: the numbers of the rows that came, where something looks at them."""
+        """A pass's; `shape`: (T, K) of a unit, `row_S`: the numbers of the rows that came, where something looks at them."""
         layer = Layer(ACTIVATIONS[activation], known, key_4, self.num_experts, shape[1])
         if not looks_beside(known.quantization):
             return layer

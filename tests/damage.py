@@ -29,7 +29,7 @@ import yaml
 from study_factory import trial
 
 from harness.__main__ import main
-from harness.launch import scores
+from harness.launch import scores, sinks
 from harness.plan.study import Study
 from harness.record import mlflow_sink
 from harness.record.documents import Probe, Timing, UniformScores
@@ -298,6 +298,7 @@ def without_what_reads_nothing(figures: bool = False) -> Iterator[None]:
         patch.setattr(mlflow_sink, "Sink", Quiet)
         patch.setitem(scores.SCORES, "val", score_nothing)
         if not figures:
+            patch.setattr(sinks, "show_at_end", lambda run: None)
             patch.setattr(draw_figures, "draw_all", lambda *_: [])
             patch.setattr(publish_report, "draw_board", lambda board, path: path)
             patch.setattr(publish_report, "draw_holders", lambda board, path: path)

@@ -2,18 +2,15 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from functools import _lru_cache_wrapper
-from pathlib import Path
 
+import processes
 import pytest
 import torch
 
 from harness.train.machine import compiler_missing
 from kernels.cpu.brgemm import calls, library
 
-ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 
 
@@ -158,9 +155,9 @@ assert library.missing() == "", library.missing()
 @pytest.mark.slow
 @pytest.mark.process
 def test_processes_that_build_at_once_all_load_and_leave_one_file(fresh, tmp_path):
-    started = [subprocess.Popen([sys.executable, "-c", BUILDS], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ended = [(process.communicate()[1], process.returncode) for process in started]
-    assert [code for _, code in ended] == [0, 0], ended
+    here = {"TORCHINDUCTOR_CACHE_DIR": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
+    ended = processes.run_together([here, here], BUILDS, timeout=120)
+    assert [process.returncode for process in ended] == [0, 0], ended
     assert len(built(tmp_path)) == 1
 
 

@@ -16,6 +16,7 @@ TOYS = Path(__file__).parent / "parts"
 WORDS = (
     "model.attention=decay", "model.qk_norm=false", "attention.decay.rate=0.7", "model.residual=halves",
     "model.memories=[echo]", "memory.echo.rate=0.2", "optim.matrices=signs", "optim.signs.lr=0.01",
+    "validation.batch_tokens=256",  # a step's, which is compiled anyway
 )  # fmt: skip
 PARTS = ("attention decay", "residual halves", "memory echo", "optim signs")
 START = f"""

@@ -23,6 +23,15 @@ pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.slow]
 NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR2, 140)]
 
 
+SHORT = ("budget.tokens=2048", "validation.steps=[4]")
+CAPPED = ("balance.capacity_factor=1.0",)  # a run whose last window is judged at the very end
+
+
+@cache
+def untouched(base: Path, words: tuple[str, ...]) -> Path:
+    return micro.run(base, *words)
+
+
 def gone():
     return OSError(errno.EIO, os.strerror(errno.EIO))  # a fresh one: a traceback would keep the run folder locked
 
@@ -57,33 +66,26 @@ def at_step(patch, step, number):
     ids=["preparing data", "with an empty folder", "compiling and warming up"],
 )
 def test_a_signal_before_the_first_step_says_one_line_and_the_same_command_starts_it(
-    tmp_path, finished, monkeypatch, capsys, module, name, number, status
+    tmp_path, tmp_path_factory, monkeypatch, capsys, module, name, number, status
 ):
     before = [signal.getsignal(n) for n, _ in NUMBERS]
     with monkeypatch.context() as patch:
         after(patch, module, name, number)
-        assert micro.speedrun(tmp_path) == status
+        assert micro.speedrun(tmp_path, *SHORT) == status
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("interrupted; the same command goes on")
     assert [signal.getsignal(n) for n, _ in NUMBERS] == before
-    run_folder = micro.run(tmp_path)
-    assert micro.the_folder(tmp_path) == run_folder and bits(run_folder) == bits(finished())
+    run_folder = micro.run(tmp_path, *SHORT)
+    assert micro.the_folder(tmp_path) == run_folder
+    assert bits(run_folder) == bits(untouched(tmp_path_factory.getbasetemp() / "short", SHORT))
     assert micro.record(run_folder).resumes == 0
-
-
-CAPPED = ("balance.capacity_factor=1.0",)  # a run whose last window is judged at the very end
-
-
-@cache
-def untouched(base: Path) -> Path:
-    return micro.run(base / "capped", *CAPPED)
 
 
 @pytest.mark.parametrize("number, status", NUMBERS)
 def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_are_made_anew(
     tmp_path, tmp_path_factory, monkeypatch, capsys, number, status
 ):
-    expected = untouched(tmp_path_factory.getbasetemp())
+    expected = untouched(tmp_path_factory.getbasetemp() / "capped", CAPPED)
     with monkeypatch.context() as patch:
         bpb, seen = Score.bpb, []
 

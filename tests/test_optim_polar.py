@@ -135,3 +135,9 @@ def test_the_plan_counts_it_and_refuses_another_word():
     assert flops_per_step(found, 1) / flops_per_step(plain, 1) == pytest.approx(23 / 25)
     with pytest.raises(UserError, match="optim.muon.form='gramm'"):
         compose(["lane=tiny-moe-16e", "optim.muon.form=gramm"])
+
+
+def test_the_plan_counts_the_iteration_by_the_shapes_of_experts():
+    """Of SwiGLU's up (768, 768) and down (384, 768), of which every expert has one each."""
+    plan = compose(["lane=moe-256e"]).plan
+    assert flops_per_step(plan, 3 * 768 * 384) == direct_flops(768, 768, 5) + direct_flops(384, 768, 5)

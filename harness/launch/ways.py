@@ -21,7 +21,7 @@ from harness.train.wire import Received, number, received, seconds
 
 MOST_RANKS = 1024  # that are looked at for a plan that does not fit
 SHARE = 0.5  # of a rank's memory, from which on experts are better spread
-QUICKER = 0.9  # of a step's predicted time: what takes more is no other
+QUICKER = 0.9  # of a step's predicted time: below it another micro-batch is worth a word
 
 
 @dataclass(frozen=True)

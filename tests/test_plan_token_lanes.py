@@ -127,7 +127,7 @@ def test_plan_shows_published_figures_of_the_lanes_shape_by_kind(capsys):
         assert re.search(part, figures), part
 
 
-@pytest.mark.parametrize("words", ["lane=xl-dense", "lane=xl-moe-8e unranked=true model.top_k=1"])
+@pytest.mark.parametrize("words", ["lane=xl-dense", "lane=xl-moe-8e unranked=true model.layers=12"])
 def test_plan_shows_no_published_figure_of_another_shape(words, capsys):
     assert main(["plan", *words.split()]) == 0
     assert "published elsewhere" not in capsys.readouterr().out

@@ -42,7 +42,7 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_same_command_goes_on(own, 
     assert micro.record(alone).resumes == 1
 
 
-WAITS_S, STAYS_AWAY_S = 6, 30
+WAITS_S, STAYS_AWAY_S = 6, 15
 # The plan's time is a minute or more; here it is cut after it was asked for.
 HURRIED = f"""
 import os, sys, time, harness.ranks as ranks

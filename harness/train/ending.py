@@ -128,7 +128,7 @@ def public_scores(names: list[str], loop: Loop, lockstep: Lockstep) -> dict[str,
     """These public test sets, scored once, by every rank its share; all that they rest on goes to evaluations.json. Answers
     are kept as they come, for the same command to go on from. `lockstep`: in which ranks make their passes, where experts are
     spread over them."""
-    session, spread = loop.session, loop.plan.parallel.ep > 1
+    session, spread = loop.session, bool(loop.session.shards.spread)
     loop.progress.say(f"scoring {' and '.join(names)}, once ...")
     with loop.clock.entry("final_evaluation_s"):
         ranks, path = session.ranks, loop.folder.path

@@ -99,7 +99,7 @@ def expert_weights(plan: Plan) -> int:
 
 def elsewhere(plan: Plan) -> int:
     """Weights that a rank does not have, because others hold the experts."""
-    return expert_weights(plan) - expert_weights(plan) // plan.parallel.ep
+    return expert_weights(plan) - expert_weights(plan) // parts.holders(plan.parallel)
 
 
 def optimizer_flops(plan: Plan, counts: Counts) -> float:

@@ -87,7 +87,7 @@ class Memory:
 
 
 def memory(plan: Plan, here: Machine) -> Memory:
-    m, ep, weights = plan.model, plan.parallel.ep, Weights.of(plan)
+    m, ep, weights = plan.model, parts.holders(plan.parallel), Weights.of(plan)
     dtype = Arithmetic.of(here.arithmetic).dtype
     copied = 2 if dtype == torch.bfloat16 else 0  # bytes of a weight
     holds = here.device == "cuda" and plan.precision.format == "bf16"
@@ -179,13 +179,14 @@ class Weights:
         by_optimizer = {name: 0 for name in dict.fromkeys((plan.optim.matrices, plan.optim.others))}
         stacks: Counter[torch.Size] = Counter()
         experts = products = largest = everywhere = 0
+        holders = parts.holders(plan.parallel)
         for _, p, _, own in owned(model):
-            numbers = p.numel() // plan.parallel.ep if own.by_expert else p.numel()
+            numbers = p.numel() // holders if own.by_expert else p.numel()
             by_optimizer[plan.optim.matrices if own.group in parts.MATRICES else plan.optim.others] += numbers
             experts += numbers * own.by_expert
             products += numbers * (own.group in ("dense", "head"))
             largest = max(largest, numbers)
-            everywhere = max(everywhere, numbers * (not own.by_expert or plan.parallel.ep == 1))
+            everywhere = max(everywhere, numbers * (not own.by_expert or holders == 1))
             if own.group in parts.MATRICES:
                 stacks[p.shape[-2:]] += numbers // p.shape[-2:].numel()
         stack = max(min(AT_ONCE, count) * shape.numel() for shape, count in stacks.items())

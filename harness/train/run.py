@@ -229,7 +229,7 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Prove
             found = ranks.all_or_none(of_val)
             if public:
                 written = True
-                with stop.interrupting() if composed.plan.parallel.ep == 1 else nullcontext():
+                with nullcontext() if loop.session.shards.spread else stop.interrupting():
                     evaluations = ending.public_scores(public, loop, lockstep)
                 if found:
                     found = found[0], ending.content(composed, loop, found[0], origin, evaluations)

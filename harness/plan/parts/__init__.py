@@ -166,6 +166,11 @@ def in_one_process(parallel: "Parallel") -> bool:
     return transport(parallel) == "loopback"
 
 
+def holders(parallel: "Parallel") -> int:
+    """Over how many processes the experts are spread."""
+    return 1 if in_one_process(parallel) else parallel.ep
+
+
 def gives_heads(attention: str) -> bool:
     """Whether memories may act on the queries, keys and values of an attention's heads."""
     return getattr(without_torch("attention", attention), "GIVES_HEADS", False)

@@ -127,6 +127,16 @@ def test_plan_shows_published_figures_of_the_lanes_shape_by_kind(capsys):
         assert re.search(part, figures), part
 
 
+@pytest.mark.parametrize("ranks, status", [(8, 0), (32, 2)])
+def test_published_figures_stand_beside_what_is_predicted_of_so_many_ranks(ranks, status, capsys):
+    """Those of the profile's own 32 too, which this lane does not fit."""
+    assert main(["plan", "lane=xl-moe-8e", f"ranks={ranks}", "gpu=h200-141"]) == status
+    said, refusal = capsys.readouterr()
+    assert said.index("tokens_per_second         27,000  32xH200  published: ") < said.index(f"xl-moe-8e on {ranks} ranks")
+    assert ("predicted, ms a step" in said) == (status == 0)
+    assert ("8 experts cannot be spread equally over 32 ranks" in refusal) == (status == 2)
+
+
 @pytest.mark.parametrize("words", ["lane=xl-dense", "lane=xl-moe-8e unranked=true model.layers=12"])
 def test_plan_shows_no_published_figure_of_another_shape(words, capsys):
     assert main(["plan", *words.split()]) == 0

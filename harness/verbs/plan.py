@@ -14,7 +14,7 @@ A plan is recipe < lane < command line, in Hydra's grammar. Recipe groups: optim
 key with its mark (frozen: the lane's; free; at most N: free up to the bound of ranking, above it only unranked; no bits: free,
 and no bit of a run depends on it), its value, and the values that it may have.
 
-Where others published figures of the lane's shape (lanes/anchors.yaml), they come last, each with its kind and source.
+Where others published figures of the lane's shape (lanes/anchors.yaml), it prints them too, each with its kind and source.
 
 With ranks=N it says for so many GPUs, with all experts on each (parallel.ep=1) and with their share (parallel.ep=N): bytes a
 rank by part, which GPUs have them, bytes on the wire, predicted seconds, and which of the two is advised. Nothing is measured
@@ -45,12 +45,15 @@ def main(arguments: list[str]) -> int:
             known = values(declared[key]) if key in declared else ""
             print(f"{key:<36}{mark:<14}{f'{value}  ':<16}{known}".rstrip())
         return 0
+    from harness.launch.published import published
+
     if own.ranks or own.gpu:
         from harness.launch.ranks_plan import say_plan
 
+        if elsewhere := published(composed):  # first, since what follows may be refused
+            print("\n".join([*elsewhere, ""]))
         say_plan(composed, own.ranks or 1, own.gpu)
         return 0
-    from harness.launch.published import published
     from harness.launch.starting_plan import starting_plan
     from harness.model.build import count_plan
     from harness.train.machine import detect

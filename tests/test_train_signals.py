@@ -91,7 +91,7 @@ def test_a_signal_during_the_final_scores_leaves_the_last_step_from_which_they_a
 
         def signalled(self, *rest):
             seen.append(1)
-            if len(seen) == 5:  # three validations and the curve's last point come first
+            if len(seen) == 5:  # three validations, the shuffled control and the curve's last point
                 signal.raise_signal(number)
             return bpb(self, *rest)
 

@@ -48,6 +48,7 @@ def of_val(composed: Composed, loop: Loop, val_N, lockstep: Lockstep) -> Scored 
         if loop.first_rank or session.shards.spread:
             digest = hash_weights(session.model, session.shards)
             weights.write(folder.path / "weights.safetensors", session.model.state_dict(), session.shards)
+        loop.add_point(plan.steps, final)  # from here on the first rank may fail, and none waits for it
         if not loop.first_rank:
             return None
         clean_N, _ = session.corpus.examine()
@@ -159,11 +160,11 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _final_scores(loop: Loop, val_N, lockstep: Lockstep) -> tuple[Score, float | None]:
-    """All of val once; its first part is the slice, so the curve's last point costs nothing more."""
+    """All of val once, whose first part is the slice, so that the curve's last point costs nothing more; and the slice with
+    shuffled routing."""
     final = loop.score(val_N, lockstep)
     if not np.isfinite(final.nats_N).all():
         raise not_finite(loop.plan.steps, "the score of a token of val")
-    loop.add_point(loop.plan.steps, final)
     if not loop.session.model.moe_layers:
         return final, None
     return final, loop.score(loop.slice_N, lockstep, SHUFFLE_SEED).bpb()

@@ -64,11 +64,11 @@ class Shards:
         if self.rows(name, tensor) is None:
             yield from [tensor.detach()] if self.ranks.is_first else []
             return
-        for source in range(self.ranks.world):
-            mine = tensor.detach()[: len(tensor) if self.ranks.rank == source else 0]
-            sent, received = ([0] * self.ranks.world for _ in range(2))
-            sent[0], received[source] = len(mine), len(tensor) if self.ranks.is_first else 0
-            yield self.ranks.exchange_rows(mine, sent, received)
+        rank, world = self.ranks.rank, self.ranks.world
+        for source in range(world):
+            mine = tensor.detach()[: len(tensor) if rank == source else 0]
+            received = [len(tensor) if rank == 0 and other == source else 0 for other in range(world)]
+            yield self.ranks.exchange_rows(mine, [len(mine)] + [0] * (world - 1), received)
 
     def whole(self, name: str, tensor: Tensor) -> Tensor:
         """(E, X) of a slice (N, X), on every rank."""

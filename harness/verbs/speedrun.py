@@ -95,8 +95,9 @@ def train(composed, ranks) -> int:
         progress.say(f"stopped with a checkpoint in {stopped.path}; the same command goes on from it")
         return stopped.code
     except HealthStop as stop:
-        warn(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}")
-        warn(f"  make doctor RUN={stop.folder} says what is wrong and what to type")
+        if ranks.is_first:  # of all that stop
+            warn(f"stopped by health ({stop.reason}): {stop.what}\n  {stop.remedy}")
+            warn(f"  make doctor RUN={stop.folder} says what is wrong and what to type")
         return 3
     except RuntimeError as error:
         if not is_out_of_memory(error):

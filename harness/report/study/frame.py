@@ -13,6 +13,7 @@ from harness.report.study.trials import Trial
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILLION, style.PURPLE, style.SKY, style.BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST = 900  # characters of why cases are unranked: some ten lines
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def new_figure(study: Study, cases: Sequence[Case], height_in: float, *notes: st
     forks = [f"{case.name} starts from {fork[0]} at step {fork[1]}" for case in cases if (fork := study.fork(case.name))]
     said = [f"Study {study.name}, {study.title}: lane {study.lane}, {n} a case", *notes, *forks, *stops]
     said.append(f"hardware class {'; '.join(classes)}" if classes else "no run finished")
-    return style.plain_figure(study.question, height_in, "; ".join(said) + ".", unranked(trials))
+    return style.plain_figure(study.question, height_in, "; ".join(said) + ".", unranked(trials, MOST))
 
 
 def measure_of(cases: Sequence[Case]) -> str:

@@ -49,8 +49,9 @@ def disturbed(trials: Sequence[Trial]) -> str:
     return "; ".join(f"no time of {trial.case} seed {trial.seed}: {why}" for trial, why in found)
 
 
-def unranked(trials: Sequence[Trial]) -> str:
-    """ "unranked: ...": what all unranked cases share once, then what is a case's own; empty where all are ranked."""
+def unranked(trials: Sequence[Trial], most: int | None = None) -> str:
+    """ "unranked: ...": what all unranked cases share once, then what is a case's own; empty where all are ranked. Where that
+    takes more than `most` characters, the table alone has what is a case's own."""
     reasons: dict[str, list[str]] = {}
     for trial in trials:
         if trial.why_unranked:
@@ -62,9 +63,12 @@ def unranked(trials: Sequence[Trial]) -> str:
     finished = {trial.case for trial in trials if trial.record}
     everyone = "all cases" if finished == {trial.case for trial in trials} else "all that finished"
     who = everyone if set(reasons) == finished else ", ".join(reasons)
-    parts = [f"{who}: {'; '.join(shared)}"] if shared else []
-    parts += [f"{case}: {'; '.join(rest)}" for case, own in reasons.items() if (rest := [r for r in own if r not in shared])]
-    return f"unranked: {'. '.join(parts)}"
+    common = [f"{who}: {'; '.join(shared)}"] if shared else []
+    parts = [f"{case}: {'; '.join(rest)}" for case, own in reasons.items() if (rest := [r for r in own if r not in shared])]
+    said = f"unranked: {'. '.join([*common, *parts])}"
+    if most is None or len(said) <= most:
+        return said
+    return f"unranked: {'. '.join([*common, 'What is changed in a case beside that stands in the table'])}"
 
 
 def _short(reason: str) -> str:

@@ -33,12 +33,14 @@ def run(code: str, *arguments: str, timeout: float = 120, **environment: str) ->
     return done
 
 
-def run_ranks(world: int, code: str, *arguments: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
-    """The same code as every rank of a group, with what `torchrun` tells each of them in its environment."""
+def run_ranks(
+    world: int, code: str, *arguments: str, timeout: float = 120, **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """The same code as every rank of a group, with what `torchrun` tells each of them in its environment, and `environment`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
-    ranks = [place | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    ranks = [environment | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
     return run_together(ranks, code, *arguments, timeout=timeout)
 
 

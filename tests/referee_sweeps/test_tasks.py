@@ -94,7 +94,8 @@ def test_the_file_that_slurm_is_given_asks_for_what_the_words_say(tmp_path):
     home = slurm(tmp_path)
     (home / "full").touch()
     place = ("nodes=2", "tasks_per_node=8", "gpus_per_node=8", "timeout_min=240", "signal_delay_s=300", "partition=fast")
-    words = [f"hydra.launcher.{word}" for word in (*place, "max_num_timeout=20", "additional_parameters={mail-user: me}")]
+    words = [f"hydra.launcher.{word}" for word in (*place, "max_num_timeout=20")]
+    words.append("++hydra.launcher.additional_parameters.mail-user=me")
     done = sweep_of(tmp_path, *DENSE, *UNITS, "hydra/launcher=submitit_slurm", "seed=1", *words, home=home)
     assert done.returncode == 2 and "no such partition" in done.stderr and "error: no job ran" in done.stderr
     script = (home / "job.sh").read_text()

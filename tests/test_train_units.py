@@ -22,7 +22,7 @@ from harness.record.read import read_identity
 from harness.report.groups import find_groups
 from harness.report.integrity import check
 from harness.report.run_data import load_run
-from harness.train import ending, machine
+from harness.train import ending, machine, sums
 from harness.train.memory import memory
 
 PROGRAM = (micro.ROOT / "tests" / "units_on_ranks.py").read_text()
@@ -71,6 +71,22 @@ def test_a_sum_over_units_keeps_the_sign_of_a_zero():
     minus = torch.full((), -0.0)
     totals = built.sums.add(built.sums.add({}, {"loss": minus}), {"loss": minus})
     assert torch.signbit(totals["loss"])
+
+
+class Echo(Ranks):
+    """Two ranks, of which the other has what this one has."""
+
+    def exchange(self, part_PN):
+        return part_PN[:1].expand_as(part_PN)
+
+
+def test_a_gradient_that_is_folded_over_ranks_keeps_the_sign_of_a_zero():
+    built = session("dense, clipped", micro.ALONE, *UNITS)
+    folding = sums.UnitSums(Echo(0, 2), built.model, built.optimizer)
+    for p in built.optimizer.parameters.values():
+        p.grad = torch.full_like(p, -0.0)
+    folding._fold_gradients()
+    assert all(bool(torch.signbit(total).all()) for total in folding.sums)
 
 
 def test_gradient_norms_are_of_slices_in_fp64_whatever_the_size_of_a_pass(monkeypatch):

@@ -1,4 +1,4 @@
-"""State in slices: checkpoints that any number of ranks writes and any other reads, one hash and one file of weights."""
+"""State in slices: checkpoints that any number of ranks writes and any other reads, and one hash."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from harness.errors import UserError
 from harness.ranks import Ranks
 from harness.record import checkpoint_files
 from harness.record.documents import CheckpointNote
-from harness.train import checkpoint, slices, weights
+from harness.train import checkpoint, slices
 from harness.train.chain import hash_tensors
 from harness.train.health import HealthStop
 from harness.train.loop import Loop
-from harness.train.shards import WHOLE, Rows, Shards
+from harness.train.shards import Rows, Shards
 
 STACKS = ("blocks.0.feedforward.up", "blocks.1.feedforward.down")
 EXPERTS = 12
@@ -397,68 +397,3 @@ def test_a_checkpoint_of_another_plan_does_not_fit(tmp_path, change):
 
     (said,) = set(on_threads(2, work))
     assert name in said and ("not (12, 2, 3)" in said or change == "another name")
-
-
-# The file of weights
-
-
-@st.composite
-def tensors(draw):
-    names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9), unique=True, max_size=7))
-    found = {}
-    for name in names:
-        shape, dtype = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.sampled_from(DTYPES))
-        found[name] = (torch.rand(shape) * 9).to(dtype)
-    return found
-
-
-@settings(max_examples=60, deadline=None)
-@given(tensors())
-def test_weights_are_written_in_the_bytes_of_safetensors(tmp_path_factory, found):
-    folder = tmp_path_factory.mktemp("weights")
-    found.pop("__metadata__", None)
-    weights.write(folder / "streamed", found)
-    save_file(found, folder / "beside")
-    assert (folder / "streamed").read_bytes() == (folder / "beside").read_bytes()
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_weights_in_slices_are_one_file_of_the_same_bytes_and_no_rank_has_more_than_a_slice_of_another(
-    tmp_path, monkeypatch, world
-):
-    whole, largest, content = whole_state(), [], weights.content
-    monkeypatch.setattr(weights, "content", lambda t: largest.append(t.numel()) or content(t))
-
-    def work(ranks):
-        shards = shards_of(ranks)
-        weights.write(tmp_path / "spread", held_of(whole, shards), shards)
-
-    assert on_threads(world, work) == [None] * world
-    save_file(whole, tmp_path / "beside")
-    assert (tmp_path / "spread").read_bytes() == (tmp_path / "beside").read_bytes()
-    assert max(largest) == max(36, EXPERTS * 9 // world)  # the largest that every rank has, and a share of the largest stack
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "spread"]
-
-
-def test_a_full_disk_under_weights_in_slices_is_one_error_on_all_ranks(tmp_path, monkeypatch):
-    def full(path, chunks):
-        next(iter(chunks))
-        raise FULL
-
-    monkeypatch.setattr(weights, "replace_atomically", full)
-
-    def work(ranks):
-        shards = shards_of(ranks)
-        weights.write(tmp_path / "weights", held_of(whole_state(), shards), shards)
-
-    found = on_threads(3, work)
-    assert all(isinstance(each, UserError) for each in found) and len({str(each) for each in found}) == 1
-    assert "cannot write" in str(found[0]) and not list(tmp_path.iterdir())
-
-
-def test_the_bits_of_a_session_are_the_same_file_and_hash_through_shards(tmp_path):
-    built = micro.session()
-    state_dict = built.model.state_dict()
-    weights.write(tmp_path / "streamed", state_dict, WHOLE)
-    save_file({name: t.contiguous() for name, t in state_dict.items()}, tmp_path / "beside")
-    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "beside").read_bytes()

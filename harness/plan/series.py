@@ -66,7 +66,9 @@ class SeriesFile(Closed):
             words, taken = family.words.split(), {*self.scaled, *map(key_of, self.common.split())}
             wrong += _wrong_words(f"family {name}", words, {*taken, *family.scaled})
             wrong += [
-                f"family {name} sets {key}: {MORE}" for key in (*map(key_of, words), *family.scaled) if not key.startswith(VARIES)
+                f"family {name} sets {key}: {MORE}"
+                for key in (*map(key_of, words), *family.scaled)
+                if not key.startswith(VARIES)
             ]
             wrong += [f"family {name} scales {key}, which common or the size sets" for key in family.scaled if key in taken]
         known = dict(walk())
@@ -109,7 +111,9 @@ class Series(SeriesFile):
         taken = {*self.scaled, *(key for family in self.families.values() for key in family.scaled)}
         taken |= {key_of(word) for family in self.families.values() for word in family.words.split()}
         if wrong := _wrong_words("this call", words, taken):
-            raise UserError("; ".join(wrong), f"a series has these of its own: {REMEDY.removeprefix('see ')} says what they mean")
+            raise UserError(
+                "; ".join(wrong), f"a series has these of its own: {REMEDY.removeprefix('see ')} says what they mean"
+            )
         return self.model_copy(update={"common": " ".join([*self.common.split(), *words])})
 
 

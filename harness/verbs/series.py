@@ -21,6 +21,7 @@ FOLDER does so from copies of the records that it puts there, in place of what F
 """
 
 import sys
+from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.options import PATH, SEEDS, TEXT, Names, Word, Words, number
@@ -100,3 +101,20 @@ def _run(series, words) -> int:
     for complaint in course.state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(course.state.complaints))
+
+
+def _again(source: Path) -> int:
+    from harness.launch.published import asked
+    from harness.report.series.folder import write_series
+    from harness.report.study.check import missing_cases, study_problems
+    from harness.report.study.folder import read_folder
+
+    study, trials = read_folder(source)
+    if not study.series:
+        raise UserError(f"{source} holds study {study.name}, no series", f"python -m harness study --from {source}")
+    if problems := study_problems(study, trials, asked(study, trials)):
+        raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
+    if missing := missing_cases(study, trials):
+        print(f"warning: {source} has no record of {', '.join(missing)}", file=sys.stderr)
+    print(f"written: {', '.join(map(str, write_series(study, trials, source, verdicts_of(trials))))}")
+    return 0

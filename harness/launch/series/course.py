@@ -49,6 +49,11 @@ class Course:
                 found.seconds.learn(points[name], run)
         return found
 
+    @property
+    def folder(self) -> Path:
+        """Where what is drawn of it goes."""
+        return self.places[0] / f"series-{self.series.name}"
+
     def there(self, seeds: Sequence[int]) -> set[tuple[str, int]]:
         """(point, seed) of the runs that exist."""
         return {

@@ -15,7 +15,7 @@ from harness.plan.series import MORE, VARIES, Series
 from harness.plan.study import OF_SERIES, Study
 from harness.plan.tasks import val_length
 
-LEAST_STEPS = 50  # of a schedule: with fewer its warm-up is no whole step
+LEAST_STEPS = 20  # of a schedule: with fewer its decay has no eight
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def _refuse_unlike(plans: Mapping[str, Plan], size: int) -> None:
             raise UserError(f"families {first} and {name} differ in more than the FFN of a layer: {told}", MORE)
         if active_width(plan) != active_width(other):
             raise UserError(
-                f"families {first} and {name} have {active_width(plan):,} and {active_width(other):,} active hidden units in all "
-                f"layers at size {size}, so more differs than how they are cut into experts",
+                f"families {first} and {name} have {active_width(plan):,} and {active_width(other):,} active hidden units in "
+                f"all layers at size {size}, so more differs than how they are cut into experts",
                 "make the FFN width of the one (top_k + shared_experts) x expert_width of the other",
             )
 

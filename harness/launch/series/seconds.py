@@ -1,7 +1,7 @@
 """How long a point will take on this machine: by runs of its size, by those of other sizes, or as counted.
 
-A run's seconds are those of training, at a rate in tokens that a run of any budget of the same model shows, and those beside it:
-a process that starts, warm-up, peaks, the score of val and what is drawn.
+A run's seconds are those of training, at a rate in tokens that a run of any budget of the same model shows, and those beside
+it: a process that starts, warm-up, peaks, the score of val and what is drawn.
 """
 
 import math
@@ -20,8 +20,8 @@ FORWARD = 3.0  # training over scoring, in FLOPs a token
 
 @dataclass
 class Seconds:
-    """What is known of rates on one hardware class, whoever else was busy there. `rates`: by family and size, (FLOPs a token, tokens a second) of each run;
-    `beside`: by the same, what a run took beside training, process and all."""
+    """What is known of rates on one hardware class, whoever else was busy there. `rates`: by family and size, (FLOPs a token,
+    tokens a second) of each run; `beside`: by the same, what a run took beside training, process and all."""
 
     hardware_class: str
     scored: int

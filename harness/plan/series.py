@@ -111,9 +111,7 @@ class Series(SeriesFile):
         taken = {*self.scaled, *(key for family in self.families.values() for key in family.scaled)}
         taken |= {key_of(word) for family in self.families.values() for word in family.words.split()}
         if wrong := _wrong_words("this call", words, taken):
-            raise UserError(
-                "; ".join(wrong), f"a series has these of its own: {REMEDY.removeprefix('see ')} says what they mean"
-            )
+            raise UserError("; ".join(wrong), f"leave these words out: studies/series/{self.name}.yaml sets what they set")
         return self.model_copy(update={"common": " ".join([*self.common.split(), *words])})
 
 

@@ -68,7 +68,7 @@ class Course:
         return self.seconds.of(self.points[name])[0]
 
     def slowest_ahead(self) -> list[str]:
-        """Of each family the point ahead that would take longest: before a prediction nobody knows which one it will be."""
+        """The point ahead of each family that would take longest: before a prediction nobody knows which one it will be."""
         ahead = [point for point in self.points.values() if point.budget == self.series.ahead]
         by_family = [[p.name for p in ahead if p.family == family] for family in self.series.families]
         return [max(names, key=self.of_point) for names in by_family]
@@ -92,11 +92,9 @@ class Course:
         return []
 
     def study(self) -> Study:
-        """Its cases: the points of the grid, and those ahead that there are runs of."""
+        """Its cases: the points that there are runs of."""
         seen = {name for name, _ in (*self.state.done, *self.state.stopped)}
-        return study_of_points(
-            self.series, [p for p in self.points.values() if p.budget != self.series.ahead or p.name in seen]
-        )
+        return study_of_points(self.series, [point for point in self.points.values() if point.name in seen])
 
     def trials(self) -> list[Trial]:
         """Every run that was taken or made, by point and seed."""

@@ -59,8 +59,8 @@ def _grids(series: Series, seeds: tuple[int, ...]) -> Iterator[Grid]:
 
 
 def left_s(grid: Grid, done: Collection[tuple[str, int]], seconds: Callable[[str], float], chosen: Sequence[str]) -> float:
-    """Of the runs that are not there yet. `seconds`: by point; `chosen`: the points ahead that stand for those to come, one of
-    each family."""
+    """How long the runs take that are not there yet. `seconds`: by point; `chosen`: the points ahead that stand for those to
+    come, one of each family."""
     runs = [*grid.runs, *((name, seed) for name in chosen for seed in grid.seeds if grid.ahead)]
     return sum(seconds(name) for name, seed in runs if (name, seed) not in done)
 

@@ -15,12 +15,13 @@ from harness.errors import UserError
 from harness.report.series.points import CONVENTIONS, Point
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
-    """`low` and `high`: the budgets that its points span, FLOPs. `seconds_Z`: None where a size was never timed."""
+    """`sizes`: of the dial. `seconds_Z`: None where a size was never timed. `budgets`: FLOPs, from the smallest."""
 
     name: str
     convention: str
+    sizes: tuple[int, ...]
     n_Z: np.ndarray
     flops_Z: np.ndarray  # per token, training
     seconds_Z: np.ndarray | None  # per token, training
@@ -66,11 +67,28 @@ def family_of(points: Sequence[Point], convention: str) -> Family:
             f"sizes {sizes} of {name} have {[int(n) for n in n_Z]} parameters ({convention}), two of them as many",
             "choose sizes that differ in it",
         )
-    seconds = [[run.seconds / run.tokens for run in by_size[size] if run.seconds is not None] for size in sizes]
+    seconds = _seconds(points)
     return Family(
-        name, convention, n_Z,
+        name, convention, tuple(sizes), n_Z,
         flops_Z=np.array([np.median([run.flops_per_token for run in by_size[size]]) for size in sizes]),
-        seconds_Z=np.array([np.median(timed) for timed in seconds]) if all(seconds) else None,
+        seconds_Z=np.array([seconds[size] for size in sizes]) if seconds.keys() == set(sizes) else None,
         params_Z={kind: np.array([by_size[size][0].params[kind] for size in sizes], np.float64) for kind in CONVENTIONS},
         budgets=tuple(sorted({point.budget for point in points})),
     )  # fmt: skip
+
+
+def seconds_by_size(family: Family, points: Sequence[Point]) -> np.ndarray | None:
+    """(Z) per token, of some of its points; a size that none of them has keeps what all of them say."""
+    if family.seconds_Z is None:
+        return None
+    seconds = _seconds(points)
+    return np.array([seconds.get(size, whole) for size, whole in zip(family.sizes, family.seconds_Z)])
+
+
+def _seconds(points: Sequence[Point]) -> dict[int, float]:
+    """By size the median per token, of sizes that were timed."""
+    timed: dict[int, list[float]] = {}
+    for point in points:
+        if point.seconds is not None:
+            timed.setdefault(point.size, []).append(point.seconds / point.tokens)
+    return {size: float(np.median(seconds)) for size, seconds in timed.items()}

@@ -64,7 +64,7 @@ def valley(points: Sequence[Point], convention: str, least_sizes: int = LEAST_SI
     assert len({(point.family, point.budget) for point in points}) == 1, "a valley is of one family and budget"
     x_P = np.log10([point.params[convention] for point in points])
     y_P = np.array([point.bpb for point in points])
-    sizes = len(np.unique(x_P))
+    sizes = len(set(x_P.tolist()))
     if sizes < least_sizes:
         return NoAnswer(f"{sizes} sizes, and a parabola with a residual takes {least_sizes}")
     middle = x_P.mean()
@@ -75,8 +75,9 @@ def valley(points: Sequence[Point], convention: str, least_sizes: int = LEAST_SI
     if not x_P.min() < lowest < x_P.max():
         side, edge = ("small", x_P.min()) if lowest <= x_P.min() else ("large", x_P.max())
         return NoAnswer(f"the minimum is at or beyond the {side}est size ({10**edge:,.0f} parameters): add {side}er ones")
-    by_n = sorted({(point.params[convention], point.tokens) for point in points})
-    log_d = np.interp(lowest, *np.log10(np.array(by_n, np.float64)).T)
+    at_Z, size_P = np.unique(x_P, return_inverse=True)
+    log_d_Z = np.bincount(size_P, np.log10([point.tokens for point in points])) / np.bincount(size_P)
+    log_d = np.interp(lowest, at_Z, log_d_Z)
     first = points[0]
     return Valley(
         first.family, first.budget, convention, n=float(10**lowest), d=float(10**log_d),

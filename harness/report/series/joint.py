@@ -25,7 +25,8 @@ EXPONENTS = (0.01, 4.0)  # bounds of a and b
 TERMS = (1e-5, 20.0)  # bounds of E and of the other two terms at the means, relative to the geometric mean of L
 GRID = np.geomspace(0.05, 1.5, 8)  # of a and b, where starts are looked for
 STARTS = 3  # of them, that are refined
-AT_BOUND = 1e-3  # distance of a parameter's log to its bound, within which it stands there
+NOTHING = 1e-3  # a term's share of L at the means, below which its parameters are not resolved
+INSIDE = 1e-3  # by how much, as a log, starts and exponents have to keep off their bounds
 MORE = "run more of the grid: make series NAME=... HOURS=... goes on where it left off"
 
 
@@ -62,13 +63,13 @@ class Law:
 
 @dataclass(frozen=True)
 class Fit:
-    """`residuals`: of log L, measured less fitted, in the order of `points`. `at_bound`: what of the law ended at the bound
-    of what was looked for, so that the points do not resolve it."""
+    """`residuals`: of log L, measured less fitted, in the order of `points`. `unresolved`: parameters that the points say
+    nothing of: their term is next to nothing, or their exponent stands at the bound of what was looked for."""
 
     law: Law
     points: tuple[Point, ...]
     residuals: tuple[float, ...]
-    at_bound: tuple[str, ...]
+    unresolved: tuple[str, ...]
     solution: tuple[float, ...]  # (K) what `fit` takes as a start
 
     @cached_property
@@ -100,7 +101,7 @@ def fit(points: Sequence[Point], convention: str, start: Sequence[float] | None 
     for begin_K in starts:
         found = least_squares(
             lambda p_K: np.log(_terms(p_K, x_P, y_P).sum(0)) - log_P,
-            np.clip(begin_K, bounds[:, 0] + AT_BOUND, bounds[:, 1] - AT_BOUND),
+            np.clip(begin_K, bounds[:, 0] + INSIDE, bounds[:, 1] - INSIDE),
             jac=lambda p_K: _jacobian(p_K, x_P, y_P), bounds=bounds.T, loss="huber", f_scale=DELTA, max_nfev=300,
         )  # fmt: skip
         if found.status > 0 and (best is None or found.cost < best.cost):
@@ -112,10 +113,10 @@ def fit(points: Sequence[Point], convention: str, start: Sequence[float] | None 
         points[0].family, convention, float(e), float(n_term * np.exp(a * mean_n)), float(a),
         float(d_term * np.exp(b * mean_d)), float(b),
     )  # fmt: skip
-    near_K = (np.abs(best.x[:, None] - bounds) < 10 * AT_BOUND).any(1)
+    lost_K = [*(np.exp(best.x[:3] - mean) < NOTHING), *(np.abs(best.x[3:, None] - bounds[3:]) < 2 * INSIDE).any(1)]
     return Fit(
         law, points, tuple((log_P - np.log(law.bpb(n_P, d_P))).tolist()),
-        tuple(name for name, near in zip(PARAMETERS, near_K) if near), tuple(best.x.tolist()),
+        tuple(name for name, lost in zip(PARAMETERS, lost_K) if lost), tuple(best.x.tolist()),
     )  # fmt: skip
 
 

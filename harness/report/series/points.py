@@ -4,6 +4,7 @@ Which parameters count decides the exponent: one and the same grid of dense mode
 C^.54 for matrices and head, and C^.70 for matrices alone (nanochat, discussion 420). So every law is given under each.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import UserError
@@ -45,13 +46,11 @@ def point_of(run: Run, family: str, size: int, budget: float) -> Point:
     """A finished run as the point of a family.
 
     Raises:
-        UserError: health stopped the run, or it was scored on a part of val.
+        UserError: health stopped the run, or it goes on.
     """
     record = run.record
     if record is None:
         raise UserError(f"{run.folder} has not finished, so it is no point of a law", "leave that size out of the series")
-    if record.metrics.partial:
-        raise UserError(f"{run.folder} was scored on a part of val", "run it without a bound on what is scored")
     timed = record.precision.timed and not record.disturbed
     tokens = record.metrics.tokens
     return Point(
@@ -75,6 +74,6 @@ def counted(run: Run) -> dict[str, int]:
     }
 
 
-def in_order(points: list[Point]) -> list[Point]:
+def in_order(points: Iterable[Point]) -> list[Point]:
     """By family, budget, size and seed, so that a law does not depend on the order in which runs were found."""
     return sorted(points, key=lambda point: (*point.place, point.seed))

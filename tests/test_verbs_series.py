@@ -32,9 +32,8 @@ def series(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness.plan.series, "SERIES", tmp_path / "series")
     clock, ran = SimpleNamespace(now=0.0), []
     monkeypatch.setattr(harness.launch.series.course, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(
-        harness.launch.series.seconds, "detect", lambda plan: SimpleNamespace(hardware_class=series_factory.HERE)
-    )
+    here = SimpleNamespace(hardware_class=series_factory.HERE)
+    monkeypatch.setattr(harness.launch.series.seconds, "detect", lambda plan: here)
     monkeypatch.setattr(harness.launch.series.seconds, "run_seconds", lambda plan, counts, here: 5.0)
     monkeypatch.setattr(
         harness.launch.series.course, "make_job",

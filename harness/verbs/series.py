@@ -75,6 +75,7 @@ def _list() -> None:
 def _run(series, words) -> int:
     from harness.launch.published import refuse_out, why_kept
     from harness.launch.series.course import Course
+    from harness.launch.series.held_out import foretell
     from harness.launch.series.shown_plan import plan_text
     from harness.report.series.folder import publish_series, write_series
 
@@ -88,14 +89,19 @@ def _run(series, words) -> int:
         print(f"\nnothing is run with hours=0: make series NAME={series.name} HOURS={HOURS:g}")
         return 0
     left = course.run(grid.runs, words.hours)
-    trials = course.trials()
-    if trials:
-        study = course.study()
-        print(f"written: {', '.join(map(str, write_series(study, trials, course.folder, verdicts_of(trials))))}")
+    if grid.ahead and not left:
+        chosen = foretell(course)
+        ahead = [(name, seed) for seed in grid.seeds for name in chosen]
+        left = course.run([*ahead, *course.known_ahead(grid.seeds)], words.hours)
+    if trials := course.trials():
+        study, verdicts = course.study(), verdicts_of(trials)
+        written = write_series(study, trials, course.folder, verdicts)
+        print(f"\n{written[0].read_text()}\nwritten: {', '.join(map(str, written))}")
         if words.out and (why := why_kept(study, trials, words.out)):
             course.state.complaints.append(f"{words.out} is left as it was: {why}")
         elif words.out:
-            print("written: " + ", ".join(map(str, publish_series(study, trials, words.out, verdicts_of(trials)))))
+            published = publish_series(study, trials, words.out, verdicts, course.folder)
+            print(f"written: {', '.join(map(str, published))}")
     if left:
         print(f"{len(left)} runs are left, from {left[0][0]} seed {left[0][1]} on: the same command goes on")
     for complaint in course.state.complaints:
@@ -105,14 +111,17 @@ def _run(series, words) -> int:
 
 def _again(source: Path) -> int:
     from harness.launch.published import asked
-    from harness.report.series.folder import write_series
+    from harness.report.series import foretold
+    from harness.report.series.folder import points_in, write_series
     from harness.report.study.check import missing_cases, study_problems
     from harness.report.study.folder import read_folder
 
     study, trials = read_folder(source)
     if not study.series:
         raise UserError(f"{source} holds study {study.name}, no series", f"python -m harness study --from {source}")
-    if problems := study_problems(study, trials, asked(study, trials)):
+    problems = study_problems(study, trials, asked(study, trials))
+    problems += foretold.problems(foretold.read_foretold(source), study.name, points_in(study.series, trials), trials)
+    if problems:
         raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
     if missing := missing_cases(study, trials):
         print(f"warning: {source} has no record of {', '.join(missing)}", file=sys.stderr)

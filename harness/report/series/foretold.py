@@ -1,4 +1,4 @@
-"""prediction.json of a series: written before the points ahead are run, held against the records it rests on, judged by them."""
+"""prediction.json of a series: written before the points ahead are run, held against its records, judged by those runs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,9 +65,6 @@ def _problems(made: PredictionFile, series: str, points: Sequence[Point], trials
             yield f"{FILE} rests on {name}, of which there is no record"
         elif there[name] != stated_hash:
             yield f"{FILE} rests on another record of {name}: its sha256 is {there[name][:8]}, stated is {stated_hash[:8]}"
-    seeds = {point.place: set() for point in points}
-    for point in points:
-        seeds[point.place].add(point.seed)
     for it in last.points:
         used = [point for point in points if point.family == it.family and point.budget < it.budget]
         if len(used) != it.fitted:

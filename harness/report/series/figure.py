@@ -21,6 +21,7 @@ from harness.report.study.trials import Trial
 
 VALLEYS_IN, COST_IN = 3.0, 2.35
 DRAWN = 60  # points of a line
+BESIDE = 1.05  # in N, between the residuals of two families
 COSTS = {
     "training FLOPs": lambda point: point.flops, "training tokens": lambda point: point.tokens,
     "active parameters": lambda point: point.params["active"], "total parameters": lambda point: point.params["total"],
@@ -43,7 +44,7 @@ def _figure(
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     notes = [
         f"Series {study.name}, {study.title}: lane {study.lane}, seeds {', '.join(map(str, seeds))}; a dot a run with "
-        f"its whole schedule; N counted as {laws.convention}; diamonds: minima of the parabolas, with 95% intervals; lines below: "
+        f"its whole schedule; N counted as {laws.convention}; diamonds: minima of the parabolas with 95% intervals, where they are within the sizes; lines below: "
         "through the best size of each budget, or over sizes of a budget (means over seeds)",
         "hollow: ahead of the budgets that are fitted, predicted before it was run (bar: 95% interval)",
         f"hardware class {'; '.join(classes) or 'no run finished'}",
@@ -91,8 +92,8 @@ def _valleys(ax: Axes, points: Sequence[Point], laws: Laws, ahead: float, made: 
                 ax.plot([n.low, n.high], [it.bpb, it.bpb], color=style.BLACK, linewidth=1, zorder=4)
             ax.plot([it.n], [it.bpb], marker="D", markersize=5, color=style.BLACK, zorder=5)
         last = max(some, key=lambda point: point.params[laws.convention])
-        ax.annotate(f"{budget:.2g}", (last.params[laws.convention], last.bpb), xytext=(6, 0), textcoords="offset points",
-                    fontsize=7.5, color=shade, va="center")  # fmt: skip
+        ax.annotate(f"{budget:.2g}".replace("e+", "e"), (last.params[laws.convention], last.bpb), xytext=(6, 0), textcoords="offset points",
+                    fontsize=7.5, color="#505050", va="center")  # fmt: skip
     for it in made.made[-1].points if made else ():
         if it.family == family and it.low is not None:
             ax.plot([it.n, it.n], [it.low, it.high], color=style.BLACK, linewidth=3, alpha=0.35, zorder=1)
@@ -138,7 +139,7 @@ def _residuals(ax: Axes, families: Sequence[str], laws: Laws) -> None:
     for number, family in enumerate(families):
         it = laws.joint.get(family)
         if isinstance(it, Bootstrap):
-            x = [point.params[laws.convention] for point in it.fit.points]
+            x = [point.params[laws.convention] * BESIDE**number for point in it.fit.points]
             ax.plot(x, 100 * np.array(it.fit.residuals), linestyle="none", zorder=3,
                     **style.dot(COLOURS[number], MARKERS[number], True) | {"markersize": 4.5})  # fmt: skip
         else:

@@ -91,8 +91,8 @@ def judged(made: PredictionFile | None, points: Sequence[Point], began: Mapping[
             said.append(f"{it.family}: not run yet.")
             continue
         when = began.get((it.family, it.size, it.budget), "")
-        order = "before" if when >= last.at else "after"
+        order = "before" if when[:19] >= last.at[:19] else "after"
         said.append(
-            f"{sentence(judge(it, points))} The prediction was made {order} the run began ({last.at}, {when or 'unknown'})."
+            f"{sentence(judge(it, points))} The prediction was made {order} the run began ({last.at[:19]}, {when[:19] or 'unknown'})."
         )
     return said

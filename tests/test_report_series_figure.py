@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from series_factory import point_run, series
 
+import harness.report.series.ahead
 import harness.report.series.folder
 from harness.errors import UserError
 from harness.launch.series.points import points_of, study_of_points
@@ -13,14 +15,12 @@ from harness.record.results import Foretold
 from harness.report.series.ahead import ahead_of, best_size
 from harness.report.series.folder import points_in, write_series
 from harness.report.series.foretold import hashes_of, problems, read_foretold, stated, write_foretold
+from harness.report.series.predict import predict
 from harness.report.study.trials import read_trial
 
 SERIES = series(sizes=[3, 4, 5, 6, 8])
 POINTS = points_of(SERIES)
-TOKENS = {
-    name: {p.size: p.tokens for p in POINTS.values() if (p.family, p.budget) == (name, SERIES.ahead)}
-    for name in SERIES.families
-}
+AHEAD = [point for point in POINTS.values() if point.budget == SERIES.ahead]
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,11 @@ def trials(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ahead(trials):
     """What is predicted of each family."""
-    found = [ahead_of(points_in(SERIES, trials), name, SERIES.ahead, TOKENS[name]) for name in SERIES.families]
-    return [stated(it) for it in found]
+    points = points_in(SERIES, trials)
+    tokens = {name: {point.size: point.tokens for point in AHEAD if point.family == name} for name in SERIES.families}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.report.series.ahead, "predict", partial(predict, count=20))
+        return [stated(ahead_of(points, name, SERIES.ahead, tokens[name])) for name in SERIES.families]
 
 
 def written(folder, trials, *more):
@@ -55,9 +58,8 @@ def foretold(folder, trials, ahead, at="2025-12-31T00:00:00+00:00"):
 
 def test_every_point_has_its_row_and_what_is_written_is_the_same_twice(trials, tmp_path):
     table, figure, numbers, _ = written(tmp_path / "one", trials)
-    rows = [
-        line for line in table.read_text().splitlines() if line.startswith(("| dense | 4 | 1.6e+11", "| moe | 4 | 1.6e+11"))
-    ]
+    begin = ("| dense | 4 | 1.6e+11", "| moe | 4 | 1.6e+11")
+    rows = [line for line in table.read_text().splitlines() if line.startswith(begin)]
     assert len(rows) == 2 and all(" | 2 | " in row and "±" in row for row in rows)
     assert "tokens / matrices+head" in table.read_text() and "hardware class" in table.read_text().lower()
     assert figure.stat().st_size > 20_000

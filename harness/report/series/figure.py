@@ -44,8 +44,8 @@ def _figure(
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})
     notes = [
         f"Series {study.name}, {study.title}: lane {study.lane}, seeds {', '.join(map(str, seeds))}; a dot a run with "
-        f"its whole schedule; N counted as {laws.convention}; diamonds: minima of the parabolas with 95% intervals, where they are within the sizes; lines below: "
-        "through the best size of each budget, or over sizes of a budget (means over seeds)",
+        f"its whole schedule; N counted as {laws.convention}; diamonds: minima of the parabolas with 95% intervals, where they "
+        "are within the sizes; lines below: through the best size of each budget, or over sizes of a budget (means over seeds)",
         "hollow: ahead of the budgets that are fitted, predicted before it was run (bar: 95% interval)",
         f"hardware class {'; '.join(classes) or 'no run finished'}",
     ]
@@ -79,10 +79,9 @@ def _valleys(ax: Axes, points: Sequence[Point], laws: Laws, ahead: float, made: 
     spread = laws.valleys.get(family, {}).get(laws.convention)
     for place, budget in enumerate(budgets):
         some = [point for point in points if point.budget == budget]
-        x_P, shade = np.array([point.params[laws.convention] for point in some], float), _shade(number, place, len(budgets))
-        ax.plot(
-            x_P, [point.bpb for point in some], linestyle="none", zorder=3, **style.dot(shade, MARKERS[number], budget != ahead)
-        )
+        x_P = np.array([point.params[laws.convention] for point in some], float)
+        y_P, shade = [point.bpb for point in some], _shade(number, place, len(budgets))
+        ax.plot(x_P, y_P, linestyle="none", zorder=3, **style.dot(shade, MARKERS[number], budget != ahead))
         it = spread.valleys.get(budget) if spread else None
         if isinstance(it, Valley):
             x = np.geomspace(x_P.min(), x_P.max(), DRAWN)
@@ -92,8 +91,9 @@ def _valleys(ax: Axes, points: Sequence[Point], laws: Laws, ahead: float, made: 
                 ax.plot([n.low, n.high], [it.bpb, it.bpb], color=style.BLACK, linewidth=1, zorder=4)
             ax.plot([it.n], [it.bpb], marker="D", markersize=5, color=style.BLACK, zorder=5)
         last = max(some, key=lambda point: point.params[laws.convention])
-        ax.annotate(f"{budget:.2g}".replace("e+", "e"), (last.params[laws.convention], last.bpb), xytext=(6, 0), textcoords="offset points",
-                    fontsize=7.5, color="#505050", va="center")  # fmt: skip
+        end = (last.params[laws.convention], last.bpb)
+        ax.annotate(f"{budget:.2g}".replace("e+", "e"), end, xytext=(6, 0), textcoords="offset points", fontsize=7.5,
+                    color="#505050", va="center")  # fmt: skip
     for it in made.made[-1].points if made else ():
         if it.family == family and it.low is not None:
             ax.plot([it.n, it.n], [it.low, it.high], color=style.BLACK, linewidth=3, alpha=0.35, zorder=1)

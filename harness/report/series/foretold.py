@@ -92,7 +92,6 @@ def judged(made: PredictionFile | None, points: Sequence[Point], began: Mapping[
             continue
         when = began.get((it.family, it.size, it.budget), "")
         order = "before" if when[:19] >= last.at[:19] else "after"
-        said.append(
-            f"{sentence(judge(it, points))} The prediction was made {order} the run began ({last.at[:19]}, {when[:19] or 'unknown'})."
-        )
+        times = f"{last.at[:19]}, {when[:19] or 'unknown'}"
+        said.append(f"{sentence(judge(it, points))} The prediction was made {order} the run began ({times}).")
     return said

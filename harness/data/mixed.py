@@ -1,9 +1,9 @@
 """Batches of several strands of text: which sequence is of which strand, and which window of it, as pure functions of the seed
 and the sequence's number.
 
-Mixed: every BLOCK sequences hold each strand as often as its share says, to one sequence, in an order keyed by (seed, block). So
-the number of a strand's own sequences before any other one is known without counting. Staged: strand follows strand. A strand
-is cut into windows and epochs as `batches.py` cuts a train, keyed by (seed, the strand's name).
+Mixed: every BLOCK sequences hold each strand as often as its share says, to one sequence, in an order keyed by (seed, block).
+So the number of a strand's own sequences before any other one is known without counting. Staged: strand follows strand. A
+strand is cut into windows and epochs as `batches.py` cuts a train, keyed by (seed, the strand's name).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from harness.data.batches import Batches, epoch_starts, most_sequences, rank_slice
-from harness.data.turned import Strand, Turned
+from harness.data.turned import Turned
 from harness.errors import UserError
 from harness.keyed import generator
 from harness.plan.steps import Steps
@@ -35,9 +35,7 @@ class Mixed:
                     f"{strand.name} has {len(strand.text):,} tokens to train on, less than a window of {sequence_length}",
                     "leave it out of data.sources, or keep more of it",
                 )
-        self.seeds = [
-            int(generator(seed, "strand", strand.name).bit_generator.random_raw() >> np.uint64(1)) for strand in data.strands
-        ]
+        self.seeds = [_seed(seed, strand.name) for strand in data.strands]
         shares = [strand.share for strand in data.strands]
         self.bounds = np.cumsum([0, *counts(shares, steps.total // sequence_length)]) if data.staged else None
         self.counts = counts(shares, BLOCK)
@@ -79,6 +77,11 @@ class Mixed:
         return self.strands[strand].text[start : start + self.sequence_length + 1]
 
 
+def _seed(seed: int, strand: str) -> int:
+    """What keys the windows of a strand."""
+    return generator(seed, "strand", strand).bit_generator.random_raw() >> 1
+
+
 def counts(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that sum to `total` and are nearest to these shares of it; the largest remainders are rounded up, the first
     of equal ones."""
@@ -92,9 +95,8 @@ def counts(shares: Sequence[float], total: int) -> list[int]:
 
 def batches_of(data: Turned, seed: int, steps: Steps, sequence_length: int) -> Batches | Mixed:
     """One strand is a train of its own."""
-    strands: tuple[Strand, ...] = data.strands
     return (
-        Batches(strands[0].text, seed, steps, sequence_length)
-        if len(strands) == 1
+        Batches(data.strands[0].text, seed, steps, sequence_length)
+        if len(data.strands) == 1
         else Mixed(data, seed, steps, sequence_length)
     )

@@ -1,11 +1,11 @@
-"""What training reads where a plan turns its data (`data.*`): documents chosen, replaced by noise, dropped and cut, in this order.
+"""What training reads where a plan turns its data (`data.*`): documents are chosen, replaced by noise, dropped and cut.
 
 1. `sources`: of a track of several texts, which of them.
 2. `noise`: documents are replaced until `noise_share` of the bytes stand in noise, of the kinds in turns.
 3. `deduplicate`: of documents with equal bytes the first one stays.
 4. `quality`: documents go in the order of their grades, the worst first, while `quality_keep` of the bytes stay.
-5. `epochs`: documents are chosen at random until they fill the budget over `epochs` passes, to the byte. All of its sources have
-   the passages of a chosen key.
+5. `epochs`: documents are chosen at random until they fill the budget over `epochs` passes, to the byte. All sources have the
+   passages of a chosen key.
 
 Each source is one strand of sequences, noise another one where the order is staged; `mixed.py` makes batches of strands. All
 choices are keyed by the seed and the documents, so that what one dial chooses does not move what another one does. A document
@@ -27,7 +27,7 @@ from harness.keyed import generator
 from harness.plan.schema import Data
 
 NOISE = "noise"  # the strand of it
-TURNED = ("sources", "weights", "noise", "deduplicate", "quality", "epochs", "order")  # keys of `data` that change what is read
+TURNED = ("sources", "weights", "deduplicate", "quality", "epochs", "order")  # keys of `data` that change what is read
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,8 @@ class Turned:
 
 
 def turns(data: Data) -> bool:
-    """Whether a plan reads anything else than the whole train of its track."""
-    if (
-        data.noise
-        and not data.noise_share
-        and not any(getattr(data, key) != getattr(Data(), key) for key in TURNED if key != NOISE)
-    ):
-        return False  # noise is scored, not trained on
-    return any(getattr(data, key) != getattr(Data(), key) for key in TURNED)
+    """Whether a plan reads anything else than the whole train of its track: noise of no share is scored alone."""
+    return bool(data.noise_share) or any(getattr(data, key) != getattr(Data(), key) for key in TURNED)
 
 
 def turned(data: Data, texts: Mapping[str, Sequence[Document]], seed: int, budget: int, sequence_length: int) -> Turned:
@@ -97,8 +91,8 @@ def _chosen(data: Data, texts: Mapping[str, Sequence[Document]]) -> list[str]:
 
 
 def in_random_order(keys: Sequence[str], seed: int, *purpose: str) -> list[str]:
-    """Each key once, in an order that is keyed by (seed, purpose) and by the key alone: another set of keys has these in the same
-    order."""
+    """Each key once, in an order that is keyed by (seed, purpose) and by the key alone: another set of keys has these in the
+    same order."""
     words = {key: generator(seed, *purpose, key).bit_generator.random_raw() for key in dict.fromkeys(keys)}
     return sorted(words, key=lambda key: (words[key], key))
 
@@ -160,17 +154,17 @@ def _cut(
         share = data.weights[number] / total if data.weights else 1
         windows = int(budget * share / data.epochs) // sequence_length
         if windows < 1:
+            a_pass = budget * share / data.epochs
             raise UserError(
-                f"data.epochs={data.epochs} of budget.tokens={budget} is {budget * share / data.epochs:,.0f} tokens a pass, less "
-                f"than one sequence of {sequence_length}",
-                f"choose at most {max(int(budget * share) // sequence_length, 1)}, or a larger budget",
+                f"a pass of data.epochs={data.epochs} of budget.tokens={budget} has {a_pass:,.0f}, less than one sequence",
+                f"choose at most {max(int(budget * share) // sequence_length, 1)} epochs, or a larger budget",
             )
         found |= _filled({name: of_source[name] for name in group}, windows * sequence_length + sequence_length, seed, data)
     return found
 
 
 def _filled(of_source: dict[str, list[Document]], wanted: int, seed: int, data: Data) -> dict[str, list[Document]]:
-    """Documents of random keys whose text, joined, has exactly `wanted` bytes, in the order that they had; the last one is cut."""
+    """Documents of random keys whose text, joined, has exactly `wanted` bytes, in the order that they had; the last is cut."""
     at = {name: {document.key: place for place, document in enumerate(documents)} for name, documents in of_source.items()}
     chosen: dict[str, dict[int, Document]] = {name: {} for name in of_source}
     left = wanted + len(SEPARATOR)

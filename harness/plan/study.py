@@ -13,8 +13,9 @@ from harness.reading import read_yaml
 from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
-FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing")  # harness/report/study/folder.py draws them
-OF_ANY_MODEL = ("cost", "tasks")  # the others look at the load of experts
+# harness/report/study/folder.py draws them
+FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs")
+OF_ANY_MODEL = ("cost", "tasks", "epochs")  # the others look at the load of experts
 OF_TASKS = ("routing",)  # which asks what experts are for which task: every run is inspected
 REMEDY = "see studies/sparsity.yaml"
 NOT_A_CASES = ("lane", "seed")  # a study's own words

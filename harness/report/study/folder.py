@@ -32,7 +32,7 @@ from harness.report.study.trials import Trial, read_trial
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
-    "routing": draw_routing,
+    "routing": draw_routing, "epochs": draw_cost,
 }  # fmt: skip
 
 

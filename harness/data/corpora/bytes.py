@@ -82,7 +82,7 @@ class Corpus:
 
     @property
     def train_length(self) -> int:
-        return len(self.train)
+        return sum(len(strand.text) for strand in self.turned.strands) if self.turned else len(self.train)
 
     def examine(self, progress: Progress | None = None) -> tuple[np.ndarray, dict[str, str]]:
         return overlap.clean(self), {}
@@ -131,18 +131,22 @@ def _parts(track: Track) -> dict[str, slice]:
 
 
 def _noise(data: Data, documents: Mapping[str, Mapping[str, Sequence[Document]]]) -> dict[str, np.ndarray]:
-    """By `noise-KIND`: the beginning of val, each of its passages replaced by that noise; whatever the plan trains on."""
-    val = list(_beginning(passage for splits in documents.values() for d in splits["val"] for passage in passages(d)))
+    """By `noise-KIND`: the beginning of val, each of its passages replaced by that noise; whatever the plan trains on. What is
+    made of other passages is made of those of train, as it is in training."""
+    others = (
+        {name: [p for d in splits["train"] for p in passages(d)] for name, splits in documents.items()} if data.noise else {}
+    )
+    val = list(_beginning((name, p) for name in others for d in documents[name]["val"] for p in passages(d)))
     return {
-        f"noise-{kind}": np.frombuffer(joined(noisy(kind, passage, val, NOISE_SEED) for passage in val), np.uint8)
+        f"noise-{kind}": np.frombuffer(joined(noisy(kind, p, others[name], NOISE_SEED) for name, p in val), np.uint8)
         for kind in data.noise
     }
 
 
-def _beginning(documents: Iterator[Document]) -> Iterator[Document]:
+def _beginning(passages: Iterator[tuple[str, Document]]) -> Iterator[tuple[str, Document]]:
     left = NOISE_BYTES
-    for document in documents:
+    for name, passage in passages:
         if left <= 0:
             return
-        yield document
-        left -= len(document.text) + len(SEPARATOR)
+        yield name, passage
+        left -= len(passage.text) + len(SEPARATOR)

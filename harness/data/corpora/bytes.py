@@ -13,7 +13,7 @@ from harness.data.corpora import Val, Wanted
 from harness.data.noise import noisy
 from harness.data.texts import READERS
 from harness.data.texts.document import SEPARATOR, Document, joined, passages
-from harness.data.turned import Turned, turned, turns
+from harness.data.turned import Sources, Turned, turned, turns, ungraded
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Track
 from harness.plan.steps import Steps
@@ -88,18 +88,25 @@ class Corpus:
         return overlap.clean(self), {}
 
 
+def to_grade(wanted: Wanted, progress: Progress | None) -> Sources:
+    """The documents of train that grades are asked of, by source. Raises: UserError."""
+    track = wanted.track
+    texts = {name: _read(track, name, source, progress)["train"] for name, source in track.texts.items()}
+    return ungraded(wanted.data, texts, wanted.seed)[0]
+
+
 def _read(track: Track, name: str, source: Source, progress: Progress | None) -> dict[str, Sequence[Document]]:
     """The documents of a source by split, once they are what the track states of it."""
     if source.corpus not in READERS:
         raise UserError(f"track {track.name} names an unknown corpus {source.corpus!r}", nearest(source.corpus, READERS))
     reader = READERS[source.corpus]
     text = reader.read(source)
-    if track.sources:
-        for split in ("train", "val"):
-            _checked(
-                f"{split} of source {name} of track {track.name}", joined(text.split(split)), getattr(source, f"{split}_bytes"),
-                getattr(source, f"{split}_sha256"), reader.remedy(source),
-            )  # fmt: skip
+    whose = f"source {name} of track {track.name}" if track.sources else f"track {track.name}"
+    for split in ("train", "val"):
+        _checked(
+            f"{split} of {whose}", joined(text.split(split)), getattr(source, f"{split}_bytes"),
+            getattr(source, f"{split}_sha256"), reader.remedy(source),
+        )  # fmt: skip
     return {split: text.split(split) for split in ("train", "val")}
 
 

@@ -30,9 +30,9 @@ HEADER = (
 )  # fmt: skip
 SAID = (
     "Told: mutual information of a row's expert and whether it is noise, at equal numbers of noise and of val, the mean over "
-    "MoE layers; without it: the same of the case that was trained on text alone, at equal seeds. Purest: the share of noise among "
-    "the rows of the expert that is the most for it (0.5: as for text), the mean over layers, of experts with at least half of "
-    f"their even share of rows. Each interval holds by itself at {LEVEL:.0%}."
+    "MoE layers; without it: the same of the case that was trained on text alone, at equal seeds. Purest: the share of noise "
+    "among the rows of the expert that is the most for it (0.5: as for text), the mean over layers, of experts with at least "
+    f"half of their even share of rows. Each interval holds by itself at {LEVEL:.0%}."
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.plan.study import Study
 from harness.report.markup import code, head, paragraph, row, text
 from harness.report.statistics import Sample
+from harness.report.study.absorption import absorption_table
 from harness.report.study.interaction import interaction_table
 from harness.report.study.parts import parts_tables
 from harness.report.study.repetition import repetition_table
@@ -30,7 +31,7 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
         for case, some in by_case.items()
         if some
     ]
-    tables = (interaction_table, repetition_table, parts_tables, task_tables, routing_tables)
+    tables = (interaction_table, repetition_table, parts_tables, task_tables, routing_tables, absorption_table)
     below = [line for table in tables for line in table(study, trials)]
     lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *below, ""]
     common = f", {study.common}" if study.common else ""

@@ -25,7 +25,10 @@ def test_a_plan_that_reads_all_of_its_track_has_no_such_line():
         (["data.epochs=1", "data.deduplicate=true"], "equal passages once; one pass over 65,536 bytes that the seed chooses"),
         (["data.noise=[random_bytes]", "data.noise_share=0.2"], "20% of the bytes are noise (random_bytes)"),
         (["data.noise=[random_bytes]"], "scored on noise too (random_bytes), trained on none"),
-        (["data.order=staged"], "noise first, then source after source"),
+        (
+            ["data.noise=[random_bytes]", "data.noise_share=0.5", "data.order=staged"],
+            "50% of the bytes are noise (random_bytes); noise first, then source after source",
+        ),
     ],
 )
 def test_the_starting_plan_says_what_is_done_to_the_data(words, expected):

@@ -73,7 +73,7 @@ def _list() -> None:
 
 
 def _run(series, words) -> int:
-    from harness.launch.published import refuse_out, why_kept
+    from harness.launch.evidence import refuse_out, why_kept
     from harness.launch.series.course import Course
     from harness.launch.series.shown_plan import plan_text
     from harness.report.series.folder import publish_series, write_series
@@ -104,7 +104,7 @@ def _run(series, words) -> int:
 
 
 def _again(source: Path) -> int:
-    from harness.launch.published import asked
+    from harness.launch.evidence import asked
     from harness.report.series.folder import write_series
     from harness.report.study.check import missing_cases, study_problems
     from harness.report.study.folder import read_folder

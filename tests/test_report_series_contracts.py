@@ -90,13 +90,13 @@ def test_equal_seconds_are_worth_what_a_token_takes(dense):
 
 
 def test_seconds_that_differ_between_runs_widen_the_interval():
-    def timed(spread: float) -> Bootstrap:
-        runs = of.points(seconds=lambda n: 6e-12 * n, noise=0.001)
+    def timed(spread: float, family: str) -> Bootstrap:
+        runs = of.points(replace(of.DENSE, family=family), seconds=lambda n: 6e-12 * n, noise=0.001)
         wave = [replace(run, seconds=run.seconds * math.exp(spread * math.sin(7 * i))) for i, run in enumerate(runs)]
         return bootstrap(wave, "matrices", FEW)
 
-    calm, wild = (contracts.worth(timed(s), timed(s), "seconds").multiplier for s in (0.0, 0.3))
-    assert wild.high - wild.low > calm.high - calm.low
+    calm, wild = (contracts.worth(timed(s, "dense"), timed(s, "moe"), "seconds").multiplier for s in (0.0, 0.3))
+    assert wild.high - wild.low > 2 * (calm.high - calm.low) > 0
 
 
 @pytest.mark.parametrize("factor, said", [(30.0, "less than its smallest budget"), (1 / 30, "more than its largest budget")])
@@ -135,11 +135,16 @@ def test_a_ranking_that_flips_is_found_where_the_laws_cross():
     assert "The ranking flips within the points" in contracts.sentence(it)
 
 
+def test_levels_are_the_optimum_of_the_base_at_each_budget(dense):
+    found = contracts.levels(boot(of.DENSE, 3))
+    assert found == pytest.approx({budget: optimum(of.DENSE, budget)[1] for budget in of.BUDGETS}, rel=1e-5)
+
+
 def test_every_contract_has_its_sentence(dense):
     other = boot(of.cheaper(2.0), noise=0.001, random=2, total=1.3)
     for name, terms in CONTRACTS.items():
         said = contracts.sentence(contracts.worth(dense, other, name))
-        assert said.lower().startswith(terms.name) and said.endswith("."), said
+        assert said.startswith(terms.name.replace("at", "At", 1)) and said.endswith("."), said
 
 
 def held_out(noise: float, law: Law = of.DENSE):

@@ -168,6 +168,43 @@ def test_intervals_of_a_noisy_grid_hold_the_law_that_made_it():
         assert it.low < it.value < it.high and it.holds(truth), (name, it.text())
 
 
+def test_intervals_hold_the_truth_at_about_the_stated_rate():
+    """Twelve noisy grids, four figures each: 95% stated, and few resamples of few points give a little less."""
+    truth = {"E": 0.9, "a": 0.34, "b": 0.42, "n_exponent": 0.42 / 0.76}
+    held = []
+    for i in range(12):
+        figures = bootstrap(of.points(noise=0.003, sizes=of.SIZES[:4], random=100 + i), "matrices", 30).figures
+        held += [figures[name].holds(value) for name, value in truth.items()]
+    assert np.mean(held) > 0.85
+
+
+def test_valleys_hold_the_truth_at_about_the_stated_rate():
+    sizes, held = np.geomspace(1e5, 3e6, 4), []
+    for i in range(60):
+        noise = np.random.default_rng(i).normal(0, 0.003, (3, 4))
+        runs = [
+            replace(run, bpb=run.bpb + noise[j, k])
+            for j, c in enumerate(of.BUDGETS)
+            for k, run in enumerate(parabola(n, c, at=4e5 * (c / 1e13) ** 0.3) for n in sizes)
+        ]
+        found = valley_spread(runs, "matrices", 60)
+        held += [found.a.holds(0.3), found.n[3e13].holds(4e5 * 3**0.3)]
+    assert 0.88 < np.mean(held)
+
+
+def test_resamples_that_carry_no_law_are_counted_and_withhold_the_interval():
+    found = bootstrap(of.points(sizes=of.SIZES[:3], budgets=of.BUDGETS[:2], noise=0.001), "matrices", 20)
+    assert found.failed > 10 and not found.figures["a"].known
+    assert f"{found.failed} of 20 resamples" in found.figures["a"].text()
+
+
+def test_every_budget_is_in_every_resample_and_seeds_are_drawn_within_their_place():
+    runs = of.points(seeds=3)
+    for drawn in resampled(runs, 20):
+        assert len(drawn) == len(runs) and {run.budget for run in drawn} == set(of.BUDGETS)
+    assert len({run.seed for run in resampled(runs, 1)[0]}) == 3
+
+
 def test_intervals_widen_with_noise():
     widths = []
     for noise in (0.001, 0.004):

@@ -71,6 +71,11 @@ def worth(base: Bootstrap, other: Bootstrap, contract: str, bpb: float | None = 
     )  # fmt: skip
 
 
+def levels(base: Bootstrap) -> dict[float, float]:
+    """By budget: bits per byte of the base's optimum."""
+    return {budget: _optimum(base, budget).bpb for budget in base.family.budgets}
+
+
 def sentence(it: Worth) -> str:
     """What may be said of it, its interval and its limits included."""
     terms = CONTRACTS[it.contract]
@@ -100,6 +105,8 @@ def _said_of_ranking(it: Worth) -> str:
     if not answered:
         return ""
     span = f"{answered[0].cost:.2g} to {answered[-1].cost:.2g} {it.unit}"
+    if all(gap.ahead == 0 for gap in answered):
+        return f"Who is ahead the points resolve nowhere from {span}."
     if it.flips:
         at = " and ".join(f"{cost:.2g}" for cost in it.flips)
         if {gap.ahead for gap in answered} >= {1, -1}:

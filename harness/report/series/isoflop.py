@@ -73,8 +73,9 @@ def valley(points: Sequence[Point], convention: str, least_sizes: int = LEAST_SI
         return NoAnswer(f"bits per byte over N are not convex (curvature {square:.2g})")
     lowest = middle - slope / (2 * square)
     if not x_P.min() < lowest < x_P.max():
-        side, edge = ("small", x_P.min()) if lowest <= x_P.min() else ("large", x_P.max())
-        return NoAnswer(f"the minimum is at or beyond the {side}est size ({10**edge:,.0f} parameters): add {side}er ones")
+        left = lowest <= x_P.min()
+        side, more, edge = ("smallest", "smaller", x_P.min()) if left else ("largest", "larger", x_P.max())
+        return NoAnswer(f"the minimum is at or beyond the {side} size ({10**edge:,.0f} parameters): add {more} ones")
     at_Z, size_P = np.unique(x_P, return_inverse=True)
     log_d_Z = np.bincount(size_P, np.log10([point.tokens for point in points])) / np.bincount(size_P)
     log_d = np.interp(lowest, at_Z, log_d_Z)

@@ -106,10 +106,8 @@ def sentence(it: Prediction | Judgement) -> str:
     """Before the run, or after it."""
     if isinstance(it, Prediction):
         beside = f"; the line through the best of the last two budgets says {it.naive:.4f}" if it.naive else ""
-        return (
-            f"Predicted of {_what(it)} ({it.tokens:,} tokens), from {it.fitted} runs with less: {it.bpb.text('{:.4f}')} bits per "
-            f"byte{beside}."
-        )
+        begin = f"Predicted of {_what(it)} ({it.tokens:,} tokens), from {it.fitted} runs of smaller budgets"
+        return f"{begin}: {it.bpb.text('{:.4f}')} bits per byte{beside}."
     bounds = it.prediction.bpb
     measured = f"{_what(it.prediction)}: {it.measured:.4f} ({it.runs} seed{'s' if it.runs > 1 else ''})"
     predicted = f"{it.error:+.2%} of the predicted {bounds.value:.4f}"

@@ -44,7 +44,7 @@ class Corpus:
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
         track, data = wanted.track, wanted.data
-        documents = {name: _read(track, name, source, progress) for name, source in track.texts.items()}
+        documents = documents_of(track, progress)
         splits, hashes = {}, {}
         for split in ("train", "val"):
             splits[split] = SEPARATOR.join(joined(documents[name][split]) for name in track.texts)
@@ -86,6 +86,11 @@ class Corpus:
 
     def examine(self, progress: Progress | None = None) -> tuple[np.ndarray, dict[str, str]]:
         return overlap.clean(self), {}
+
+
+def documents_of(track: Track, progress: Progress | None = None) -> dict[str, dict[str, Sequence[Document]]]:
+    """The documents of each source of a track of bytes, by split. Raises: UserError as `corpora.load` does."""
+    return {name: _read(track, name, source, progress) for name, source in track.texts.items()}
 
 
 def _read(track: Track, name: str, source: Source, progress: Progress | None) -> dict[str, Sequence[Document]]:

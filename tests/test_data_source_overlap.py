@@ -1,5 +1,6 @@
 import sys
 
+import numpy as np
 import pytest
 from pytest import approx
 
@@ -41,9 +42,12 @@ def test_twelve_words_are_no_overlap_and_no_sequence_spans_two_sources():
 
 
 def test_the_same_documents_in_like_words_save_bits_and_other_documents_do_not():
-    said = [b" ".join(b"%s%d" % (word, n * 7919 % 997) for n in range(200)) for word in (b"he saw ", b"they met ", b"ships of ")]
-    again = [text.replace(b"saw", b"beheld").replace(b"met", b"found") for text in said]
-    found = source_overlap({"a": source([OTHER * 40], said), "b": source([OTHER * 30], again)})
+    draws, letters = np.random.default_rng(0), np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
+    words = [letters[draws.integers(0, 26, 6)].tobytes() for _ in range(2000)]
+    said = [b" ".join(words[start : start + 300]) for start in (0, 300, 600)]
+    again = [b" ".join(words[start : start + 290] + words[900:910]) for start in (0, 300, 600)]
+    others = [b" ".join(words[start : start + 300]) for start in (1000, 1300, 1600)]
+    found = source_overlap({"a": source(others, said), "b": source(others, again)})
     assert [found.given_val_YX[n][n] for n in (0, 1)] == [0, 0]
     for y, x in ((0, 1), (1, 0)):
         assert found.given_val_YX[y][x] < 0.5 * found.given_train_YX[y][x]

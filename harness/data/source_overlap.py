@@ -90,13 +90,12 @@ def _shared(train: bytes, vals: Sequence[bytes]) -> list[float]:
 
 
 def _sampled(documents: Sequence[Document], size: int) -> bytes:
-    """Evenly spaced documents, the last one cut where they have `size` bytes."""
+    """`size` bytes of evenly spaced documents, and of others after them where they have fewer."""
     total = sum(len(document.text) + len(SEPARATOR) for document in documents)
-    wanted = max(1, round(len(documents) * size / max(total, 1)))
-    places = [place * len(documents) // wanted for place in range(min(wanted, len(documents)))]
-    chosen = joined(documents[place] for place in places)
-    rest = joined(document for place, document in enumerate(documents) if place not in set(places))
-    return (chosen + SEPARATOR + rest)[:size]
+    wanted = min(len(documents), max(1, round(len(documents) * size / max(total, 1))))
+    places = [place * len(documents) // wanted for place in range(wanted)]
+    others = sorted(set(range(len(documents))) - set(places))
+    return joined(documents[place] for place in [*places, *others])[:size]
 
 
 def _bits(before: bytes, text: bytes) -> float:

@@ -1,4 +1,4 @@
-"""The track `renderings`, its lanes and its study, as their files have them. `make prepare TRACK=renderings` checks the hashes."""
+"""The track `renderings`, its lanes and its study, as their files have them. `make prepare` checks hashes."""
 
 import re
 

@@ -22,11 +22,11 @@ def draw(track: str, found: dict[str, Any], path: Path) -> Path:
     if found["alone_Y"] is not None:
         saved_YX = 100 * (1 - np.array(found["given_val_YX"]) / np.array(found["given_train_YX"]))
         np.fill_diagonal(saved_YX, np.nan)
-        labels = [f"{name}\n{alone:.2f} bpb" for name, alone in zip(sources, found["alone_Y"])]
+        labels = [f"{name}, {alone:.2f} bpb" for name, alone in zip(sources, found["alone_Y"])]
         panels.append(("bits that the same documents save, %", "the same documents in", saved_YX, labels))
         note += (
-            " Bits: of PPMd on val after val of the other source, which is the same documents, against PPMd after as many bytes"
-            " of other documents of that source; below a name, val by itself."
+            " Bits: those of PPMd on val after val of the other source, which is the same documents, against PPMd after as many"
+            " bytes of other documents of that source; beside a name, bits per byte of val by itself."
         )
     with style.styled():
         fig = style.plain_figure(f"{track}: what its sources give away of each other's val", 3.1, note)

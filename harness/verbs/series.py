@@ -74,7 +74,7 @@ def _list() -> None:
 
 
 def _run(series, words) -> int:
-    from harness.launch.published import refuse_out, why_kept
+    from harness.launch.evidence import refuse_out, why_kept
     from harness.launch.series.course import Course
     from harness.launch.series.held_out import foretell
     from harness.launch.series.shown_plan import plan_text
@@ -111,7 +111,7 @@ def _run(series, words) -> int:
 
 
 def _again(source: Path) -> int:
-    from harness.launch.published import asked
+    from harness.launch.evidence import asked
     from harness.report.series import foretold
     from harness.report.series.folder import points_in, write_series
     from harness.report.study.check import missing_cases, study_problems

@@ -36,7 +36,7 @@ SUMMARY = "one question, several plans: cases side by side, table and figure"
 def main(arguments: list[str]) -> int:
     words = _read(arguments)
     if words.source:
-        from harness.launch.published import asked
+        from harness.launch.evidence import asked
         from harness.report.study.check import missing_cases, study_problems
         from harness.report.study.folder import read_folder, write_study
 
@@ -98,8 +98,8 @@ def _listed(seeds) -> str:
 
 
 def _run(study, words) -> int:
+    from harness.launch.evidence import refuse_out, why_kept
     from harness.launch.inspections import take_or_inspect
-    from harness.launch.published import refuse_out, why_kept
     from harness.report.groups import read_runs
     from harness.report.study.folder import publish, write_study
     from harness.report.study.trials import read_trial

@@ -18,9 +18,12 @@ from harness.record.record import PUBLIC
 from harness.record.record_folders import STUDY_FILE
 from harness.record.results import NamedStudy, StudyDocument, StudyHead
 from harness.report import style
+from harness.report.study.doses import draw_doses
+from harness.report.study.epochs import draw_epochs
 from harness.report.study.frame import cases_of
 from harness.report.study.inspection import look_up, put_inspection
 from harness.report.study.load import draw_load
+from harness.report.study.part_panels import draw_parts
 from harness.report.study.routing import draw_routing
 from harness.report.study.rows import draw_cost, draw_rules
 from harness.report.study.sweep import draw_sweep
@@ -33,7 +36,7 @@ Writer = Callable[[Study, Sequence[Trial], Path, Verdicts], list[Path]]
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
-    "routing": draw_routing,
+    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts,
 }  # fmt: skip
 
 
@@ -53,7 +56,8 @@ def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: V
 def write_numbers(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> Path:
     """study.json, which says what the folder's records are of."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects) for trial in trials]
+    of_train = study.figure == "epochs"
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train) for trial in trials]
     content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
     numbers = folder / STUDY_FILE
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")

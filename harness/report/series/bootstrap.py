@@ -72,21 +72,18 @@ def bootstrap(points: Sequence[Point], convention: str, count: int = RESAMPLES) 
     return Bootstrap(family, whole, tuple(drawn))
 
 
-def resampled(points: Sequence[Point], count: int, strat=True, seeds=True) -> list[list[Point]]:
+def resampled(points: Sequence[Point], count: int) -> list[list[Point]]:
     """`points`: of one family."""
     by_budget: dict[float, dict[int, list[Point]]] = {}
     for point in in_order(points):
-        by_budget.setdefault(point.budget if strat else 0, {}).setdefault((point.budget, point.size), []).append(point)
+        by_budget.setdefault(point.budget, {}).setdefault(point.size, []).append(point)
     random = generator(0, "series", points[0].family, len(points))
-    return [
-        [
-            run
-            for places in by_budget.values()
-            for place in draw(random, list(places.values()))
-            for run in (draw(random, place) if seeds else place)
-        ]
-        for _ in range(count)
-    ]
+
+    def one() -> list[Point]:
+        places = [place for sizes in by_budget.values() for place in draw(random, list(sizes.values()))]
+        return [run for place in places for run in draw(random, place)]
+
+    return [one() for _ in range(count)]
 
 
 def draw(random: np.random.Generator, items: Sequence) -> list:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.data import corpora
-from harness.data.corpora import bytes
+from harness.data import corpora, texts
+from harness.data.texts.document import Text
 from harness.errors import UserError
 from harness.plan.lanes import read_track
 from harness.plan.schema import Track
@@ -51,7 +51,7 @@ def test_a_missing_package_is_an_error_with_the_pip_command(monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_of_another_length_names_split_expected_and_found(monkeypatch, split):
-    monkeypatch.setitem(bytes.READERS, "sotu", shortened(split))
+    monkeypatch.setitem(texts.READERS, "sotu", shortened(split))
     track = stated("sotu")
     size = getattr(track, f"{split}_bytes")
     with pytest.raises(UserError, match=f"^{split} .*expected {size:,} bytes, found {size - 1:,}"):
@@ -72,12 +72,15 @@ def test_an_unknown_corpus_names_the_nearest():
 
 
 def shortened(split):
-    def read(release):
-        splits = dict(zip(("train", "val"), bytes.read_sotu(release)))
-        splits[split] = splits[split][:-1]
-        return splits["train"], splits["val"]
+    whole = texts.READERS["sotu"]
 
-    return read
+    def read(source):
+        splits = {name: whole.read(source).split(name) for name in ("train", "val")}
+        *others, last = splits[split]
+        splits[split] = (*others, dataclasses.replace(last, text=last.text[:-1]))
+        return Text(**splits)
+
+    return dataclasses.replace(whole, read=read)
 
 
 KIND = """

@@ -5,8 +5,9 @@ import pytest
 
 from harness.data import corpora, lines
 from harness.data.cache import cache_folder
-from harness.data.corpora.bytes import READERS
 from harness.data.prepare import prepare
+from harness.data.texts import READERS, Reader
+from harness.data.texts.document import Document, Text
 from harness.errors import UserError
 from harness.plan.lanes import read_track
 from harness.plan.schema import Line, Track
@@ -19,7 +20,8 @@ VAL = b" ".join(b"val%d" % i for i in range(100)) + b" " + SHARED
 @pytest.fixture
 def track(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
-    monkeypatch.setitem(READERS, "small", lambda release: (TRAIN, VAL))
+    text = Text((Document("train", TRAIN),), (Document("val", VAL),))
+    monkeypatch.setitem(READERS, "small", Reader(lambda source: text, lambda source: "restore it"))
     sha = {split: hashlib.sha256(text).hexdigest() for split, text in (("train", TRAIN), ("val", VAL))}
     track = Track("small", "small", "1", len(TRAIN), sha["train"], len(VAL), sha["val"], 100, {}, "ngram7")
     track.lines = {line_id: Line(line_id, 0, 0) for line_id in ("ngram7", "xz_alone")}

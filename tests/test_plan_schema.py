@@ -74,10 +74,10 @@ def test_frozen_is_what_defines_the_benchmark():
 def test_only_the_seed_paths_checks_and_labels_stay_outside_the_hash():
     assert {key for key in UNHASHED if not key.startswith("run.")} <= {
         "seed", "unranked", "fork", "lane.twin", "kernels.debug", "precision.require_native", "parallel.ep",
-        "parallel.transport",
+        "parallel.transport", "data.quality",
     }  # fmt: skip
     assert {key for key, _ in walk() if key.startswith("run.")} <= UNHASHED
 
 
 def test_no_frozen_key_is_outside_the_hash_but_a_label():
-    assert FROZEN & UNHASHED == {"lane.twin"}
+    assert FROZEN & UNHASHED == {"lane.twin", "data.quality"}

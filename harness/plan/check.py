@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import UserError, nearest
 from harness.plan import parts
+from harness.plan.check_data import check_data
 from harness.plan.check_parallel import check_parallel
 from harness.plan.check_precision import check_precision
 from harness.plan.check_routing import check_routing
@@ -35,6 +36,7 @@ def check(plan: Plan) -> None:
     _check_sizes(plan)
     check_parallel(plan)
     check_tasks(plan)
+    check_data(plan)
     _check_ranges(plan)
     _check_ahead(plan)
     check_precision(plan)

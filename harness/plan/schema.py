@@ -45,6 +45,17 @@ class Data:
     tasks: list[str] = frozen([], among=parts.names("task"), later=True)  # of a track of tasks: which ones
     # of the scored tokens, a task each; none: as many of each
     task_shares: list[float] = frozen([], least=0, later=True)
+    # Of a track of bytes, in this order (harness/data/turned.py); a `document` is a passage of one.
+    sources: list[str] = frozen([], later=True)  # of the track's, which of them train reads; none: all
+    weights: list[float] = frozen([], least=0, later=True)  # of sequences from each of them; none: by their size
+    noise: list[str] = frozen([], among=parts.names("noise"), later=True)  # kinds of it, planted in equal shares
+    noise_share: float = frozen(0.0, least=0, most=1, later=True)  # of the bytes of train that stand in noise
+    deduplicate: bool = frozen(False, later=True)  # of equal documents the first one stays
+    quality: str = frozen("", hashed=False, later=True)  # a file of grades, one a document (harness/data/grades.py)
+    quality_sha256: str = frozen("", later=True)  # that file's
+    quality_keep: float = frozen(1.0, least=0, most=1, later=True)  # of the bytes of train, the best graded
+    epochs: int = frozen(0, least=0, later=True)  # train is cut so that the budget reads it so often; 0: all of train
+    order: str = frozen("mixed", among=("mixed", "staged"), later=True)  # staged: noise first, then source after source
 
 
 @dataclass
@@ -107,6 +118,8 @@ class Budget:
 @dataclass
 class Validation:
     steps: list[int] = frozen([], least=1, remedy=STEPS)  # the curve's steps; the last step is always scored
+    # of val that are scored at most, in the track's unit; 0: all of it, and of a cut budget no more than it trains on
+    tokens: int = frozen(0, least=0, later=True)
     batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
 
 

@@ -9,16 +9,20 @@ from pydantic import Field, model_validator
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT
 from harness.plan.schema import walk
+from harness.plan.series import Series
 from harness.reading import read_yaml
 from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
-FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing")  # harness/report/study/folder.py draws them
-OF_ANY_MODEL = ("cost", "tasks")  # the others look at the load of experts
+# harness/report/study/folder.py draws them
+FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts")
+OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts")  # the others look at the load of experts
+OF_SERIES = "series"  # of a series' points, drawn by harness/report/series
 OF_TASKS = ("routing",)  # which asks what experts are for which task: every run is inspected
 REMEDY = "see studies/sparsity.yaml"
 NOT_A_CASES = ("lane", "seed")  # a study's own words
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
+DOSE = re.compile(r"(.+)-(\d{1,3}(?:\.\d+)?)")  # KIND-LEVEL, in %
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Study:
     what others are compared with.
 
     `families`: two cases, FAMILY and OTHER, whose further cases FAMILY-DIAL and OTHER-DIAL turn the same: the table says what a
-    dial does in each, and whether it does more in one of them.
+    dial does in each, and whether it does more in one of them. A dial KIND-LEVEL is a dose of that kind, in %.
+
+    `parts`: which parts of val its figure shows, all of them where none is named.
 
     `fork=CASE@STEP` among the words of a case: it starts from that checkpoint of an earlier case with the same seed."""
 
@@ -42,6 +48,8 @@ class Study:
     axis: str = ""
     equal: str = "tokens"
     families: list[str] = field(default_factory=list)
+    series: Series | None = None  # whose points the cases are
+    parts: list[str] = field(default_factory=list)
 
     @property
     def inspects(self) -> bool:
@@ -57,9 +65,19 @@ class Study:
         names = [case.removeprefix(one) for case in self.cases if case.startswith(one)]
         return [name for name in names if other + name in self.cases]
 
+    @property
+    def doses(self) -> dict[str, dict[float, str]]:
+        """By kind: {level in %: dial}, of the dials that both families turn; kinds in their order, levels from the lowest."""
+        found: dict[str, dict[float, str]] = {}
+        for dial in self.dials:
+            if dose := DOSE.fullmatch(dial):
+                found.setdefault(dose[1], {})[float(dose[2])] = dial
+        return {kind: dict(sorted(of_kind.items())) for kind, of_kind in found.items()}
+
     def content(self) -> dict[str, Any]:
-        """As study.json has it; families of a study that has some."""
-        return {key: value for key, value in asdict(self).items() if value or key != "families"}
+        """As study.json has it; families, parts and series of a study that has some."""
+        content = {key: value for key, value in asdict(self).items() if value or key not in ("families", "parts", "series")}
+        return content | ({"series": self.series.content()} if self.series else {})
 
     def words(self, case: str) -> list[str]:
         """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
@@ -81,15 +99,19 @@ class StudyFile(Closed):
     title: Filled
     question: Filled
     lane: Name
-    figure: one_of(*FIGURES)
+    figure: one_of(*FIGURES, OF_SERIES)
     cases: Annotated[dict[Name, Text], Field(min_length=1)]
     common: Text = ""
     axis: Text = ""
-    equal: one_of("tokens", "seconds") = "tokens"
+    equal: one_of("tokens", "seconds", "FLOPs") = "tokens"
     families: list[Name] = absent()
+    series: Series = absent()
+    parts: list[Name] = absent()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
+        if (self.figure == OF_SERIES) != bool(self.series):
+            raise broken("figure series is of the points of a series: studies/series has those, make series NAME=... runs them")
         if self.figure == "sweep" and not self.axis:
             raise broken("a sweep needs an axis")
         if self.axis and self.axis not in dict(walk()):
@@ -98,6 +120,10 @@ class StudyFile(Closed):
         wrong = _bad_forks(self.cases)
         if self.families and (len(self.families) != 2 or not set(self.families) <= self.cases.keys()):
             wrong.append(f"families {self.families}, which are two cases")
+        elif self.figure == "doses" and not study_of("", self).doses:
+            wrong.append("doses of no families and their cases FAMILY-KIND-LEVEL, such as dense-random-bytes-50")
+        if self.parts and self.figure != "parts":
+            wrong.append(f"parts {self.parts} of figure {self.figure}, which shows none")
         wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]
         if wrong:
             raise broken("; ".join(wrong))
@@ -117,7 +143,7 @@ def read_study(name: str) -> Study:
 
 
 def study_of(name: str, file: StudyFile) -> Study:
-    return Study(**file.content() | {"name": name})
+    return Study(**file.content() | {"name": name, "series": file.series})
 
 
 def _bad_forks(cases: dict[str, str]) -> list[str]:

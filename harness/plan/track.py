@@ -71,6 +71,19 @@ class File:
 
 
 @dataclass
+class Source:
+    """One of several texts that a track of bytes is made of."""
+
+    corpus: str = MISSING  # a reader in harness/data/texts
+    release: str = MISSING
+    sha256: str = ""  # of the file it is read from; "" where an installed package holds it
+    train_bytes: int = MISSING
+    train_sha256: str = MISSING
+    val_bytes: int = MISSING
+    val_sha256: str = MISSING
+
+
+@dataclass
 class Tokens:
     """What a track of tokens has and a track of bytes has not."""
 
@@ -90,7 +103,7 @@ class Track:
     """Data, split, scoring and target. Never changes: a change is a new track."""
 
     name: str = frozen()
-    corpus: str = frozen()  # for a track of bytes a reader in harness/data/corpora/bytes.py
+    corpus: str = frozen()  # for a track of bytes a reader in harness/data/texts
     release: str = frozen()  # which published release of the corpus
     train_bytes: int = frozen()  # of text; 0 where the files state none
     train_sha256: str = frozen()
@@ -101,6 +114,15 @@ class Track:
     target: str = frozen()  # the line or milestone to pass; "" is a fixed budget
     tokens: Tokens = field(default_factory=Tokens)
     milestones: dict[str, Milestone] = frozen({}, later=True)
+    sources: dict[str, Source] = frozen(
+        {}, later=True
+    )  # of a track of bytes of several texts: train and val are theirs, joined
+
+    @property
+    def texts(self) -> dict[str, Source]:
+        """What a track of bytes is made of, by name: its sources, or the one that it is itself."""
+        alone = Source(self.corpus, self.release, "", self.train_bytes, self.train_sha256, self.val_bytes, self.val_sha256)
+        return self.sources or {self.corpus: alone}
 
     @property
     def of_tasks(self) -> bool:

@@ -150,6 +150,18 @@ class LoadOverTime(v.Model):
     busiest: list[v.Number] = []
 
 
+class TrainOverTime(v.Model):
+    """How often a run read its text (0: what of all of train the budget reached), how many bytes that was, and its training
+    loss: bits a token over spans of training, by the tokens at the end of each, and over the last sixteenth of training, which
+    of 16 passes is the last one."""
+
+    passes: v.Whole
+    read_bytes: v.Count | None
+    tokens: list[v.Count]
+    bits: list[v.Number]
+    last_bits: v.Number | None
+
+
 class TaskNumbers(v.Model):
     """Nats that experts tell of a task beyond the control, whether a layer's are above it; a score of which more is better."""
 
@@ -196,6 +208,8 @@ class TrialNumbers(v.Model):
     relative_load: list[list[v.Number]]
     doctor: list[v.Text]
     routing: TrialRouting = v.absent()
+    train: TrainOverTime = v.absent()
+    val_parts: dict[v.Name, v.Positive] = v.absent()
 
 
 class StudyHead(v.Model):

@@ -103,6 +103,15 @@ class ValidationRow(Point):
 
 
 @with_config(OPEN)
+class PartScore(TypedDict):
+    """A part of val, or a text beside it. `counts`: of a text that was scored for itself."""
+
+    nats: Positive
+    bytes: Count
+    counts: NotRequired[Counts]
+
+
+@with_config(OPEN)
 class FinalRow(TypedDict):
     """The final evaluation."""
 
@@ -117,6 +126,7 @@ class FinalRow(TypedDict):
     slice_bpb_shuffled_routing: Positive | None
     scored_bytes: Count
     val_loss: NotRequired[Positive]
+    parts: NotRequired[dict[Name, PartScore]]
 
 
 ROWS: dict[str, Any] = {"step": StepRow, "window": WindowRow, "validation": ValidationRow, "final": FinalRow}

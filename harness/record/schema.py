@@ -62,6 +62,7 @@ class Metrics(v.Model):
     slice_bpb_shuffled_routing: v.Positive | None
     scored_bytes: v.Count
     val_loss: v.Positive = v.absent()
+    val_parts: dict[v.Name, v.Positive] = v.absent()  # bits per byte of parts of val, and of texts scored beside it
     partial: v.Flag
     peak_memory_bytes: v.Count
 
@@ -135,6 +136,31 @@ class Line(v.Model):
     val: v.Positive
 
 
+class SourceOfData(v.Model):
+    """A text of a track of several."""
+
+    corpus: v.Filled
+    release: v.Filled
+    sha256: v.Text  # of the file it is read from; "" where an installed package holds it
+    train_bytes: v.Whole
+    train_sha256: v.Hex
+    val_bytes: v.Whole
+    val_sha256: v.Hex
+
+
+class TurnedData(v.Model):
+    """What training read in place of the track's train (harness/data/turned.py)."""
+
+    documents: v.Whole  # passages that there were
+    duplicates: v.Whole = v.absent()  # passages dropped because an equal one came before
+    graded_out: v.Whole = v.absent()
+    kept: v.Count
+    noise_bytes: v.Whole
+    read_bytes: v.Count
+    read_sha256: v.Hex
+    shares: dict[str, v.Share]  # of the sequences, by strand
+
+
 class Data(v.Model):
     corpus: v.Text = v.absent()
     release: v.Text = v.absent()
@@ -147,6 +173,8 @@ class Data(v.Model):
     val_tokens: v.Whole = v.absent()
     train_documents: v.Whole = v.absent()
     val_documents: v.Whole = v.absent()
+    sources: dict[str, SourceOfData] = v.absent()
+    turned: TurnedData = v.absent()
 
 
 class Hardware(v.Model):

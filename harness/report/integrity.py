@@ -203,6 +203,8 @@ def _scores(run: RunData) -> Iterator[str]:
         return
     for key in ("val_bpb", "val_bpb_clean", "slice_bpb_shuffled_routing", "scored_bytes"):
         yield from _differs(f"metrics.{key}", getattr(metrics, key), run.final[key], "the final row of metrics.jsonl")
+    parts = {name: part["nats"] / (math.log(2) * part["bytes"]) for name, part in run.final.get("parts", {}).items()}
+    yield from _differs("metrics.val_parts", metrics.val_parts or {}, parts, "the final row of metrics.jsonl")
     size = run.final.get("target_bytes", run.final["targets"])  # a byte of a track of bytes is a target of its own
     yield from _differs("metrics.val_bpb", metrics.val_bpb, run.final["nats"] / (math.log(2) * size), "nats over scored bytes")
     if "target_bytes" in run.final:

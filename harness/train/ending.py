@@ -13,6 +13,7 @@ from harness.evaluate import public
 from harness.evaluate.bpb import Score
 from harness.evaluate.lockstep import Lockstep
 from harness.evaluate.own_model import OwnModel
+from harness.evaluate.parts import bits, part_scores
 from harness.evaluate.router_health import bias_ranges
 from harness.plan.compose import Composed
 from harness.plan.fingerprint import lane_hash, plan_hash, recipe_hash
@@ -45,13 +46,15 @@ def of_val(composed: Composed, loop: Loop, val_N, lockstep: Lockstep) -> Scored 
     plan, session, clock, folder = composed.plan, loop.session, loop.clock, loop.folder
     with clock.entry("final_evaluation_s"):
         final, shuffled = _final_scores(loop, val_N, lockstep)
+        corpus = session.corpus
+        parts = part_scores(final, corpus.parts, corpus.beside, lambda text_N: loop.score(text_N, lockstep))
         if loop.first_rank or session.shards.spread:
             digest = hash_weights(session.model, session.shards)
             weights.write(folder.path / "weights.safetensors", session.model.state_dict(), session.shards)
         loop.add_point(plan.steps, final)  # from here on the first rank may fail, and none waits for it
         if not loop.first_rank:
             return None
-        clean_N, _ = session.corpus.examine()
+        clean_N, _ = corpus.examine()
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),
@@ -59,13 +62,14 @@ def of_val(composed: Composed, loop: Loop, val_N, lockstep: Lockstep) -> Scored 
         "slice_bpb_shuffled_routing": shuffled,
         "scored_bytes": len(val_N) if final.bytes_N is None else size,
     }
-    of_tokens = {}
+    of_tokens, of_parts = {}, {"parts": parts} if parts else {}
+    scores |= {"val_parts": bits(parts)} if parts else {}
     if final.bytes_N is not None:
         scores |= {"val_loss": final.loss()}
         of_tokens = {"target_bytes": size}
     row = FinalRow(
         kind="final", step=plan.steps, nats=nats, targets=final.targets, counts=final.count_LE.tolist(), **of_tokens,
-        **scores,
+        **of_parts, **{key: value for key, value in scores.items() if key != "val_parts"},
     )  # fmt: skip
     loop.log.append([row])
     health = router_health(

@@ -5,8 +5,10 @@ their own names, any other by the name of its file. What a source gives is never
 than the track's is an error, because every figure of the track was measured on exactly those bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,23 +17,25 @@ from harness.data.artifact import Progress
 from harness.plan.schema import Data, Plan, Task, Track
 from harness.plan.steps import Steps
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 OF_FORMAT = {"": "bytes", "jsonl": "documents", "parquet": "documents", "bin": "stream"}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The sections of a plan that say which data are meant. `sequence_length`: of a track of tasks, tokens of a row.
-    `budget_tokens`: how much of train will be read, 0 for all."""
+    """The sections of a plan that say which data are meant. `sequence_length`: tokens of a row. `budget_tokens`: how much of
+    train will be read, 0 for all. `seed`: keys what a plan that turns its data chooses."""
 
     track: Track
     data: Data = field(default_factory=Data)
     task: Task = field(default_factory=Task)
     sequence_length: int = 0
     budget_tokens: int = 0
+    seed: int = 0
 
 
 def wanted_by(plan: Plan) -> Wanted:
-    return Wanted(plan.track, plan.data, plan.task, plan.model.sequence_length, plan.budget.tokens)
+    return Wanted(plan.track, plan.data, plan.task, plan.model.sequence_length, plan.budget.tokens, plan.seed)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Splits(Protocol):
     val: np.ndarray  # tokens that are scored, 1-D: the first only as input, the others as targets too
     hashes: dict[str, str]  # "train" and "val" to a sha256 (hex)
     token_bytes: np.ndarray | None  # int64, bytes of each token of the vocabulary; None where a token is a byte
+    parts: Mapping[str, slice]  # of val, those that are scored by themselves too, by name
+    beside: Mapping[str, np.ndarray]  # texts that are scored beside val, once, at the end
     answer_N: np.ndarray | None  # bool: the tokens of val that are scored, a byte each; None where all are
 
     @classmethod

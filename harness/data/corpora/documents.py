@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.data import document_overlap, enwiki, hub, text_files, token_files
 from harness.data.artifact import Progress, fetch
-from harness.data.corpora import Val, Wanted
+from harness.data.corpora import NOTHING, Val, Wanted
 from harness.data.joined import Joined
 from harness.data.token_files import TokenFile
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
@@ -57,6 +57,7 @@ class Corpus:
     val: np.ndarray
     hashes: dict[str, str]  # of the text of each split as the track states it, else of its tokens
     answer_N = None
+    parts = beside = NOTHING
 
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:

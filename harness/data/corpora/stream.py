@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.data import hub
 from harness.data.artifact import Progress
-from harness.data.corpora import Val, Wanted
+from harness.data.corpora import NOTHING, Val, Wanted
 from harness.data.joined import Joined
 from harness.data.shards import find_shards, read_shard
 from harness.data.tokenizer import TOKENIZERS, Tokenizer
@@ -24,6 +24,7 @@ class Corpus:
     val: np.ndarray  # uint16
     hashes: dict[str, str]  # of the splits: over the sha256 of their files, one a line
     answer_N = None
+    parts = beside = NOTHING
 
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:

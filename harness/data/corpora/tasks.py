@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from harness.data.artifact import Progress, derived
-from harness.data.corpora import Val, Wanted
+from harness.data.corpora import NOTHING, Val, Wanted
 from harness.data.rows import Mix
 from harness.errors import UserError
 from harness.plan.fingerprint import flattened
@@ -28,6 +28,7 @@ class Corpus:
     answer_N: np.ndarray
     hashes: dict[str, str]
     token_bytes = None
+    parts = beside = NOTHING
 
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:

@@ -52,6 +52,8 @@ KINDS = {
     "transport": Kind("harness.model.transport", ("parallel.transport",), "kernels"),
     "optim": Kind("harness.optim.optimizers", ("optim.matrices", "optim.others"), "optimizer"),
     "task": Kind("harness.data.task", ("data.tasks",), "protocol"),
+    "noise": Kind("harness.data.noise", ("data.noise",), "protocol"),
+    "grader": Kind("harness.data.grader", (), "protocol"),  # no plan names one: a plan has the file that it wrote
 }
 
 
@@ -148,9 +150,9 @@ def section(kind: str, base: type = object) -> type:
 def chosen(plan: "Plan") -> list[tuple[str, str]]:
     """(kind, name) of the parts that a plan is made of."""
     having = {kind: kind != "router" or plan.model.num_experts > 0 for kind in KINDS}
-    having["attention"] = having["memory"] = having["task"] = False  # of which a plan names any number
+    having["attention"] = having["memory"] = having["task"] = having["noise"] = False  # of which a plan names any number
     found = [("attention", name) for name in plan.model.attentions] + [("memory", name) for name in plan.model.memories]
-    found += [("task", name) for name in plan.data.tasks]
+    found += [("task", name) for name in plan.data.tasks] + [("noise", name) for name in plan.data.noise]
     having["transport"] = False  # whose `auto` is no part
     found += [(kind, attrgetter(key)(plan)) for kind, it in KINDS.items() if having[kind] for key in it.chosen_by]
     return list(dict.fromkeys([*found, ("transport", transport(plan.parallel))]))

@@ -6,7 +6,7 @@ inspect.json too, without what neither table nor figure rests on.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
@@ -18,9 +18,12 @@ from harness.record.record import PUBLIC
 from harness.record.record_folders import STUDY_FILE
 from harness.record.results import NamedStudy, StudyDocument, StudyHead
 from harness.report import style
+from harness.report.study.doses import draw_doses
+from harness.report.study.epochs import draw_epochs
 from harness.report.study.frame import cases_of
 from harness.report.study.inspection import look_up, put_inspection
 from harness.report.study.load import draw_load
+from harness.report.study.part_panels import draw_parts
 from harness.report.study.routing import draw_routing
 from harness.report.study.rows import draw_cost, draw_rules
 from harness.report.study.sweep import draw_sweep
@@ -29,10 +32,11 @@ from harness.report.study.task_panels import draw_tasks
 from harness.report.study.time import draw_time
 from harness.report.study.trials import Trial, read_trial
 
+Writer = Callable[[Study, Sequence[Trial], Path, Verdicts], list[Path]]
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
-    "routing": draw_routing,
+    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts,
 }  # fmt: skip
 
 
@@ -44,13 +48,20 @@ def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
 
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Writes the numbers, the table and the figure; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects) for trial in trials]
-    content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
-    numbers, table = folder / STUDY_FILE, folder / "study.md"
-    numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
+    numbers, table = write_numbers(study, trials, folder, verdicts), folder / "study.md"
     table.write_text(study_table(study, trials, verdicts) + "\n")
     return [table, draw_study(study, trials, folder / "study.png"), numbers]
+
+
+def write_numbers(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> Path:
+    """study.json, which says what the folder's records are of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    of_train = study.figure == "epochs"
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train) for trial in trials]
+    content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
+    numbers = folder / STUDY_FILE
+    numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
+    return numbers
 
 
 def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
@@ -77,10 +88,16 @@ def trials_in(folder: Path) -> set[tuple[str, int]]:
     return {(case.name, int(place.name)) for case in folder.iterdir() for place in _places(case)}
 
 
-def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
-    """Puts the evidence of the trials (light files only) and what is drawn from these copies in place of what `folder` held,
-    whole or not at all; returns the paths of `write_study`."""
+def publish(
+    study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts, write: Writer = write_study,
+    beside: Sequence[Path] = (),
+) -> list[Path]:  # fmt: skip
+    """Puts the evidence of the trials (light files only), files that stand `beside` it, and what is drawn from these copies in
+    place of what `folder` held, whole or not at all; returns the paths of `write`."""
     with whole(folder) as part:
+        part.mkdir(parents=True)
+        for path in beside:
+            shutil.copyfile(path, part / path.name)
         for trial in trials:
             place = part / trial.case / str(trial.seed)
             place.mkdir(parents=True)
@@ -89,7 +106,7 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdi
                     put_kept(trial.folder / name, place)
             if study.inspects and trial.record and (found := look_up(trial)[0]):
                 put_inspection(found, place)
-        written = write_study(study, _trials(study, part), part, verdicts)
+        written = write(study, _trials(study, part), part, verdicts)
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]
 

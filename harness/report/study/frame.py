@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from harness.plan.study import Study
 from harness.report import style
+from harness.report.statistics import Sample
 from harness.report.study.table import stopped, unranked
 from harness.report.study.trials import Trial
 
@@ -82,3 +84,21 @@ def tokens_axis(ax: Axes, cases: Sequence[Case]) -> None:
     ax.xaxis.set_major_formatter(style.MAGNITUDE)
     ax.set_xlim(left=0)
     ax.set_xlabel("training bytes" if cases[0].trials[0].counts_bytes else "training tokens")
+
+
+def with_interval(ax: Axes, at: float, found: Sample, family: int, sideways: bool = False) -> None:
+    """The mean of a family's seeds at `at` of an axis of places, and its 95% interval; along x where it lies `sideways`."""
+    bounds = found.interval()
+    if bounds:
+        line_to = ax.hlines if sideways else ax.vlines
+        line_to(at, *bounds, color=COLOURS[family], linewidth=1.3, zorder=2)
+    look = style.dot(COLOURS[family], MARKERS[family], bounds is not None) | {"markersize": 5}
+    ax.plot(*([found.mean], [at])[:: 1 if sideways else -1], zorder=3, **look)
+
+
+def family_keys(families: Sequence[str]) -> list[Line2D]:
+    """What a legend says of families."""
+    return [
+        Line2D([], [], color=COLOURS[at], marker=MARKERS[at], linestyle="none", label=style.words(family))
+        for at, family in enumerate(families) if family
+    ]  # fmt: skip

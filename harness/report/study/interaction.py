@@ -1,7 +1,7 @@
 """What each dial of a study of two families does in either, and whether it does more in one of them.
 
-A dial's effect is bits of val against its family's own case at equal seeds, in %. The interaction is the second
-family's effect minus the first one's, seed by seed, so that what a seed does to both falls out.
+A dial's effect is bits of val against its family's own case at equal seeds, in %. The interaction is the second family's effect
+minus the first one's, seed by seed.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,10 @@ from collections.abc import Sequence
 from harness.plan.study import Study
 from harness.report.markup import head, row, text
 from harness.report.statistics import LEVEL, MIN_SEEDS, Sample
-from harness.report.study.trials import Trial, val_percent
+from harness.report.study.families import between, effects, in_percent, resolved, sample
+from harness.report.study.trials import Trial
 
-
-def effects(study: Study, trials: Sequence[Trial], dial: str) -> list[dict[int, float]]:
-    """By family: {seed: effect}, of seeds that have one."""
-    found = []
-    for family in study.families:
-        base = [trial for trial in trials if trial.case == family]
-        turned = [trial for trial in trials if trial.case == f"{family}-{dial}"]
-        found.append({t.seed: value for t in turned if (value := val_percent(t, base)) is not None})
-    return found
+OF_COSTS = ("doses", "epochs")  # figures of studies whose dials cost: who pays more is said
 
 
 def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
@@ -27,11 +20,9 @@ def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
     rows = []
     for dial in study.dials:
         one, other = effects(study, trials, dial)
-        both = sorted(one.keys() & other.keys())
-        if both:
-            samples = [Sample.of(list(one.values())), Sample.of(list(other.values()))]
-            between = Sample.of([other[seed] - one[seed] for seed in both])
-            rows.append(row([text(dial), *map(_said, samples), _said(between), text(_verdict(study, between))]))
+        if more := sample(between(one, other)):
+            said = map(in_percent, (sample(one), sample(other), more))
+            rows.append(row([text(dial), *said, text(_verdict(study, more))]))
     if not rows:
         return []
     first, second = study.families
@@ -41,16 +32,12 @@ def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
     return ["", text(said), "", *head(header), *rows]
 
 
-def _said(sample: Sample) -> str:
-    bounds = sample.interval()
-    return f"{sample.mean:+.2f}%" + (f" ({bounds[0]:+.2f} to {bounds[1]:+.2f})" if bounds else "")
-
-
-def _verdict(study: Study, between: Sample) -> str:
+def _verdict(study: Study, more: Sample) -> str:
     """Less is better: an interaction below 0 is in favour of the second family."""
-    bounds = between.interval()
-    if between.n < MIN_SEEDS or bounds is None:
-        return f"n = {between.n}: a verdict takes {MIN_SEEDS} seeds"
-    if bounds[0] <= 0 <= bounds[1]:
-        return f"no difference that {between.n} seeds resolve"
-    return f"does more for {study.families[bounds[1] < 0]}"
+    if more.n < MIN_SEEDS:
+        return f"n = {more.n}: a verdict takes {MIN_SEEDS} seeds"
+    if not resolved(more):
+        return f"no difference that {more.n} seeds resolve"
+    if study.figure in OF_COSTS:
+        return f"costs {study.families[more.mean > 0]} more"
+    return f"does more for {study.families[more.mean < 0]}"

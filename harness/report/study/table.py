@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.plan.study import Study
 from harness.report.markup import code, head, paragraph, row, text
 from harness.report.statistics import Sample
+from harness.report.study.absorption import absorption_table
 from harness.report.study.interaction import interaction_table
+from harness.report.study.parts import parts_tables
+from harness.report.study.repetition import repetition_table
 from harness.report.study.routing_table import routing_tables
 from harness.report.study.tasks import task_tables
 from harness.report.study.trials import Trial, val_percent
@@ -28,7 +31,8 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
         for case, some in by_case.items()
         if some
     ]
-    below = [*interaction_table(study, trials), *task_tables(study, trials), *routing_tables(study, trials)]
+    tables = (interaction_table, repetition_table, parts_tables, task_tables, routing_tables, absorption_table)
+    below = [line for table in tables for line in table(study, trials)]
     lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *below, ""]
     common = f", {study.common}" if study.common else ""
     classes = sorted({trial.hardware_class for trial in trials if trial.hardware_class})

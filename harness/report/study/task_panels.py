@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plan.study import Study
 from harness.report import style
-from harness.report.study.frame import COLOURS, MARKERS, Case, new_figure
-from harness.report.study.tasks import dials, measures, results, values
+from harness.report.study.families import dials
+from harness.report.study.frame import COLOURS, MARKERS, Case, family_keys, new_figure
+from harness.report.study.tasks import measures, results, values
 from harness.report.study.trials import Trial
 from harness.report.task_scores import MEASURES, TaskResult
 
@@ -43,10 +44,7 @@ def draw_tasks(study: Study, cases: Sequence[Case]) -> Figure:
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
-    keys = [
-        Line2D([], [], color=COLOURS[at], marker=MARKERS[at], linestyle="none", label=family)
-        for at, family in enumerate(families) if family
-    ]  # fmt: skip
+    keys = family_keys(list(families))
     keys += [Line2D([], [], color=colour, linestyle=dashes, label=label) for label, (colour, dashes) in LINES.items()]
     style.add_legend(fig, axes[0], extra=keys)
     return fig

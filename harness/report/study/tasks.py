@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from harness.plan.study import Study
 from harness.report.markup import head, row, text
 from harness.report.statistics import LEVEL, MIN_SEEDS, Sample
+from harness.report.study.families import between, dials, resolved
 from harness.report.study.trials import Trial
 from harness.report.task_scores import UNITS, TaskResult, by_task, of_groups, scored
 
@@ -30,14 +31,6 @@ def values(trial: Trial) -> dict[str, float]:
 def measures(trials: Sequence[Trial]) -> dict[str, str]:
     """By task its measure, in the order of the plans."""
     return {name: task.measure for trial in trials for name, task in results(trial).items()}
-
-
-def dials(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
-    """By family, {"": ...} of a study without: the case that others are compared with, and the others by dial."""
-    if study.families:
-        return {family: (family, {dial: f"{family}-{dial}" for dial in study.dials}) for family in study.families}
-    first, *others = study.cases
-    return {"": (first, {case: case for case in others})}
 
 
 def changes(trials: Sequence[Trial], base: str, case: str) -> Changes:
@@ -99,20 +92,11 @@ def _tables(study: Study, trials: Sequence[Trial], tasks: Mapping[str, str]) -> 
 
 
 def _between(one: Changes, other: Changes) -> Changes:
-    return {
-        task: {seed: other[task][seed] - value for seed, value in one[task].items() if seed in other[task]}
-        for task in one
-        if task in other and one[task].keys() & other[task].keys()
-    }
+    return {task: between(one[task], other[task]) for task in one if task in other and one[task].keys() & other[task].keys()}
 
 
 def _sampled(changed: Changes) -> dict[str, Sample]:
     return {task: Sample.of(list(by_seed.values())) for task, by_seed in changed.items()}
-
-
-def resolved(sample: Sample) -> bool:
-    bounds = sample.interval()
-    return sample.n >= MIN_SEEDS and bounds is not None and not bounds[0] <= 0 <= bounds[1]
 
 
 def _said(sample: Sample | None) -> str:

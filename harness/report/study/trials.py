@@ -4,6 +4,7 @@ Letters: N windows, L MoE layers, E experts. *Relative load*: rows an expert got
 is an expert in every top-k set.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
+from harness.plan.stored import section
 from harness.reading import is_there
 from harness.record.load import Load
-from harness.record.results import LoadOverTime, TrialHealth, TrialNumbers, TrialRouting
+from harness.record.results import LoadOverTime, TrainOverTime, TrialHealth, TrialNumbers, TrialRouting
 from harness.record.run import Run, read_run
 from harness.report.run_data import load_run
 from harness.report.study import specialisation
@@ -23,6 +25,7 @@ from harness.report.study.inspection import look_up
 
 AT_FULL_RATE = (0.25, 0.5)  # of the budget: there the default schedule is neither warming up nor decaying
 GROUPS = ("expert", "dense", "router")
+SPANS = 32  # of the budget, over which losses of training are averaged
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,21 @@ class Trial(Run):
         )
 
     @cached_property
+    def train(self) -> TrainOverTime:
+        """A step's loss is that of the weights before it, on text that passes before this one have read."""
+        budget, bits = self.plan["budget"]["tokens"], [[] for _ in range(SPANS)]
+        for row in self.steps:
+            bits[min((row["tokens"] - 1) * SPANS // budget, SPANS - 1)].append(row["loss"] / math.log(2))
+        turned = self.record.data.turned if self.record else None
+        return TrainOverTime(
+            passes=section(self.plan, "data").epochs,
+            read_bytes=turned.read_bytes if turned else None,
+            tokens=[round(budget * (span + 1) / SPANS) for span, found in enumerate(bits) if found],
+            bits=[float(np.mean(found)) for found in bits if found],
+            last_bits=float(np.mean(last)) if self.record and (last := bits[-2] + bits[-1]) else None,
+        )
+
+    @cached_property
     def updates(self) -> dict[str, float]:
         """By parameter group, RMS of the update over RMS of the parameters: median of the windows in the second quarter of the
         budget. A group that is absent, or did not move, has none."""
@@ -126,9 +144,12 @@ class Trial(Run):
             node = node[part]
         return float(node)
 
-    def numbers(self, doctor: Sequence[str], inspected: bool = False) -> TrialNumbers:
-        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected`: whether the study asks for that."""
-        more = {"routing": self.routing} if inspected and self.routing else {}
+    def numbers(self, doctor: Sequence[str], inspected: bool = False, of_train: bool = False) -> TrialNumbers:
+        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected` and `of_train`: whether the study asks
+        for that."""
+        more: dict[str, Any] = {"routing": self.routing} if inspected and self.routing else {}
+        more |= {"train": self.train} if of_train else {}
+        more |= {"val_parts": found} if (found := val_parts(self)) else {}
         return TrialNumbers(
             case=self.case, seed=self.seed, stopped=self.stopped, unranked_reasons=self.why_unranked, slice_bpb=self.bpb,
             val_bpb=val_bpb(self), tokens_per_second=self.tokens_per_second, curve=self.curve, health=self.health,
@@ -141,6 +162,11 @@ class Trial(Run):
 def val_bpb(trial: Trial) -> float | None:
     """Bits, in the track's measure, of all that was scored of val at the end; None of a stopped run."""
     return trial.record.metrics.val_bpb if trial.record else None
+
+
+def val_parts(trial: Trial) -> dict[str, float]:
+    """Bits per byte of parts of val, and of texts scored beside it; empty where there are none."""
+    return trial.record.metrics.val_parts or {} if trial.record else {}
 
 
 def val_percent(trial: Trial, first: Sequence[Trial]) -> float | None:

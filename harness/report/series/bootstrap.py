@@ -22,7 +22,6 @@ from harness.report.series.joint import Fit, Law, fit
 from harness.report.series.points import Point, in_order
 
 RESAMPLES = 300
-FIGURES = ("E", "a", "b", "n_exponent", "d_exponent")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,14 @@ class Bootstrap:
     @cached_property
     def figures(self) -> dict[str, Interval]:
         """E and the exponents, those of N* and D* among them, by name."""
-        return {name: self.interval(lambda law, name=name: getattr(law, name)) for name in FIGURES}
+        flops = self.family.flops_exponent
+        return {
+            "E": self.interval(lambda law: law.E),
+            "a": self.interval(lambda law: law.a),
+            "b": self.interval(lambda law: law.b),
+            "n_exponent": self.interval(lambda law: law.n_exponent(flops)),
+            "d_exponent": self.interval(lambda law: law.d_exponent(flops)),
+        }
 
     def interval(self, figure: Callable[[Law], float | None]) -> Interval:
         """A figure of a law, None where it has no answer."""

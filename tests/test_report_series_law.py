@@ -169,10 +169,10 @@ def test_intervals_of_a_noisy_grid_hold_the_law_that_made_it():
 
 
 def test_intervals_hold_the_truth_at_about_the_stated_rate():
-    """Twelve noisy grids, four figures each: 95% stated, and few resamples of few points give a little less."""
+    """Eight noisy grids, four figures each: 95% stated, and few resamples of few points give a little less."""
     truth = {"E": 0.9, "a": 0.34, "b": 0.42, "n_exponent": 0.42 / 0.76}
     held = []
-    for i in range(12):
+    for i in range(8):
         figures = bootstrap(of.points(noise=0.003, sizes=of.SIZES[:4], random=100 + i), "matrices", 30).figures
         held += [figures[name].holds(value) for name, value in truth.items()]
     assert np.mean(held) > 0.85

@@ -13,8 +13,8 @@ from harness.report.run_data import RunData
 from harness.train.estimate import run_seconds
 from harness.train.machine import detect
 
-START_S = 12.0  # imports before a run's own clock, and its figures after it: measured on two cores
-SETUP_S = 8.0  # of a run's clock beside training and the score: reading the corpus, warm-up, peaks, checkpoints
+START_S = 7.0  # imports before a run's own clock, and its figures after it: measured on one AVX512 core
+SETUP_S = 4.0  # of a run's clock beside training and the score: corpus, compilation that is cached, peaks; as measured there
 FORWARD = 3.0  # training over scoring, in FLOPs a token
 
 

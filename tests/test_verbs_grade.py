@@ -76,7 +76,7 @@ def test_without_noise_there_is_nothing_to_rank_a_grader_by(words, tmp_path, cap
 
 @pytest.mark.parametrize(
     "more, said",
-    [(["by=taste"], "by must be one of compression, mean_rank, perplexity, repetition"),
+    [(["by=taste"], "by must be one of compression, perplexity, repetition, worst_rank"),
      (["data.noise_share=0.2"], "data.noise_share=0.2 of no noise"),
      (["out="], "out must be a path"),
      (["track.train_bytes=7"], "train of track sotu has the wrong length: expected 7 bytes")],

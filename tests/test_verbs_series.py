@@ -1,6 +1,7 @@
 """The verb: what fits the hours is run in order, what is there is taken, and the published folder is enough to go on from."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,11 +12,15 @@ from series_factory import FILE, point_run
 import harness.launch.series.course
 import harness.launch.series.seconds
 import harness.plan.series
+import harness.report.series.ahead
+import harness.report.series.folder
 from harness.__main__ import main
+from harness.files import file_sha256
 from harness.launch import child
 from harness.launch.job import Job
 from harness.launch.series.points import points_of
 from harness.plan.fingerprint import plan_hash
+from harness.report.series.predict import predict
 
 POINTS = points_of(series_factory.series())
 BY_HASH = {plan_hash(point.plan): point for point in POINTS.values()}
@@ -30,11 +35,12 @@ def series(tmp_path, monkeypatch, capsys):
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / "example.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
     monkeypatch.setattr(harness.plan.series, "SERIES", tmp_path / "series")
+    monkeypatch.setattr(harness.report.series.folder, "RESAMPLES", 20)
+    monkeypatch.setattr(harness.report.series.ahead, "predict", partial(predict, count=20))
     clock, ran = SimpleNamespace(now=0.0), []
     monkeypatch.setattr(harness.launch.series.course, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(
-        harness.launch.series.seconds, "detect", lambda plan: SimpleNamespace(hardware_class=series_factory.HERE)
-    )
+    here = SimpleNamespace(hardware_class=series_factory.HERE)
+    monkeypatch.setattr(harness.launch.series.seconds, "detect", lambda plan: here)
     monkeypatch.setattr(harness.launch.series.seconds, "run_seconds", lambda plan, counts, here: 5.0)
     monkeypatch.setattr(
         harness.launch.series.course, "make_job",
@@ -88,6 +94,11 @@ def test_a_published_series_is_drawn_again_from_its_records_alone(series, tmp_pa
     out = tmp_path / "out"
     status, ran, said = series("example", "seeds=1", "--out", str(out))
     assert status == 0, said.err
+    assert ran[:16] == grid(1) and [name[-3:] for name, _ in ran[16:]] == ["-c3", "-c3"], "what is ahead comes last"
+    before_it, _, after_it = said.out.partition("Predicted of dense at size")
+    assert "== moe-s8-c2 seed 1" in before_it and "-c3 seed 1" in after_it and "-c3 seed 1" not in before_it
+    assert (out / "prediction.json").read_bytes() == (tmp_path / "runs" / "series-example" / "prediction.json").read_bytes()
+    assert "The prediction was made" in (out / "series.md").read_text()
     assert json.loads((out / "study.json").read_text())["study"]["series"]["sizes"] == [4, 5, 6, 8]
     assert (out / "dense-s4-c1" / "1" / "record.json").exists()
     before = {path.name: path.read_bytes() for path in out.glob("*.md")} | {
@@ -98,6 +109,11 @@ def test_a_published_series_is_drawn_again_from_its_records_alone(series, tmp_pa
     assert status == 0, said.err
     assert all((out / name).read_bytes() == content for name, content in before.items())
     assert main(["study", "--from", str(out)]) == 2
+
+    prediction = out / "prediction.json"
+    prediction.write_text(prediction.read_text().replace(file_sha256(out / "moe-s5-c1" / "1" / "record.json"), "ab" * 32))
+    status, _, said = series("--from", str(out))
+    assert status == 2 and "prediction.json rests on another record of moe-s5-c1/1" in said.err
 
     record = out / "moe-s5-c1" / "1" / "record.json"
     record.write_text(record.read_text().replace('"seed": 1', '"seed": 2'))

@@ -91,10 +91,10 @@ def _seed(seed: int, strand: str) -> int:
 
 def counts(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that sum to `total` and are nearest to these shares of it; the largest remainders are rounded up, the first
-    of equal ones."""
+    of equal ones, equal to what fp64 resolves."""
     exact = [share * total / sum(shares) for share in shares]
     found = [int(value) for value in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (found[i] - exact[i], i))
+    by_remainder = sorted(range(len(shares)), key=lambda i: (round(found[i] - exact[i], 9), i))
     for i in by_remainder[: total - sum(found)]:
         found[i] += 1
     return found

@@ -26,7 +26,7 @@ class Auc:
 
 
 def auc(clean: Sequence[float], noise: Sequence[float]) -> Auc:
-    """Of grades of clean documents and of noise, at least one each."""
+    """The AUC of grades: those of clean documents and those of noise, at least one each."""
     both = np.unique(np.concatenate([clean, noise]), return_inverse=True)[1]
     ranks = both[: len(clean)], both[len(clean) :]
     found = np.sort([_of(*(_drawn(some, number, side) for side, some in enumerate(ranks))) for number in range(RESAMPLES)])
@@ -35,7 +35,7 @@ def auc(clean: Sequence[float], noise: Sequence[float]) -> Auc:
 
 
 def _of(clean: np.ndarray, noise: np.ndarray) -> float:
-    """Of ranks, whole numbers from 0."""
+    """The AUC of ranks, whole numbers from 0."""
     size = int(max(clean.max(), noise.max())) + 1
     clean_R, noise_R = (np.bincount(some, minlength=size) for some in (clean, noise))
     below_R = np.cumsum(noise_R) - noise_R

@@ -1,6 +1,6 @@
 """Grades the documents that a plan trains on, so that data.quality can leave the worst out, and ranks the grader itself.
 
-usage: python -m harness grade [by=mean_rank] [out=grades.jsonl] [key=value ...]
+usage: python -m harness grade [by=worst_rank] [out=grades.jsonl] [key=value ...]
        make grade LANE=sotu-dense [BY=compression] [OUT=grades.jsonl] SET="data.noise=[boilerplate] data.noise_share=0.2"
 
 examples
@@ -13,7 +13,7 @@ seed. Graders (harness/data/grader; more is better):
   compression  how near the median a passage compresses, other passages being the dictionary
   perplexity   bits per byte by a model of n-grams that is counted on other passages
   repetition   the share of sequences of 8 words that come elsewhere too
-  mean_rank    the mean of the ranks by these three
+  worst_rank    the lowest of the ranks by these three
 
 Where noise is planted a table says, for each kind of it, how often each grader puts a clean passage above a passage of noise
 (AUC, with a 95% interval): 1 is always, 0.5 is chance, and below that it prefers the noise. The words that use the file follow.
@@ -29,7 +29,7 @@ from harness.launch.options import PATH, Word, Words, choice
 from harness.plan import parts
 
 WORDS = Words(
-    "grade", Word("by", choice(*parts.names("grader")), "mean_rank"), Word("out", PATH, Path("grades.jsonl")), plan=True
+    "grade", Word("by", choice(*parts.names("grader")), "worst_rank"), Word("out", PATH, Path("grades.jsonl")), plan=True
 )  # fmt: skip
 SUMMARY = "grades of the passages of train, for data.quality, and how well they find planted noise"
 

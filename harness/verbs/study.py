@@ -98,8 +98,8 @@ def _listed(seeds) -> str:
 
 
 def _run(study, words) -> int:
-    from harness.launch.inspections import take_or_inspect
     from harness.launch.evidence import refuse_out, why_kept
+    from harness.launch.inspections import take_or_inspect
     from harness.report.groups import read_runs
     from harness.report.study.folder import publish, write_study
     from harness.report.study.trials import read_trial

@@ -44,7 +44,7 @@ class Corpus:
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
         track, data = wanted.track, wanted.data
-        documents = {name: _read(track, name, source, progress) for name, source in track.texts.items()}
+        documents = documents_of(track, progress)
         splits, hashes = {}, {}
         for split in ("train", "val"):
             splits[split] = SEPARATOR.join(joined(documents[name][split]) for name in track.texts)
@@ -88,10 +88,14 @@ class Corpus:
         return overlap.clean(self), {}
 
 
+def documents_of(track: Track, progress: Progress | None = None) -> dict[str, dict[str, Sequence[Document]]]:
+    """The documents of each source of a track of bytes, by split. Raises: UserError as `corpora.load` does."""
+    return {name: _read(track, name, source, progress) for name, source in track.texts.items()}
+
+
 def to_grade(wanted: Wanted, progress: Progress | None) -> Sources:
     """The documents of train that grades are asked of, by source. Raises: UserError."""
-    track = wanted.track
-    texts = {name: _read(track, name, source, progress)["train"] for name, source in track.texts.items()}
+    texts = {name: splits["train"] for name, splits in documents_of(wanted.track, progress).items()}
     return ungraded(wanted.data, texts, wanted.seed)[0]
 
 

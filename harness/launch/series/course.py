@@ -67,6 +67,10 @@ class Course:
         """Seconds of a run of it."""
         return self.seconds.of(self.points[name])[0]
 
+    def known_ahead(self, seeds: Sequence[int]) -> list[tuple[str, int]]:
+        """Runs ahead of the grid that exist: an earlier prediction may have chosen another size."""
+        return [(name, seed) for name, seed in sorted(self.there(seeds)) if self.points[name].budget == self.series.ahead]
+
     def slowest_ahead(self) -> list[str]:
         """The point ahead of each family that would take longest: before a prediction nobody knows which one it will be."""
         ahead = [point for point in self.points.values() if point.budget == self.series.ahead]

@@ -20,9 +20,19 @@ def plan_text(course: Course, grid: Grid, all_of: Sequence[tuple[Grid, float]], 
              for row in rows]  # fmt: skip
     if ahead:
         lines.append(f"of {course.series.ahead:.3g} FLOPs one size of each family is run: the one that is predicted to be best")
+    lines += _repeated(course, [*names, *ahead])
     lines.append("")
     lines += [f"{'runs' if part == grid else '    '}  {left / HOUR_S:6.2f} h  {part.text}" for part, left in all_of]
     return "\n".join(lines)
+
+
+def _repeated(course: Course, names: Sequence[str]) -> list[str]:
+    """Which points see data more than once, so that a law of them is one of repeated data too."""
+    track = next(iter(course.points.values())).plan.track
+    length = track.tokens.train_tokens or track.train_bytes
+    passes = {name: course.points[name].tokens / length for name in names} if length else {}
+    told = [f"{name} {count:.1f} times" for name, count in passes.items() if count > 1]
+    return [f"over train pass {', '.join(told)}"] if told else []
 
 
 def _row(course: Course, name: str, there: Collection[tuple[str, int]], seeds: Sequence[int]) -> tuple[str, ...]:

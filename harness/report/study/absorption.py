@@ -2,9 +2,8 @@
 
 A text that is noise throughout and val go through the model at the end. *Told*, by layer: the mutual information, in bits, of a
 row's expert and whether the row is noise, at equal numbers of both (Jensen-Shannon divergence, Lin 1991). 0: noise goes where
-text goes, 1: no expert gets both. *Purest*: of the rows of the expert that is the most for noise, the share that is noise, at
-equal numbers again: 0.5 where noise goes where text goes. Experts with less than half of their even share of rows are none of
-it, since a few rows are easily pure.
+text goes, 1: no expert gets both. *Noisiest*: of the rows of the expert that takes the most noise beyond what it takes of val,
+the share that is noise, at equal numbers again: 0.5 where noise goes where text goes, 1 where it gets noise alone.
 
 Both are large for a noise of other bytes in any model, whose routers tell bytes apart. So the model that was trained without
 noise, scored on the same noise at the same seed, is the control.
@@ -26,13 +25,14 @@ from harness.surprise import surprise
 
 PREFIX = "noise-"  # of the parts of a final row (harness/data/corpora/bytes.py)
 HEADER = (
-    "trained with noise", "noise", "n", "told, bits", "by layer", "without it", "difference", "purest", "without it", "verdict",
+    "trained with noise", "noise", "n", "told, bits", "by layer", "without it", "difference", "noisiest", "without it",
+    "verdict",
 )  # fmt: skip
 SAID = (
     "Told: mutual information of a row's expert and whether it is noise, at equal numbers of noise and of val, the mean over "
-    "MoE layers; without it: the same of the case that was trained on text alone, at equal seeds. Purest: the share of noise "
-    "among the rows of the expert that is the most for it (0.5: as for text), the mean over layers, of experts with at least "
-    f"half of their even share of rows. Each interval holds by itself at {LEVEL:.0%}."
+    "MoE layers; without it: the same of the case that was trained on text alone, at equal seeds. Noisiest: the share of noise "
+    "among the rows of the expert that takes the most noise beyond what it takes of val (0.5: as for text), the mean over "
+    f"layers. Each interval holds by itself at {LEVEL:.0%}."
 )
 
 
@@ -55,10 +55,11 @@ class Absorption:
         return surprise(self.shares_LEZ).mean(-1) / log(2)
 
     @property
-    def purest_L(self) -> np.ndarray:
-        rows_LE = self.shares_LEZ.sum(-1)
-        enough_LE = rows_LE >= 1 / rows_LE.shape[-1]  # the shares of both sum to 2
-        return np.where(enough_LE, self.shares_LEZ[..., 0] / np.maximum(rows_LE, 1e-300), 0).max(-1)
+    def noisiest_L(self) -> np.ndarray:
+        noise_LE, clean_LE = np.moveaxis(self.shares_LEZ, -1, 0)
+        most_L1 = (noise_LE - clean_LE).argmax(-1, keepdims=True)
+        noise_L1, clean_L1 = (np.take_along_axis(some, most_L1, -1) for some in (noise_LE, clean_LE))
+        return (noise_L1 / (noise_L1 + clean_L1))[:, 0]
 
 
 def absorptions(trial: Trial) -> dict[str, Absorption]:
@@ -101,17 +102,17 @@ def _by_kind(trials: Sequence[Trial]) -> dict[str, dict[int, Absorption]]:
 
 
 def _of(found: Mapping[int, Absorption], control: Mapping[int, Absorption]) -> list[str]:
-    told, purest = (Sample.of([value(one) for one in found.values()]) for value in (_told, _purest))
+    told, noisiest = (Sample.of([value(one) for one in found.values()]) for value in (_told, _noisiest))
     by_layer = " ".join(f"{value:.3f}" for value in np.mean([one.told_L for one in found.values()], 0))
     both = sorted(found.keys() & control.keys())
     cells = [str(len(found)), told.text("{:.4f}"), by_layer]
     if not both:
-        return [*cells, "-", "-", purest.text("{:.2f}"), "-", "no case without noise to compare with"]
-    without = [Sample.of([value(control[seed]) for seed in both]) for value in (_told, _purest)]
+        return [*cells, "-", "-", noisiest.text("{:.2f}"), "-", "no case without noise to compare with"]
+    without = [Sample.of([value(control[seed]) for seed in both]) for value in (_told, _noisiest)]
     between = Sample.of([_told(found[seed]) - _told(control[seed]) for seed in both])
     bounds = between.interval()
     difference = f"{between.mean:+.4f}" + (f" ({bounds[0]:+.4f} to {bounds[1]:+.4f})" if bounds else "")
-    cells += [without[0].text("{:.4f}"), difference, purest.text("{:.2f}"), without[1].text("{:.2f}")]
+    cells += [without[0].text("{:.4f}"), difference, noisiest.text("{:.2f}"), without[1].text("{:.2f}")]
     return [*cells, text(_verdict(between))]
 
 
@@ -119,8 +120,8 @@ def _told(one: Absorption) -> float:
     return float(one.told_L.mean())
 
 
-def _purest(one: Absorption) -> float:
-    return float(one.purest_L.mean())
+def _noisiest(one: Absorption) -> float:
+    return float(one.noisiest_L.mean())
 
 
 def _verdict(between: Sample) -> str:

@@ -179,17 +179,18 @@ def test_intervals_hold_the_truth_at_about_the_stated_rate():
 
 
 def test_valleys_hold_the_truth_at_about_the_stated_rate():
+    """Of 95%, quantiles of 100 resamples leave about 93%. Residuals that were not widened would hold less than two thirds."""
     sizes, held = np.geomspace(1e5, 3e6, 4), []
-    for i in range(60):
+    for i in range(40):
         noise = np.random.default_rng(i).normal(0, 0.003, (3, 4))
         runs = [
             replace(run, bpb=run.bpb + noise[j, k])
             for j, c in enumerate(of.BUDGETS)
             for k, run in enumerate(parabola(n, c, at=4e5 * (c / 1e13) ** 0.3) for n in sizes)
         ]
-        found = valley_spread(runs, "matrices", 60)
+        found = valley_spread(runs, "matrices", 100)
         held += [found.a.holds(0.3), found.n[3e13].holds(4e5 * 3**0.3)]
-    assert 0.88 < np.mean(held)
+    assert np.mean(held) > 0.85
 
 
 def test_resamples_that_carry_no_law_are_counted_and_withhold_the_interval():

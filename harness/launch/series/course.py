@@ -30,7 +30,7 @@ class Course:
     known: list
     seconds: Seconds
     state: State = field(default_factory=State)
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     @classmethod
     def of(cls, series: Series) -> "Course":

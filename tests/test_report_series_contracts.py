@@ -44,6 +44,16 @@ def test_the_optimum_of_a_budget_is_the_one_in_closed_form(budget):
     assert back.cost == pytest.approx(budget, rel=1e-5) and back.n == pytest.approx(n, rel=1e-3)
 
 
+@pytest.mark.parametrize("power", [0.7, 1.0])
+def test_the_exponent_of_the_best_size_follows_how_flops_grow_with_it(power):
+    family = family_of(of.points(per_token=lambda n: 6e5 * (n / 1e5) ** power), "matrices")
+    low, high = (Frontier(family, of.DENSE, CONTRACTS["flops"]).at_cost(budget) for budget in (5e12, 2e13))
+    growth = math.log(4)
+    assert family.flops_exponent == pytest.approx(power, rel=1e-3)
+    assert of.DENSE.n_exponent(power) == pytest.approx(math.log(high.n / low.n) / growth, rel=1e-3)
+    assert of.DENSE.d_exponent(power) == pytest.approx(math.log(high.d / low.d) / growth, rel=1e-3)
+
+
 def test_two_families_of_one_law_are_worth_the_same(dense):
     other = boot(replace(of.DENSE, family="moe"), noise=0.001, random=2)
     it = contracts.worth(dense, other, "flops")

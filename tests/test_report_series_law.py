@@ -169,27 +169,28 @@ def test_intervals_of_a_noisy_grid_hold_the_law_that_made_it():
 
 
 def test_intervals_hold_the_truth_at_about_the_stated_rate():
-    """Twelve noisy grids, four figures each: 95% stated, and few resamples of few points give a little less."""
+    """Eight noisy grids, four figures each: 95% stated, and few resamples of few points give a little less."""
     truth = {"E": 0.9, "a": 0.34, "b": 0.42, "n_exponent": 0.42 / 0.76}
     held = []
-    for i in range(12):
+    for i in range(8):
         figures = bootstrap(of.points(noise=0.003, sizes=of.SIZES[:4], random=100 + i), "matrices", 30).figures
         held += [figures[name].holds(value) for name, value in truth.items()]
     assert np.mean(held) > 0.85
 
 
 def test_valleys_hold_the_truth_at_about_the_stated_rate():
+    """Of 95%, quantiles of 100 resamples leave about 93%. Residuals that were not widened would hold less than two thirds."""
     sizes, held = np.geomspace(1e5, 3e6, 4), []
-    for i in range(60):
+    for i in range(40):
         noise = np.random.default_rng(i).normal(0, 0.003, (3, 4))
         runs = [
             replace(run, bpb=run.bpb + noise[j, k])
             for j, c in enumerate(of.BUDGETS)
             for k, run in enumerate(parabola(n, c, at=4e5 * (c / 1e13) ** 0.3) for n in sizes)
         ]
-        found = valley_spread(runs, "matrices", 60)
+        found = valley_spread(runs, "matrices", 100)
         held += [found.a.holds(0.3), found.n[3e13].holds(4e5 * 3**0.3)]
-    assert 0.88 < np.mean(held)
+    assert np.mean(held) > 0.85
 
 
 def test_resamples_that_carry_no_law_are_counted_and_withhold_the_interval():

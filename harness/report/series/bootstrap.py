@@ -22,7 +22,6 @@ from harness.report.series.joint import Fit, Law, fit
 from harness.report.series.points import Point, in_order
 
 RESAMPLES = 300
-FIGURES = ("E", "a", "b", "n_exponent", "d_exponent")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,14 @@ class Bootstrap:
     @cached_property
     def figures(self) -> dict[str, Interval]:
         """E and the exponents, those of N* and D* among them, by name."""
-        return {name: self.interval(lambda law, name=name: getattr(law, name)) for name in FIGURES}
+        flops = self.family.flops_exponent
+        return {
+            "E": self.interval(lambda law: law.E),
+            "a": self.interval(lambda law: law.a),
+            "b": self.interval(lambda law: law.b),
+            "n_exponent": self.interval(lambda law: law.n_exponent(flops)),
+            "d_exponent": self.interval(lambda law: law.d_exponent(flops)),
+        }
 
     def interval(self, figure: Callable[[Law], float | None]) -> Interval:
         """A figure of a law, None where it has no answer."""
@@ -72,21 +78,18 @@ def bootstrap(points: Sequence[Point], convention: str, count: int = RESAMPLES) 
     return Bootstrap(family, whole, tuple(drawn))
 
 
-def resampled(points: Sequence[Point], count: int, strat=True, seeds=True) -> list[list[Point]]:
+def resampled(points: Sequence[Point], count: int) -> list[list[Point]]:
     """`points`: of one family."""
     by_budget: dict[float, dict[int, list[Point]]] = {}
     for point in in_order(points):
-        by_budget.setdefault(point.budget if strat else 0, {}).setdefault((point.budget, point.size), []).append(point)
+        by_budget.setdefault(point.budget, {}).setdefault(point.size, []).append(point)
     random = generator(0, "series", points[0].family, len(points))
-    return [
-        [
-            run
-            for places in by_budget.values()
-            for place in draw(random, list(places.values()))
-            for run in (draw(random, place) if seeds else place)
-        ]
-        for _ in range(count)
-    ]
+
+    def one() -> list[Point]:
+        places = [place for sizes in by_budget.values() for place in draw(random, list(sizes.values()))]
+        return [run for place in places for run in draw(random, place)]
+
+    return [one() for _ in range(count)]
 
 
 def draw(random: np.random.Generator, items: Sequence) -> list:

@@ -39,6 +39,11 @@ class Family:
     def params(self, n: float | np.ndarray, convention: str) -> np.ndarray:
         return self._between(n, self.params_Z[convention])
 
+    @property
+    def flops_exponent(self) -> float:
+        """FLOPs per token ~ N^this: the line of the logs over all sizes."""
+        return float(np.polyfit(np.log(self.n_Z), np.log(self.flops_Z), 1)[0])
+
     def _between(self, n: float | np.ndarray, y_Z: np.ndarray) -> np.ndarray:
         return np.exp(np.interp(np.log(n), np.log(self.n_Z), np.log(y_Z)))
 

@@ -51,14 +51,13 @@ class Law:
         with np.errstate(divide="ignore", over="ignore"):
             return np.power(np.maximum(left, 0.0) / self.B, -1 / self.b)
 
-    @property
-    def n_exponent(self) -> float:
-        """N* ~ C^this, where FLOPs are a constant times N D."""
-        return self.b / (self.a + self.b)
+    def n_exponent(self, flops: float = 1.0) -> float:
+        """N* ~ C^this, where FLOPs per token go as N^`flops`: with a constant 6 N as N, with attention beside it slower."""
+        return self.b / (self.a + flops * self.b)
 
-    @property
-    def d_exponent(self) -> float:
-        return self.a / (self.a + self.b)
+    def d_exponent(self, flops: float = 1.0) -> float:
+        """D* ~ C^this."""
+        return 1 - flops * self.n_exponent(flops)
 
 
 @dataclass(frozen=True)

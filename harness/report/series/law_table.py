@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.report.markup import head, row, text
-from harness.report.series.answers import LEVEL, Interval, NoAnswer
+from harness.report.series.answers import LEVEL, NoAnswer
 from harness.report.series.bootstrap import Bootstrap
 from harness.report.series.contracts import sentence
 from harness.report.series.isoflop import Growth, Valley
@@ -65,21 +65,21 @@ def _most_constant(laws: Laws) -> Iterator[str]:
 
 
 def _joint(laws: Laws) -> Iterator[str]:
-    yield text(f"L(N, D) = E + A / N^a + B / D^b of all points, N counted as {laws.convention}; N* ~ C^(b/(a+b)).")
+    yield text(f"L(N, D) = E + A / N^a + B / D^b of all points, N counted as {laws.convention}.")
+    yield text("N* ~ C^(b / (a + g b)), where FLOPs per token go as N^g: below 1 by what attention and the rest take.")
     yield ""
-    yield from head(("family", "runs", "E", "a", "b", "b / (a + b)", "sd of a run", "largest residual"))
+    yield from head(("family", "runs", "E", "a", "b", "g", "b / (a + g b)", "sd of a run", "largest residual"))
     for name, it in laws.joint.items():
         if isinstance(it, Bootstrap):
-            of = [it.figures[figure] for figure in ("E", "a", "b", "n_exponent")]
-            largest = np.abs(it.fit.residuals).max()
-            marked = (_marked(figure, found, it) for figure, found in zip(("E", "a", "b", ""), of))
-            yield row([text(name), str(len(it.fit.points)), *marked, f"{it.fit.spread:.2%}", f"{largest:.2%}"])
+            e, a, b, grown = (_marked(figure, it) for figure in ("E", "a", "b", "n_exponent"))
+            misses = f"{it.fit.spread:.2%}", f"{np.abs(it.fit.residuals).max():.2%}"
+            yield row([text(name), str(len(it.fit.points)), e, a, b, f"{it.family.flops_exponent:.2f}", grown, *misses])
         else:
-            yield row([text(name), text(f"none: {it.why}"), *["-"] * 6])
+            yield row([text(name), text(f"none: {it.why}"), *["-"] * 7])
 
 
-def _marked(name: str, found: Interval, it: Bootstrap) -> str:
-    return text(found.text("{:.2f}") + (", not resolved" if name in it.fit.unresolved else ""))
+def _marked(figure: str, it: Bootstrap) -> str:
+    return text(it.figures[figure].text("{:.2f}") + (", not resolved" if figure in it.fit.unresolved else ""))
 
 
 def _worths(laws: Laws) -> Iterator[str]:

@@ -105,7 +105,7 @@ def judge(prediction: Prediction, points: Sequence[Point]) -> Judgement:
 def sentence(it: Prediction | Judgement) -> str:
     """Before the run, or after it."""
     if isinstance(it, Prediction):
-        beside = f"; the line through the best of the last two budgets says {it.naive:.4f}" if it.naive else ""
+        beside = f"; a line through the best of the last two budgets says {it.naive:.4f} of the best" if it.naive else ""
         begin = f"Predicted of {_what(it)} ({it.tokens:,} tokens), from {it.fitted} runs of smaller budgets"
         return f"{begin}: {it.bpb.text('{:.4f}')} bits per byte{beside}."
     bounds = it.prediction.bpb

@@ -137,3 +137,16 @@ def test_bad_arguments_are_explained_before_anything_is_run(series, words, said)
 def test_without_a_name_the_series_are_listed(series):
     status, _, printed = series()
     assert status == 0 and "What grows how?" in printed.out and "dense, moe of tiny-dense, sizes 4, 5, 6, 8" in printed.out
+
+
+def test_seeds_may_be_run_in_several_calls_and_predicted_from_in_the_last(series, tmp_path):
+    for seed in (1, 2):
+        status, ran, said = series("example", f"seeds={seed}", "--grid")
+        assert (status, ran) == (0, grid(seed)) and "Predicted" not in said.out
+    status, ran, said = series("example", "seeds=1,2")
+    assert status == 0 and {name[-3:] for name, _ in ran} == {"-c3"} and len(ran) == 4
+    records = json.loads((tmp_path / "runs" / "series-example" / "prediction.json").read_text())["made"][0]["records"]
+    assert set(records) == {f"{name}/{seed}" for name, seed in (*grid(1), *grid(2))}
+    status, ran, said = series("example", "seeds=1,2")
+    assert (status, ran) == (0, []) and said.out.count("Predicted of dense") == 2, "the prediction that is there stays"
+    assert len(json.loads((tmp_path / "runs" / "series-example" / "prediction.json").read_text())["made"]) == 1

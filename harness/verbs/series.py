@@ -4,7 +4,7 @@ usage: python -m harness series                                          lists t
        python -m harness series NAME [hours=2] [seeds=1,2,3] [key=value ...] [--grid] [--out FOLDER]
        python -m harness series NAME hours=0                              what would be run, and how long it takes; nothing runs
        python -m harness series --from FOLDER                            table and figure again, from the records in FOLDER
-       make series NAME=sotu [HOURS=2] [SEEDS=1,2,3] [OUT=results/studies/series-sotu] [SET="key=value ..."]
+       make series NAME=sotu [HOURS=2] [SEEDS=1,2,3] [OUT=results/series/sotu] [SET="key=value ..."]
 
 examples
   make series NAME=sotu HOURS=0
@@ -84,13 +84,13 @@ def _run(series, words) -> int:
     course = Course.of(series)
     refuse_out(course.study(), words.out, seeds)
     course.warn()
-    grid, all_of = course.fitting(seeds, words.hours or float("inf"))
+    grid, all_of = course.fitting(seeds, words.hours or float("inf"), ahead=not words.grid)
     print(plan_text(course, grid, all_of, seeds), flush=True)
     if not words.hours:
         print(f"\nnothing is run with hours=0: make series NAME={series.name} HOURS={HOURS:g}")
         return 0
     left = course.run(grid.runs, words.hours)
-    if grid.ahead and not left and not words.grid:
+    if grid.ahead and not left:
         chosen = foretell(course)
         ahead = [(name, seed) for seed in grid.seeds for name in chosen]
         left = course.run([*ahead, *course.known_ahead(grid.seeds)], words.hours)

@@ -77,9 +77,11 @@ class Course:
         by_family = [[p.name for p in ahead if p.family == family] for family in self.series.families]
         return [max(names, key=self.of_point) for names in by_family]
 
-    def fitting(self, seeds: Sequence[int], hours: float) -> tuple[Grid, list[tuple[Grid, float]]]:
-        """The largest part that fits, and all parts with the seconds that they lack. Raises: UserError where none fits."""
-        return fitting(self.series, seeds, hours, self.there(seeds), self.of_point, self.slowest_ahead())
+    def fitting(self, seeds: Sequence[int], hours: float, ahead: bool) -> tuple[Grid, list[tuple[Grid, float]]]:
+        """The largest part that fits, and all parts with the seconds that they lack. `ahead`: whether what lies ahead of the
+        grid is to follow. Raises: UserError where none fits."""
+        chosen = self.slowest_ahead() if ahead else []
+        return fitting(self.series, seeds, hours, self.there(seeds), self.of_point, chosen)
 
     def run(self, runs: Sequence[tuple[str, int]], hours: float) -> list[tuple[str, int]]:
         """Takes or makes these, in their order, as long as there is time; returns those that were left."""

@@ -43,24 +43,24 @@ class Grid:
         return all_of + (f", and {s.ahead:.3g} FLOPs ahead" if self.ahead else "")
 
 
-def grids(series: Series, seeds: Sequence[int]) -> list[Grid]:
-    """From the least to the whole: each holds the one before."""
-    return list(_grids(series, tuple(seeds)))
+def grids(series: Series, seeds: Sequence[int], ahead: bool = True) -> list[Grid]:
+    """From the least to the whole: each holds the one before. `ahead`: of those with all budgets."""
+    return list(_grids(series, tuple(seeds), ahead))
 
 
-def _grids(series: Series, seeds: tuple[int, ...]) -> Iterator[Grid]:
+def _grids(series: Series, seeds: tuple[int, ...], ahead: bool) -> Iterator[Grid]:
     sizes, budgets = len(series.sizes), len(series.budgets)
     if sizes > LEAST_SIZES:
         yield Grid(series, LEAST_SIZES, 1, seeds[:1], False)
     for some in range(1, budgets + 1):
         yield Grid(series, sizes, some, seeds[:1], False)
-    for some in range(1, len(seeds) + 1):
-        yield Grid(series, sizes, budgets, seeds[:some], True)
+    for some in range(1 if ahead else 2, len(seeds) + 1):
+        yield Grid(series, sizes, budgets, seeds[:some], ahead)
 
 
 def left_s(grid: Grid, done: Collection[tuple[str, int]], seconds: Callable[[str], float], chosen: Sequence[str]) -> float:
     """How long the runs take that are not there yet. `seconds`: by point; `chosen`: the points ahead that stand for those to
-    come, one of each family."""
+    come, one of each family; none where none is to come."""
     runs = [*grid.runs, *((name, seed) for name in chosen for seed in grid.seeds if grid.ahead)]
     return sum(seconds(name) for name, seed in runs if (name, seed) not in done)
 
@@ -74,7 +74,7 @@ def fitting(
     Raises:
         UserError: not even the least fits.
     """
-    all_of = [(grid, left_s(grid, done, seconds, chosen)) for grid in grids(series, seeds)]
+    all_of = [(grid, left_s(grid, done, seconds, chosen)) for grid in grids(series, seeds, ahead=bool(chosen))]
     found = [grid for grid, left in all_of if left <= hours * HOUR_S]
     if not found:
         grid, left = all_of[0]

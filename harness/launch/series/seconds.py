@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from harness.launch.series.points import SeriesPoint
 from harness.report.run_data import RunData
 from harness.train.estimate import run_seconds
-from harness.train.machine import Machine, detect
+from harness.train.machine import detect
 
-START_S = 12.0  # imports before a run's own clock, and its figures after it: measured on two cores
-SETUP_S = 8.0  # of a run's clock beside training and the score: reading the corpus, warm-up, peaks, checkpoints
+START_S = 7.0  # imports before a run's own clock, and its figures after it: measured on one AVX512 core
+SETUP_S = 4.0  # of a run's clock beside training and the score: corpus, compilation that is cached, peaks; as measured there
 FORWARD = 3.0  # training over scoring, in FLOPs a token
 
 
@@ -50,10 +50,9 @@ class Seconds:
         if own := self.rates.get((point.family, point.size)):
             return min(rate for _, rate in own), "its own runs"
         flops = point.counts.flops_per_token
-        counted = _counted_rate(point)
         others = [(math.log(f), rate) for (family, _), some in self.rates.items() if family == point.family for f, rate in some]
         if not others:
-            return counted, "counted"
+            return point.tokens / run_seconds(point.plan, point.counts, detect(point.plan)), "counted"
         # FLOP/s grow slowly with size: those of the nearest model known, a line between two.
         return _between(math.log(flops), [(x, math.log(rate) + x) for x, rate in others]) / flops, "other sizes"
 
@@ -62,11 +61,6 @@ def measured(points: Iterable[SeriesPoint], scored: int) -> Seconds:
     """What this machine is, with no run known."""
     here = detect(next(iter(points)).plan)
     return Seconds(here.hardware_class, scored)
-
-
-def _counted_rate(point: SeriesPoint) -> float:
-    here: Machine = detect(point.plan)
-    return point.tokens / run_seconds(point.plan, point.counts, here)
 
 
 def _between(x: float, known: list[tuple[float, float]]) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -60,15 +61,17 @@ def _figure(
         ax.set_title(f"{family}: valleys of equal FLOPs", loc="left")
         ax.set_xlabel(f"parameters ({laws.convention})")
     first[0].set_ylabel(measure)
-    axes = below.subplots(2, 3).flat
-    for ax, (name, cost) in zip(axes, COSTS.items()):
+    *axes, last = below.subplots(2, 3).flat
+    for ax, (name, cost) in zip(axes, COSTS.items(), strict=True):
+        ax.set_title(f"{measure} by {name}", loc="left")
+        if not any(cost(point) is not None for point in points):
+            ax.text(0.5, 0.5, "no run was alone on its machine", transform=ax.transAxes, ha="center", color=style.WARNING)
+            continue
         for number, family in enumerate(families):
             _against(ax, [point for point in points if point.family == family], cost, name, study.series.ahead, number)
         ax.set_xscale("log")
         _decades(ax)
-        ax.set_title(f"{measure} by {name}", loc="left")
-    axes = list(below.axes)
-    _residuals(axes[5], families, laws)
+    _residuals(last, families, laws)
     style.add_legend(fig, axes[0])
     return fig
 
@@ -81,7 +84,7 @@ def _valleys(ax: Axes, points: Sequence[Point], laws: Laws, ahead: float, made: 
         some = [point for point in points if point.budget == budget]
         x_P = np.array([point.params[laws.convention] for point in some], float)
         y_P, shade = [point.bpb for point in some], _shade(number, place, len(budgets))
-        ax.plot(x_P, y_P, linestyle="none", zorder=3, **style.dot(shade, MARKERS[number], budget != ahead))
+        ax.plot(x_P, y_P, linestyle="none", zorder=3, **style.dot(shade, _marker(number), budget != ahead))
         it = spread.valleys.get(budget) if spread else None
         if isinstance(it, Valley):
             x = np.geomspace(x_P.min(), x_P.max(), DRAWN)
@@ -105,7 +108,7 @@ def _valleys(ax: Axes, points: Sequence[Point], laws: Laws, ahead: float, made: 
 def _against(
     ax: Axes, points: Sequence[Point], cost: Callable[[Point], float | None], name: str, ahead: float, number: int
 ) -> None:
-    colour, marker = COLOURS[number], MARKERS[number]
+    colour, marker = _colour(number), _marker(number)
     timed = [point for point in points if cost(point) is not None]
     for whole in (True, False):
         some = [point for point in timed if (point.budget != ahead) == whole]
@@ -141,7 +144,7 @@ def _residuals(ax: Axes, families: Sequence[str], laws: Laws) -> None:
         if isinstance(it, Bootstrap):
             x = [point.params[laws.convention] * BESIDE**number for point in it.fit.points]
             ax.plot(x, 100 * np.array(it.fit.residuals), linestyle="none", zorder=3,
-                    **style.dot(COLOURS[number], MARKERS[number], True) | {"markersize": 4.5})  # fmt: skip
+                    **style.dot(_colour(number), _marker(number), True) | {"markersize": 4.5})  # fmt: skip
         else:
             ax.text(
                 0.03,
@@ -167,8 +170,16 @@ def _short(value: float, _position: object = None) -> str:
     return f"{value:.0e}".replace("e+", "e") if value >= 1e10 else style.magnitude(value)
 
 
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _marker(number: int) -> str:
+    return MARKERS[number % len(MARKERS)]
+
+
 def _shade(number: int, place: int, count: int) -> tuple[float, float, float]:
     """The family's colour, mixed with white for the smaller budgets."""
-    full = np.array([int(COLOURS[number][i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    full = np.array(to_rgb(_colour(number)))
     share = 1.0 if count == 1 else 0.4 + 0.6 * place / (count - 1)
     return tuple((1 - share + share * full).tolist())

@@ -29,21 +29,22 @@ def draw_epochs(study: Study, cases: Sequence[Case]) -> Figure:
         f"curves: means over seeds, of train over each 1/{SPANS} of training, each batch before it is trained with",
         "points below: means and 95% intervals over seeds (hollow: one seed, no interval), which include the choice of the "
         "text that is repeated, as a seed makes it",
-        "fresh: random windows of all of train, none twice",
+        *(["fresh: random windows of all of train, none twice"] if "fresh" in map(passes, trials) else []),
         *(["1: whole passages, read once"] if any(trial.train.passes == 1 for trial in trials) else []),
     ]
     fig = new_figure(study, cases, 5.2, *notes)
     (train, val), (end, more) = fig.subplots(2, 2)
     order = _places(trials)
     colours = _colours(order)
-    families = {case: at for at, (base, of) in enumerate(dials(study).values()) for case in (base, *of.values())}
-    for ax, curve in ((train, _of_train), (val, _of_val)):
-        for case in cases:
-            look = {"color": colours[passes(case.trials[0])], "linestyle": DASHES[families.get(case.name, 0)]}
-            points = _mean([curve(trial) for trial in case.trials])
-            ax.plot(*zip(*points) if points else ([], []), linewidth=1.3, **look)
-        tokens_axis(ax, cases)
+    for at, (base, by_dial) in enumerate(dials(study).values()):
+        for case in (case for case in cases if case.name in (base, *by_dial.values())):
+            look = {"color": colours[passes(case.trials[0])], "linestyle": DASHES[at], "linewidth": 1.3}
+            for ax, curve in ((train, _of_train), (val, _of_val)):
+                points = _mean([curve(trial) for trial in case.trials])
+                ax.plot(*zip(*points) if points else ([], []), **look)
     _limits(train, val, trials)
+    for ax in (train, val):
+        tokens_axis(ax, cases)
     train.set_title(f"{train_unit(trials[0])} of train", loc="left")
     val.set_title(f"{measure_of(cases)} of val's slice", loc="left")
     _ends(end, study, trials, order)

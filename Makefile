@@ -13,8 +13,8 @@ SEED ?= 1
 SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
-VERBS := speedrun plan prove bench profile tune gpu prepare lanes show sample prune submit report compare gate gate-update verify \
-         matrix mlflow probe evaluate export doctor inspect study
+VERBS := speedrun plan prove bench profile tune gpu prepare grade lanes show sample prune submit report compare gate gate-update \
+         verify matrix mlflow probe evaluate export doctor inspect study series
 .PHONY: $(VERBS) help setup sabotage test check referee referee-fla referee-sweeps elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
@@ -64,10 +64,12 @@ gate: WORDS = lane=$(LANE) seed=$(SEED) $(SET)$(if $(BASE), base=$(BASE))$(if $(
 gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 matrix: WORDS = $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 study: WORDS = $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
+series: WORDS = $(NAME) $(if $(HOURS),hours=$(HOURS)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
 bench: WORDS = $(SET)$(if $(BASE), base=$(BASE))
 gpu tune prune: WORDS = $(SET)
 lanes: WORDS =
 prepare: WORDS = $(TRACK) $(SET)
+grade: WORDS = lane=$(LANE) seed=$(SEED)$(if $(BY), by=$(BY))$(if $(OUT), out=$(OUT)) $(SET)
 show: WORDS = $(RUN)
 report: WORDS = $(RUN) $(if $(OUT),--out $(OUT))
 submit doctor mlflow: WORDS = $(RUN) $(SET)

@@ -13,9 +13,9 @@ from harness.train.determinism import keep_freed_memory, set_environment
 from harness.train.signals import interruptible, number_of
 
 VERBS = (
-    "speedrun", "plan", "prove", "bench", "profile", "tune", "prepare", "lanes", "show", "sample", "prune",
+    "speedrun", "plan", "prove", "bench", "profile", "tune", "prepare", "grade", "lanes", "show", "sample", "prune",
     "submit", "report", "compare", "gate", "verify", "matrix", "mlflow", "probe", "gpu",
-    "evaluate", "export", "doctor", "inspect", "study",
+    "evaluate", "export", "doctor", "inspect", "study", "series",
 )  # fmt: skip
 MOVED = {"track": "python -m harness mlflow", "sabotage": "make sabotage, or python -m tests.sabotage"}
 HELP = ("-h", "--help", "help")

@@ -46,11 +46,14 @@ CUT = {  # words: (how much of val is scored, what else at the end)
     "lane=dense budget.tokens=10485760": (None, []),
     "lane=dense budget.tokens=20971520 data.shards=somewhere": (20971520, []),  # only its files know
     "lane=wikitext-dense budget.tokens=1048576": (1048576, []),
+    "lane=tiny-dense budget.tokens=65536 validation.tokens=131072": (131072, []),  # as much whatever a budget is
+    "lane=tiny-dense validation.tokens=131072": (131072, []),
+    "lane=tiny-dense budget.tokens=65536 validation.tokens=2000000": (None, []),
 }
 
 
 @pytest.mark.parametrize("words", CUT)
-def test_a_cut_budget_caps_scoring_only_below_what_val_holds_and_asks_for_no_public_set(words):
+def test_a_cut_budget_or_a_stated_part_caps_scoring_below_what_val_holds_and_asks_for_no_public_set(words):
     composed = composed_from("unranked=true", *words.split())
     cap, final = CUT[words]
     assert (composed.scoring_cap, composed.partial, composed.final) == (cap, cap is not None, final)

@@ -131,7 +131,8 @@ def test_the_lanes_of_every_bf16_lane_below_it_are_there():
     assert {lane.rpartition("-")[0] for lane in LOW} <= set(BF16)
     without = {lane for lane in BF16 if f"{lane}-fp8" not in LOW or f"{lane}-nvfp4" not in LOW}
     assert without == {
-        "physics-dense", "physics-moe-16e", "sotu-moe-256e", "wikitext-dense", "wikitext-moe-64e", "xl-dense", "xl-moe-8e",
+        "physics-dense", "physics-moe-16e", "renderings-dense", "renderings-moe-16e", "sotu-moe-256e", "wikitext-dense",
+        "wikitext-moe-64e", "xl-dense", "xl-moe-8e",
     }  # fmt: skip
 
 

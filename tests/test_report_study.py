@@ -24,7 +24,7 @@ from harness.record.record_folders import record_folders
 from harness.record.results import NamedStudy
 from harness.report.groups import find_groups
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
-from harness.report.study.table import study_table
+from harness.report.study.table import study_table, tokens_per_parameter
 from harness.report.study.trials import read_trial
 from harness.report.twin import best_record
 
@@ -138,6 +138,16 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
     assert uneven[10] == "hot expert (2 of 2), collapse (1 of 2)" and "optim.clip_norm=1" in table
     assert "seed 2 stopped by health (collapse) at step 64" in uneven[11]
     assert "Unranked: even: model.router=hash instead of sigmoid_topk; other validation.steps." in table
+    record = trials[0].record
+    active, total = (f"{record.metrics.tokens / n:.3g}" for n in (record.counts.params_active, record.counts.params_total))
+    assert f"Tokens per active and per total parameter: {active} and {total} (even, uneven)." in table
+
+
+def test_of_many_cases_with_one_ratio_their_number_is_said(tmp_path):
+    trials = [trial(tmp_path, f"case-{number}") for number in range(8)]
+    by_case = {one.case: [one] for one in trials}
+    assert tokens_per_parameter(by_case).endswith("(case-0 and 7 more cases).")
+    assert tokens_per_parameter({"stopped": [trial(tmp_path, "stopped", stopped=64)]}) == ""
 
 
 @pytest.mark.slow

@@ -59,8 +59,10 @@ def test_what_is_generated_from_the_committed_records_is_up_to_date(tmp_path, ca
     assert page == refreshed(page, PRINTERS, RESULTS / "README.md")
     shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.3", "tiny-dense/1-18493b88.3"))
     assert end_table(*shown) in Path("README.md").read_text()
-    for folder in sorted((RESULTS / "studies").iterdir()):
-        copy = shutil.copytree(folder, tmp_path / folder.name)
-        assert main(["study", "--from", str(copy)]) == 0
-        assert all((copy / name).read_bytes() == (folder / name).read_bytes() for name in ("study.md", "study.json"))
+    for verb, home in (("study", "studies"), ("series", "series")):
+        for folder in sorted((RESULTS / home).glob("*")):
+            copy = shutil.copytree(folder, tmp_path / home / folder.name)
+            assert main([verb, "--from", str(copy)]) == 0
+            same = {path.name for path in folder.glob("*.json")} | {f"{verb}.md"}
+            assert all((copy / name).read_bytes() == (folder / name).read_bytes() for name in same)
     assert "has no record of" not in capsys.readouterr().err

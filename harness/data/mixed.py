@@ -25,7 +25,7 @@ class Mixed:
     """Batches of one run; shapes as `Batches` has them."""
 
     def __init__(self, data: Turned, seed: int, steps: Steps, sequence_length: int):
-        """Raises: UserError when a step is not a whole number of sequences, or a strand has not one of them."""
+        """Raises: UserError when a step is not a whole number of sequences, or a strand has no window or no sequence."""
         self.strands, self.seed, self.steps, self.sequence_length = data.strands, seed, steps, sequence_length
         most_sequences(steps, sequence_length)
         self.windows = [max(len(strand.text) - sequence_length, 0) // sequence_length for strand in data.strands]
@@ -37,8 +37,15 @@ class Mixed:
                 )
         self.seeds = [_seed(seed, strand.name) for strand in data.strands]
         shares = [strand.share for strand in data.strands]
-        self.bounds = np.cumsum([0, *counts(shares, steps.total // sequence_length)]) if data.staged else None
-        self.counts = counts(shares, BLOCK)
+        sequences = steps.total // sequence_length if data.staged else BLOCK
+        self.counts = counts(shares, sequences)
+        for strand, count in zip(data.strands, self.counts):
+            if not count:
+                raise UserError(
+                    f"{strand.name} has {strand.share:.2g} of the sequences, none of {sequences:,}",
+                    "leave it out of data.sources, or give it more weight or more text",
+                )
+        self.bounds = np.cumsum([0, *self.counts]) if data.staged else None
         self._order = lru_cache(maxsize=4)(self._order_of)
         self._starts = lru_cache(maxsize=2 * len(data.strands))(epoch_starts.__wrapped__)
 
@@ -84,10 +91,10 @@ def _seed(seed: int, strand: str) -> int:
 
 def counts(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that sum to `total` and are nearest to these shares of it; the largest remainders are rounded up, the first
-    of equal ones."""
+    of equal ones, equal to what fp64 resolves."""
     exact = [share * total / sum(shares) for share in shares]
     found = [int(value) for value in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (found[i] - exact[i], i))
+    by_remainder = sorted(range(len(shares)), key=lambda i: (round(found[i] - exact[i], 9), i))
     for i in by_remainder[: total - sum(found)]:
         found[i] += 1
     return found

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from harness.data import corpora, lines
 from harness.data.artifact import Progress
-from harness.data.corpora.bytes import Corpus
+from harness.data.corpora.bytes import Corpus, documents_of
+from harness.data.source_overlap import SourceOverlap, source_overlap
 from harness.plan.goal import slice_length
 from harness.plan.schema import Line, Track
 
@@ -33,6 +34,7 @@ class Report:
     unit: str = "bytes"
     facts: dict[str, str] = field(default_factory=dict)  # what else was found, by name
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage
+    sources: SourceOverlap | None = None  # of a track of several
 
 
 def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
@@ -50,6 +52,7 @@ def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
         known = prepared_lines(track, found, progress) if track.lines else []
     with _timed(seconds, "overlap"):
         clean, facts = found.examine(progress)
+        between = source_overlap(documents_of(track, progress), progress) if track.sources else None
     length = min(slice_length(track), len(found.val))
     return Report(
         track=track.name,
@@ -62,6 +65,7 @@ def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
         unit=track.unit,
         facts=facts,
         seconds=seconds,
+        sources=between,
     )
 
 

@@ -70,7 +70,7 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
     from harness.report.run_data import load_run
 
     for run in known:
-        if not _is(run, job, seed):
+        if not is_run_of(run, job, seed):
             continue
         wrong = check(run)
         if not wrong:
@@ -101,7 +101,8 @@ def take_or_run(job: Job, seed: int, known: list[Any], state: State, stopped: li
         state.complaints.append(f"{job.name} seed {seed} ended with status {code}")
 
 
-def _is(run: Any, job: Job, seed: int) -> bool:
+def is_run_of(run: Any, job: Job, seed: int) -> bool:
+    """Whether `run` (RunData) is of this plan, seed, hardware class and start."""
     r = run.record
     same = (r.lane, r.seed, r.plan_hash, r.speed_class) == (job.lane, seed, job.plan_hash, job.hardware_class)
     return same and _starts_as(job, r.fork)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from harness.errors import UserError
+from harness.launch.data_plan import data_lines
 from harness.model.build import count_beside
 from harness.model.counts import Counts
 from harness.plan.bounds import TAKEN, looser
@@ -85,6 +86,7 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
          f"about {pace.said} on the clock (estimate; refined after warm-up)"),
         *_rates(plan),
         *_tasks(plan),
+        *data_lines(plan),
         ("memory", f"about {found.total / GIB:.1f} GiB", str(found)),
         ("machine", f"{here.model}, {here.isa}, {here.threads} threads",
          f"bf16 {here.execution('bf16')}, {'compiled' if here.compiled else 'eager'}, "

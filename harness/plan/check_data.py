@@ -41,8 +41,18 @@ def check_data(plan: Plan) -> None:
         raise UserError(f"data.quality_keep={data.quality_keep:g} without grades", "name their file: data.quality=grades.jsonl")
     if data.quality and data.quality_keep == 1:
         raise UserError(f"data.quality={data.quality} drops nothing", "say how much is kept: data.quality_keep=0.8")
+    if data.quality and not data.quality_sha256:
+        raise UserError(
+            f"data.quality={data.quality} without its hash",
+            "add data.quality_sha256=..., which make grade prints, and sha256sum of any file",
+        )
     if data.quality_sha256 and not data.quality:
         raise UserError("data.quality_sha256 without data.quality", "name the file that has this hash")
+    if data.order == "staged" and not data.noise_share and len(data.sources or track.texts) < 2:
+        raise UserError(
+            "data.order=staged of one source without noise, which is read in one order alone",
+            "leave it out, or add noise or a source: data.noise=[boilerplate] data.noise_share=0.2",
+        )
     if data.epochs and (longest := plan.budget.tokens // plan.model.sequence_length) < data.epochs:
         raise UserError(
             f"data.epochs={data.epochs} of budget.tokens={plan.budget.tokens}, which has {longest} sequences of "

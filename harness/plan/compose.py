@@ -48,10 +48,12 @@ class Composed:
 
     @property
     def scoring_cap(self) -> int | None:
-        """How many tokens of val are scored at most; None for all of val, and so of a cut budget that val does not exceed."""
-        if not self.cut:
+        """How many tokens of val are scored at most; None for all of val, and so where val does not exceed what a plan asks for
+        (`validation.tokens`), or a cut budget."""
+        most = self.plan.validation.tokens or (self.plan.budget.tokens if self.cut else 0)
+        if not most:
             return None
-        cap, known = max(self.plan.budget.tokens, self.plan.model.sequence_length + 1), val_length(self.plan)
+        cap, known = max(most, self.plan.model.sequence_length + 1), val_length(self.plan)
         return cap if known is None or cap < known else None
 
     @property

@@ -118,6 +118,8 @@ class Budget:
 @dataclass
 class Validation:
     steps: list[int] = frozen([], least=1, remedy=STEPS)  # the curve's steps; the last step is always scored
+    # of val that are scored at most, in the track's unit; 0: all of it, and of a cut budget no more than it trains on
+    tokens: int = frozen(0, least=0, later=True)
     batch_tokens: int = 0  # per forward pass of scoring; 0 is training's own, which needs no compilation of its own
 
 

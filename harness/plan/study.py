@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT
 from harness.plan.schema import walk
+from harness.plan.series import Series
 from harness.reading import read_yaml
 from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
@@ -16,6 +17,7 @@ STUDIES = ROOT / "studies"
 # harness/report/study/folder.py draws them
 FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts")
 OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts")  # the others look at the load of experts
+OF_SERIES = "series"  # of a series' points, drawn by harness/report/series
 OF_TASKS = ("routing",)  # which asks what experts are for which task: every run is inspected
 REMEDY = "see studies/sparsity.yaml"
 NOT_A_CASES = ("lane", "seed")  # a study's own words
@@ -46,6 +48,7 @@ class Study:
     axis: str = ""
     equal: str = "tokens"
     families: list[str] = field(default_factory=list)
+    series: Series | None = None  # whose points the cases are
     parts: list[str] = field(default_factory=list)
 
     @property
@@ -72,8 +75,9 @@ class Study:
         return {kind: dict(sorted(of_kind.items())) for kind, of_kind in found.items()}
 
     def content(self) -> dict[str, Any]:
-        """As study.json has it; families and parts of a study that has some."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("families", "parts")}
+        """As study.json has it; families, parts and series of a study that has some."""
+        content = {key: value for key, value in asdict(self).items() if value or key not in ("families", "parts", "series")}
+        return content | ({"series": self.series.content()} if self.series else {})
 
     def words(self, case: str) -> list[str]:
         """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
@@ -95,16 +99,19 @@ class StudyFile(Closed):
     title: Filled
     question: Filled
     lane: Name
-    figure: one_of(*FIGURES)
+    figure: one_of(*FIGURES, OF_SERIES)
     cases: Annotated[dict[Name, Text], Field(min_length=1)]
     common: Text = ""
     axis: Text = ""
-    equal: one_of("tokens", "seconds") = "tokens"
+    equal: one_of("tokens", "seconds", "FLOPs") = "tokens"
     families: list[Name] = absent()
+    series: Series = absent()
     parts: list[Name] = absent()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
+        if (self.figure == OF_SERIES) != bool(self.series):
+            raise broken("figure series is of the points of a series: studies/series has those, make series NAME=... runs them")
         if self.figure == "sweep" and not self.axis:
             raise broken("a sweep needs an axis")
         if self.axis and self.axis not in dict(walk()):
@@ -138,7 +145,7 @@ def read_study(name: str) -> Study:
 
 
 def study_of(name: str, file: StudyFile) -> Study:
-    return Study(**file.content() | {"name": name})
+    return Study(**file.content() | {"name": name, "series": file.series})
 
 
 def _bad_forks(cases: dict[str, str]) -> list[str]:

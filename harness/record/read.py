@@ -71,6 +71,8 @@ def check_shapes(plan: dict[str, Any], rows: Rows, path: Path, stop: Stop | None
     layers, experts = len(stored_moe_layers(plan)), plan["model"]["num_experts"]
     counted = [(f"the window of step {row['step']}", row["counts"]) for row in rows["window"]]
     counted += [("the final row", row["counts"]) for row in rows["final"] if experts]
+    parts = [(f"part {name} of the final row", part) for row in rows["final"] for name, part in row.get("parts", {}).items()]
+    counted += [(what, part["counts"]) for what, part in parts if experts and "counts" in part]
     counted += [("stopped.json", stop.counts)] if stop and stop.counts else []
     for what, counts_LE in counted:
         found = [len(counts_E) for counts_E in counts_LE]

@@ -224,6 +224,39 @@ class StudyDocument(StudyHead):
     trials: list[TrialNumbers]
 
 
+class Predicted(v.Model):
+    """What is said of a point ahead of a series' budgets before it is run; `n` parameters counted as `convention` has them."""
+
+    family: v.Name
+    size: v.Count
+    budget: v.Positive
+    tokens: v.Count
+    convention: v.Filled
+    n: v.Count
+    bpb: v.Positive
+    low: v.Positive | None
+    high: v.Positive | None
+    resamples: v.Count
+    failed: v.Whole
+    naive: v.Positive | None
+    fitted: v.Count
+
+
+class Foretold(v.Model):
+    """Predictions made at one time (ISO 8601) of the same records: by CASE/SEED the sha256 of record.json."""
+
+    at: v.Filled
+    records: Annotated[dict[v.Filled, v.Hex], Field(min_length=1)]
+    points: Annotated[list[Predicted], Field(min_length=1)]
+
+
+class PredictionFile(v.Model):
+    """prediction.json of a series, the last one made last; earlier ones were made of fewer runs."""
+
+    series: v.Name
+    made: Annotated[list[Foretold], Field(min_length=1)]
+
+
 class Anchor(v.Closed):
     """`value` of `metric` under `protocol`; what else is known of the run or model behind it, None where it is not stated."""
 

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
 
     names = lane_names()
     width = max(map(len, names)) + 2
-    print(f"{'lane':<{width}}{'track':<10}{'for':<10}{'model':<46}{'budget':>22}  {'target on the slice':<44}twin")
+    print(f"{'lane':<{width}}{'track':<12}{'for':<10}{'model':<46}{'budget':>22}  {'target on the slice':<44}twin")
     for name in names:
         plan = compose([f"lane={name}"]).plan
         m, target = plan.model, goal(plan.track)
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         asked = f"{target.level:.4f} {target.unit} ({target.label})" if target else "none: a fixed budget"
         where = "GPU" if plan.lane.gpu else "CPU, GPU"
         budget = f"{plan.budget.tokens:,} {plan.track.unit}"
-        print(f"{name:<{width}}{plan.track.name:<10}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
+        print(f"{name:<{width}}{plan.track.name:<12}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
     print(
         "\nmake speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here. A lane for GPUs runs on a CPU only "
         'shortened: SET="unranked=true budget.tokens=65536".'

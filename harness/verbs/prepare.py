@@ -1,6 +1,6 @@
 """Fetches, checks and tokenizes a track's data, and recomputes its classical lines.
 
-usage: python -m harness prepare [TRACK] [--from PATH] [--as-bin FOLDER] [--tokens N]        default tiny
+usage: python -m harness prepare [TRACK] [--from PATH] [--as-bin FOLDER] [--tokens N] [--figure PNG]        default tiny
        make prepare TRACK=sotu
 
 examples
@@ -8,18 +8,23 @@ examples
   python -m harness prepare wiki --from wikiVisual     rebuilt from a checkout or a .tar.gz of that source
   python -m harness prepare wiki --as-bin shards       and written as token files, for data.shards=shards
   python -m harness prepare fineweb --tokens 300000000     only as many files as a budget of so many tokens reads
+  python -m harness prepare renderings --figure runs/renderings.png    what its sources give away of each other, drawn
 
 Results are cached under SPEEDRUN_CACHE (default ~/.cache/moe-speedrun), keyed by data hashes: a second call computes nothing,
 one that was cut off goes on after the last finished file. `speedrun` does the same before it trains.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, whole
 
-WORDS = Words("prepare", Word("from", PATH), Word("as-bin", PATH), Word("tokens", whole()), names=Names("track", TEXT, most=1))
+WORDS = Words(
+    "prepare", Word("from", PATH), Word("as-bin", PATH), Word("tokens", whole()), Word("figure", PATH),
+    names=Names("track", TEXT, most=1),
+)  # fmt: skip
+MANY = "leave it out, or `make prepare TRACK=renderings SET=--figure=PNG`"
 SUMMARY = "data fetched, checked and tokenized, classical lines recomputed"
 
 
@@ -31,8 +36,15 @@ def main(arguments: list[str]) -> int:
     track = read_track(own.names[0] if own.names else "tiny")
     if source := vars(own)["from"]:
         _rebuild(track, str(source))
+    if own.figure and not track.sources:
+        raise UserError(f"track {track.name} has one source, and --figure draws what sources give away of each other", MANY)
     wanted = _of_longest_lane(track)
-    print(_text(prepare(wanted if own.tokens is None else replace(wanted, budget_tokens=own.tokens), print)))
+    report = prepare(wanted if own.tokens is None else replace(wanted, budget_tokens=own.tokens), print)
+    print(_text(report))
+    if own.figure:
+        from harness.report.source_overlap import draw
+
+        print(f"written: {draw(track.name, asdict(report.sources), own.figure)}")
     if own.as_bin:
         _write_bin(track, own.as_bin)
     return 0
@@ -83,6 +95,27 @@ def _text(report) -> str:
         stated = f"  {line.stated.label:<18}{line.stated.slice:>8.4f}{found[0]:>12}{line.stated.val:>10.4f}{found[1]:>12}"
         lines.append(stated)
     lines += [f"  {name:<10}{fact}" for name, fact in report.facts.items()]
+    lines += _between(report.sources) if report.sources else []
     lines += [f"  {share:.2%} of {part} shares no 13-word sequence with train" for part, share in report.clean_share.items()]
     lines.append("  took " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items()))
     return "\n".join(lines)
+
+
+def _between(found) -> list[str]:
+    """What the sources of a track give away of each other: a row is val of a source."""
+    columns = "".join(f"{name:>10}" for name in found.sources)
+    counts = ", ".join(f"{name} {train:,} + {val:,}" for name, (train, val) in found.documents.items())
+    lines = [f"  documents of train + val: {counts}; their keys are {'the same' if found.alike else 'not the same'} in all"]
+    lines += [f"  bytes of val in 13-word sequences of train of {columns[2:]}"]
+    lines += [_row(name, "", [f"{share:.2%}" for share in row]) for name, row in zip(found.sources, found.shared_YX)]
+    if found.alone_Y is None:
+        return [*lines, "  what the same documents give away is not computed: pip install pyppmd"]
+    for title, rows in (("val", found.given_val_YX), ("as much of train", found.given_train_YX)):
+        lines += [f"  {f'bits per byte of val by PPMd: alone, given {title} of':<44}{columns}"]
+        for name, alone, row in zip(found.sources, found.alone_Y, rows):
+            lines.append(_row(name, f"{alone:.4f}", [f"{value:.4f}" if value else "-" for value in row]))
+    return lines
+
+
+def _row(name: str, first: str, cells: list[str]) -> str:
+    return f"    {name:<10}{first:>32}" + "".join(f"{cell:>10}" for cell in cells)

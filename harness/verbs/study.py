@@ -36,17 +36,20 @@ SUMMARY = "one question, several plans: cases side by side, table and figure"
 def main(arguments: list[str]) -> int:
     words = _read(arguments)
     if words.source:
+        from harness.launch.evidence import asked
         from harness.report.study.check import missing_cases, study_problems
         from harness.report.study.folder import read_folder, write_study
 
         study, trials = read_folder(words.source)
+        if study.series:
+            raise UserError(f"{words.source} holds series {study.name}", f"python -m harness series --from {words.source}")
         if words.seeds:
             _refuse_seeds(study, trials, words)
         if problems := study_problems(study, trials, asked(study, trials)):
             raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
         if missing := missing_cases(study, trials):
             print(f"warning: {words.source} has no record of {', '.join(missing)}", file=sys.stderr)
-        verdicts = _verdicts(trials)
+        verdicts = verdicts_of(trials)
         _say(study, trials, verdicts, write_study(study, trials, words.source, verdicts))
         return 0
     from harness.plan.study import read_study, study_names
@@ -60,20 +63,6 @@ def main(arguments: list[str]) -> int:
         print("\nmake study NAME=<study>")
         return 0
     return _run(read_study(words.name), words)
-
-
-def asked(study, trials) -> dict[str, str | UserError]:
-    """By case that there are trials of: the hash of the plan that the study asks for, or why there is none."""
-    from harness.plan.compose import compose
-    from harness.plan.fingerprint import plan_hash
-
-    found: dict[str, str | UserError] = {}
-    for case in dict.fromkeys(trial.case for trial in trials):
-        try:
-            found[case] = plan_hash(compose(study.words(case)).plan)
-        except UserError as error:
-            found[case] = error
-    return found
 
 
 def _read(arguments: list[str]):
@@ -109,12 +98,13 @@ def _listed(seeds) -> str:
 
 
 def _run(study, words) -> int:
+    from harness.launch.evidence import refuse_out, why_kept
     from harness.launch.inspections import take_or_inspect
     from harness.report.groups import read_runs
     from harness.report.study.folder import publish, write_study
     from harness.report.study.trials import read_trial
 
-    _refuse_out(study, words)
+    refuse_out(study, words.out, words.seeds)
     state = State()
     jobs = _jobs(study, words.plan, state.complaints)
     places = [Path(jobs[0].plan.run.folder), Path("results")]
@@ -138,26 +128,15 @@ def _run(study, words) -> int:
     ]
     if trials:
         said = replace(study, common=_common(study, words.plan))
-        verdicts = _verdicts(trials)
+        verdicts = verdicts_of(trials)
         _say(said, trials, verdicts, write_study(said, trials, places[0] / f"study-{study.name}", verdicts))
-        if words.out and (why := _why_kept(study, trials, words.out)):
+        if words.out and (why := why_kept(study, trials, words.out)):
             state.complaints.append(f"{words.out} is left as it was: {why}")
         elif words.out:
             print("written: " + ", ".join(map(str, publish(said, trials, words.out, verdicts))))
     for complaint in state.complaints:
         print(f"failed: {complaint}", file=sys.stderr)
     return int(bool(state.complaints))
-
-
-def _why_kept(study, trials, out: Path) -> str:
-    """Why what a folder holds must not give way to these trials; empty where it may."""
-    from harness.report.study.check import uninspected
-    from harness.report.study.folder import trials_in
-
-    if lost := sorted(trials_in(out) - {(trial.case, trial.seed) for trial in trials}):
-        named = ", ".join(f"{case} seed {seed}" for case, seed in lost)
-        return f"it has {named}, of which there is no run now"
-    return "; ".join(uninspected(study, trials))
 
 
 def _common(study, overrides: list[str]) -> str:
@@ -227,24 +206,7 @@ def _start(study, case: str, jobs: list[Job]) -> Start | None:
     return Start(source, fork[1])
 
 
-def _refuse_out(study, words) -> None:
-    """Before anything is run: a folder that is not this study's, or that has seeds which would be lost."""
-    from harness.record.record_folders import STUDY_FILE
-    from harness.report.study.folder import read_folder, trials_in
-
-    out = words.out
-    if out is None or not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / STUDY_FILE).exists()):
-        raise UserError(f"{out} is no folder of a study", "name one that does not exist yet, or an empty one")
-    if any(out.iterdir()) and (held := read_folder(out)[0].name) != study.name:
-        raise UserError(f"{out} holds study {held}", f"name another folder for {study.name}")
-    if lost := {seed for _, seed in trials_in(out)} - set(words.seeds):
-        seeds = ",".join(map(str, sorted(lost | set(words.seeds))))
-        raise UserError(f"{out} has seeds {', '.join(map(str, sorted(lost)))} too, which would be lost", f"use seeds={seeds}")
-
-
-def _verdicts(trials) -> dict[tuple[str, int], list[str]]:
+def verdicts_of(trials) -> dict[tuple[str, int], list[str]]:
     from harness.doctor.diagnose import troubles
 
     return {(trial.case, trial.seed): troubles(trial.folder) for trial in trials}

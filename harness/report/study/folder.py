@@ -6,7 +6,7 @@ inspect.json too, without what neither table nor figure rests on.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
@@ -32,6 +32,7 @@ from harness.report.study.task_panels import draw_tasks
 from harness.report.study.time import draw_time
 from harness.report.study.trials import Trial, read_trial
 
+Writer = Callable[[Study, Sequence[Trial], Path, Verdicts], list[Path]]
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
@@ -47,14 +48,20 @@ def draw_study(study: Study, trials: Sequence[Trial], path: Path) -> Path:
 
 def write_study(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
     """Writes the numbers, the table and the figure; returns their paths."""
+    numbers, table = write_numbers(study, trials, folder, verdicts), folder / "study.md"
+    table.write_text(study_table(study, trials, verdicts) + "\n")
+    return [table, draw_study(study, trials, folder / "study.png"), numbers]
+
+
+def write_numbers(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> Path:
+    """study.json, which says what the folder's records are of."""
     folder.mkdir(parents=True, exist_ok=True)
     of_train = study.figure == "epochs"
     numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train) for trial in trials]
     content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
-    numbers, table = folder / STUDY_FILE, folder / "study.md"
+    numbers = folder / STUDY_FILE
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
-    table.write_text(study_table(study, trials, verdicts) + "\n")
-    return [table, draw_study(study, trials, folder / "study.png"), numbers]
+    return numbers
 
 
 def read_folder(folder: Path) -> tuple[Study, list[Trial]]:
@@ -81,10 +88,16 @@ def trials_in(folder: Path) -> set[tuple[str, int]]:
     return {(case.name, int(place.name)) for case in folder.iterdir() for place in _places(case)}
 
 
-def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
-    """Puts the evidence of the trials (light files only) and what is drawn from these copies in place of what `folder` held,
-    whole or not at all; returns the paths of `write_study`."""
+def publish(
+    study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts, write: Writer = write_study,
+    beside: Sequence[Path] = (),
+) -> list[Path]:  # fmt: skip
+    """Puts the evidence of the trials (light files only), files that stand `beside` it, and what is drawn from these copies in
+    place of what `folder` held, whole or not at all; returns the paths of `write`."""
     with whole(folder) as part:
+        part.mkdir(parents=True)
+        for path in beside:
+            shutil.copyfile(path, part / path.name)
         for trial in trials:
             place = part / trial.case / str(trial.seed)
             place.mkdir(parents=True)
@@ -93,7 +106,7 @@ def publish(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdi
                     put_kept(trial.folder / name, place)
             if study.inspects and trial.record and (found := look_up(trial)[0]):
                 put_inspection(found, place)
-        written = write_study(study, _trials(study, part), part, verdicts)
+        written = write(study, _trials(study, part), part, verdicts)
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]
 

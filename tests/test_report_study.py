@@ -66,7 +66,6 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
      ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
      ({"families": ["a", "b"]}, "which are two cases"), ({"figure": "doses"}, "doses of no families"),
      ({"figure": "doses", "families": ["a"]}, "which are two cases"),
-     ({"figure": "doses", "families": ["a", "b"], "cases": {"a": "", "a-x-5": "", "b": "", "b-x-5": ""}}, "need an axis"),
      ({"figure": "doses", "families": ["a", "b"], "cases": {"a": "", "a-x-5": "", "b": ""}}, "doses of no families"),
      ({"parts": ["web"]}, "parts .*web.* of figure load, which shows none"),
      ({"colour": "red"}, "unknown field 'colour'"), ({"cases": {"a/b": ""}}, "a/b as a key"), ({"cases": {"a": 3}}, "a is 3"),

@@ -122,8 +122,6 @@ class StudyFile(Closed):
             wrong.append(f"families {self.families}, which are two cases")
         elif self.figure == "doses" and not study_of("", self).doses:
             wrong.append("doses of no families and their cases FAMILY-KIND-LEVEL, such as dense-random-bytes-50")
-        elif self.figure == "doses" and not self.axis:
-            wrong.append("doses need an axis, such as data.noise_share")
         if self.parts and self.figure != "parts":
             wrong.append(f"parts {self.parts} of figure {self.figure}, which shows none")
         wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]

@@ -12,10 +12,11 @@ from harness.data.batches import Batches
 from harness.data.draws import Draws
 from harness.data.mixed import batches_of
 from harness.data.texts.document import SEPARATOR, Document, joined, passages
-from harness.data.turned import turned, turns, ungraded
+from harness.data.turned import turned, turns, ungraded, with_weights
 from harness.errors import UserError
 from harness.plan.schema import Data
 from harness.plan.steps import Steps
+from harness.plan.track import Source
 
 KINDS = ["boilerplate", "shuffled_words", "random_bytes", "other_language", "duplicated"]
 WORDS = [b"the", b"people", b"of", b"united", b"states", b"congress", b"a", b"more", b"perfect", b"union"]
@@ -50,6 +51,15 @@ def test_nothing_is_turned_by_default_nor_by_noise_that_is_scored_alone():
     assert turns(Data(noise=KINDS, noise_share=0.1))
     for word in ({"deduplicate": True}, {"epochs": 1}, {"order": "staged"}, {"sources": ["one"]}, {"weights": [1.0]}):
         assert turns(Data(**word)), word
+
+
+def test_the_weights_of_a_track_hold_where_the_plan_has_none():
+    heavy, light, none = (Source("sotu", "1", "", 9, "", 9, "", weight) for weight in (3.0, 1.0, 0.0))
+    of_track = {"one": heavy, "two": light}
+    assert with_weights(Data(), of_track).weights == [3.0, 1.0]
+    assert with_weights(Data(sources=["two", "one"]), of_track).weights == [1.0, 3.0]
+    assert with_weights(Data(weights=[1.0, 1.0]), of_track).weights == [1.0, 1.0]
+    assert not turns(with_weights(Data(), {"one": none, "two": none}))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 1.0])

@@ -18,12 +18,13 @@ from harness.doctor.diagnose import troubles
 from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
-from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names
+from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names, study_of
 from harness.reading import validate
 from harness.record.record_folders import record_folders
+from harness.record.results import NamedStudy
 from harness.report.groups import find_groups
 from harness.report.study.folder import publish, read_folder, trials_in, write_study
-from harness.report.study.table import study_table
+from harness.report.study.table import study_table, tokens_per_parameter
 from harness.report.study.trials import read_trial
 from harness.report.twin import best_record
 
@@ -63,7 +64,10 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     [({"question": ""}, "question is ''"), ({"figure": "pie"}, "expected load or"), ({"figure": "sweep"}, "needs an axis"),
      ({"figure": "sweep", "axis": "optim.nope"}, "axis optim.nope is no key"), ({"common": 5}, "common is 5"),
      ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
-     ({"families": ["a", "b"]}, "which are two cases"),
+     ({"families": ["a", "b"]}, "which are two cases"), ({"figure": "doses"}, "doses of no families"),
+     ({"figure": "doses", "families": ["a"]}, "which are two cases"),
+     ({"figure": "doses", "families": ["a", "b"], "cases": {"a": "", "a-x-5": "", "b": ""}}, "doses of no families"),
+     ({"parts": ["web"]}, "parts .*web.* of figure load, which shows none"),
      ({"colour": "red"}, "unknown field 'colour'"), ({"cases": {"a/b": ""}}, "a/b as a key"), ({"cases": {"a": 3}}, "a is 3"),
      *(({"cases": cases}, "not one fork=CASE@STEP of an earlier case") for cases in (
          {"a": "fork=b@3", "b": ""}, {"a": "", "b": "fork=a@0"}, {"a": "", "b": "fork=a"}, {"a": "", "b": "fork=a@1 fork=a@2"},
@@ -73,6 +77,15 @@ def test_a_file_that_is_no_study_is_refused_with_what_is_wrong(change, said):
     content = {"title": "t", "question": "q?", "lane": "tiny-moe-16e", "figure": "load", "cases": {"a": ""}} | change
     with pytest.raises(UserError, match=said):
         validate(content, StudyFile, Path("studies/x.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((micro.ROOT / "results" / "studies").glob("*/study.json")), ids=lambda path: path.parent.name
+)
+def test_a_study_that_was_published_is_written_again_as_it_stands(path):
+    stored = json.loads(path.read_text())["study"]
+    content = NamedStudy(**study_of(stored["name"], NamedStudy(**stored)).content()).content()
+    assert json.dumps(content) == json.dumps(stored)
 
 
 def test_relative_load_entropy_and_dead_experts_are_those_of_the_final_scores(tmp_path):
@@ -124,6 +137,16 @@ def test_the_table_has_means_of_what_finished_and_the_worst_of_all(tmp_path):
     assert uneven[10] == "hot expert (2 of 2), collapse (1 of 2)" and "optim.clip_norm=1" in table
     assert "seed 2 stopped by health (collapse) at step 64" in uneven[11]
     assert "Unranked: even: model.router=hash instead of sigmoid_topk; other validation.steps." in table
+    record = trials[0].record
+    active, total = (f"{record.metrics.tokens / n:.3g}" for n in (record.counts.params_active, record.counts.params_total))
+    assert f"Tokens per active and per total parameter: {active} and {total} (even, uneven)." in table
+
+
+def test_of_many_cases_with_one_ratio_their_number_is_said(tmp_path):
+    trials = [trial(tmp_path, f"case-{number}") for number in range(8)]
+    by_case = {one.case: [one] for one in trials}
+    assert tokens_per_parameter(by_case).endswith("(case-0 and 7 more cases).")
+    assert tokens_per_parameter({"stopped": [trial(tmp_path, "stopped", stopped=64)]}) == ""
 
 
 @pytest.mark.slow
@@ -133,15 +156,16 @@ def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(
         trial(tmp_path, "even", 1, experts=64), trial(tmp_path, "uneven", 1, spread=2.0, dead=5, reasons=("unranked=true",)),
         trial(tmp_path, "uneven", 2, spread=2.0, stopped=130),
     ]  # fmt: skip
-    axis = "batch.tokens_per_step"
+    axis, words = "batch.tokens_per_step", {}
+    if figure == "doses":
+        words = {"families": list(CASES), "cases": CASES | {f"{case}-x-5": "" for case in CASES}}
+    asked = replace(study(figure, axis=axis), **words)
     for number, one in enumerate(trials):
         one.plan["batch"]["tokens_per_step"] = 4096 * (1 + number)
-    written = [
-        write_study(study(figure, axis=axis), trials, tmp_path / place, VERDICTS)[1].read_bytes() for place in ("one", "two")
-    ]
+    written = [write_study(asked, trials, tmp_path / place, VERDICTS)[1].read_bytes() for place in ("one", "two")]
     assert written[0] == written[1] and len(written[0]) > 10_000
     nothing_finished = [one for one in trials if one.stop]
-    assert write_study(study(figure, axis=axis), nothing_finished, tmp_path / "three", VERDICTS)[1].exists()
+    assert write_study(asked, nothing_finished, tmp_path / "three", VERDICTS)[1].exists()
 
 
 def test_a_dense_lane_has_no_load_but_a_cost(tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from wheels import chaptered, wheel
 
+from harness.data.corpora import Wanted
 from harness.data.texts import READERS
 from harness.data.texts.document import SEPARATOR, joined
 from harness.errors import UserError
@@ -35,6 +36,7 @@ def track(tmp_path, monkeypatch):
         whole += stated(SEPARATOR.join(map(joined, texts)))
     found = Track("small", "pythonbible", "0.0.2", *whole, 100, {}, "", sources=sources)
     monkeypatch.setattr(lanes, "read_track", lambda name: found)
+    monkeypatch.setattr(prepare, "_of_longest_lane", Wanted)  # no lane is of it
     return found
 
 

@@ -14,7 +14,7 @@ is a passage (`harness/data/texts/document.py`), and what no dial changes stands
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -26,6 +26,7 @@ from harness.data.texts.document import SEPARATOR, Document, joined, passages
 from harness.errors import UserError
 from harness.keyed import generator
 from harness.plan.schema import Data
+from harness.plan.track import Source
 
 Sources = dict[str, list[Document]]  # the documents of each, in the order of the track
 
@@ -49,6 +50,12 @@ class Turned:
     strands: tuple[Strand, ...]
     staged: bool
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def with_weights(data: Data, sources: Mapping[str, Source]) -> Data:
+    """`data` with the weights of the track's sources where it has none of its own."""
+    of_track = [sources[name].weight for name in data.sources or sources if name in sources]
+    return replace(data, weights=of_track) if any(of_track) and not data.weights else data
 
 
 def turns(data: Data) -> bool:

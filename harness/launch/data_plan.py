@@ -1,12 +1,12 @@
 """What the starting plan says of the data of a plan that turns them (`data.*`), before any is read."""
 
-from harness.data.turned import turns
+from harness.data.turned import turns, with_weights
 from harness.plan.schema import Plan
 
 
 def data_lines(plan: Plan) -> list[tuple[str, str, str]]:
     """One line; nothing of a plan that reads all of its track."""
-    data = plan.data
+    data = with_weights(plan.data, plan.track.texts)
     if plan.track.tokens.tokenizer or not (data.noise or turns(data)):
         return []
     names = data.sources or list(plan.track.texts)

@@ -81,6 +81,7 @@ class Source:
     train_sha256: str = MISSING
     val_bytes: int = MISSING
     val_sha256: str = MISSING
+    weight: float = 0.0  # of the sequences, unless data.weights says otherwise; none has one: each by its size
 
 
 @dataclass

@@ -146,6 +146,7 @@ class SourceOfData(v.Model):
     train_sha256: v.Hex
     val_bytes: v.Whole
     val_sha256: v.Hex
+    weight: v.Least0  # of the sequences; 0 of all: each by its size
 
 
 class TurnedData(v.Model):

@@ -154,6 +154,7 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
 
     known_words(overrides)
     jobs: list[Job] = []
+    parts: dict[str, None] = {}  # of val, and beside it, that a case is scored on
     for case in study.cases:
         words = [*study.words(case), *overrides]
         try:
@@ -178,12 +179,19 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
             raise UserError(f"{case} is not scored on its tasks", remedy)
         broken = "; ".join(f"{key}={now} instead of {was}" for key, (was, now) in composed.broken.items())
         print(f"{case}: " + (f"unranked: {broken}" if broken else "unranked" if composed.plan.unranked else "may be ranked"))
+        parts |= dict.fromkeys([*composed.plan.track.sources, *(f"noise-{kind}" for kind in composed.plan.data.noise)])
         same = [other.name for other in jobs if (other.plan_hash, other.start) == (job.plan_hash, job.start)]
         if same:
             raise UserError(f"{same[0]} and {case} are one plan with {' '.join(overrides)}", "leave out what the cases turn")
         jobs.append(job)
     if not jobs:
         raise UserError(f"no case of study {study.name} can be run here:\n  " + "\n  ".join(complaints), "see make plan")
+    if study.figure == "parts" and not (parts.keys() and set(study.parts) <= parts.keys()):
+        wanted = ", ".join(part for part in study.parts if part not in parts) or "parts of val"
+        raise UserError(
+            f"figure parts of lane {study.lane}, none of whose cases is scored on {wanted}",
+            f"there are {', '.join(parts)}" if parts else "use a lane whose track has sources: renderings-dense",
+        )
     return jobs
 
 

@@ -13,7 +13,7 @@ from harness.data.corpora import Val, Wanted
 from harness.data.noise import noisy
 from harness.data.texts import READERS
 from harness.data.texts.document import SEPARATOR, Document, joined, passages
-from harness.data.turned import Sources, Turned, turned, turns, ungraded
+from harness.data.turned import Sources, Turned, turned, turns, with_weights, ungraded
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Track
 from harness.plan.steps import Steps
@@ -43,7 +43,8 @@ class Corpus:
 
     @classmethod
     def load(cls, wanted: Wanted, progress: Progress | None) -> Self:
-        track, data = wanted.track, wanted.data
+        track = wanted.track
+        data = with_weights(wanted.data, track.texts)
         documents = documents_of(track, progress)
         splits, hashes = {}, {}
         for split in ("train", "val"):
@@ -96,7 +97,7 @@ def documents_of(track: Track, progress: Progress | None = None) -> dict[str, di
 def to_grade(wanted: Wanted, progress: Progress | None) -> Sources:
     """The documents of train that grades are asked of, by source. Raises: UserError."""
     texts = {name: splits["train"] for name, splits in documents_of(wanted.track, progress).items()}
-    return ungraded(wanted.data, texts, wanted.seed)[0]
+    return ungraded(with_weights(wanted.data, wanted.track.texts), texts, wanted.seed)[0]
 
 
 def _read(track: Track, name: str, source: Source, progress: Progress | None) -> dict[str, Sequence[Document]]:

@@ -52,23 +52,23 @@ class Worth:
 
 
 def worth(base: Bootstrap, other: Bootstrap, contract: str, bpb: float | None = None, ratio: float | None = None) -> Worth:
-    """`bpb`: the level, of the base's optimum at its middle budget unless given. `ratio`: tokens per parameter where the
-    contract ties them, of that same optimum unless given."""
+    """`bpb`: the level; unless given that of the base's optimum at its middle budget, or at the first larger one where both
+    families reach it within the points. `ratio`: tokens per parameter where the contract ties them, of the optimum at the
+    middle budget unless given."""
     terms = CONTRACTS[contract]
     budgets = base.family.budgets
     middle = _optimum(base, budgets[len(budgets) // 2])
-    bpb = middle.bpb if bpb is None else bpb
+    levels = [_optimum(base, budget).bpb for budget in budgets[len(budgets) // 2 :]] if bpb is None else [bpb]
     if terms.tied and ratio is None:
         ratio = middle.d / float(base.family.params(middle.n, terms.tied))
     untimed = [it.family.name for it in (base, other) if it.family.seconds_Z is None] if terms.seconds else []
     if untimed:
         why = f"sizes of {' and '.join(untimed)} have no run whose seconds are its own"
-        return Worth(contract, base.family.name, other.family.name, bpb, NoAnswer(why), (), (), ratio)
+        return Worth(contract, base.family.name, other.family.name, levels[0], NoAnswer(why), (), (), ratio)
     gaps = tuple(_gap(base, other, terms, cost, ratio) for cost in _costs(base, terms, ratio))
-    return Worth(
-        contract, base.family.name, other.family.name, bpb, _multiplier(base, other, terms, bpb, ratio), gaps,
-        _flips(gaps), ratio,
-    )  # fmt: skip
+    asked = [(level, _multiplier(base, other, terms, level, ratio)) for level in levels]
+    level, multiplier = next((pair for pair in asked if isinstance(pair[1], Interval)), asked[0])
+    return Worth(contract, base.family.name, other.family.name, level, multiplier, gaps, _flips(gaps), ratio)
 
 
 def levels(base: Bootstrap) -> dict[float, float]:

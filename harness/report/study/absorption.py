@@ -19,7 +19,7 @@ import numpy as np
 from harness.plan.study import Study
 from harness.report.markup import head, row, text
 from harness.report.statistics import LEVEL, MIN_SEEDS, Sample
-from harness.report.study.tasks import dials
+from harness.report.study.families import dials
 from harness.report.study.trials import Trial
 from harness.surprise import surprise
 

@@ -29,7 +29,8 @@ def draw_doses(study: Study, cases: Sequence[Case]) -> Figure:
     notes = [
         f"change of {measure_of(cases)} of val at equal seeds, in %: {zero} 0; means and 95% intervals over seeds (hollow: one "
         "seed, no interval)",
-        *([f"below: {' minus '.join(reversed(list(dials(study))))}, in points of %"] if rest and kinds else []),
+        *([f"below: {' minus '.join(reversed(study.families))}, in points of %"] if kinds else []),
+        *([f"x: {study.axis}"] if kinds and study.axis else []),
     ]
     heights = [(EFFECT_IN + MORE_IN) * lines, (ROW_IN * len(others) + ROWS_IN) if others else 0]
     fig = new_figure(study, cases, sum(heights) + style.LEGEND_IN, *notes)
@@ -73,7 +74,7 @@ def _kinds(
         above, below = axes[line, column], axes[line + 1, column]
         above.set_title(style.words(kind.replace("-", " ")), loc="left")
         _doses(above, below, study, trials, levels)
-        below.set_xlabel("%" if columns > 2 else (f"{study.axis}, %" if study.axis else "dose, %"))
+        below.set_xlabel(f"{study.axis}, %" if columns < 3 and study.axis else "%")
     for line in range(lines):
         axes[2 * line, 0].set_ylabel("change, %")
         axes[2 * line + 1, 0].set_ylabel(f"{study.families[1]} more")

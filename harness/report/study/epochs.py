@@ -4,6 +4,7 @@ whether repetition costs one family more."""
 from collections.abc import Sequence
 from itertools import groupby
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,21 +29,22 @@ def draw_epochs(study: Study, cases: Sequence[Case]) -> Figure:
         f"curves: means over seeds, of train over each 1/{SPANS} of training, each batch before it is trained with",
         "points below: means and 95% intervals over seeds (hollow: one seed, no interval), which include the choice of the "
         "text that is repeated, as a seed makes it",
-        "fresh: random windows of all of train, none twice",
+        *(["fresh: random windows of all of train, none twice"] if "fresh" in map(passes, trials) else []),
         *(["1: whole passages, read once"] if any(trial.train.passes == 1 for trial in trials) else []),
     ]
     fig = new_figure(study, cases, 5.2, *notes)
     (train, val), (end, more) = fig.subplots(2, 2)
     order = _places(trials)
-    colours = dict(zip(order, (style.BLACK, *COLOURS[:-1])))
-    families = {case: at for at, (base, of) in enumerate(dials(study).values()) for case in (base, *of.values())}
-    for ax, curve in ((train, _of_train), (val, _of_val)):
-        for case in cases:
-            look = {"color": colours.get(passes(case.trials[0]), style.GREY), "linestyle": DASHES[families.get(case.name, 0)]}
-            points = _mean([curve(trial) for trial in case.trials])
-            ax.plot(*zip(*points) if points else ([], []), linewidth=1.3, **look)
-        tokens_axis(ax, cases)
+    colours = _colours(order)
+    for at, (base, by_dial) in enumerate(dials(study).values()):
+        for case in (case for case in cases if case.name in (base, *by_dial.values())):
+            look = {"color": colours[passes(case.trials[0])], "linestyle": DASHES[at], "linewidth": 1.3}
+            for ax, curve in ((train, _of_train), (val, _of_val)):
+                points = _mean([curve(trial) for trial in case.trials])
+                ax.plot(*zip(*points) if points else ([], []), **look)
     _limits(train, val, trials)
+    for ax in (train, val):
+        tokens_axis(ax, cases)
     train.set_title(f"{train_unit(trials[0])} of train", loc="left")
     val.set_title(f"{measure_of(cases)} of val's slice", loc="left")
     _ends(end, study, trials, order)
@@ -51,7 +53,7 @@ def draw_epochs(study: Study, cases: Sequence[Case]) -> Figure:
     keys = family_keys(study.families)
     for at, key in enumerate(keys):
         key.set_linestyle(DASHES[at])
-    texts = [Line2D([], [], color=colours[name], linewidth=3, label=name) for name in order]
+    texts = [Line2D([], [], color=colours[name], linewidth=3, label=f"{name}x" if name.isdecimal() else name) for name in order]
     style.add_legend(fig, train, extra=[*keys, *texts])
     return fig
 
@@ -59,6 +61,13 @@ def draw_epochs(study: Study, cases: Sequence[Case]) -> Figure:
 def _places(trials: Sequence[Trial]) -> list[str]:
     """What the numbers of passes are called, from fresh text on."""
     return list(dict.fromkeys(passes(trial) for trial in sorted(trials, key=lambda trial: trial.train.passes)))
+
+
+def _colours(order: Sequence[str]) -> dict[str, str | tuple[float, ...]]:
+    """Black where nothing is chosen; then darker and darker with the number of passes."""
+    repeated = [name for name in order if name.isdecimal()]
+    shades = {name: colormaps["viridis"](0.85 * (1 - at / max(len(repeated) - 1, 1))) for at, name in enumerate(repeated)}
+    return {name: shades.get(name, style.BLACK) for name in order}
 
 
 def _of_train(trial: Trial) -> Points:

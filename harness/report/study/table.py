@@ -18,6 +18,7 @@ HEADER = (
     "doctor", "ended",
 )  # fmt: skip
 
+MOST_NAMED = 6  # cases of which a sentence gives the names
 Verdicts = Mapping[tuple[str, int], Sequence[str]]  # by case and seed: what the doctor finds, empty of a healthy run
 
 
@@ -39,12 +40,28 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
     lines.append(text(f"Lane {study.lane}{common}. Hardware class: {'; '.join(classes) or 'no run finished'}."))
     scored = sorted({trial.record.metrics.scored_bytes for trial in trials if trial.record and trial.is_partial})
     amounts = " or ".join(f"{count:,}" for count in scored)
+    lines += ["", text(ratios)] if (ratios := tokens_per_parameter(by_case)) else []
     lines += ["", f"Not all of val is scored: its first {amounts} {trials[0].scored}s."] if scored else []
     if why := disturbed(trials):
         lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     if why := unranked(trials):
         lines += ["", text(f"{why[0].upper()}{why[1:]}.")]
     return "\n".join(lines)
+
+
+def tokens_per_parameter(by_case: Mapping[str, Sequence[Trial]]) -> str:
+    """ "Tokens per active and per total parameter: 4.1 and 4.1 (dense, dense-2), 4.0 and 1.6 (moe, moe-2)." of the cases that
+    finished; empty where none did. Beyond MOST_NAMED cases of one model their number alone is said."""
+    found: dict[str, list[str]] = {}
+    for case, trials in by_case.items():
+        if record := next((trial.record for trial in trials if trial.record), None):
+            each = [record.metrics.tokens / n for n in (record.counts.params_active, record.counts.params_total)]
+            found.setdefault(f"{each[0]:.3g} and {each[1]:.3g}", []).append(case)
+    of_cases = [
+        f"{said} ({', '.join(cases) if len(cases) <= MOST_NAMED else f'{cases[0]} and {len(cases) - 1} more cases'})"
+        for said, cases in found.items()
+    ]
+    return f"Tokens per active and per total parameter: {', '.join(of_cases)}." if found else ""
 
 
 def disturbed(trials: Sequence[Trial]) -> str:

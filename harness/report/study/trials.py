@@ -90,14 +90,16 @@ class Trial(Run):
     @cached_property
     def train(self) -> TrainOverTime:
         """A step's loss is that of the weights before it, on text that passes before this one have read."""
-        budget, bits = self.plan["budget"]["tokens"], [[] for _ in range(SPANS)]
+        budget, bits, ends = self.plan["budget"]["tokens"], [[] for _ in range(SPANS)], [0] * SPANS
         for row in self.steps:
-            bits[min((row["tokens"] - 1) * SPANS // budget, SPANS - 1)].append(row["loss"] / math.log(2))
+            span = min((row["tokens"] - 1) * SPANS // budget, SPANS - 1)
+            bits[span].append(row["loss"] / math.log(2))
+            ends[span] = row["tokens"]
         turned = self.record.data.turned if self.record else None
         return TrainOverTime(
             passes=section(self.plan, "data").epochs,
             read_bytes=turned.read_bytes if turned else None,
-            tokens=[round(budget * (span + 1) / SPANS) for span, found in enumerate(bits) if found],
+            tokens=[end for end in ends if end],
             bits=[float(np.mean(found)) for found in bits if found],
             last_bits=float(np.mean(last)) if self.record and (last := bits[-2] + bits[-1]) else None,
         )

@@ -61,7 +61,8 @@ def points_of(series: Series) -> dict[str, SeriesPoint]:
 
 
 def study_of_points(series: Series, points: Sequence[SeriesPoint]) -> Study:
-    """The study whose cases are these points."""
+    """The study whose cases are these points; where and how runs are logged is no part of it."""
+    series = series.model_copy(update={"common": " ".join(w for w in series.common.split() if not w.startswith("run."))})
     return Study(
         name=series.name, title=series.title, question=series.question, lane=series.lane, figure=OF_SERIES,
         common=" ".join(series.shared), cases={point.name: point.case for point in points}, equal="FLOPs", series=series,

@@ -80,7 +80,7 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
 
 
 def _shared(train: bytes, vals: Sequence[bytes]) -> list[float]:
-    """Of each val the share of its bytes that `train` has too, in sequences of 13 words."""
+    """The share of the bytes of each val that `train` has too, in sequences of 13 words."""
     clean = overlap.clean_mask(np.frombuffer(train, np.uint8), np.frombuffer(ASUNDER.join(vals), np.uint8))
     found, start = [], 0
     for val in vals:

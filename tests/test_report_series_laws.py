@@ -52,6 +52,14 @@ def test_a_table_has_a_row_for_every_budget_convention_and_law_and_a_sentence_a_
     assert len(tables) == 3 and all(len(set(counts)) == 1 for counts in tables)
 
 
+def test_tokens_per_parameter_change_where_the_points_resolve_it_and_may_not_where_they_do_not(laws):
+    """N* ~ C^.55 and D* ~ C^.45 in both; only much noise hides that."""
+    said = [line for line in law_lines(laws) if line.startswith("Tokens per parameter of dense")]
+    assert len(said) == 1 and "change with the budget however they are counted" in said[0]
+    noisy = law_lines(laws_of(of.points(noise=0.008, random=4), ("dense",), count=20))
+    assert any("may be the same at every budget by matrices" in line for line in noisy)
+
+
 def test_a_minimum_at_the_edge_says_so_in_its_row():
     points = both(sizes=(*of.SIZES[2:], 4_800_000))
     lines = law_lines(laws_of(points, ("dense",), count=5))

@@ -49,18 +49,24 @@ def _growth(laws: Laws) -> Iterator[str]:
                 yield row([*cells, *map(text, figures)])
             else:
                 yield row([*cells, text(f"none: {it.growth.why}"), "-", "-", "-", "-"])
-    yield from _most_constant(laws)
+    yield from _constant(laws)
 
 
-def _most_constant(laws: Laws) -> Iterator[str]:
+def _constant(laws: Laws) -> Iterator[str]:
+    """By which counts tokens per parameter may be the same at every budget."""
     for name, by_convention in laws.valleys.items():
-        drift = {kind: it.growth.b - it.growth.a for kind, it in by_convention.items() if isinstance(it.growth, Growth)}
-        if drift:
-            least = min(drift, key=lambda kind: abs(drift[kind]))
-            yield ""
+        drifts = {counted: it.drift for counted, it in by_convention.items() if it.drift and it.drift.known}
+        if not drifts:
+            continue
+        constant = [counted for counted, drift in drifts.items() if drift.holds(0.0)]
+        least = min(drifts, key=lambda counted: abs(drifts[counted].value))
+        begin = f"Tokens per parameter of {name}"
+        yield ""
+        if constant:
+            yield text(f"{begin} may be the same at every budget by {', '.join(constant)}: the points do not resolve a change.")
+        else:
             yield text(
-                f"Tokens per parameter of {name} are most constant over budgets where {least} is counted: they go as "
-                f"C^{drift[least]:+.2f}."
+                f"{begin} change with the budget however they are counted, least by {least}: C^{drifts[least].text('{:.2f}')}."
             )
 
 

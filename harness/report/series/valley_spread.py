@@ -25,8 +25,8 @@ PARABOLA = 3  # parameters
 
 @dataclass(frozen=True)
 class ValleySpread:
-    """`valleys`, and of those that there are intervals of N*, D*, their ratio and bits per byte, all by budget; `a`, `b` and
-    `ratio` of the growth, None where there is none."""
+    """`valleys`, and of those that there are intervals of N*, D*, their ratio and bits per byte, all by budget; `a`, `b`,
+    `drift` and `ratio` of the growth, None where there is none."""
 
     convention: str
     valleys: dict[float, Valley | NoAnswer]
@@ -37,6 +37,7 @@ class ValleySpread:
     bpb: dict[float, Interval]
     a: Interval | None
     b: Interval | None
+    drift: Interval | None
     ratio: Interval | None
 
 
@@ -65,7 +66,7 @@ def valley_spread(points: Sequence[Point], convention: str, count: int = RESAMPL
 
     return ValleySpread(
         convention, whole, grown, by_budget("n"), by_budget("d"), by_budget("ratio"), by_budget("bpb"), of_growth("a"),
-        of_growth("b"), of_growth("ratio"),
+        of_growth("b"), of_growth("drift"), of_growth("ratio"),
     )  # fmt: skip
 
 

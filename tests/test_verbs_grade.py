@@ -74,6 +74,13 @@ def test_without_noise_there_is_nothing_to_rank_a_grader_by(words, tmp_path, cap
     assert "AUC" not in said and "by compression" in said and "by perplexity" not in said and "data.quality_keep=0.8" in said
 
 
+def test_where_all_is_noise_there_is_nothing_clean_to_rank_a_grader_by(words, tmp_path, capsys):
+    noise = ["data.noise=[boilerplate,random_bytes]", "data.noise_share=1"]
+    assert main(["grade", *words, *noise, f"out={tmp_path / 'g.jsonl'}"]) == 0
+    said = capsys.readouterr().out
+    assert "AUC" not in said and "data.quality_keep=0.8" in said
+
+
 @pytest.mark.parametrize(
     "more, said",
     [(["by=taste"], "by must be one of compression, perplexity, repetition, worst_rank"),

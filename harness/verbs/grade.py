@@ -13,7 +13,7 @@ seed. Graders (harness/data/grader; more is better):
   compression  how near the median a passage compresses, other passages being the dictionary
   perplexity   bits per byte by a model of n-grams that is counted on other passages
   repetition   the share of sequences of 8 words that come elsewhere too
-  worst_rank    the lowest of the ranks by these three
+  worst_rank   the lowest of the ranks by these three
 
 Where noise is planted a table says, for each kind of it, how often each grader puts a clean passage above a passage of noise
 (AUC, with a 95% interval): 1 is always, 0.5 is chance, and below that it prefers the noise. The words that use the file follow.
@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
     if plan.track.tokens.tokenizer:
         raise UserError(f"lane {plan.lane.name} is of track {plan.track.name}, which is no track of bytes", "lane=sotu-dense")
     documents = [(name, document) for name, some in to_grade(wanted_by(plan), None).items() for document in some]
-    kinds = [kind for kind in plan.data.noise if any(document.noise == kind for _, document in documents)]
+    planted = {document.noise for _, document in documents}
+    kinds = [kind for kind in plan.data.noise if kind in planted and "" in planted]
     print(f"{len(documents):,} passages of train of track {plan.track.name}, seed {plan.seed}")
     by_grader = {}
     for name in parts.names("grader") if kinds else [own.by]:
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         replace_atomically(own.out, [content.encode()])
     except OSError as error:
         raise UserError(f"cannot write {own.out}: {error.strerror or error}", "name another file with out=FILE") from error
-    keep = 1 - plan.data.noise_share if kinds and plan.data.noise_share < 1 else 0.8
+    keep = 1 - plan.data.noise_share if kinds else 0.8
     print(f"\nwritten: {own.out}, the grades by {own.by}. To leave the worst out:")
     print(f"  data.quality={own.out} data.quality_sha256={file_sha256(own.out)} data.quality_keep={keep:g}")
     return 0

@@ -4,12 +4,12 @@ A dial's effect is bits of val against its family's own case at equal seeds, in 
 minus the first one's, seed by seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.plan.study import Study
 from harness.report.markup import head, row, text
 from harness.report.statistics import LEVEL, MIN_SEEDS, Sample
-from harness.report.study.families import between, effects, in_percent, resolved, sample
+from harness.report.study.families import BySeed, between, effects, in_percent, resolved, sample
 from harness.report.study.trials import Trial
 
 OF_COSTS = ("doses", "epochs")  # figures of studies whose dials cost: who pays more is said
@@ -17,19 +17,23 @@ OF_COSTS = ("doses", "epochs")  # figures of studies whose dials cost: who pays 
 
 def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
     """Lines of Markdown; none of a study without families, or before both have a dial in common."""
+    said = "What a dial changes of {measure} of val at equal seeds, in %: mean, and the {level:.0%} interval of it."
+    return of_changes(study, trials, {dial: effects(study, trials, dial) for dial in study.dials}, said)
+
+
+def of_changes(study: Study, trials: Sequence[Trial], changes: Mapping[str, Sequence[BySeed]], said: str) -> list[str]:
+    """Lines of Markdown of what each dial changes in both families; none where no seed has both. `said`: what stands above,
+    with {measure} and {level} in it."""
     rows = []
-    for dial in study.dials:
-        one, other = effects(study, trials, dial)
+    for dial, (one, other) in changes.items():
         if more := sample(between(one, other)):
-            said = map(in_percent, (sample(one), sample(other), more))
-            rows.append(row([text(dial), *said, text(_verdict(study, more))]))
+            cells = map(in_percent, (sample(one), sample(other), more))
+            rows.append(row([text(dial), *cells, text(_verdict(study, more))]))
     if not rows:
         return []
     first, second = study.families
     header = ("dial", f"in {first}", f"in {second}", f"{second} minus {first}", "verdict")
-    measure = trials[0].measure
-    said = f"What a dial changes of {measure} of val at equal seeds, in %: mean, and the {LEVEL:.0%} interval of it."
-    return ["", text(said), "", *head(header), *rows]
+    return ["", text(said.format(measure=trials[0].measure, level=LEVEL)), "", *head(header), *rows]
 
 
 def _verdict(study: Study, more: Sample) -> str:

@@ -18,6 +18,9 @@ OF_COSTS = ("doses", "epochs")  # figures of studies whose dials cost: who pays 
 def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:
     """Lines of Markdown; none of a study without families, or before both have a dial in common."""
     said = "What a dial changes of {measure} of val at equal seeds, in %: mean, and the {level:.0%} interval of it."
+    if study.parts:
+        alone = " and ".join(study.parts)
+        said += f" This is all of val, with parts of whose kind not every case has read any; {alone} stand below by themselves."
     return of_changes(study, trials, {dial: effects(study, trials, dial) for dial in study.dials}, said)
 
 

@@ -64,7 +64,7 @@ def check_data(plan: Plan) -> None:
 
 
 def _weights(plan: Plan) -> list[float]:
-    """Of the sources that are read: the plan's, else those of the track."""
+    """Weights of the sources that are read: the plan's, else those of the track."""
     texts = plan.track.texts
     return plan.data.weights or [texts[name].weight for name in plan.data.sources or texts]
 

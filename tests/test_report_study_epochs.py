@@ -110,6 +110,13 @@ def test_who_pays_more_for_repetition_alone_is_told_against_one_pass(tmp_path):
     assert "Repetition alone" not in "\n".join(repetition_table(asked(), without))
 
 
+def test_a_dial_that_costs_neither_family_is_not_said_to_cost_one_more(tmp_path):
+    val = VAL | {"dense-8": 1.8, "moe-8": 1.52}  # -10% dense, -20% MoE
+    trials = [of_text(tmp_path, case, seed, val=bits * (1 + WOBBLE[seed])) for case, bits in val.items() for seed in SEEDS]
+    row = next(line for line in interaction_table(asked(), trials) if line.startswith("| 8 |"))
+    assert "does more for moe" in row and "costs" not in row
+
+
 def test_a_choice_of_sources_that_the_budget_reads_again_is_not_fresh(tmp_path):
     one = of_text(tmp_path, "one", epochs=4, steps=8)  # reads 8,192 bytes of a longer track
     one.plan["data"]["epochs"] = 0

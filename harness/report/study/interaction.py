@@ -30,8 +30,9 @@ def of_changes(study: Study, trials: Sequence[Trial], changes: Mapping[str, Sequ
     rows = []
     for dial, (one, other) in changes.items():
         if more := sample(between(one, other)):
-            cells = map(in_percent, (sample(one), sample(other), more))
-            rows.append(row([text(dial), *cells, text(_verdict(study, more))]))
+            both = sample(one), sample(other)
+            costs = study.figure in OF_COSTS and any(found.mean > 0 for found in both)
+            rows.append(row([text(dial), *map(in_percent, (*both, more)), text(_verdict(study, more, costs))]))
     if not rows:
         return []
     first, second = study.families
@@ -39,12 +40,12 @@ def of_changes(study: Study, trials: Sequence[Trial], changes: Mapping[str, Sequ
     return ["", text(said.format(measure=trials[0].measure, level=LEVEL)), "", *head(header), *rows]
 
 
-def _verdict(study: Study, more: Sample) -> str:
-    """Less is better: an interaction below 0 is in favour of the second family."""
+def _verdict(study: Study, more: Sample, costs: bool) -> str:
+    """Less is better: an interaction below 0 is in favour of the second family. `costs`: the dial costs one of them something."""
     if more.n < MIN_SEEDS:
         return f"n = {more.n}: a verdict takes {MIN_SEEDS} seeds"
     if not resolved(more):
         return f"no difference that {more.n} seeds resolve"
-    if study.figure in OF_COSTS:
+    if costs:
         return f"costs {study.families[more.mean > 0]} more"
     return f"does more for {study.families[more.mean < 0]}"

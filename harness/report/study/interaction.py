@@ -41,7 +41,7 @@ def of_changes(study: Study, trials: Sequence[Trial], changes: Mapping[str, Sequ
 
 
 def _verdict(study: Study, more: Sample, costs: bool) -> str:
-    """Less is better: an interaction below 0 is in favour of the second family. `costs`: the dial costs one of them something."""
+    """Less is better: an interaction below 0 is in favour of the second family. `costs`: the dial costs one of them."""
     if more.n < MIN_SEEDS:
         return f"n = {more.n}: a verdict takes {MIN_SEEDS} seeds"
     if not resolved(more):

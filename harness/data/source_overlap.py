@@ -46,8 +46,9 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
     train = {name: joined(splits["train"]) for name, splits in documents.items()}
     val = {name: joined(splits["val"]) for name, splits in documents.items()}
     others = {name: _sampled(documents[name]["train"], len(val[name])) for name in sources}
-    digests = [sha256(text).hexdigest() for name in sources for text in (train[name], val[name])]
-    key = {"method": METHOD, "sources": digests}
+
+    def key(*texts: Mapping[str, bytes], **more: int) -> dict[str, Any]:
+        return {"method": METHOD, "sources": [sha256(text[name]).hexdigest() for name in sources for text in texts], **more}
 
     def shared() -> list[list[float]]:
         if progress:
@@ -64,7 +65,7 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
         }
 
     try:
-        bits = derived("sources-compressed", key, compressed)
+        bits = derived("sources-compressed", key(others, val), compressed)
     except ModuleNotFoundError as error:
         if error.name not in OPTIONAL_PACKAGES:
             raise
@@ -74,7 +75,7 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
         sources=sources,
         documents={name: [len(some) for some in found] for name, found in keys.items()},
         alike=all(found == keys[sources[0]] for found in keys.values()),
-        shared_YX=derived("sources-shared", key, shared),
+        shared_YX=derived("sources-shared", key(train, val, overlap=overlap.METHOD, window_words=overlap.WINDOW_WORDS), shared),
         **bits,
     )
 

@@ -114,6 +114,14 @@ def test_a_published_series_is_drawn_again_from_its_records_alone(series, tmp_pa
     assert all((out / name).read_bytes() == content for name, content in before.items())
     assert main(["study", "--from", str(out)]) == 2
 
+    study = out / "study.json"
+    whole, words = study.read_text(), stated["cases"]
+    swapped = whole.replace(words["dense-s4-c1"], "AWAY").replace(words["moe-s4-c1"], words["dense-s4-c1"])
+    study.write_text(swapped.replace("AWAY", words["moe-s4-c1"]))
+    status, _, said = series("--from", str(out))
+    assert status == 2 and "case dense-s4-c1 is" in said.err, "what a case is called is not the file's to say"
+    study.write_text(whole)
+
     prediction = out / "prediction.json"
     prediction.write_text(prediction.read_text().replace(file_sha256(out / "moe-s5-c1" / "1" / "record.json"), "ab" * 32))
     status, _, said = series("--from", str(out))

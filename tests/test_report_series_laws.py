@@ -79,3 +79,12 @@ def test_resamples_without_an_answer_are_told_once_a_table():
     assert said == "Intervals leave out resamples without an answer, of 300 at most 5 of dense, 17 of moe."
     few = "\n".join(law_lines(laws_of(both(sizes=of.SIZES[:4]), ("dense", "moe"), count=20)))
     assert "resamples failed" not in few
+
+
+def test_both_ways_to_an_exponent_stand_beside_each_other(laws):
+    lines = law_lines(laws)
+    for name in ("dense", "moe"):
+        assert (
+            sum(f"of {name} grows as" in line and "by the parabolas" in line and "by the joint law" in line for line in lines)
+            == 1
+        )

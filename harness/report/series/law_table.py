@@ -97,6 +97,20 @@ def _joint(laws: Laws) -> Iterator[str]:
         else:
             yield row([text(name), text(f"none: {it.why}"), *["-"] * 7])
     yield from _left_out({name: [*it.figures.values()] for name, it in laws.joint.items() if isinstance(it, Bootstrap)})
+    yield from _two_ways(laws)
+
+
+def _two_ways(laws: Laws) -> Iterator[str]:
+    """What the parabolas and the joint law say of the same exponent: what families are worth rests on the latter alone."""
+    for name, it in laws.joint.items():
+        one = laws.valleys[name][laws.convention].a
+        if not isinstance(it, Bootstrap) or one is None:
+            continue
+        other = it.figures["n_exponent"]
+        said = f"N* of {name} grows as C^{one.short('{:.2f}')} by the parabolas, as C^{other.short('{:.2f}')} by the joint law"
+        apart = one.known and other.known and (one.high < other.low or other.high < one.low)
+        yield ""
+        yield text(f"{said}{': these intervals do not overlap' if apart else ''}.")
 
 
 def _marked(figure: str, it: Bootstrap) -> str:

@@ -162,3 +162,10 @@ def test_seeds_may_be_run_in_several_calls_and_predicted_from_in_the_last(series
     status, ran, said = series("example", "seeds=1,2")
     assert (status, ran) == (0, []) and said.out.count("Predicted of dense") == 2, "the prediction that is there stays"
     assert len(json.loads((tmp_path / "runs" / "series-example" / "prediction.json").read_text())["made"]) == 1
+
+    stated = tmp_path / "runs" / "series-example" / "prediction.json"
+    first = stated.read_text()
+    assert series("example", "seeds=1")[0] == 0 and len(json.loads(stated.read_text())["made"]) == 2
+    assert series("example", "seeds=1,2")[0] == 0
+    again = json.loads(stated.read_text())["made"]
+    assert len(again) == 2 and again[-1] == json.loads(first)["made"][0], "as it was made before the runs that it is of"

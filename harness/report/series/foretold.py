@@ -27,9 +27,10 @@ def read_foretold(folder: Path) -> PredictionFile | None:
 
 
 def write_foretold(folder: Path, series: str, made: Foretold) -> Path:
-    """Puts it behind those that were made of other records."""
+    """Puts it behind those that were made of other records, where it is one of them from its place."""
     before = read_foretold(folder)
-    content = PredictionFile(series=series, made=[*(before.made if before else ()), made]).content()
+    others = [it for it in before.made if it != made] if before else []
+    content = PredictionFile(series=series, made=[*others, made]).content()
     folder.mkdir(parents=True, exist_ok=True)
     replace_atomically(folder / FILE, [(json.dumps(content, indent=1) + "\n").encode()])
     return folder / FILE

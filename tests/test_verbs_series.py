@@ -108,6 +108,8 @@ def test_a_published_series_is_drawn_again_from_its_records_alone(series, tmp_pa
     before = {path.name: path.read_bytes() for path in out.glob("*.md")} | {
         path.name: path.read_bytes() for path in out.glob("*.json")
     }
+    status, ran, said = series("example", "seeds=1", "optim.muon.lr=0.01", "--out", str(out))
+    assert (status, ran) == (2, []) and "holds series example with other words" in said.err
     (tmp_path / "runs").rename(tmp_path / "gone")
     status, _, said = series("--from", str(out))
     assert status == 0, said.err

@@ -10,17 +10,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder()))  # where every verb keeps its compiled code
 os.environ.setdefault("TORCH_WARM_POOL", "0")  # as `set_torch` does, for what compiles without a run
+os.environ.setdefault("AOT_INDUCTOR_ENABLE_LINE_TABLES", "0")  # a twelfth of g++'s time, for profilers that no test starts
 
 collect_ignore = ["referee", "referee_fla", "referee_sweeps"]  # need packages of their own: `make referee` names the folders
-# Files of half a minute and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
+# Files of 20 seconds and more, with caches as a fresh clone has them: whoever begins with one of them late is waited for.
 # The first one computes what nearly every run needs, the second needs none of it.
 LONG = (
-    "data_prepare", "kernels_triton_quantized", "kernels_moe", "train_memory", "model_memories", "kernels_brgemm",
-    "plan_parts", "model_attentions", "kernels_triton", "optim_qk_clip", "train_determinism", "doctor_runs",
-    "model_transformer", "model_loss", "kernels_block_scaled", "sabotage", "train_compiler_paths", "train_resume",
-    "train_ranks", "train_ranks_public", "verbs_prove", "train_precision", "train_disk", "report_study", "train_signals",
-    "verbs_verify", "verbs_matrix", "verbs_multirun", "train_tokens", "damaged_files", "report_figures", "results",
-    "verbs_sinks",
+    "data_prepare", "kernels_triton", "train_memory", "model_memories", "model_loopback", "train_lockstep",
+    "train_spread_runs", "kernels_triton_quantized", "train_ranks_public", "kernels_moe", "train_lost_ranks", "train_resume",
+    "record_mlflow_sink", "verbs_prove", "train_spread", "train_signals", "results", "model_attentions", "plan_parts",
+    "train_stages", "optim_qk_clip", "kernels_brgemm", "train_determinism", "train_refusals", "model_transformer",
+    "train_tokens", "verbs_verify", "doctor_runs", "kernels_block_scaled", "kernels_units", "train_precision",
+    "verbs_multirun", "train_ranks", "report_study", "train_bits", "report_figures", "sabotage", "verbs_matrix",
+    "damaged_files", "verbs_sinks",
 )  # fmt: skip
 
 

@@ -13,11 +13,11 @@ DOCUMENTS = {"one": [Document("a", b"first"), Document("b#1", "zwölf".encode())
 LINES = [line(name, document, 1.5 + at) for name, some in DOCUMENTS.items() for at, document in enumerate(some)]
 
 
-def read(tmp_path, lines, sha256=None, documents=DOCUMENTS):
+def read(tmp_path, lines, sha256=None, documents=DOCUMENTS, seed=1):
     path = tmp_path / "grades.jsonl"
     content = "".join(lines).encode()
     path.write_bytes(content)
-    return read_grades(str(path), hashlib.sha256(content).hexdigest() if sha256 is None else sha256, documents)
+    return read_grades(str(path), hashlib.sha256(content).hexdigest() if sha256 is None else sha256, documents, seed)
 
 
 def refusal(tmp_path, lines, **words) -> UserError:
@@ -42,9 +42,19 @@ def test_a_file_may_hold_grades_of_a_document_under_several_seeds(tmp_path):
     assert read(tmp_path, both, documents={"one": [noise]}) == {("one", "a"): -3.0}
 
 
+def test_lines_of_another_seed_are_left_alone(tmp_path):
+    name, document = "one", DOCUMENTS["one"][0]
+    both = [*LINES[1:], line(name, document, 7.0, seed=1), line(name, document, 8.0, seed=2)]
+    assert [read(tmp_path, both, seed=seed)[name, document.key] for seed in (1, 2)] == [7.0, 8.0]
+    with pytest.raises(UserError, match="has no grade of 1 of 3 documents"):
+        read(tmp_path, both, seed=3)
+    with pytest.raises(UserError, match="a second grade of a of one, 8 after 7"):
+        read(tmp_path, [*both[:-1], line(name, document, 8.0, seed=1)])
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="none.jsonl cannot be read: No such file") as error:
-        read_grades(str(tmp_path / "none.jsonl"), "", DOCUMENTS)
+        read_grades(str(tmp_path / "none.jsonl"), "", DOCUMENTS, 1)
     assert "make grade" in error.value.remedy
 
 
@@ -77,7 +87,7 @@ def test_a_line_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "grades.jsonl").write_bytes(b"\xff\xfe\n")
     content = hashlib.sha256(b"\xff\xfe\n").hexdigest()
     with pytest.raises(UserError, match="line 1"):
-        read_grades(str(tmp_path / "grades.jsonl"), content, DOCUMENTS)
+        read_grades(str(tmp_path / "grades.jsonl"), content, DOCUMENTS, 1)
 
 
 def test_a_document_without_a_grade_is_named(tmp_path):

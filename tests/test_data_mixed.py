@@ -133,6 +133,14 @@ def test_a_strand_of_which_no_sequence_comes_is_refused_by_its_name():
         mixed(99, 1, staged=True, steps=4)
 
 
+def test_a_strand_of_noise_that_is_too_short_is_refused_by_the_dial_that_makes_it():
+    one, two = strands(99, 1)
+    for text in (two.text, two.text[:LENGTH]):
+        with pytest.raises(UserError, match="^noise has ") as error:
+            Mixed(Turned((one, replace(two, name="noise", text=text)), True), 1, Steps.even(LENGTH, 4), LENGTH)
+        assert "data.noise_share" in error.value.remedy
+
+
 def test_a_step_that_is_no_whole_number_of_sequences_is_refused():
     with pytest.raises(UserError, match="not a whole number of sequences"):
         Mixed(Turned(strands(1, 1), False), 1, Steps.even(LENGTH + 1), LENGTH)

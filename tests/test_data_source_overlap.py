@@ -71,6 +71,17 @@ def test_a_second_call_computes_nothing_and_other_bytes_are_computed_anew(monkey
         source_overlap(sources | {"b": source([OTHER], [SENTENCE + b"."])})
 
 
+def test_bits_follow_where_documents_begin_and_words_do_not(monkeypatch):
+    first, second, third, fourth = (letter * 100 for letter in (b"a", b"b", b"c", b"d"))
+    one = {"a": source([first, second, third, fourth], [OTHER[:202]]), "b": source([OTHER], [SENTENCE])}
+    source_overlap(one)
+    monkeypatch.setattr(module, "_shared", None)
+    monkeypatch.setattr(module, "_bits", lambda before, text: 7.0)
+    other = one | {"a": source([first + b"\n\n" + second, third + b"\n\n" + fourth], [OTHER[:202]])}
+    assert source_overlap(one).alone_Y != [7, 7]
+    assert source_overlap(other).alone_Y == [7, 7]
+
+
 def test_without_ppmd_words_are_compared_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyppmd", None)
     found = source_overlap({"a": source([SENTENCE], [OTHER]), "b": source([OTHER], [SENTENCE])})

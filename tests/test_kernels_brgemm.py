@@ -213,7 +213,7 @@ def test_formats_below_bf16_have_the_bits_of_the_backend_that_computes_them(form
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arithmetic, other", [("full", "inductor"), ("emulated", "torch"), ("native", "inductor")])
-@pytest.mark.parametrize("width, expert_width", [(32, 24), (40, 32), (16, 16)])
+@pytest.mark.parametrize("width, expert_width", [(32, 16), (40, 32), (16, 16)])
 def test_other_widths_have_the_bits_of_the_backend_that_computes_them(width, expert_width, arithmetic, other):
     tensors, dy_TD = inputs(40, width, expert_width, 3, 2, "relu2"), gradient(40, width)
     found, expected = (

@@ -18,7 +18,8 @@ WAYS = [(b, p) for b in FAST for p in PRECISIONS if (b, p) != ("inductor", "emul
 
 
 def each(values):
-    """As parameters; what compiles is slow, and `brgemm` hands most of these widths on to what does."""
+    """As parameters; what compiles is slow, and `brgemm` hands most of these widths on to what does. Each pair of widths is
+    compiled for seconds, so tests that need none of their own share three: 8 x 4, 32 x 16, 64 x 32."""
     words = [value if isinstance(value, tuple) else (value,) for value in values]
     return [pytest.param(*some, marks=[pytest.mark.slow] * bool({"inductor", "brgemm"} & set(some))) for some in words]
 
@@ -26,7 +27,7 @@ def each(values):
 @pytest.mark.parametrize("backend", each(FAST))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_backend_matches_the_oracle_in_values_and_gradients(activation, backend):
-    tensors, dy_TD = inputs(70, 32, 24, 6, 3, activation), torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
+    tensors, dy_TD = inputs(70, 64, 32, 6, 3, activation), torch.randn(70, 64, generator=torch.Generator().manual_seed(1))
     found = run(tensors, dy_TD, activation=activation, backend=backend)
     expected = run(tensors, dy_TD, activation=activation, backend="reference")
     assert [relative_error(a, b) <= 1e-5 for a, b in zip(found, expected)] == [True] * 5
@@ -65,7 +66,7 @@ def test_a_backend_matches_the_oracle_on_any_shape_and_routing(backend, tokens, 
 
 @pytest.mark.parametrize("backend", each(CPU_BACKENDS))
 def test_an_expert_listed_twice_counts_twice(backend):
-    x, w_up, w_down, _, _ = inputs(4, 8, 8, 3, 1, "relu2")
+    x, w_up, w_down, _, _ = inputs(4, 32, 16, 3, 1, "relu2")
     once = moe_mlp(x, w_up, w_down, torch.full((4, 1), 2), torch.full((4, 1), 0.75), activation="relu2", backend=backend)
     weight = torch.tensor([[0.5, 0.25]]).expand(4, 2)
     twice = moe_mlp(x, w_up, w_down, torch.full((4, 2), 2), weight, activation="relu2", backend=backend)
@@ -154,7 +155,7 @@ def test_a_tokens_rows_have_the_same_bits_whatever_else_is_in_the_batch(activati
 @pytest.mark.parametrize("tokens", [1, 40])
 def test_saved_for_backward_is_x_the_padded_pre_activations_and_the_routing(tokens, activation, fan, backend, precision):
     h_bytes = {"full": 4, "emulated": 4, "native": 2}[precision]
-    width, expert_width, experts, top_k = 48, 16, 6, 2
+    width, expert_width, experts, top_k = 32, 16, 6, 2
     x, w_up, w_down, expert_TK, weight = inputs(tokens, width, expert_width, experts, top_k, activation)
     leaves = [t.requires_grad_() for t in (x, w_up, w_down, weight)]
     saved = {}
@@ -268,7 +269,7 @@ def test_debug_names_the_first_routing_weight_that_is_not_finite(value, backend)
 
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend, precision):
-    *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "swiglu")
+    *tensors, expert_TK, weight_TK = inputs(20, 8, 4, 4, 2, "swiglu")
     options = dict(activation="swiglu", backend=backend, precision=Precision.of(precision))
 
     def layer(x, w_up, w_down, weight):
@@ -284,7 +285,7 @@ def test_the_operator_compiles_without_a_graph_break_and_keeps_its_bits(backend,
 
 @pytest.mark.parametrize("backend, precision", each(WAYS))
 def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, precision):
-    *tensors, expert_TK, weight_TK = inputs(20, 16, 8, 4, 2, "relu2")
+    *tensors, expert_TK, weight_TK = inputs(20, 32, 16, 4, 2, "relu2")
     options = dict(activation="relu2", backend=backend, precision=Precision.of(precision))
 
     def layer(x, w_up, w_down, weight):
@@ -304,7 +305,7 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_only_inputs(backend, 
 
 @pytest.mark.slow
 def test_the_fused_backend_keeps_its_bits_whatever_the_process_computed_before():
-    tensors, dy_TD = inputs(20, 16, 8, 4, 2, "swiglu"), torch.randn(20, 16)
+    tensors, dy_TD = inputs(20, 8, 4, 4, 2, "swiglu"), torch.randn(20, 8)
     before = run(tensors, dy_TD, activation="swiglu", backend="inductor")
     for top_k in range(1, 10):  # more compilations than torch.compile makes by default
         run(inputs(5, 8 + top_k, 4, 9, top_k, "swiglu"), torch.randn(5, 8 + top_k), activation="swiglu", backend="inductor")

@@ -33,3 +33,10 @@ def test_a_plan_that_reads_all_of_its_track_has_no_such_line():
 )
 def test_the_starting_plan_says_what_is_done_to_the_data(words, expected):
     assert said(*words) == expected
+
+
+def test_with_weights_noise_stays_in_its_source():
+    words = ["data.sources=[web,kjv]", "data.weights=[3,1]", "data.noise=[random_bytes]", "data.noise_share=0.5"]
+    plan = compose(["lane=renderings-dense", "unranked=true", *words, "data.order=staged"]).plan
+    expected = "50% of the bytes are noise (random_bytes); source after source"
+    assert data_lines(plan) == [("data", "web (75%), kjv (25%)", expected)]

@@ -120,7 +120,9 @@ def test_steps_leave_the_bits_of_a_process_without_ranks(case, words):
 
 @pytest.mark.slow
 def test_compiled_steps_leave_the_bits_of_a_process_without_ranks():
-    words = ("kernels.compile=on", "model.expert_width=32", *UNITS)
+    """Four units of a step, whose blocks are those that test_train_stages.py compiles."""
+    units = ("parallel.sums=units", "batch.tokens_per_step=512", "parallel.micro_batch_tokens=128")
+    words = ("kernels.compile=on", "model.expert_width=32", *units)
     alone, spread = (steps(lively(micro.MOE, (), micro.ALONE, *words, *more)) for more in ((), PLAYED))
     assert spread == alone
 

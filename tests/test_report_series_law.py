@@ -193,6 +193,37 @@ def test_valleys_hold_the_truth_at_about_the_stated_rate():
     assert np.mean(held) > 0.85
 
 
+def test_seeds_that_differ_widen_valleys_though_their_means_lie_on_a_parabola():
+    """Seeds of the smallest size lie 0.04 above and below the parabola, so that no mean has a residual."""
+    sizes = np.geomspace(1e5, 3e6, 4)
+    runs = [
+        replace(parabola(n, c, at=4e5 * (c / 1e13) ** 0.3), seed=seed)
+        for c in of.BUDGETS for n in sizes for seed in (1, 2, 3)
+    ]  # fmt: skip
+    apart = [replace(run, bpb=run.bpb + 0.04 * (run.seed - 2)) if run.size == round(sizes[0]) else run for run in runs]
+    calm, wide = (valley_spread(some, "matrices", 100) for some in (runs, apart))
+    small, (one, other) = of.BUDGETS[0], (wide.n, calm.n)
+    assert one[small].value == pytest.approx(other[small].value)
+    assert one[small].high / one[small].low > 1.1 > other[small].high / other[small].low
+    assert wide.a.high - wide.a.low > 0.05 > calm.a.high - calm.a.low
+
+
+def test_valleys_of_sizes_with_unlike_noise_hold_the_truth():
+    """The ends are noisier, as a model is that is too large or too small for its budget. Residuals alone hold less."""
+    sizes, held = np.geomspace(1e5, 3e6, 4), []
+    for i in range(30):
+        noise = np.random.default_rng(i).normal(0, 1, (3, 4, 3)) * np.array([0.01, 0.001, 0.001, 0.01])[:, None]
+        runs = [
+            replace(run, bpb=run.bpb + noise[j, k, seed], seed=seed)
+            for j, c in enumerate(of.BUDGETS)
+            for k, run in enumerate(parabola(n, c, at=4e5 * (c / 1e13) ** 0.3) for n in sizes)
+            for seed in range(3)
+        ]
+        found = valley_spread(runs, "matrices", 100)
+        held += [found.a.holds(0.3), found.n[3e13].holds(4e5 * 3**0.3)]
+    assert np.mean(held) > 0.75
+
+
 def test_resamples_that_carry_no_law_are_counted_and_withhold_the_interval():
     found = bootstrap(of.points(sizes=of.SIZES[:3], budgets=of.BUDGETS[:2], noise=0.001), "matrices", 20)
     assert found.failed > 10 and not found.figures["a"].known

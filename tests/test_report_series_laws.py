@@ -1,9 +1,11 @@
 """What a series says of all its families together, and its Markdown."""
 
+from dataclasses import replace
+
 import law_factory as of
 import pytest
 
-from harness.report.series.answers import NoAnswer
+from harness.report.series.answers import Interval, NoAnswer, left_out
 from harness.report.series.bootstrap import Bootstrap
 from harness.report.series.frontier import CONTRACTS
 from harness.report.series.law_table import law_lines
@@ -52,8 +54,37 @@ def test_a_table_has_a_row_for_every_budget_convention_and_law_and_a_sentence_a_
     assert len(tables) == 3 and all(len(set(counts)) == 1 for counts in tables)
 
 
+def test_tokens_per_parameter_change_where_the_points_resolve_it_and_may_not_where_they_do_not(laws):
+    """N* ~ C^.55 and D* ~ C^.45 in both; only much noise hides that."""
+    said = [line for line in law_lines(laws) if line.startswith("Tokens per parameter of dense")]
+    assert len(said) == 1 and "change with the budget however they are counted" in said[0]
+    noisy = law_lines(laws_of(of.points(noise=0.008, random=4), ("dense",), count=20))
+    assert any("may be the same at every budget by matrices" in line for line in noisy)
+
+
 def test_a_minimum_at_the_edge_says_so_in_its_row():
     points = both(sizes=(*of.SIZES[2:], 4_800_000))
     lines = law_lines(laws_of(points, ("dense",), count=5))
     assert any("none: the minimum is at or beyond the smallest size" in line for line in lines)
     assert any("there is one family" in line for line in lines)
+
+
+def test_resamples_without_an_answer_are_told_once_a_table():
+    failing = Interval(1.0, 0.9, 1.1, 300, 2)
+    assert failing.short("{:.1f}") == "1.0 (0.9 to 1.1)" and "2 of 300 resamples failed" in failing.text()
+    assert left_out({"dense": [replace(failing, failed=0)], "moe": []}) == ""
+    withheld = Interval(1.0, None, None, 300, 200)
+    assert "200 of 300" in withheld.short() and left_out({"dense": [withheld]}) == "", "it says so itself"
+    said = left_out({"dense": [failing, replace(failing, failed=5)], "moe": [replace(failing, failed=17)]})
+    assert said == "Intervals leave out resamples without an answer, of 300 at most 5 of dense, 17 of moe."
+    few = "\n".join(law_lines(laws_of(both(sizes=of.SIZES[:4]), ("dense", "moe"), count=20)))
+    assert "resamples failed" not in few
+
+
+def test_both_ways_to_an_exponent_stand_beside_each_other(laws):
+    lines = law_lines(laws)
+    for name in ("dense", "moe"):
+        assert (
+            sum(f"of {name} grows as" in line and "by the parabolas" in line and "by the joint law" in line for line in lines)
+            == 1
+        )

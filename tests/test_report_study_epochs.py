@@ -93,6 +93,36 @@ def test_who_pays_more_for_repetition_is_told_with_its_sign(trials):
     assert "does more for dense" in "\n".join(interaction_table(replace(asked(), figure="cost"), trials))
 
 
+def test_who_pays_more_for_repetition_alone_is_told_against_one_pass(tmp_path):
+    val = VAL | {"dense-1": 2.1, "dense-8": 2.1, "moe-1": 1.9, "moe-8": 1.995}  # passages cost dense 5%, repetition MoE 5%
+    trials = [
+        of_text(tmp_path, case, seed, val=bits * (1 + WOBBLE[seed]), epochs=int(case.partition("-")[2] or 0), steps=64)
+        for case, bits in val.items()
+        for seed in SEEDS
+    ]
+    of_fresh = next(line for line in interaction_table(asked(), trials) if line.startswith("| 8 |"))
+    assert of_fresh.count("+5.00% (+5.00 to +5.00)") == 2, "both pay as much over fresh text"
+    lines = repetition_table(asked(), trials)
+    (alone,) = [line for line in lines if line.startswith("| 8 |")]
+    assert alone.count("+5.00%") == 2 and "costs moe more" in alone
+    assert not any(line.startswith("| 1 |") for line in lines), "it is what others are compared with"
+    without = [one for one in trials if one.case != "moe-1"]
+    assert "Repetition alone" not in "\n".join(repetition_table(asked(), without))
+
+
+def test_a_dial_that_costs_neither_family_is_not_said_to_cost_one_more(tmp_path):
+    val = VAL | {"dense-8": 1.8, "moe-8": 1.52}  # -10% dense, -20% MoE
+    trials = [of_text(tmp_path, case, seed, val=bits * (1 + WOBBLE[seed])) for case, bits in val.items() for seed in SEEDS]
+    row = next(line for line in interaction_table(asked(), trials) if line.startswith("| 8 |"))
+    assert "does more for moe" in row and "costs" not in row
+
+
+def test_a_choice_of_sources_that_the_budget_reads_again_is_not_fresh(tmp_path):
+    one = of_text(tmp_path, "one", epochs=4, steps=8)  # reads 8,192 bytes of a longer track
+    one.plan["data"]["epochs"] = 0
+    assert passes(one) == "all of train"
+
+
 def test_only_a_study_of_epochs_says_anything_of_train(trials, tmp_path):
     assert repetition_table(replace(asked(), figure="cost"), trials) == []
     for figure in ("epochs", "cost"):

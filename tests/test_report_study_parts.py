@@ -12,6 +12,7 @@ from harness.plan.study import Study
 from harness.report.study import part_panels
 from harness.report.study.folder import publish, read_folder, write_study
 from harness.report.study.frame import cases_of
+from harness.report.study.interaction import interaction_table
 from harness.report.study.parts import part_names, parts_tables
 from harness.verbs import study as verb
 
@@ -63,6 +64,12 @@ def test_whether_a_dial_does_more_in_one_family_is_said_part_by_part(trials):
     assert bbe.startswith("**+10.00% (") and noise == "-"
     few = parts_tables(asked(**FAMILIES), [one for one in trials if one.seed < 3])
     assert cells(few, "many")[2].startswith("+10.00% ("), "two seeds resolve nothing"
+
+
+def test_what_is_said_of_all_of_val_sends_the_reader_to_the_parts_that_are_asked_about(trials):
+    said = interaction_table(asked(parts=["web", "bbe"], **FAMILIES), trials)[1]
+    assert "This is all of val" in said and "web and bbe stand below by themselves" in said
+    assert "all of val" not in interaction_table(asked(**FAMILIES), trials)[1]
 
 
 def test_without_families_cases_are_compared_with_the_first_one(trials):

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import micro
 import pytest
 
 from harness.__main__ import main
+from harness.doctor import patient
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.lanes import lane_names
@@ -15,6 +17,8 @@ from harness.reading import read_json
 from harness.record.read import read_claim, read_identity, read_stop
 from harness.record.record_folders import record_folders
 from harness.record.results import BASELINE_VERSION, Baseline
+from harness.record.run import read_run
+from harness.report import run_data
 from harness.report.board.claims import check_claims
 from harness.report.board.gather import gather
 from harness.report.board.markdown import leaderboard_markdown
@@ -31,6 +35,16 @@ RESULTS = Path("results")
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch):
     monkeypatch.chdir(micro.ROOT)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def read_once():
+    """A folder that many tables are of is read for the first of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = cache(read_run)
+        for reader in (run_data, patient):
+            patch.setattr(reader, "read_run", once)
+        yield
 
 
 @pytest.mark.slow

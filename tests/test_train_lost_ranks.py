@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import micro
 import processes
@@ -42,17 +43,25 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_same_command_goes_on(own, 
     assert micro.record(alone).resumes == 1
 
 
-WAITS_S, STAYS_AWAY_S = 6, 15
-# The plan's time is a minute or more; here it is cut after it was asked for.
+WAITS_S, STAYS_AWAY_S = 6, 15  # the latter at most
+# The plan's time is a minute or more; here it is cut after it was asked for. Who stays away does so until the other has ended,
+# which the file PIDS + RANK names.
 HURRIED = f"""
 import os, sys, time, harness.ranks as ranks
+from contextlib import suppress
+from pathlib import Path
 join = ranks.join
 def hurried(timeout_s):
     print(f"waits {{timeout_s:g}} s", file=sys.stderr)
+    Path(os.environ["PIDS"] + os.environ["RANK"]).write_text(str(os.getpid()))
     return join({WAITS_S})
 ranks.join = hurried
 def quiet(*_, **__):
-    time.sleep({STAYS_AWAY_S})
+    until, other = time.monotonic() + {STAYS_AWAY_S}, "10"[int(os.environ["RANK"])]
+    with suppress(ProcessLookupError):
+        while time.monotonic() < until:
+            os.kill(int(Path(os.environ["PIDS"] + other).read_text()), 0)
+            time.sleep(0.1)
     os._exit(0)
 """
 STOPS_AT_STEP_20 = """
@@ -68,10 +77,11 @@ prepare.prepare = quiet
 """
 
 
-def left_waiting(code: str, *words: str) -> list:
-    """Both ranks' ends, of a run in which one of them stays away."""
+def left_waiting(tmp_path: Path, code: str, *words: str) -> list:
+    """Both ranks' ends, of a run below `tmp_path` in which one of them stays away."""
     program = processes.NO_FIGURES + HURRIED + code + processes.MAIN
-    return processes.run_ranks(2, program, "speedrun", *micro.MOE, *UNITS, "run.timeout_s=60", *words)
+    words = (*micro.MOE, *UNITS, "run.timeout_s=60", f"run.folder={tmp_path / 'runs'}", *words)
+    return processes.run_ranks(2, program, "speedrun", *words, PIDS=str(tmp_path / "pid-"))
 
 
 def waited_s(said: str) -> float:
@@ -82,7 +92,7 @@ def waited_s(said: str) -> float:
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_rank_that_leaves_its_steps_quietly_ends_the_other_in_time(tmp_path, no_figures):
-    waiting, quiet = left_waiting(STOPS_AT_STEP_20, "run.checkpoint_every_s=0", f"run.folder={tmp_path}")
+    waiting, quiet = left_waiting(tmp_path, STOPS_AT_STEP_20, "run.checkpoint_every_s=0")
     assert quiet.returncode == 0 and waiting.returncode == 2
     said = waiting.stderr
     assert "waits 60 s" in said and waited_s(said) <= WAITS_S
@@ -92,7 +102,7 @@ def test_a_rank_that_leaves_its_steps_quietly_ends_the_other_in_time(tmp_path, n
 
 @pytest.mark.process
 def test_a_rank_that_prepares_for_too_long_ends_the_other_which_says_so(tmp_path, no_figures):
-    quiet, waiting = left_waiting(PREPARES, f"run.folder={tmp_path}")
+    quiet, waiting = left_waiting(tmp_path, PREPARES)
     assert quiet.returncode == 0 and waiting.returncode == 2
     said = waiting.stderr
     assert "rank 1 of 2 lost another one before training, in gathering everyone's values: " in said, said

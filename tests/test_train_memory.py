@@ -16,7 +16,8 @@ from harness.train import machine, wire
 from harness.train.memory import memory
 from harness.train.session import Session
 
-# Compiling takes longer than all else here: parts are as large as the wide plan's whole step, whose compilations they share.
+# Compiling takes longer than all else here: parts are as large as the wide plan's whole step, whose compilations they share,
+# and whose width the others have.
 SMALL = "unranked=true batch.tokens_per_step=1024 budget.tokens=65536 run.mlflow=off model.layers=2".split()
 WIDE = ["lane=tiny-moe-16e", *SMALL, "model.width=512", "model.num_experts=8"]
 PLANS = {
@@ -25,9 +26,16 @@ PLANS = {
     "not compiled": [*WIDE, "kernels.compile=off"],
     "fp32": [*WIDE, "precision.format=fp32"],
     # Of what the streams keep 10 rounds between 8 of them are the same share as 20 between 4, and half as much is unrolled.
-    "streams": ["lane=tiny-dense", *SMALL, "model.residual=hyper", "residual.hyper.streams=8", "residual.hyper.rounds=10"],
-    "convolved": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]"],
-    "looked up in both layers": ["lane=tiny-moe-16e", *SMALL, "model.memories=[canon,engram]", "memory.engram.layers=[0,1]"],
+    "streams": [
+        "lane=tiny-dense",
+        *SMALL,
+        "model.width=512",
+        "model.residual=hyper",
+        "residual.hyper.streams=8",
+        "residual.hyper.rounds=10",
+    ],
+    "convolved": [*WIDE, "model.memories=[canon,engram]"],
+    "looked up in both layers": [*WIDE, "model.memories=[canon,engram]", "memory.engram.layers=[0,1]"],
 }
 
 

@@ -13,6 +13,7 @@ from harness.data.corpora.bytes import Corpus
 from harness.data.draws import Draws
 from harness.data.texts.document import Document, Text, joined
 from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
 from harness.plan.steps import Steps
 
 WORDS = [b"%d%s" % (number, word) for number in range(20) for word in (b"the", b"people", b"of", b"these", b"states")]
@@ -65,13 +66,36 @@ def test_grades_of_another_seed_are_of_other_noise(words, tmp_path, capsys):
     named = capsys.readouterr().out.splitlines()[-1].split()
     asked = [*words, *NOISE, *named, "seed=2", "budget.tokens=4096"]
     assert main(["speedrun", *asked, f"run.folder={tmp_path}"]) == 2
-    assert "has a grade of other bytes of" in capsys.readouterr().err
+    assert "has no grade of 80 of 80 documents" in capsys.readouterr().err
+
+
+def test_the_grades_of_several_seeds_joined_serve_all_of_them_under_one_plan(words, tmp_path, capsys):
+    files = [tmp_path / f"{seed}.jsonl" for seed in (1, 2)]
+    for seed, path in enumerate(files, 1):
+        assert main(["grade", *words, *NOISE, f"out={path}", f"seed={seed}"]) == 0
+        assert f"with the same noise and seed={seed}:" in capsys.readouterr().out
+    both = b"".join(path.read_bytes() for path in files)
+    (tmp_path / "both.jsonl").write_bytes(both)
+    named = [f"data.quality={tmp_path / 'both.jsonl'}", f"data.quality_sha256='{hashlib.sha256(both).hexdigest()}'"]
+    plans = [compose([*words, *NOISE, *named, "data.quality_keep=0.75", f"seed={seed}"]).plan for seed in (1, 2)]
+    assert plan_hash(plans[0]) == plan_hash(plans[1])
+    alone = hashlib.sha256(files[1].read_bytes()).hexdigest()
+    of_one = [f"data.quality={files[1]}", f"data.quality_sha256='{alone}'", "data.quality_keep=0.75", "seed=2"]
+    found = [corpora.load_for(plan).turned.facts for plan in plans]
+    assert found[1] == loaded([*words, *NOISE, *of_one]).turned.facts != found[0]
 
 
 def test_without_noise_there_is_nothing_to_rank_a_grader_by(words, tmp_path, capsys):
     assert main(["grade", *words, "by=compression", f"out={tmp_path / 'g.jsonl'}"]) == 0
     said = capsys.readouterr().out
     assert "AUC" not in said and "by compression" in said and "by perplexity" not in said and "data.quality_keep=0.8" in said
+
+
+def test_where_all_is_noise_there_is_nothing_clean_to_rank_a_grader_by(words, tmp_path, capsys):
+    noise = ["data.noise=[boilerplate,random_bytes]", "data.noise_share=1"]
+    assert main(["grade", *words, *noise, f"out={tmp_path / 'g.jsonl'}"]) == 0
+    said = capsys.readouterr().out
+    assert "AUC" not in said and "data.quality_keep=0.8" in said
 
 
 @pytest.mark.parametrize(

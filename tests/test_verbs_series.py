@@ -108,11 +108,21 @@ def test_a_published_series_is_drawn_again_from_its_records_alone(series, tmp_pa
     before = {path.name: path.read_bytes() for path in out.glob("*.md")} | {
         path.name: path.read_bytes() for path in out.glob("*.json")
     }
+    status, ran, said = series("example", "seeds=1", "optim.muon.lr=0.01", "--out", str(out))
+    assert (status, ran) == (2, []) and "holds series example with other words" in said.err
     (tmp_path / "runs").rename(tmp_path / "gone")
     status, _, said = series("--from", str(out))
     assert status == 0, said.err
     assert all((out / name).read_bytes() == content for name, content in before.items())
     assert main(["study", "--from", str(out)]) == 2
+
+    study = out / "study.json"
+    whole, words = study.read_text(), stated["cases"]
+    swapped = whole.replace(words["dense-s4-c1"], "AWAY").replace(words["moe-s4-c1"], words["dense-s4-c1"])
+    study.write_text(swapped.replace("AWAY", words["moe-s4-c1"]))
+    status, _, said = series("--from", str(out))
+    assert status == 2 and "case dense-s4-c1 is" in said.err, "what a case is called is not the file's to say"
+    study.write_text(whole)
 
     prediction = out / "prediction.json"
     prediction.write_text(prediction.read_text().replace(file_sha256(out / "moe-s5-c1" / "1" / "record.json"), "ab" * 32))
@@ -154,3 +164,10 @@ def test_seeds_may_be_run_in_several_calls_and_predicted_from_in_the_last(series
     status, ran, said = series("example", "seeds=1,2")
     assert (status, ran) == (0, []) and said.out.count("Predicted of dense") == 2, "the prediction that is there stays"
     assert len(json.loads((tmp_path / "runs" / "series-example" / "prediction.json").read_text())["made"]) == 1
+
+    stated = tmp_path / "runs" / "series-example" / "prediction.json"
+    first = stated.read_text()
+    assert series("example", "seeds=1")[0] == 0 and len(json.loads(stated.read_text())["made"]) == 2
+    assert series("example", "seeds=1,2")[0] == 0
+    again = json.loads(stated.read_text())["made"]
+    assert len(again) == 2 and again[-1] == json.loads(first)["made"][0], "as it was made before the runs that it is of"

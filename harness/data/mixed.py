@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from harness.data.batches import Batches, epoch_starts, most_sequences, rank_slice
-from harness.data.turned import Turned
+from harness.data.turned import NOISE, Turned
 from harness.errors import UserError
 from harness.keyed import generator
 from harness.plan.steps import Steps
@@ -33,7 +33,9 @@ class Mixed:
             if not windows:
                 raise UserError(
                     f"{strand.name} has {len(strand.text):,} tokens to train on, less than a window of {sequence_length}",
-                    "leave it out of data.sources, or keep more of it",
+                    "choose a larger data.noise_share, or data.order=mixed"
+                    if strand.name == NOISE
+                    else "leave it out of data.sources, or keep more of it",
                 )
         self.seeds = [_seed(seed, strand.name) for strand in data.strands]
         shares = [strand.share for strand in data.strands]
@@ -43,7 +45,9 @@ class Mixed:
             if not count:
                 raise UserError(
                     f"{strand.name} has {strand.share:.2g} of the sequences, none of {sequences:,}",
-                    "leave it out of data.sources, or give it more weight or more text",
+                    "choose a larger data.noise_share, or data.order=mixed"
+                    if strand.name == NOISE
+                    else "leave it out of data.sources, or give it more weight or more text",
                 )
         self.bounds = np.cumsum([0, *self.counts]) if data.staged else None
         self._order = lru_cache(maxsize=4)(self._order_of)

@@ -46,8 +46,9 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
     train = {name: joined(splits["train"]) for name, splits in documents.items()}
     val = {name: joined(splits["val"]) for name, splits in documents.items()}
     others = {name: _sampled(documents[name]["train"], len(val[name])) for name in sources}
-    digests = [sha256(text).hexdigest() for name in sources for text in (train[name], val[name])]
-    key = {"method": METHOD, "sources": digests}
+
+    def key(*texts: Mapping[str, bytes], **more: int) -> dict[str, Any]:
+        return {"method": METHOD, "sources": [sha256(text[name]).hexdigest() for name in sources for text in texts], **more}
 
     def shared() -> list[list[float]]:
         if progress:
@@ -64,7 +65,7 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
         }
 
     try:
-        bits = derived("sources-compressed", key, compressed)
+        bits = derived("sources-compressed", key(others, val), compressed)
     except ModuleNotFoundError as error:
         if error.name not in OPTIONAL_PACKAGES:
             raise
@@ -74,13 +75,13 @@ def source_overlap(documents: Mapping[str, Splits], progress: Progress | None = 
         sources=sources,
         documents={name: [len(some) for some in found] for name, found in keys.items()},
         alike=all(found == keys[sources[0]] for found in keys.values()),
-        shared_YX=derived("sources-shared", key, shared),
+        shared_YX=derived("sources-shared", key(train, val, overlap=overlap.METHOD, window_words=overlap.WINDOW_WORDS), shared),
         **bits,
     )
 
 
 def _shared(train: bytes, vals: Sequence[bytes]) -> list[float]:
-    """Of each val the share of its bytes that `train` has too, in sequences of 13 words."""
+    """The share of the bytes of each val that `train` has too, in sequences of 13 words."""
     clean = overlap.clean_mask(np.frombuffer(train, np.uint8), np.frombuffer(ASUNDER.join(vals), np.uint8))
     found, start = [], 0
     for val in vals:

@@ -72,7 +72,7 @@ def turned(data: Data, texts: Mapping[str, Sequence[Document]], seed: int, budge
     of_source, facts = ungraded(data, texts, seed)
     weights = _weights(data, texts)
     if data.quality:
-        of_source, facts["graded_out"] = _best(data, of_source)
+        of_source, facts["graded_out"] = _best(data, of_source, seed)
     if data.epochs:
         of_source = _cut(data, of_source, weights, seed, budget, sequence_length)
     if not any(of_source.values()):
@@ -150,9 +150,9 @@ def _deduplicated(of_source: Sources) -> tuple[Sources, int]:
     return found, sum(map(len, of_source.values())) - sum(map(len, found.values()))
 
 
-def _best(data: Data, of_source: Sources) -> tuple[Sources, int]:
+def _best(data: Data, of_source: Sources, seed: int) -> tuple[Sources, int]:
     """Documents but for the worst graded, which hold 1 - `quality_keep` of the bytes; ties go by source and key."""
-    grades = read_grades(data.quality, data.quality_sha256, of_source)
+    grades = read_grades(data.quality, data.quality_sha256, of_source, seed)
     graded = sorted(
         (grades[name, document.key], name, document.key, len(document.text))
         for name, documents in of_source.items()

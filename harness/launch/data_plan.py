@@ -22,5 +22,6 @@ def data_lines(plan: Plan) -> list[tuple[str, str, str]]:
     if data.epochs:
         passes = "one pass" if data.epochs == 1 else f"{data.epochs} passes"
         done.append(f"{passes} over {plan.budget.tokens // data.epochs:,} {plan.track.unit} that the seed chooses")
-    done += ["noise first, then source after source"] if data.order == "staged" else []
+    if data.order == "staged":
+        done.append("source after source" if weights else "noise first, then source after source")
     return [("data", sources, "; ".join(done) or "in a mixture")]

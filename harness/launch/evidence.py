@@ -36,6 +36,11 @@ def refuse_out(study: Study, out: Path | None, seeds: Iterable[int]) -> None:
         raise UserError(f"{out} is no folder of a study", "name one that does not exist yet, or an empty one")
     if any(out.iterdir()) and _called(held := read_folder(out)[0]) != _called(study):
         raise UserError(f"{out} holds {_called(held)}", f"name another folder for {_called(study)}")
+    if any(out.iterdir()) and study.series and _shared(held) != _shared(study):
+        raise UserError(
+            f"{out} holds {_called(held)} with other words: {' '.join(_shared(held))}",
+            f"name another folder for {' '.join(_shared(study))}",
+        )
     if lost := {seed for _, seed in trials_in(out)} - set(seeds):
         seeds = ",".join(map(str, sorted(lost | set(seeds))))
         raise UserError(f"{out} has seeds {', '.join(map(str, sorted(lost)))} too, which would be lost", f"use seeds={seeds}")
@@ -47,6 +52,11 @@ def why_kept(study: Study, trials: Sequence[Trial], out: Path) -> str:
         named = ", ".join(f"{case} seed {seed}" for case, seed in lost)
         return f"it has {named}, of which there is no run now"
     return "; ".join(uninspected(study, trials))
+
+
+def _shared(study: Study) -> list[str]:
+    """Words of all points, but for where and how runs are logged."""
+    return [word for word in study.common.split() if not word.startswith("run.")]
 
 
 def _called(study: Study) -> str:

@@ -18,7 +18,7 @@ from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import UserError
@@ -78,16 +78,12 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     words = known_words(overrides)
     lane = tuple(word for word in words if word.startswith("lane="))
     lanes.register(tuple(str(parsed(word).value()) for word in lane))
-    frozen, _ = _of_files(lane, lanes.RECIPES)
+    frozen = _frozen_by(lane, lanes.RECIPES)
     node, choices = _of_words(tuple(words), lanes.RECIPES)
     for group, choice in choices.items():
         _refuse_frozen_recipe(lanes.RECIPES, group, choice)
     plan = _typed(node)
-    broken = {
-        key: (was, now)
-        for key in sorted(FROZEN)
-        if (was := OmegaConf.select(frozen, key)) != (now := OmegaConf.select(node, key))
-    }
+    broken = {key: (was, now) for key, was in frozen.items() if was != (now := OmegaConf.select(node, key))}
     if "lane.name" in broken:
         raise UserError(f"lane.name={plan.lane.name}: a lane has the name of its file", "choose a lane with lane=NAME")
     if broken and not plan.unranked:
@@ -130,6 +126,13 @@ def _of_files(words: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[s
     return node, choices
 
 
+@cache
+def _frozen_by(lane: tuple[str, ...], recipes: Path) -> dict[str, Any]:
+    """What a lane has for every key that it freezes, sorted by key: read, never changed."""
+    node, _ = _of_files(lane, recipes)
+    return {key: OmegaConf.select(node, key) for key in sorted(FROZEN)}
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
@@ -143,10 +146,11 @@ def _explained() -> Iterator[None]:
 
 def _typed(node: DictConfig) -> Plan:
     try:
-        missing = sorted(OmegaConf.missing_keys(node))
-        if missing:
-            raise UserError(f"the plan has no value for {', '.join(missing)}", "the lane file must set every frozen key")
-        plan = OmegaConf.to_object(node)
+        try:
+            plan = OmegaConf.to_object(node)
+        except MissingMandatoryValue as error:  # of one key: looking for all takes longer than all else here
+            problem = f"the plan has no value for {', '.join(sorted(OmegaConf.missing_keys(node)))}"
+            raise UserError(problem, "the lane file must set every frozen key") from error
     except OmegaConfBaseException as error:
         raise UserError(f"the plan does not resolve: {error}", "${key} refers to another key of the plan") from error
     assert isinstance(plan, Plan)

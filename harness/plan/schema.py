@@ -55,7 +55,8 @@ class Data:
     quality_sha256: str = frozen("", later=True)  # that file's
     quality_keep: float = frozen(1.0, least=0, most=1, later=True)  # of the bytes of train, the best graded
     epochs: int = frozen(0, least=0, later=True)  # train is cut so that the budget reads it so often; 0: all of train
-    order: str = frozen("mixed", among=("mixed", "staged"), later=True)  # staged: noise first, then source after source
+    # staged: noise first, then source after source; with weights noise stays in its source
+    order: str = frozen("mixed", among=("mixed", "staged"), later=True)
 
 
 @dataclass

@@ -4,7 +4,7 @@ A point of it is a family, a size and a budget: one plan with a complete schedul
 budget pays. Families have everything in common but what FFN a token passes (`VARIES`), at one active width.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -97,6 +97,33 @@ class SeriesFile(Closed):
     def point_name(self, family: str, size: int, budget: float) -> str:
         """It names a folder too: dense-s4-c2 is of the second budget."""
         return f"{family}-s{size}-c{self.all_budgets.index(budget) + 1}"
+
+    @property
+    def places(self) -> dict[str, tuple[str, int, float]]:
+        """By name of a point its family, size and budget."""
+        return {
+            self.point_name(family, size, budget): (family, size, budget)
+            for family in self.families
+            for size in self.sizes
+            for budget in self.all_budgets
+        }
+
+    def not_of(self, lane: str, common: str, cases: Mapping[str, str]) -> list[str]:
+        """A sentence for whatever a study of its points says otherwise than the series does. `cases`: by point the words of its
+        family and size, then the tokens of its budget."""
+        wrong, places = [], self.places
+        if (lane, common.split()) != (self.lane, self.shared):
+            wrong.append(f"lane {lane} and common {common!r}, of a series of {self.lane} and {' '.join(self.shared)!r}")
+        for name, said in cases.items():
+            if name not in places:
+                wrong.append(f"case {name}, which is no point of the series")
+                continue
+            *words, last = said.split() or [""]
+            if words != self.words(*places[name][:2]) or key_of(last) != "budget.tokens":
+                wrong.append(
+                    f"case {name} is {said!r}, the series has {' '.join(self.words(*places[name][:2]))} budget.tokens=..."
+                )
+        return wrong
 
 
 class Series(SeriesFile):

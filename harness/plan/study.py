@@ -117,7 +117,7 @@ class StudyFile(Closed):
         if self.axis and self.axis not in dict(walk()):
             raise broken(f"axis {self.axis} is no key of a plan")
         words = [*self.common.split(), *(word for said in self.cases.values() for word in said.split())]
-        wrong = _bad_forks(self.cases)
+        wrong = _bad_forks(self.cases) + (self.series.not_of(self.lane, self.common, self.cases) if self.series else [])
         if self.families and (len(self.families) != 2 or not set(self.families) <= self.cases.keys()):
             wrong.append(f"families {self.families}, which are two cases")
         elif self.figure == "doses" and not study_of("", self).doses:

@@ -9,11 +9,12 @@ examples
   python -m harness grade lane=sotu-dense by=repetition data.deduplicate=true out=repetition.jsonl
 
 Documents are the passages of train after data.sources, data.noise and data.deduplicate; which of them are noise depends on the
-seed. Graders (harness/data/grader; more is better):
+seed, so that these grades are of one seed. For several, write a file each and join them: cat 1.jsonl 2.jsonl > grades.jsonl.
+Graders (harness/data/grader; more is better):
   compression  how near the median a passage compresses, other passages being the dictionary
   perplexity   bits per byte by a model of n-grams that is counted on other passages
   repetition   the share of sequences of 8 words that come elsewhere too
-  worst_rank    the lowest of the ranks by these three
+  worst_rank   the lowest of the ranks by these three
 
 Where noise is planted a table says, for each kind of it, how often each grader puts a clean passage above a passage of noise
 (AUC, with a 95% interval): 1 is always, 0.5 is chance, and below that it prefers the noise. The words that use the file follow.
@@ -47,7 +48,8 @@ def main(arguments: list[str]) -> int:
     if plan.track.tokens.tokenizer:
         raise UserError(f"lane {plan.lane.name} is of track {plan.track.name}, which is no track of bytes", "lane=sotu-dense")
     documents = [(name, document) for name, some in to_grade(wanted_by(plan), None).items() for document in some]
-    kinds = [kind for kind in plan.data.noise if any(document.noise == kind for _, document in documents)]
+    planted = {document.noise for _, document in documents}
+    kinds = [kind for kind in plan.data.noise if kind in planted and "" in planted]
     print(f"{len(documents):,} passages of train of track {plan.track.name}, seed {plan.seed}")
     by_grader = {}
     for name in parts.names("grader") if kinds else [own.by]:
@@ -56,13 +58,15 @@ def main(arguments: list[str]) -> int:
         print(f"  by {name:<12}{time.perf_counter() - start:6.1f} s", flush=True)
     if kinds:
         print("\n".join(["", *_table(kinds, [document.noise for _, document in documents], by_grader)]))
-    content = "".join(grades.line(*place, float(grade)) for place, grade in zip(documents, by_grader[own.by]))
+    seed = plan.seed if plan.data.noise_share else None
+    content = "".join(grades.line(*place, float(grade), seed) for place, grade in zip(documents, by_grader[own.by]))
     try:
         replace_atomically(own.out, [content.encode()])
     except OSError as error:
         raise UserError(f"cannot write {own.out}: {error.strerror or error}", "name another file with out=FILE") from error
-    keep = 1 - plan.data.noise_share if kinds and plan.data.noise_share < 1 else 0.8
-    print(f"\nwritten: {own.out}, the grades by {own.by}. To leave the worst out:")
+    keep = 1 - plan.data.noise_share if kinds else 0.8
+    of_seed = "" if seed is None else f" with the same noise and seed={seed}"
+    print(f"\nwritten: {own.out}, the grades by {own.by}. To leave the worst out{of_seed}:")
     print(f"  data.quality={own.out} data.quality_sha256={file_sha256(own.out)} data.quality_keep={keep:g}")
     return 0
 

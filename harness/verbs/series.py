@@ -98,7 +98,7 @@ def _run(series, words) -> int:
         study, verdicts = course.study(), verdicts_of(trials)
         written = write_series(study, trials, course.folder, verdicts)
         print(f"\n{written[0].read_text()}\nwritten: {', '.join(map(str, written))}")
-        if words.out and (why := why_kept(study, trials, words.out)):
+        if words.out and (why := why_kept(study, trials, words.out) or _stale(series, trials, course.folder)):
             course.state.complaints.append(f"{words.out} is left as it was: {why}")
         elif words.out:
             published = publish_series(study, trials, words.out, verdicts, course.folder)
@@ -110,10 +110,18 @@ def _run(series, words) -> int:
     return int(bool(course.state.complaints))
 
 
+def _stale(series, trials, folder: Path) -> str:
+    """Why the prediction in a folder is not of these trials; empty where it is, or where there is none."""
+    from harness.report.series import foretold
+    from harness.report.series.folder import points_in
+
+    return "; ".join(foretold.problems(foretold.read_foretold(folder), series, points_in(series, trials), trials))
+
+
 def _again(source: Path) -> int:
     from harness.launch.evidence import asked
     from harness.report.series import foretold
-    from harness.report.series.folder import points_in, write_series
+    from harness.report.series.folder import points_in, unpaid, write_series
     from harness.report.study.check import missing_cases, study_problems
     from harness.report.study.folder import read_folder
 
@@ -121,7 +129,8 @@ def _again(source: Path) -> int:
     if not study.series:
         raise UserError(f"{source} holds study {study.name}, no series", f"python -m harness study --from {source}")
     problems = study_problems(study, trials, asked(study, trials))
-    problems += foretold.problems(foretold.read_foretold(source), study.name, points_in(study.series, trials), trials)
+    problems += unpaid(study.series, trials)
+    problems += foretold.problems(foretold.read_foretold(source), study.series, points_in(study.series, trials), trials)
     if problems:
         raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
     if missing := missing_cases(study, trials):

@@ -13,7 +13,7 @@ from harness.data.corpora import Val, Wanted
 from harness.data.noise import noisy
 from harness.data.texts import READERS
 from harness.data.texts.document import SEPARATOR, Document, joined, passages
-from harness.data.turned import Sources, Turned, turned, turns, with_weights, ungraded
+from harness.data.turned import Sources, Turned, turned, turns, ungraded, with_weights
 from harness.errors import UserError, nearest
 from harness.plan.schema import Data, Track
 from harness.plan.steps import Steps

@@ -59,7 +59,7 @@ def remedy(source: Source) -> str:
 
 
 def held_out_keys(keys: Sequence[str]) -> set[str]:
-    """Of each book the chapters whose keys have the smallest sha256, one of 20, rounded: none of a book of up to 9 chapters,
+    """The chapters of each book whose keys have the smallest sha256, one of 20, rounded: none of a book of up to 9 chapters,
     8 of the 150 Psalms. Translations with the same chapters have the same ones held out."""
     held_out = set()
     for _, chapters in groupby(keys, key=lambda key: key.rpartition(" ")[0]):

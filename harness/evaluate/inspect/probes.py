@@ -15,8 +15,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from harness.data.draws import Draws
 from harness.evaluate.inspect.intervals import Interval, by_instance, share
@@ -31,6 +29,9 @@ DECIDE = BESIDE[:3]
 
 def probe(fit_NW: np.ndarray, label_N: np.ndarray, asked_MW: np.ndarray) -> np.ndarray:
     """The labels that a probe says of M streams, fitted to N. Channels are standardized by the fit."""
+    from sklearn.exceptions import ConvergenceWarning  # takes a second, and not every sample is asked
+    from sklearn.linear_model import LogisticRegression
+
     if len(np.unique(label_N)) == 1:
         return np.full(len(asked_MW), label_N[0])
     centre_W, spread_W = fit_NW.mean(0), fit_NW.std(0)

@@ -3,6 +3,7 @@
 A part is balanced: every family has the same sizes, budgets and seeds, so that whatever is left out is left out for all.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,6 @@ def fitting(
         grid, left = all_of[0]
         raise UserError(
             f"no part of series {series.name} fits into {hours:g} hours: the least ({grid.text}) takes {left / HOUR_S:.2f}",
-            f"hours={left / HOUR_S * 1.05:.2f} or more; hours=0 shows what there is to run",
+            f"hours={math.ceil(left / HOUR_S * 105) / 100:.2f} or more; hours=0 shows what there is to run",
         )
     return found[-1], all_of

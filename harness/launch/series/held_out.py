@@ -22,11 +22,11 @@ def foretell(course: Course) -> list[str]:
     series = course.series
     grid = [trial for trial in course.trials() if course.points[trial.case].budget != series.ahead]
     records, before = hashes_of(grid), read_foretold(course.folder)
-    if before is None or before.made[-1].records != records:
+    made = next((it for it in before.made if it.records == records), None) if before else None
+    if made is None:
         made = Foretold(at=now(), records=records, points=_predicted(course, points_in(series, grid)))
+    if before is None or made != before.made[-1]:
         print(f"written: {write_foretold(course.folder, series.name, made)}")
-    else:
-        made = before.made[-1]
     for it in made.points:
         print(sentence(prediction_of(it)), flush=True)
     return [series.point_name(it.family, it.size, it.budget) for it in made.points]

@@ -1,6 +1,6 @@
 """What a law says when it is asked: a number with its interval, or why there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +34,29 @@ class Interval:
         """Whether the interval has `value` in it; without an interval nothing is ruled out."""
         return not self.known or self.low <= value <= self.high
 
-    def text(self, form: str = "{:.3g}") -> str:
+    def text(self, form: str | Callable[[float], str] = "{:.3g}") -> str:
         """ "0.54 (0.49 to 0.58)", with what failed where anything did."""
-        value = form.format(self.value)
+        short = self.short(form)
+        if not self.known or not self.failed:
+            return short
+        return f"{short.removesuffix(')')}; {self.failed} of {self.resamples} resamples failed)"
+
+    def short(self, form: str | Callable[[float], str] = "{:.3g}") -> str:
+        """Without what failed, which `left_out` says of several at once."""
+        shown = form.format if isinstance(form, str) else form
         if not self.known:
-            return f"{value} (no interval: {self.failed} of {self.resamples} resamples have no answer)"
-        bounds = f"{form.format(self.low)} to {form.format(self.high)}"
-        return f"{value} ({bounds}{f'; {self.failed} of {self.resamples} resamples failed' if self.failed else ''})"
+            return f"{shown(self.value)} (no interval: {self.failed} of {self.resamples} resamples have no answer)"
+        return f"{shown(self.value)} ({shown(self.low)} to {shown(self.high)})"
+
+
+def left_out(of: Mapping[str, Sequence[Interval]]) -> str:
+    """One sentence for the intervals of a table; empty where they rest on all of their resamples. `of`: by what they are of."""
+    known = {name: [it for it in some if it.known and it.failed] for name, some in of.items()}
+    told = [f"{max(it.failed for it in some)} of {name}" for name, some in known.items() if some]
+    if not told:
+        return ""
+    resamples = max(it.resamples for some in known.values() for it in some)
+    return f"Intervals leave out resamples without an answer, of {resamples:,} at most {', '.join(told)}."
 
 
 def interval(value: float, drawn: Sequence[float | None]) -> Interval:

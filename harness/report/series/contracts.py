@@ -88,7 +88,7 @@ def _said_of_multiplier(it: Worth) -> str:
     found, level = it.multiplier, f"{it.bpb:.4f} bits per byte"
     if isinstance(found, NoAnswer):
         return f"what {it.other} is worth against {it.base} at {level} has no answer: {found.why}."
-    stated = found.text("{:.2f}")
+    stated = found.short("{:.2f}")
     if not found.known:
         return f"{it.other} comes out as worth {stated} times the {it.unit} of {it.base} at {level}, so nothing is claimed."
     if found.holds(1.0):

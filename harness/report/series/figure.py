@@ -47,7 +47,7 @@ def _figure(
         f"Series {study.name}, {study.title}: lane {study.lane}, seeds {', '.join(map(str, seeds))}; a dot a run with "
         f"its whole schedule; N counted as {laws.convention}; diamonds: minima of the parabolas with 95% intervals, where they "
         "are within the sizes; lines below: through the best size of each budget, or over sizes of a budget (means over seeds)",
-        "hollow: ahead of the budgets that are fitted, predicted before it was run (bar: 95% interval)",
+        "hollow: ahead of the budgets that are fitted" + (" (bar: 95% interval of what was predicted)" if made else ""),
         f"hardware class {'; '.join(classes) or 'no run finished'}",
     ]
     fig = style.plain_figure(study.question, VALLEYS_IN + 2 * COST_IN, "; ".join(notes) + ".", unranked(trials, 300))

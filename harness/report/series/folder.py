@@ -20,8 +20,21 @@ from harness.report.study.trials import Trial
 
 def points_in(series: Series, trials: Sequence[Trial]) -> list[Point]:
     """The points that trials stand for; a run that health stopped is none."""
-    places = _places(series)
+    places = series.places
     return in_order(point_of(trial, *places[trial.case]) for trial in trials if trial.record)
+
+
+def unpaid(series: Series, trials: Sequence[Trial]) -> list[str]:
+    """A sentence for each run whose tokens are not those that its budget pays for, to half a step."""
+    found = []
+    for trial in trials:
+        if not trial.record:
+            continue
+        budget, each = series.places[trial.case][2], trial.record.counts.flops_per_token
+        flops, step = trial.record.metrics.tokens * each, trial.plan["batch"]["tokens_per_step"] * each
+        if abs(flops - budget) > step / 2:
+            found.append(f"{trial.folder}: it trained for {flops:.4g} FLOPs, its budget is {budget:.4g} (steps of {step:.3g})")
+    return found
 
 
 def write_series(study: Study, trials: Sequence[Trial], folder: Path, verdicts: Verdicts) -> list[Path]:
@@ -32,7 +45,7 @@ def write_series(study: Study, trials: Sequence[Trial], folder: Path, verdicts: 
     grid = [point for point in points if point.budget != series.ahead]
     laws = laws_of(grid, list(series.families), count=RESAMPLES)
     made = read_foretold(folder)
-    said = judged(made, points, _began(series, trials))
+    said = judged(made, points, _began(series, trials), series.ahead)
     table, numbers = folder / "series.md", folder / "series.json"
     table.write_text("\n".join(series_table(study, trials, points, laws, said)) + "\n")
     numbers.write_text(json.dumps(numbers_of(points, laws, said), indent=1) + "\n")
@@ -45,22 +58,12 @@ def publish_series(study: Study, trials: Sequence[Trial], folder: Path, verdicts
     return publish(study, trials, folder, verdicts, write_series, beside)
 
 
-def _places(series: Series) -> dict[str, tuple[str, int, float]]:
-    """By name of a point its family, size and budget."""
-    return {
-        series.point_name(family, size, budget): (family, size, budget)
-        for family in series.families
-        for size in series.sizes
-        for budget in series.all_budgets
-    }
-
-
-def _began(series: Series, trials: Sequence[Trial]) -> dict[tuple[str, int, float], str]:
+def _began(series: Series, trials: Sequence[Trial]) -> dict[tuple[str, float, int], str]:
     """By place when its first run was started; "" where a record does not say."""
-    found: dict[tuple[str, int, float], str] = {}
-    places = _places(series)
+    found: dict[tuple[str, float, int], str] = {}
     for trial in trials:
         if trial.record:
-            at, place = trial.record.provenance.started_at or "", places[trial.case]
+            family, size, budget = series.places[trial.case]
+            at, place = trial.record.provenance.started_at or "", (family, budget, size)
             found[place] = min(found.get(place, at), at)
     return found

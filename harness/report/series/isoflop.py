@@ -52,6 +52,11 @@ class Growth:
     miss: float | None
 
     @property
+    def drift(self) -> float:
+        """Tokens per parameter ~ C^this."""
+        return self.b - self.a
+
+    @property
     def text(self) -> str:
         said = f"N* ~ C^{self.a:.2f}, D* ~ C^{self.b:.2f}, {self.ratio:.3g} tokens per parameter"
         if self.miss is None:

@@ -105,7 +105,9 @@ def judge(prediction: Prediction, points: Sequence[Point]) -> Judgement:
 def sentence(it: Prediction | Judgement) -> str:
     """Before the run, or after it."""
     if isinstance(it, Prediction):
-        beside = f"; a line through the best of the last two budgets says {it.naive:.4f} of the best" if it.naive else ""
+        beside = (
+            f"; a line through the best of the last two budgets says {it.naive:.4f} of the best size there" if it.naive else ""
+        )
         begin = f"Predicted of {_what(it)} ({it.tokens:,} tokens), from {it.fitted} runs of smaller budgets"
         return f"{begin}: {it.bpb.text('{:.4f}')} bits per byte{beside}."
     bounds = it.prediction.bpb
@@ -114,12 +116,13 @@ def sentence(it: Prediction | Judgement) -> str:
     if not bounds.known:
         verdict = "with no interval to be inside of"
     elif it.inside:
-        verdict = f"inside its interval ({bounds.low:.4f} to {bounds.high:.4f})"
+        verdict = f"inside its interval, which is that of one run ({bounds.low:.4f} to {bounds.high:.4f})"
     else:
         verdict = f"outside its interval ({bounds.low:.4f} to {bounds.high:.4f}) by {it.beyond:.4f}"
     if it.prediction.naive is None:
         return f"{measured}, {predicted}, {verdict}."
-    return f"{measured}, {predicted}, {verdict}; the naive line was off by {it.measured / it.prediction.naive - 1:+.2%}."
+    off = it.measured / it.prediction.naive - 1
+    return f"{measured}, {predicted}, {verdict}; {off:+.2%} of the naive line, which means the best size there."
 
 
 def _what(it: Prediction) -> str:

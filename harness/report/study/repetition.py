@@ -1,19 +1,21 @@
 """What reading the same text again and again does to train and val, case by case."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.plan.study import Study
 from harness.report.markup import head, row, text
 from harness.report.statistics import Sample
 from harness.report.study.families import dials, in_percent, percents, sample
+from harness.report.study.interaction import of_changes
 from harness.report.study.trials import Trial, val_bpb
 
 
 def passes(trial: Trial) -> str:
-    """ "16"; "fresh" where the budget does not reach the end of train, so that nothing is read twice."""
+    """ "16"; "fresh" where the budget does not reach the end of what is read, so that nothing is read twice."""
     if trial.train.passes:
         return str(trial.train.passes)
-    return "fresh" if trial.plan["budget"]["tokens"] <= trial.plan["track"]["train_bytes"] else "all of train"
+    size = trial.train.read_bytes or trial.plan["track"]["train_bytes"]
+    return "fresh" if trial.plan["budget"]["tokens"] <= size else "all of train"
 
 
 def read_once(study: Study, trials: Sequence[Trial]) -> dict[str, str]:
@@ -52,7 +54,22 @@ def repetition_table(study: Study, trials: Sequence[Trial]) -> list[str]:
             " Fresh text is random windows of all of train, repeated text whole passages: what is chosen costs something by "
             "itself, which one pass over it tells. Against one pass: val in % at equal seeds, and the 95% interval."
         )
-    return ["", text(said), "", *head(header), *rows]
+    return ["", text(said), "", *head(header), *rows, *_against_one_pass(study, trials, once)]
+
+
+def _against_one_pass(study: Study, trials: Sequence[Trial], once: Mapping[str, str]) -> list[str]:
+    """Whether repetition alone costs one family more: the choice of passages falls out. Lines of Markdown; none of one family,
+    or where one of them has no case of one pass."""
+    changes = {}
+    for dial in study.dials:
+        cases = [f"{family}-{dial}" for family in study.families]
+        if all(once.get(case, case) != case for case in cases):
+            changes[dial] = [percents(trials, once[case], case) for case in cases]
+    said = (
+        "Repetition alone: what a dial changes of {measure} of val against one pass over whole passages, at equal seeds, in %: "
+        "mean, and the {level:.0%} interval of it."
+    )
+    return of_changes(study, trials, changes, said)
 
 
 def _finished(trials: Sequence[Trial], case: str) -> list[Trial]:

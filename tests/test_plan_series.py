@@ -1,6 +1,7 @@
 """Series: what a file may say, which plans are its points, and that FLOPs counted are those that torch counts."""
 
 import pytest
+import series_factory
 import torch
 import yaml
 from hypothesis import given, settings
@@ -15,30 +16,19 @@ from harness.launch.series.points import LEAST_STEPS, active_width, points_of, s
 from harness.model.build import build_model
 from harness.model.where import Where
 from harness.plan.fingerprint import flat
-from harness.plan.series import VARIES, Series, read_series, series_names
+from harness.plan.series import VARIES, read_series, series_names
 
-FILE = yaml.safe_load("""
-title: an example
-question: What grows how?
-lane: tiny-dense
-sizes: [1, 2, 3, 4]
-scaled: {model.width: 16, model.heads: 1}
-budgets: [1.0e+11, 2.0e+11]
-ahead: 4.0e+11
-seeds: [1, 2]
-scored: 4096
-common: batch.tokens_per_step=256 model.layers=2 model.sequence_length=32 schedule.decay_share=0.5
-families:
-  dense:
-    scaled: {model.ffn_width: 32}
-  moe:
-    words: model.ffn_width=0 model.num_experts=8 model.top_k=2 balance=bias
-    scaled: {model.expert_width: 16}
-""")
+CHANGES = {
+    "sizes": [1, 2, 3, 4],
+    "budgets": [1e11, 2e11],
+    "ahead": 4e11,
+    "common": "batch.tokens_per_step=256 model.layers=2 model.sequence_length=32 schedule.decay_share=0.5",
+}
+FILE = series_factory.FILE | CHANGES
 
 
 def series(**changes):
-    return Series(**FILE | {"name": "example"} | changes)
+    return series_factory.series(**CHANGES | changes)
 
 
 def read(tmp_path, monkeypatch, **changes):

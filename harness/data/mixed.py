@@ -31,24 +31,16 @@ class Mixed:
         self.windows = [max(len(strand.text) - sequence_length, 0) // sequence_length for strand in data.strands]
         for strand, windows in zip(data.strands, self.windows):
             if not windows:
-                raise UserError(
-                    f"{strand.name} has {len(strand.text):,} tokens to train on, less than a window of {sequence_length}",
-                    "choose a larger data.noise_share, or data.order=mixed"
-                    if strand.name == NOISE
-                    else "leave it out of data.sources, or keep more of it",
-                )
+                why = f"has {len(strand.text):,} tokens to train on, less than a window of {sequence_length}"
+                raise _too_little(strand.name, why, "keep more of it")
         self.seeds = [_seed(seed, strand.name) for strand in data.strands]
         shares = [strand.share for strand in data.strands]
         sequences = steps.total // sequence_length if data.staged else BLOCK
         self.counts = counts(shares, sequences)
         for strand, count in zip(data.strands, self.counts):
             if not count:
-                raise UserError(
-                    f"{strand.name} has {strand.share:.2g} of the sequences, none of {sequences:,}",
-                    "choose a larger data.noise_share, or data.order=mixed"
-                    if strand.name == NOISE
-                    else "leave it out of data.sources, or give it more weight or more text",
-                )
+                why = f"has {strand.share:.2g} of the sequences, none of {sequences:,}"
+                raise _too_little(strand.name, why, "give it more weight or more text")
         self.bounds = np.cumsum([0, *self.counts]) if data.staged else None
         self._order = lru_cache(maxsize=4)(self._order_of)
         self._starts = lru_cache(maxsize=2 * len(data.strands))(epoch_starts.__wrapped__)
@@ -86,6 +78,12 @@ class Mixed:
         epoch, index = divmod(own, self.windows[strand])
         start = self._starts(self.seeds[strand], epoch, self.windows[strand], self.sequence_length)[index]
         return self.strands[strand].text[start : start + self.sequence_length + 1]
+
+
+def _too_little(strand: str, why: str, more: str) -> UserError:
+    """What is said of a strand that training cannot read."""
+    of_noise = "choose a larger data.noise_share, or data.order=mixed"
+    return UserError(f"{strand} {why}", of_noise if strand == NOISE else f"leave it out of data.sources, or {more}")
 
 
 def _seed(seed: int, strand: str) -> int:

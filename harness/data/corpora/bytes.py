@@ -49,16 +49,18 @@ class Corpus:
         splits, hashes = {}, {}
         for split in ("train", "val"):
             splits[split] = SEPARATOR.join(joined(documents[name][split]) for name in track.texts)
-            hashes[split] = _checked(
-                f"{split} of track {track.name}", splits[split], getattr(track, f"{split}_bytes"),
-                getattr(track, f"{split}_sha256"), _remedies(track),
-            )  # fmt: skip
+            hashes[split] = getattr(track, f"{split}_sha256")
+            if track.sources:  # a text alone is the track, and was checked as it was read
+                _checked(
+                    f"{split} of track {track.name}", splits[split], getattr(track, f"{split}_bytes"), hashes[split],
+                    _remedies(track),
+                )  # fmt: skip
         read = None
         if turns(data):
             texts = {name: documents[name]["train"] for name in track.texts}
             read = turned(data, texts, wanted.seed, wanted.budget_tokens, wanted.sequence_length)
         train, val = (np.frombuffer(splits[split], np.uint8) for split in ("train", "val"))
-        sources = {name: _facts(source) for name, source in track.sources.items()}
+        sources = {name: dict(vars(source)) for name, source in track.sources.items()}
         return cls(train, val, hashes, sources, _parts(track), _noise(data, documents), read)
 
     @classmethod
@@ -115,22 +117,17 @@ def _read(track: Track, name: str, source: Source, progress: Progress | None) ->
     return {split: text.split(split) for split in ("train", "val")}
 
 
-def _checked(what: str, content: bytes, expected_bytes: int, expected_sha256: str, remedy: str) -> str:
-    """The sha256 of a split, once it and the length are what the track states."""
+def _checked(what: str, content: bytes, expected_bytes: int, expected_sha256: str, remedy: str) -> None:
+    """Raises: UserError for a split of another length or sha256 than the track states."""
     if len(content) != expected_bytes:
         raise UserError(f"{what} has the wrong length: expected {expected_bytes:,} bytes, found {len(content):,}", remedy)
     found = hashlib.sha256(content).hexdigest()
     if found != expected_sha256:
         raise UserError(f"{what} has the wrong sha256: expected {expected_sha256}, found {found}", remedy)
-    return found
 
 
 def _remedies(track: Track) -> str:
     return "; ".join(dict.fromkeys(READERS[source.corpus].remedy(source) for source in track.texts.values()))
-
-
-def _facts(source: Source) -> dict[str, Any]:
-    return dict(vars(source))
 
 
 def _parts(track: Track) -> dict[str, slice]:

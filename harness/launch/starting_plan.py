@@ -42,7 +42,7 @@ def refuse_what_cannot_run(composed: Composed, here: Machine) -> None:
             f"precision.require_native=true, but {plan.precision.format} is emulated on {here.model}",
             "drop it: the operands are exact, the record says emulated and makes no claim about speed",
         )
-    if plan.lane.gpu and here.device == "cpu" and not composed.cut:
+    if plan.lane.gpu and here.device == "cpu" and not (composed.cut or (plan.lane.open and plan.unranked)):
         raise UserError(
             f"lane {plan.lane.name} is made for a GPU, and there is no CUDA device here",
             f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "

@@ -25,7 +25,7 @@ from harness.errors import UserError
 from harness.plan import lanes
 from harness.plan.bounds import refuse_looser
 from harness.plan.check import check
-from harness.plan.schema import FROZEN, Plan
+from harness.plan.schema import FIXED_IN_OPEN, FROZEN, Plan
 from harness.plan.tasks import val_length
 from harness.plan.track import TASKS
 from harness.plan.words import GROUPS, known_words, names_a_file, parsed
@@ -130,7 +130,7 @@ def _of_files(words: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[s
 def _frozen_by(lane: tuple[str, ...], recipes: Path) -> dict[str, Any]:
     """What a lane has for every key that it freezes, sorted by key: read, never changed."""
     node, _ = _of_files(lane, recipes)
-    return {key: OmegaConf.select(node, key) for key in sorted(FROZEN)}
+    return {key: OmegaConf.select(node, key) for key in sorted(FIXED_IN_OPEN if node.lane.open else FROZEN)}
 
 
 @contextmanager

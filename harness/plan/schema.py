@@ -32,6 +32,7 @@ STAGES = "name the tokens of a step in each stage, multiples of model.sequence_l
 class Lane:
     name: str = frozen()
     gpu: bool = frozen(False, later=True)  # made for a GPU: elsewhere only shortened and unranked
+    open: bool = frozen(False, later=True)  # the lane fixes data, scoring and target alone (FIXED_IN_OPEN)
     # the lane it is fair to compare with
     twin: str | None = field(default=None, metadata={"frozen": True, "hashed": False})
 
@@ -271,6 +272,11 @@ class Plan:
     fork: str | None = unhashed(None)  # RUN@STEP: start from that checkpoint, unranked
 
     @property
+    def frozen(self) -> set[str]:
+        """The keys that its lane fixes."""
+        return FIXED_IN_OPEN if self.lane.open else FROZEN
+
+    @property
     def by_step(self) -> Steps:
         return steps_of(self.batch, self.budget.tokens)
 
@@ -294,6 +300,8 @@ def walk(cls: type = Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 FROZEN = {key for key, f in walk() if f.metadata.get("frozen")}
+# Of those an open lane fixes these; whatever else it sets is where a contestant starts from.
+FIXED_IN_OPEN = {key for key in FROZEN if key.startswith(("lane.", "track.", "data.", "task.")) or key == "validation.tokens"}
 RENAMED = {"run.track": "run.mlflow"}  # keys as older plans have them, none with a bit in it
 UNHASHED = {key for key, f in walk() if not f.metadata.get("hashed", True)} | RENAMED.keys()
 BOUNDS = {key: f.default for key, f in walk() if f.metadata.get("bounded")}

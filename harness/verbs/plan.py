@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     from harness.plan.check import values
     from harness.plan.compose import compose
     from harness.plan.fingerprint import flat, to_yaml
-    from harness.plan.schema import BOUNDS, FROZEN, UNHASHED, walk
+    from harness.plan.schema import BOUNDS, UNHASHED, walk
 
     own = WORDS.read(arguments)
     composed = compose(own.plan)
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         declared = dict(walk())
         for key, value in flat(composed.plan).items():
             bound = f"at most {BOUNDS[key]:g}" if key in BOUNDS else None
-            lanes_own = any(key == frozen or key.startswith(f"{frozen}.") for frozen in FROZEN)
+            lanes_own = any(key == frozen or key.startswith(f"{frozen}.") for frozen in composed.plan.frozen)
             mark = bound or ("frozen" if lanes_own else "no bits" if key in UNHASHED else "free")
             known = values(declared[key]) if key in declared else ""
             print(f"{key:<36}{mark:<14}{f'{value}  ':<16}{known}".rstrip())

@@ -49,7 +49,7 @@ class Replay:
         return f"{self.source.folder}, seed {self.seed}"
 
     def words(self) -> list[str]:
-        """Of `speedrun`: the plan, and windows as the record has them, whose chains are compared."""
+        """For `speedrun`: the plan, and windows as the record has them, whose chains are compared."""
         window = self.source.windows[0]["step"]
         log = [word("run.log_every_steps", window)] if window != Run().log_every_steps else []
         return [*short_words(self.source, self.seed), *log]

@@ -73,7 +73,9 @@ def holders(board: Board, on_time: bool) -> Markup:
     ys = [py for series in (*(series for *_, series in steps), *beside) for _, py in series.points]
     frame = _Frame([time.start, time.end], ys, BARE, LOW)
     title = "seconds" if on_time else f"{board.measure} of all of val"
-    parts = frame.axes("", title, dict(time.ticks()).__getitem__, ticks=[at for at, _ in time.ticks()])
+    parts = frame.axes(
+        time.label if time.by_order else "", title, dict(time.ticks()).__getitem__, ticks=[at for at, _ in time.ticks()]
+    )
     parts += [frame.dot(one, *one.points[0], f"{one.name}: took no record") for one in beside]
     for number, tenure, one in steps:
         at = one.points[0]

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from harness.report import style
 from harness.report.board.falls import Fall, claims_beside, compared, figure_of
-from harness.report.board.plan_diff import Change, leaf, ordered, written
+from harness.report.board.plan_diff import EXPERTS, Change, leaf, ordered, written
 from harness.report.board.standings import Board
 from harness.report.board.timeline import Timeline
 from harness.report.curves import Level, label_levels
@@ -67,7 +67,7 @@ def _axes(ax: Axes, time: Timeline, values: Sequence[float]) -> None:
     ax.set_xlabel(time.label)
     if max(values) >= WIDE * min(values):
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=12))
         ax.yaxis.set_major_formatter(style.MAGNITUDE)
         ax.yaxis.set_minor_formatter(NullFormatter())
 
@@ -86,16 +86,22 @@ def label(fall: Fall) -> str:
     value = f"{fall.figure.mean:,.1f} s" if fall.tenure.on_time else f"{fall.figure.mean:.4f}"
     said, rest = f"#{fall.number} {value}: ", ordered(fall.changes)
     if not rest:
-        return said + (fall.group.lane if fall.before is None else "the same plan")
+        return _cut(said + (fall.group.lane if fall.before is None else "the same plan"))
     shown: list[str] = []
     while rest and (not shown or len(said) + len(", ".join([*shown, _few(rest[0])])) <= LABEL_CHARS):
         shown.append(_few(rest.pop(0)))
-    return said + ", ".join([*shown, *([f"+{len(rest)}"] if rest else [])])
+    return _cut(said + ", ".join([*shown, *([f"+{len(rest)}"] if rest else [])]))
+
+
+def _cut(said: str) -> str:
+    return said if len(said) <= LABEL_CHARS + len(", +99") else f"{said[:LABEL_CHARS]}..."
 
 
 def _few(change: Change) -> str:
     if change.key == "lane":
         return f"lane {change.after}"
+    if change.key == EXPERTS and not (change.before and change.after):
+        return "→".join(f"{experts} experts" if experts else "dense" for experts in (change.before, change.after))
     return f"{leaf(change.key)} {_brief(change.before)}→{_brief(change.after)}"
 
 

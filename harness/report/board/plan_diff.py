@@ -14,8 +14,8 @@ from harness.plan.stored import settings
 
 ORDER = {key: place for place, (key, _) in enumerate(walk())}  # the schema's
 SHARED = ("lane.", "track.")  # what the lane's name says, and what all plans of a board have in common
-LANE = "lane.name"
-FIRST = ("lane", "budget.", "batch.", "model.")
+LANE, EXPERTS = "lane.name", "model.num_experts"
+FIRST = ("lane", EXPERTS, "budget.", "batch.", "model.")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Timeline:
 
     @classmethod
     def of(cls, records: Iterable[str], others: Iterable[str] = ()) -> "Timeline":
-        """Of ISO 8601 dates: when the records fell, at least one, and what else is drawn."""
+        """From ISO 8601 dates: when the records fell, at least one, and what else is drawn."""
         fell = tuple(sorted(map(stamp, records)))
         return cls(fell, max([*fell, *map(stamp, others)]))
 

@@ -57,7 +57,7 @@ class Race(Rule):
         "training seconds of the whole budget, mean ± sd over seeds; only undisturbed, and where their mean at the end is "
         "below the target"
     )
-    counted: str = "of training, the whole budget"
+    counted: str = "of training"
     unreached: str = "not below the target at the end"
     fixed_by: str = "the plan"
     seconds_alone: bool = True

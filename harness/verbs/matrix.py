@@ -7,7 +7,7 @@ examples
   python -m harness matrix track=sotu seeds=1,2,3
   python -m harness matrix track=tiny optim.muon.lr=0.01              the same recipe for every lane
 
-Open lanes, which fix no architecture, are left out. Each run is a `speedrun` process of its own. The same command again goes on:
+Open lanes, which fix no architecture, are left out. A run is a `speedrun` process of its own. The same command again goes on:
 an unfinished run resumes, and a finished one of the same plan, seed and hardware class, in the folder of runs or in results/,
 is taken as it is. A lane that fails is named and the others go on; then the exit status is 1, as it is where a record found on
 the way cannot be read or is not whole. Tables, of all lanes and of each format against bf16 at equal seeds, and figure:

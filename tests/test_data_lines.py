@@ -75,15 +75,15 @@ def test_the_line_of_tokens_is_bits_over_the_bytes_of_tokens_that_have_some(tmp_
         tokenizer=SimpleNamespace(end_of_text=end), train_documents=documents, val=val, hashes={"train": "t", "val": "v"},
         token_bytes=np.array([1, 2, 3, 4, 5, 0]),
     )  # fmt: skip
-    track = Track(name="small", lines={"ngram4_tokens": Line("4-gram", 0, 0)})
+    track = Track(name="small", lines={"ngram3_tokens": Line("3-gram", 0, 0)})
     track.tokens.tokenizer, track.tokens.slice_tokens = "gpt2", 6
     bits, bytes_of = ngram.bits(stream, val, of=ngram.TOKENS), corpus.token_bytes
     scored = [i for i in range(1, len(val)) if val[i] != end]
     expected = [sum(bits[i - 1] for i in some) / sum(bytes_of[val[i]] for i in some) for some in (
         [i for i in scored if i < 6], scored)]  # fmt: skip
-    assert lines.recompute(track, corpus)["ngram4_tokens"] == pytest.approx(expected, rel=1e-12)
+    assert lines.recompute(track, corpus)["ngram3_tokens"] == pytest.approx(expected, rel=1e-12)
     track.lines = {"ngram7": Line("7-gram", 0, 0)}
-    with pytest.raises(UserError, match="did you mean ngram4_tokens"):
+    with pytest.raises(UserError, match="of no known method"):
         lines.recompute(track, corpus)
 
 

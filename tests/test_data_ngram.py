@@ -50,7 +50,8 @@ def test_bits_of_tokens_equal_those_of_a_model_whose_symbols_are_tokens(train, t
     by_byte = ngram.bits(np.array(small[: len(train)], np.uint8), np.array(small[len(train) :], np.uint8), of=few)
     by_token = ngram.bits(np.array(train, np.uint16), np.array(text, np.uint16), of=few._replace(width=16))
     np.testing.assert_allclose(by_token, by_byte, rtol=1e-12)  # the same counts, whatever the symbols are called
-    assert ngram.TOKENS.width * (ngram.TOKENS.longest + 1) == 64 and ngram.BYTES.width * (ngram.BYTES.longest + 1) <= 64
+    for of in (ngram.TOKENS, ngram.BYTES):
+        assert of.width * (of.longest + 1) <= 64
 
 
 def test_a_model_of_tokens_that_has_read_nothing_is_uniform():

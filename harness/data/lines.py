@@ -35,9 +35,9 @@ Pair = tuple[float, float]  # bits per byte of the slice, the first slice_bytes 
 def recompute(track: Track, corpus: "Corpus | Documents", progress: Progress | None = None) -> dict[str, Pair]:
     """Line id -> bits per byte (slice, val) of every line the track states, from the cache where it is there.
 
-    The first time takes about 25 s of one core for 12 MB, 14 of them xz; SECONDS s and GIB GiB for the 82 M tokens of `wiki`. A
-    line whose package is not installed (PPMd needs pyppmd) is left out: it stays as stated. Raises: UserError for a line id
-    that has no method here.
+    The first time takes about 25 s of one core for 12 MB, 14 of them xz; for 82 M tokens as long, and 3 GiB. A line
+    whose package is not installed (PPMd needs pyppmd) is left out: it stays as stated. Raises: UserError for a line id that has
+    no method here.
     """
     recomputed = {}
     for line_id in track.lines:
@@ -101,7 +101,7 @@ def ngram7(train: np.ndarray, val: np.ndarray, slice_bytes: int) -> Pair:
     return float(bits[: slice_bytes - 1].mean()), float(bits.mean())
 
 
-def ngram4_tokens(corpus: "Documents", slice_tokens: int) -> Pair:
+def ngram3_tokens(corpus: "Documents", slice_tokens: int) -> Pair:
     """Counted on the stream that training reads documents from, end-of-text before each. As models are, it is scored on the
     tokens of val that have bytes, the first of all excepted."""
     end = corpus.tokenizer.end_of_text
@@ -160,5 +160,5 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int], Pair]] = {
     "ppmd_given_train": ppmd_given_train,
     "ngram7": ngram7,
 }
-OF_TOKENS: dict[str, Callable[["Documents", int], Pair]] = {"ngram4_tokens": ngram4_tokens}
+OF_TOKENS: dict[str, Callable[["Documents", int], Pair]] = {"ngram3_tokens": ngram3_tokens}
 OPTIONAL_PACKAGES = {"pyppmd"}

@@ -1,4 +1,4 @@
-"""Lines of models that only count: the 7-gram of bytes, and the 4-gram of tokens. Each is as long as a uint64 holds.
+"""Lines of models that only count: the 7-gram of bytes, and the 3-gram of tokens.
 
 Witten-Bell interpolation (Witten and Bell 1991, "The zero-frequency problem", method C, in the recursive form of Chen and
 Goodman 1998, section 2.5): for contexts h of 0 symbols and more, h' = h without its first one, P_{-1} = 1/V of V symbols,
@@ -15,15 +15,15 @@ import numpy as np
 
 
 class Symbols(NamedTuple):
-    """What is counted: `number` of different ones (V), each of `width` bits. A context of `longest` and the next one fit in a
-    uint64."""
+    """What is counted: `number` of different ones (V), each of `width` bits, in contexts of at most `longest`."""
 
     number: int
     width: int
     longest: int
 
 
-BYTES, TOKENS = Symbols(256, 8, 6), Symbols(50257, 16, 3)
+BYTES = Symbols(256, 8, 6)  # as long as a uint64 holds
+TOKENS = Symbols(50257, 16, 2)  # of GPT-2; counted on wiki, contexts of 1, 2 and 3 gave 1.7759, 1.6556 and 1.6797 on its slice
 
 
 def bits(train: np.ndarray, text: np.ndarray, longest: int | None = None, of: Symbols = BYTES) -> np.ndarray:

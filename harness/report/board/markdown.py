@@ -5,7 +5,8 @@ from pathlib import Path
 from harness.report.board.cells import Cell, columns, recipe, tasks, twin_row
 from harness.report.board.cells import row as cells_of
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, about_tenure, how_ranked
+from harness.report.board.history import history_markdown
+from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, how_ranked
 from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
 from harness.report.markup import head, heading, href, item, link, paragraph, row, text
@@ -54,7 +55,7 @@ def _board(board: Board, out: Path) -> list[str]:
         label = f" **Not a claim: {text(standing.why_no_claim)}.**" if standing.why_no_claim else ""
         said = text(" ".join(about(standing, board)))
         lines.append(item(f"**{text(standing.group.lane)}**, {text(recipe(standing.group))}, {runs}.{label} {said}"))
-    return [*lines, "", *_tasks(board), *_history(board)]
+    return [*lines, "", *_tasks(board), *history_markdown(board, out)]
 
 
 def _tasks(board: Board) -> list[str]:
@@ -79,18 +80,6 @@ def _twin_cell(cell: Cell, standing: Standing) -> str:
         return f"twin {text(cell.text)}: no ranked record yet"
     elsewhere = "" if group.hardware_class == standing.group.hardware_class else f"<br>on {text(group.hardware_class)}"
     return f"twin {text(cell.text)}{elsewhere}"
-
-
-def _history(board: Board) -> list[str]:
-    if not board.history:
-        return ["Nobody holds this record yet: a claim takes three seeds.", ""]
-    columns = ["since", "until", "lane", "n", "against the holder before"]
-    lines = ["Who held the record:", "", *head(columns, [":---"] * len(columns))]
-    for tenure in board.history:
-        until = tenure.until[:10] if tenure.until else "now"
-        cells = (tenure.since[:10], until, tenure.group.lane, tenure.group.n, about_tenure(tenure))
-        lines.append(row(map(text, cells)))
-    return [*lines, "", f"![holders](figures/holders-{slug(board)}.png)", ""]
 
 
 def _unranked(groups: list[Group], out: Path) -> list[str]:

@@ -41,6 +41,12 @@ class LedgerRung(v.Model):
     train_s: v.Positive = v.absent()
     equivalent_s: v.Positive = v.absent()
     disturbed: v.Text = v.absent()
+    # What later runs are estimated from: seconds of training as counted beforehand, of its process beside training, and of
+    # compilation; `shape`: what is compiled once.
+    counted_s: v.Positive = v.absent()
+    beside_s: v.Least0 = v.absent()
+    compile_s: v.Least0 = v.absent()
+    shape: v.Hex = v.absent()
 
     @property
     def finished(self) -> bool:

@@ -4,7 +4,6 @@ Seconds are those of training (`clock.train_s`); slice and rest are in the unit 
 per token. A rest is what of val is not the slice, which no search scores.
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -22,7 +21,7 @@ LINE, SECONDS, HEALTH, REST, MACHINE = CONDITIONS = ("line", "seconds", "health"
 
 class Seen(v.Model):
     """What a verdict needs of one finished run. `entropy`: the worst layer's over that of even routing, None of a dense model;
-    `health`: what its router or its loss did beyond the bounds of ranking; `unranked`: why it is not ranked, where it is to be."""
+    `health`: what its router or its loss did beyond the bounds of ranking; `unranked`: why it is not ranked."""
 
     seed: v.Int
     folder: v.Text
@@ -39,12 +38,13 @@ class Seen(v.Model):
 
 
 class Side(v.Model):
-    """A plan that is run: `name` says what it is ("trial 17 of moe/tpe"); `words`: all that a person types to have it again, the
-    seed excepted."""
+    """A plan that is run: `name` says what it is ("trial moe/tpe/17"); `words`: all that a person types to have it again, the
+    seed excepted; `base_hash`: of the plan at any budget."""
 
     name: v.Filled
     words: list[v.Filled]
     plan_hash: v.Hex
+    base_hash: v.Hex
     tokens: v.Count
 
 
@@ -63,8 +63,8 @@ class Fit(v.Model):
 
 
 class Known(v.Model):
-    """Standard deviations that were known beforehand: over seeds of the slice, and of differences in a pair of ln seconds and of
-    the gap between rest and slice; `source`: where from, in words."""
+    """Standard deviations that were known beforehand: over seeds of the slice, and of differences in a pair of ln seconds and
+    of the gap between rest and slice; `source`: where from, in words."""
 
     slice_sd: v.Positive
     pair_seconds_sd: v.Positive
@@ -81,8 +81,8 @@ class Known(v.Model):
 
 
 class Power(v.Model):
-    """The smallest true differences that `pairs` find `power` of the time at `alpha`: ln seconds, slice below the line, growth of
-    the gap."""
+    """The smallest true differences that `pairs` find `power` of the time at `alpha`: ln seconds, slice below the line,
+    growth of the gap."""
 
     power: v.Share
     alpha: v.Share
@@ -121,15 +121,17 @@ class Stopped(v.Model):
 
 
 class Confirmation(v.Model):
-    """confirmations/K.json. `trial`: None of a plan typed by hand; `trials`: the ledger's, and plans typed by hand so far;
-    `attempt`: which of this candidate; `runs` of either side in the order of `seeds`."""
+    """confirmations/K.json. `trial`: ARM/NUMBER, None of a plan typed by hand; `asked`: the words of the call; `attempt`:
+    which of this candidate; `trials`: the ledger's, and plans typed by hand so far; `ranks`: whether runs are to be ranked;
+    `runs` and `against`, candidate and incumbent, in the order of `seeds`."""
 
-    version: v.Count
+    schema_version: v.Count
     number: v.Count
     space: v.Name
     lane: v.Name
     family: v.Name
-    trial: v.Whole | None
+    trial: v.Filled | None
+    asked: list[v.Text]
     attempt: v.Count
     trials: v.Count
     ledger_sha256: v.Hex
@@ -139,6 +141,7 @@ class Confirmation(v.Model):
     ended: v.Text = v.absent()
     state: v.one_of(RUNNING, JUDGED, ABANDONED)
     seeds: list[v.Whole]
+    ranks: v.Flag
     entropy: v.Share
     line: v.Filled
     level: v.Positive
@@ -157,13 +160,13 @@ class Champion(v.Model):
     """champion.json: what holds a lane on one hardware class since confirmation `number`, and what it beat. `seconds` and
     `before_seconds`: means over the pairs; `diff`: keys of the plan that differ, "key: before -> after"."""
 
-    version: v.Count
+    schema_version: v.Count
     space: v.Name
     lane: v.Name
     family: v.Name
     hardware_class: v.Filled
     number: v.Count
-    trial: v.Whole | None
+    trial: v.Filled | None
     at: v.Text
     champion: Side
     before: Side
@@ -176,32 +179,52 @@ class Champion(v.Model):
 
 
 class Null(v.Model):
-    """The same plan on both sides, each with seeds of its own."""
+    """nulls/FAMILY/NUMBER.json: the same plan on both sides, each with seeds of its own."""
 
     number: v.Whole
+    plan_hash: v.Hex
+    hardware_class: v.Filled
     runs: list[Seen]
     against: list[Seen]
     verdict: Verdict
 
 
-class Nulls(v.Model):
-    """nulls.json."""
+class FamilyNulls(v.Model):
+    """Null candidates of a family's start plan, `words` all that is typed but the seed."""
 
-    version: v.Count
-    space: v.Name
-    family: v.Name
-    lane: v.Name
-    hardware_class: v.Filled
-    commit: v.Filled
     words: list[v.Filled]
     plan_hash: v.Hex
-    pairs: v.Count
-    alpha: v.Share
-    entropy: v.Share
-    line: v.Filled
-    level: v.Positive
     nulls: Annotated[list[Null], Field(min_length=1)]
 
 
-def seeds_of(runs: Sequence[Seen]) -> list[int]:
-    return [run.seed for run in runs]
+class Nulls(v.Model):
+    """nulls.json."""
+
+    schema_version: v.Count
+    space: v.Name
+    lane: v.Name
+    hardware_class: v.Filled
+    commit: v.Filled
+    pairs: v.Count
+    alpha: v.Share
+    ranks: v.Flag
+    entropy: v.Share
+    line: v.Filled
+    level: v.Positive
+    families: Annotated[dict[v.Name, FamilyNulls], Field(min_length=1)]
+
+
+class ClaimedSearch(v.Model):
+    """The search that a claimed plan came from, with what it has spent: `trials`, those typed by hand among them, `runs` of
+    them, and `confirmations`; `ledger_sha256`: of the ledger as it was when the plan was chosen."""
+
+    name: v.Name
+    trials: v.Count
+    runs: v.Whole
+    confirmations: v.Whole
+    ledger_sha256: v.Hex
+
+    @property
+    def told(self) -> str:
+        confirmed = f", {self.confirmations} confirmation{'s' if self.confirmations > 1 else ''}" if self.confirmations else ""
+        return f"{self.trials} trials of search {self.name} ({self.runs} runs{confirmed})"

@@ -1,7 +1,7 @@
 """The budget of a candidate, fixed before its fresh seeds are run.
 
-A search sees one seed of a plan, somewhere near the line. Its slice moves by `slope` bits per ln(seconds), and seconds are as its
-tokens are, so the mean of many seeds lies `margin` below the level after
+A search sees one seed of a plan, somewhere near the line. Its slice falls by `slope` bits per ln(seconds), and seconds are as
+its tokens are, so the mean of many seeds lies `margin` below the level after
 
     tokens * exp((slice + margin - level) / slope)
 
@@ -19,7 +19,16 @@ LONGER = 1.02  # at least, after the line was missed
 
 
 def fitted(
-    of: str, tokens: int, slice: float, seeds: int, *, slope: float, margin: float, level: float, step: int, missed: bool = False
+    of: str,
+    tokens: int,
+    slice: float,
+    seeds: int,
+    *,
+    slope: float,
+    margin: float,
+    level: float,
+    step: int,
+    missed: bool = False,
 ) -> Fit:
     """`of`: what was run with these `tokens`; `step`: tokens of a step; `missed`: the line was, and the budget must grow.
 

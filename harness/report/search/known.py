@@ -18,11 +18,7 @@ Pairs = tuple[Sequence[Seen], Sequence[Seen]]
 def known(noise: Noise, earlier: Iterable[Pairs]) -> Known:
     """`earlier`: both sides of every confirmation and null of the storage. Each spread is around the mean of its own group, and
     pooled; fewer than ENOUGH degrees of freedom give way to what the space states."""
-    earlier = [pairs for pairs in earlier if pairs[0] and len(pairs[0]) == len(pairs[1])]
-    slices = [Sample.of([run.slice for run in side]) for pairs in earlier for side in pairs]
-    seconds = [seconds_differences(*pairs) for pairs in earlier if not any(run.disturbed for side in pairs for run in side)]
-    gaps = [found for pairs in earlier if (found := gap_differences(*pairs))]
-    pooled = {"slice_sd": _pooled(slices), "pair_seconds_sd": _pooled(seconds), "pair_gap_sd": _pooled(gaps)}
+    pooled = _all_pooled(earlier, ENOUGH)
     taken = {key: found for key, found in pooled.items() if found is not None}
     stated = Known.stated(noise)
     if not taken:
@@ -34,10 +30,27 @@ def known(noise: Noise, earlier: Iterable[Pairs]) -> Known:
 NAMES = {"slice_sd": "slice", "pair_seconds_sd": "seconds", "pair_gap_sd": "gap"}
 
 
-def _pooled(samples: Sequence[Sample]) -> float | None:
+def pooled_text(earlier: Iterable[Pairs]) -> str:
+    """What the spread of these pairs is."""
+    told = {key: "unknown" if sd is None else f"{sd:.4f}" for key, sd in _all_pooled(earlier, 1).items()}
+    return (
+        f"Standard deviations: slice {told['slice_sd']} over seeds; in a pair ln seconds {told['pair_seconds_sd']}, rest minus "
+        f"slice {told['pair_gap_sd']}."
+    )
+
+
+def _all_pooled(earlier: Iterable[Pairs], enough: int) -> dict[str, float | None]:
+    earlier = [pairs for pairs in earlier if pairs[0] and len(pairs[0]) == len(pairs[1])]
+    slices = [Sample.of([run.slice for run in side]) for pairs in earlier for side in pairs]
+    seconds = [seconds_differences(*pairs) for pairs in earlier if not any(run.disturbed for side in pairs for run in side)]
+    gaps = [found for pairs in earlier if (found := gap_differences(*pairs))]
+    return {key: _pooled(samples, enough) for key, samples in zip(NAMES, (slices, seconds, gaps))}
+
+
+def _pooled(samples: Sequence[Sample], enough: int) -> float | None:
     samples = [sample for sample in samples if sample.n > 1]
     freedom = sum(sample.n - 1 for sample in samples)
-    if freedom < ENOUGH:
+    if freedom < enough:
         return None
     return max(LEAST_SD, math.sqrt(sum((sample.n - 1) * sample.sd**2 for sample in samples) / freedom))
 
@@ -51,10 +64,11 @@ def power_of(known: Known, pairs: int, alpha: float) -> Power:
 
 def power_text(known: Known, power: Power) -> list[str]:
     """What is said before anything is run."""
+    fall = f"{-100 * math.expm1(-power.fall):.1f}%"
     often = f"{power.power:.0%} of the time"
     return [
         f"{power.pairs} pairs at alpha {power.alpha:g} find {often}:",
-        f"  seconds: a fall of {-100 * math.expm1(-power.fall):.1f}% or more (sd {known.pair_seconds_sd:.3f} of ln seconds in a pair)",
+        f"  seconds: a fall of {fall} or more (sd {known.pair_seconds_sd:.3f} of ln seconds in a pair)",
         f"  line: a slice {power.slice:.4f} below it or more (sd {known.slice_sd:.4f} over seeds, at p < {ALPHA})",
         f"  rest: a gap grown by {power.gap:.4f} or more (sd {known.pair_gap_sd:.4f} in a pair); a smaller one passes unseen",
         f"  standard deviations: {known.source}",

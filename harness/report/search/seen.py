@@ -1,7 +1,7 @@
 """What a verdict needs of a finished run, as its record has it."""
 
-from harness.record.confirmations import Seen
 from harness.reading import file_hash
+from harness.record.confirmations import Seen
 from harness.report.rank_evidence import unhealthy
 from harness.report.run_data import RunData
 

@@ -19,7 +19,18 @@ import math
 from collections.abc import Sequence
 
 from harness.record.confirmations import (
-    HEALTH, LINE, MACHINE, PROMOTED, REST, SECONDS, TIE, VETOED, Found, Seen, Stopped, Verdict,
+    HEALTH,
+    LINE,
+    MACHINE,
+    PROMOTED,
+    REST,
+    SECONDS,
+    TIE,
+    VETOED,
+    Found,
+    Seen,
+    Stopped,
+    Verdict,
 )  # fmt: skip
 from harness.report.statistics import ALPHA, LEVEL, Sample, Test, below
 
@@ -30,8 +41,8 @@ def judge(
     runs: Sequence[Seen], against: Sequence[Seen], *, level: float, alpha: float, entropy: float, ranks: bool,
     stopped: Sequence[Stopped] = (),
 ) -> Verdict:  # fmt: skip
-    """`runs` of the candidate and `against` of the incumbent, pair by pair. `ranks`: whether they must be ranked; `stopped`: runs
-    that health ended, which leave pairs out: then nothing but that is said."""
+    """`runs` of the candidate and `against` of the incumbent, pair by pair. `ranks`: whether they must be ranked; `stopped`:
+    runs that health ended, which leave pairs out: then nothing but that is said."""
     if stopped:
         told = "; ".join(f"seed {run.seed} of the {run.side} was stopped: {run.what}" for run in stopped)
         return Verdict(outcome=VETOED, conditions=[Found(name=HEALTH, holds=False, text=told, p=None)])

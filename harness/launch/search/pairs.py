@@ -17,16 +17,14 @@ from harness.report.search.seen import seen
 
 # Trains the words of a `speedrun`: (exit status, path of its record, None where there is none).
 Train = Callable[[Sequence[str]], tuple[int, Path | None]]
-aloud: Train = child.speedrun
 CANDIDATE, INCUMBENT = "candidate", "incumbent"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A run that is due: `place` of its seed among those of its side."""
+    """A run that is due."""
 
     side: str
-    place: int
     seed: int
 
 
@@ -34,13 +32,18 @@ def turns(seeds: Sequence[int], others: Sequence[int]) -> list[Turn]:
     """Pair by pair, the candidate first in every other one. `seeds` of the candidate, `others` of the incumbent."""
     found = []
     for place, (ours, theirs) in enumerate(zip(seeds, others, strict=True)):
-        pair = [Turn(CANDIDATE, place, ours), Turn(INCUMBENT, place, theirs)]
+        pair = [Turn(CANDIDATE, ours), Turn(INCUMBENT, theirs)]
         found += pair if place % 2 == 0 else reversed(pair)
     return found
 
 
+def aloud(words: Sequence[str]) -> tuple[int, Path | None]:
+    """What it says is passed on."""
+    return child.speedrun(words)
+
+
 def quietly(log: Path) -> Train:
-    """As `aloud`; what it says goes to a file."""
+    """What it says goes to a file."""
 
     def train(words: Sequence[str]) -> tuple[int, Path | None]:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ trained with a whole schedule of its own. `space_check.py` composes what a space
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from harness.plan.lanes import ROOT
 from harness.plan.schema import FIXED_IN_OPEN, walk
 from harness.plan.series import key_of
 from harness.reading import read_yaml
-from harness.values import Closed, Count, Filled, Flag, Name, Number, Share, Text, Whole, absent, broken, one_of
+from harness.values import Closed, Count, Filled, Flag, Name, Number, Positive, Share, Text, Whole, absent, broken, one_of
 
 SPACES = ROOT / "studies" / "spaces"
 REMEDY = "see studies/spaces/tiny-open.yaml"
@@ -27,7 +27,7 @@ OWN = ("lane", "seed", "fork", "unranked", "validation")
 DIGITS = 4  # of a drawn number, as it is typed
 TYPES = {key: f.type for key, f in walk()}
 # What may differ between two calls of one search: it moves no draw and no verdict of a trial.
-BESIDE = ("name", "title", "question", "trials", "confirm")
+BESIDE = ("name", "title", "question", "trials", "confirm", "noise")
 
 
 class Dial(Closed):
@@ -85,14 +85,24 @@ class Family(Closed):
     dials: dict[Name, Dial] = {}
 
 
+class Noise(Closed):
+    """Standard deviations over seeds, until runs of the search's own tell: of the slice, of ln seconds on a quiet machine, and
+    of the gap between the rest of val and the slice. The defaults are those of sotu-dense and tiny-moe-16e in results/."""
+
+    slice_sd: Positive = 0.004
+    seconds_sd: Positive = 0.03
+    gap_sd: Positive = 0.0013
+
+
 class Confirm(Closed):
     """How a candidate is confirmed: `pairs` at least, one-sided at `alpha`, under seeds from `fresh_from` on; `entropy`: the
-    least of a router's entropy over that of even routing."""
+    least of a router's entropy over that of even routing; `words`: of these runs alone, none where the lane ranks them."""
 
     pairs: Count = 3
     alpha: Share = 0.01
     fresh_from: Count = 1001
     entropy: Share = 0.85
+    words: Text = ""
 
 
 class SpaceFile(Closed):
@@ -112,6 +122,7 @@ class SpaceFile(Closed):
     families: Annotated[dict[Name, Family], Field(min_length=1)]
     dials: Annotated[dict[Name, Dial], Field(min_length=1)]
     confirm: Confirm = Field(default_factory=Confirm)
+    noise: Noise = Field(default_factory=Noise)
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> Self:
@@ -144,6 +155,10 @@ class SpaceFile(Closed):
     def shared(self) -> list[str]:
         """Words of all trials: the slice alone is scored, once, at the end."""
         return ["unranked=true", "validation.steps=[]", f"validation.tokens={self.scored}", *self.common.split()]
+
+    def confirmed(self, words: Sequence[str]) -> list[str]:
+        """All words of a run that confirms the plan of these, the seed excepted: the whole lane's, all of val included."""
+        return [f"lane={self.lane}", *self.common.split(), *words, *self.confirm.words.split()]
 
     def dials_of(self, family: str) -> dict[str, Dial]:
         return self.dials | self.families[family].dials

@@ -161,7 +161,12 @@ def slope_of(rungs: list[LedgerRung]) -> float | None:
 
 def read_ledger(folder: Path) -> Ledger:
     """Raises: UserError where the folder holds none, or one that is damaged."""
-    return read_json(folder / LEDGER, Ledger, REMEDY, newest=LEDGER_VERSION)
+    return read_ledger_file(folder / LEDGER)
+
+
+def read_ledger_file(path: Path) -> Ledger:
+    """Such as one that a confirmation kept. Raises: UserError."""
+    return read_json(path, Ledger, REMEDY, newest=LEDGER_VERSION)
 
 
 def has_ledger(folder: Path) -> bool:

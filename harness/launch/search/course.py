@@ -59,6 +59,10 @@ class Course:
     def trials(self) -> list[LedgerTrial]:
         return [trial_of(arm, trial) for arm in self.space.arms for trial in self.storage.trials(arm)]
 
+    def closed(self) -> dict[str, str]:
+        """Families whose first trial did not finish, and why."""
+        return without_slope(self.trials())
+
     def write(self) -> Ledger:
         with self.storage.turn():
             ledger = ledger_of(self.storage, self.goal, self.here.hardware_class)
@@ -75,7 +79,7 @@ class Course:
         until = self.began + hours * HOUR_S
         try:
             while True:
-                closed = without_slope(self.trials())
+                closed = self.closed()
                 self._refuse_none(closed)
                 taken = self.storage.take(slopes_of(self.trials()), closed)
                 if taken is None:

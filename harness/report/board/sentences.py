@@ -108,8 +108,10 @@ def _against_holder(standing: Standing, board: Board) -> str:
 
 def _tuning(group: Group) -> str:
     """As stated by the claim beside the records; a plan picked from many is better by luck alone."""
-    tried = trials(find_claim(group))
-    return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it."
+    claim = find_claim(group)
+    tried = trials(claim)
+    among = f", which stands among {claim.search.told}" if claim and claim.search else ""
+    return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it{among}."
 
 
 def _machine(group: Group) -> list[str]:

@@ -14,6 +14,8 @@ from harness.plan.schema import LATER, UNHASHED, Plan
 if TYPE_CHECKING:  # whoever reads records needs hashes, and nothing of composing
     from harness.plan.compose import Composed
 
+OF_THE_BUDGET = ("budget.tokens", "validation.steps", "validation.tokens")
+
 
 def flat(plan: Plan) -> dict[str, Any]:
     """{dotted key: value} of every leaf, in the schema's order."""
@@ -28,6 +30,13 @@ def plan_hash(plan: Plan) -> str:
 def stored_plan_hash(stored: dict[str, Any]) -> str:
     """The hash that a plan read from plan.yaml was given, whatever keys the schema has gained since."""
     return _sha256(_hashed(flattened(stored)))
+
+
+def base_hash(stored: dict[str, Any]) -> str:
+    """The hash of a plan, as nested data, at any budget and however much of val it is scored on: what a search's trial, its
+    rungs and its confirmation have in common."""
+    values = flattened(stored)
+    return _sha256(_hashed({key: value for key, value in values.items() if key not in OF_THE_BUDGET}))
 
 
 def _hashed(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from harness import values as v
 from harness.plan.study import StudyFile
+from harness.record.confirmations import ClaimedSearch
 from harness.record.schema import Parameters
 
 CLAIM_VERSION = BASELINE_VERSION = 1
@@ -51,6 +52,7 @@ class Claim(v.Model):
     seeds: list[v.Int]
     records: dict[v.Name, v.Hex]
     tuning_trials: Trials
+    search: ClaimedSearch = v.absent()
     failed_seeds: dict[str, v.Text]
     submissions: list[Submission]
     replaced: list[Replaced]

@@ -16,8 +16,14 @@ from harness.report.run_data import RunData
 def against_rank(run: RunData) -> Iterator[str]:
     """One sentence for each reason; none for a run that says it is unranked."""
     if run.record.ranked:
-        for reason in (*looser_words(run.plan), *_divergence(run), *_load(run)):
+        for reason in (*looser_words(run.plan), *unhealthy(run)):
             yield f"ranked is True, although {reason}"
+
+
+def unhealthy(run: RunData) -> Iterator[str]:
+    """What its loss and its router did beyond the bounds of ranking, whether or not it is ranked."""
+    yield from _divergence(run)
+    yield from _load(run)
 
 
 def _divergence(run: RunData) -> Iterator[str]:

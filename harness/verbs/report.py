@@ -97,7 +97,7 @@ def _say(leaderboard) -> None:
     for board in leaderboard.boards:
         holder = board.holder
         held = f"{holder.group.lane} since {holder.since[:10]}" if holder else "nobody: a claim takes three seeds"
-        print(f"  {one_line(f'{board.track}, {board.title}: {held}')}")
+        print(f"  {one_line(f'{board.section}, {board.title}: {held}')}")
     for run, reasons in leaderboard.unsound:
         print(one_line(f"evidence does not hold: {run.folder}: {'; '.join(reasons)}"), file=sys.stderr)
     for doubt in leaderboard.doubts:

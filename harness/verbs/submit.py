@@ -9,6 +9,8 @@ A ranked seed of the same plan that lies beside them and is left out is refused:
 that were stopped by health or are unranked are named in the claim, and so are seeds that were run more than once. Only what is
 beside the submitted runs is seen: plans, seeds and repeats in a folder moved away are the submitter's to state. A seed that
 others took processor time from is claimed without its seconds, and so is the whole claim; the claim says which and why.
+A plan that stands in the ledger of a search beside the runs, or that a confirmation held, is claimed with that search: its
+trials count among those tried.
 --trials N   how many other plans were tried before this one, here or elsewhere. Those whose runs lie beside the submitted
              ones are counted too, and the larger number stands. Without it `compare` calls no comparison fair.
 --replace    a claim stands once made: more seeds may join it, but a seed already in it is replaced only with the whole
@@ -38,6 +40,7 @@ KEPT = ("record.json", "plan.yaml", "identity.json", "metrics.jsonl")  # weights
 
 
 def main(arguments: list[str]) -> int:
+    from harness.launch.search.claimed import search_of
     from harness.reading import is_there
     from harness.record.provenance import now
     from harness.record.read import read_claim
@@ -67,7 +70,7 @@ def main(arguments: list[str]) -> int:
                 'submit only new seeds, or replace the whole claim: --replace "why"',
             )
     beside = _beside(group, set(old.seeds) if old and words.replace is None else set())
-    claim = _new_claim(group, beside, words.trials, old, words.replace, now())
+    claim = _new_claim(group, beside, words.trials, old, words.replace, now(), search_of(group))
     claim.records.update(_copy(group, claim_path.parent))
     _write(claim_path, claim)
     for name in old.records if old and words.replace is not None else ():  # last: until here the old claim is whole
@@ -169,13 +172,14 @@ def _beside(group, claimed: set[int]) -> Beside:
     return Beside(len(other_plans), failed, {str(seed): n for seed, n in sorted(repeats.items()) if n > 1})
 
 
-def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | None, date: str):
-    """The claim to be, with the records that `_copy` is about to add."""
+def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | None, date: str, search=None):
+    """The claim to be, with the records that `_copy` is about to add. `search`: that the plan came from."""
     from harness.record.results import CLAIM_VERSION, Claim, Replaced, Submission, Trials
 
     joins = old if old and reason is None else None
     before = joins.tuning_trials if joins else Trials(found=0, declared=None)
-    stated = [n for n in (before.declared, declared) if n is not None]
+    search = search or (joins.search if joins else None)
+    stated = [n for n in (before.declared, declared, search.trials - 1 if search else None) if n is not None]
     replaced = list(old.replaced) if old else []
     if old and reason is not None:
         replaced.append(Replaced(reason=reason, at=date, records=old.records))
@@ -188,6 +192,7 @@ def _new_claim(group, beside: Beside, declared: int | None, old, reason: str | N
         hardware_class=group.hardware_class, stop_step=group.runs[0].steps[-1]["step"],
         seeds=sorted({*(joins.seeds if joins else ()), *group.seeds}), records=dict(joins.records) if joins else {},
         tuning_trials=Trials(found=max(beside.other_plans, before.found), declared=max(stated) if stated else None),
+        **({"search": search} if search else {}),
         failed_seeds=(joins.failed_seeds if joins else {}) | beside.failed,
         submissions=[*(joins.submissions if joins else []), submission],
         replaced=replaced,
@@ -226,6 +231,7 @@ def _spent(claim) -> list[str]:
     spent = claim.tuning_trials
     declared = "none declared (--trials N)" if spent.declared is None else f"{spent.declared} declared"
     lines = [f"tuning trials before this plan: {spent.found} found beside the runs, {declared}; none elsewhere can be seen"]
+    lines += [f"it stands among {claim.search.told}"] if claim.search else []
     lines += [f"seed {seed} does not count: {why}" for seed, why in claim.failed_seeds.items()]
     for submission in claim.submissions:
         for seed, times in (submission.repeats or {}).items():

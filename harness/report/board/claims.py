@@ -10,7 +10,8 @@ import hashlib
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.reading import is_there, read_bytes
+from harness.reading import file_hash, is_there, read_bytes
+from harness.record.ledger import LEDGER, has_ledger, read_ledger_file
 from harness.record.read import read_claim, read_identity
 from harness.record.results import Claim
 from harness.report.groups import Group
@@ -41,7 +42,20 @@ def _check(path: Path) -> list[str]:
         found.append(f"{path}: it claims seeds {claim.seeds}, its records are {sorted(claim.records)}")
     if claim.lane != path.parent.name or path.name != claim_name(claim.plan_hash, claim.hardware_class):
         found.append(f"{path}: its name does not fit what it claims ({claim.lane}, plan {claim.plan_hash[:8]})")
-    return found
+    return found + _check_search(path, claim)
+
+
+def _check_search(path: Path, claim: Claim) -> list[str]:
+    """Against the ledger in results/searches/NAME, where the search is published: it, or one that a confirmation kept."""
+    folder = path.parent.parent / "searches" / claim.search.name if claim.search else None
+    if folder is None or not has_ledger(folder):
+        return []
+    ledgers = {file_hash(ledger): ledger for ledger in [*folder.glob("confirmations/*.ledger.json*"), folder / LEDGER]}
+    if (ledger := ledgers.get(claim.search.ledger_sha256)) is None:
+        return [f"{path}: the ledger of its search is none of those in {folder}, which may not be what it was chosen from"]
+    if (known := len(read_ledger_file(ledger).trials)) > claim.search.trials:
+        return [f"{path}: it counts {claim.search.trials} trials, {ledger} has {known}"]
+    return []
 
 
 def _check_record(path: Path, name: str, stated: str) -> list[str]:

@@ -28,7 +28,7 @@ def draw_holders(board: Board, path: Path) -> Path:
     others = claims_beside(board, on_time)
     time = Timeline.of([fall.tenure.since for fall in records], [group.finished_at for group in others])
     height = max(LEAST_IN, LABEL_IN * 1.3 * len(records) + 1.0)
-    fig = style.plain_figure(f"{board.track}: how the record fell", height, _caption(board, records, others))
+    fig = style.plain_figure(f"{board.section}: how the record fell", height, _caption(board, records, others))
     ax = fig.subplots()
     for place, fall in enumerate(records):
         _step(ax, time, place, fall)
@@ -37,7 +37,7 @@ def draw_holders(board: Board, path: Path) -> Path:
                 markeredgewidth=0, alpha=0.35, linestyle="none", zorder=2)  # fmt: skip
     _risers(ax, time, records)
     _axes(ax, time, [figure_of(one, on_time).mean for one in (*others, *(fall.group for fall in records))])
-    ax.set_ylabel("seconds" if on_time else f"{records[0].group.measure} of all of val")
+    ax.set_ylabel(f"seconds {board.rule.counted}" if on_time else f"{records[0].group.measure} of all of val")
     _name(ax, records, height)
     style.add_legend(fig, ax, extra=_keys(records, others))
     return style.save(fig, path)
@@ -131,7 +131,7 @@ def _keys(records: Sequence[Fall], others: Sequence[Group]) -> list[Line2D]:
 def _caption(board: Board, records: Sequence[Fall], others: Sequence[Group]) -> str:
     left_out = len(board.history) - len(records)
     parts = [
-        f"Track {board.track}, hardware class {board.hardware_class}; a record is the best claim by date, at least 3 seeds",
+        f"Track {board.section}, hardware class {board.hardware_class}; a record is the best claim by date, at least 3 seeds",
         "bars: sd over seeds",
         *([f"{left_out} by bits per byte, before seconds counted, are in the table alone"] if left_out else []),
     ]

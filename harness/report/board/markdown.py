@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.report.board.cells import COLUMNS, Cell, recipe, tasks, twin_row
+from harness.report.board.cells import Cell, columns, recipe, tasks, twin_row
 from harness.report.board.cells import row as cells_of
 from harness.report.board.gather import Leaderboard, slug
 from harness.report.board.history import history_markdown
@@ -19,7 +19,7 @@ def leaderboard_markdown(leaderboard: Leaderboard, out: Path) -> str:
     parts = [heading(1, "Leaderboard"), "", _lead(leaderboard), "", how_ranked(leaderboard.boards), "", HOW_TESTED, ""]
     for track in leaderboard.tracks:
         parts += [heading(2, f"Track {text(track)}"), ""]
-        for board in (board for board in leaderboard.boards if board.track == track):
+        for board in (board for board in leaderboard.boards if board.section == track):
             parts += [heading(3, text(board.title)), "", *_board(board, out)]
     parts += _unranked(leaderboard.unranked, out)
     parts += _listed("Evidence does not hold", "Named and not ranked:", [
@@ -43,7 +43,8 @@ def _board(board: Board, out: Path) -> list[str]:
     if board.lines:
         known = ", ".join(f"{text(line.label)} {line.slice:.4f} / {line.val:.4f}" for line in board.lines.values())
         lines[0] += f" Lines of this protocol, slice / all val: {known}."
-    lines += ["", *head([column.name for column in COLUMNS], [TITLES.get(column.key, "---:") for column in COLUMNS])]
+    shown = columns(board.rule)
+    lines += ["", *head([column.name for column in shown], [TITLES.get(column.key, "---:") for column in shown])]
     for standing in board.standings:
         lines.append(row(_cell(cell, standing.group) for cell in cells_of(standing, board.timed)))
         if standing.twin:

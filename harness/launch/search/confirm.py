@@ -1,0 +1,124 @@
+"""A confirmation on its way: the runs that it lacks, the verdict on them, and the champion that may come of it."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.launch.job import Job
+from harness.launch.search.confirm_plan import Asked, Planner, job_again, refuse_class
+from harness.launch.search.pairs import CANDIDATE, INCUMBENT, Train, run_one, turns
+from harness.plan.compose import compose
+from harness.plan.fingerprint import differences
+from harness.plan.space import Space
+from harness.record import confirmation_files as files
+from harness.record.confirmations import ABANDONED, JUDGED, PROMOTED, RUNNING, VERSION, Champion, Confirmation, Seen, Stopped
+from harness.record.ledger import LEDGER, Ledger, has_ledger, read_ledger
+from harness.record.provenance import now
+from harness.report.search.verdict import judge
+from harness.report.statistics import Sample
+
+
+def storage(space: Space) -> Path:
+    """The folder of a search, beside the runs of its lane. Raises: UserError where its first family has no plan."""
+    family = next(iter(space.families.values()))
+    return Path(compose(space.confirmed(family.words.split())).plan.run.folder) / f"search-{space.name}"
+
+
+def read_search(space: Space, folder: Path) -> Ledger:
+    """Raises: UserError where there is no ledger, or one of another space."""
+    if not has_ledger(folder):
+        raise UserError(f"no search of {space.name}: {folder} has no {LEDGER}", f"make search NAME={space.name} HOURS=1")
+    ledger = read_ledger(folder)
+    if ledger.space_sha256 != space.sha256:
+        file = f"studies/spaces/{space.name}.yaml"
+        raise UserError(
+            f"{folder / LEDGER} is of another space than {file} says now",
+            f"restore it (git checkout -- {file}), or move {folder} away and search anew",
+        )
+    return ledger
+
+
+@dataclass
+class Course:
+    """`earlier`: confirmations that there are, in their order."""
+
+    space: Space
+    folder: Path
+    earlier: list[Confirmation]
+    train: Train
+
+    @classmethod
+    def of(cls, space: Space, folder: Path, train: Train) -> "Course":
+        return cls(space, folder, files.read_confirmations(folder), train)
+
+    def begin(self, asked: Asked) -> Confirmation:
+        """The one that was interrupted, where that is what is asked; else a new one, written down before anything of it is run.
+        Raises: UserError."""
+        for it in self.earlier:
+            if it.state != RUNNING:
+                continue
+            if asked.words and asked.words != it.asked:
+                raise UserError(
+                    f"confirmation {it.number} of {it.candidate.name} was interrupted, and is not judged yet",
+                    f"make confirm NAME={self.space.name} finishes it; SET=abandon={it.number} gives it up, which counts",
+                )
+            return it
+        return Planner(self.space, self.folder, read_search(self.space, self.folder), self.earlier).new(asked)
+
+    def finish(self, it: Confirmation) -> Confirmation:
+        """Runs what it lacks, and judges. Raises: UserError where a run fails; the same call goes on."""
+        jobs = {CANDIDATE: self._job(it, CANDIDATE), INCUMBENT: self._job(it, INCUMBENT)}
+        runs: dict[str, list[Seen]] = {side: [] for side in jobs}
+        ended: list[Stopped] = []
+        for turn in turns(it.seeds, it.seeds):
+            print(f"\n== {turn.side} ({jobs[turn.side].name}) seed {turn.seed}", flush=True)
+            found = run_one(jobs[turn.side], turn.seed, self.train)
+            if isinstance(found, str):
+                ended.append(Stopped(side=turn.side, seed=turn.seed, what=found))
+                break
+            runs[turn.side].append(found)
+            it = it.model_copy(update={"runs": runs[CANDIDATE], "against": runs[INCUMBENT]})
+            files.write_confirmation(self.folder, it)
+        verdict = judge(
+            it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, stopped=ended
+        )
+        it = it.model_copy(update={"stopped": ended, "state": JUDGED, "verdict": verdict, "ended": now()})
+        files.write_confirmation(self.folder, it)
+        if verdict.outcome == PROMOTED:
+            files.write(self.folder / files.CHAMPION, champion(it))
+        return it
+
+    def abandon(self, number: int) -> Confirmation:
+        """Gives up one that was interrupted: its seeds are spent, and it counts. Raises: UserError."""
+        under_way = {it.number: it for it in self.earlier if it.state == RUNNING}
+        if number not in under_way:
+            left = ", ".join(map(str, under_way)) or "none is"
+            raise UserError(f"confirmation {number} of {self.space.name} is not under way", f"under way: {left}")
+        given_up = under_way[number].model_copy(update={"state": ABANDONED, "ended": now()})
+        files.write_confirmation(self.folder, given_up)
+        return given_up
+
+    def _job(self, it: Confirmation, side: str) -> Job:
+        said = it.candidate if side == CANDIDATE else it.incumbent
+        job = job_again(said.name, said.words)
+        refuse_class(job.hardware_class, it.hardware_class, it.space)
+        if job.plan_hash != said.plan_hash:
+            raise UserError(
+                f"the {side} of confirmation {it.number} was plan {said.plan_hash[:8]}, its words are {job.plan_hash[:8]} now",
+                f"go back to commit {it.commit[:8]}, or give it up: SET=abandon={it.number}",
+            )
+        return job
+
+
+def champion(it: Confirmation) -> Champion:
+    """Of a confirmation that promotes its candidate."""
+    seconds, before, slices = (
+        Sample.of(values).mean
+        for values in ([run.seconds for run in it.runs], [run.seconds for run in it.against], [run.slice for run in it.runs])
+    )
+    diff = differences(compose(it.candidate.words).plan, asdict(compose(it.incumbent.words).plan))
+    return Champion(
+        schema_version=VERSION, space=it.space, lane=it.lane, family=it.family, hardware_class=it.hardware_class,
+        number=it.number, trial=it.trial, at=it.ended, champion=it.candidate, before=it.incumbent, seconds=seconds,
+        before_seconds=before, slice=slices, level=it.level, diff=diff, runs=it.runs,
+    )  # fmt: skip

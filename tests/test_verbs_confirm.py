@@ -1,0 +1,274 @@
+"""The verb: what it fixes before anything is run, what it writes, what it refuses, and how it goes on."""
+
+import fcntl
+import json
+import math
+from types import SimpleNamespace
+
+import confirm_factory
+import pytest
+import yaml
+from confirm_factory import FILE, HERE, LEVEL, SLOPE, START, STEP, TRIALS, Trainer, noisy, searched, trial
+
+import harness.launch.search.confirm_plan
+import harness.launch.search.nulls
+import harness.launch.search.pairs
+import harness.plan.space
+from harness.__main__ import main
+from harness.launch.job import Job
+from harness.plan.compose import compose
+from harness.plan.fingerprint import plan_hash
+from harness.record.confirmation_files import champion_of, read_champion, read_confirmations, read_nulls
+from harness.record.confirmations import JUDGED, PROMOTED, RUNNING, TIE, VETOED
+from harness.report.power import detectable
+
+SEARCH = "runs/search-example"
+
+
+@pytest.fixture(name="home")
+def home_fixture(tmp_path, monkeypatch):
+    """An empty folder where space `example` is known, on a machine of class HERE with a clean tree."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "example.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
+    monkeypatch.setattr(harness.plan.space, "SPACES", tmp_path / "spaces")
+    for module in (harness.launch.search.confirm_plan, harness.launch.search.nulls):
+        monkeypatch.setattr(module, "commit", lambda: ("c0" * 20, False))
+    monkeypatch.setattr(
+        harness.launch.search.confirm_plan, "make_job", lambda name, words, plan: Job(name, words, plan, plan_hash(plan), HERE)
+    )
+    return tmp_path
+
+
+@pytest.fixture(name="confirm")
+def confirm_fixture(home, monkeypatch, capsys):
+    """`confirm example WORDS` with a trainer that writes runs at once. Gives the exit status, what ran, and what was said."""
+    trainer = Trainer(home / "runs")
+    monkeypatch.setattr(harness.launch.search.pairs, "aloud", trainer)
+    monkeypatch.setattr(harness.launch.search.pairs, "quietly", lambda log: trainer)
+
+    def go(*words, name="example"):
+        trainer.ran.clear()
+        status = main(["confirm", *([name] if name else []), *words])
+        said = capsys.readouterr()
+        return SimpleNamespace(status=status, ran=list(trainer.ran), out=said.out, err=said.err)
+
+    go.trainer = trainer
+    return go
+
+
+def confirmations(home):
+    return read_confirmations(home / SEARCH)
+
+
+def test_the_best_trial_of_a_family_is_fitted_run_on_fresh_seeds_and_becomes_champion(home, confirm):
+    searched(home / SEARCH)
+    did = confirm("family=moe", "pairs=5")
+    (it,) = confirmations(home)
+    assert did.status == 0 and it.verdict.outcome == PROMOTED, did.out
+    assert it.trial == "moe/random/1", "of both samplers the one with fewer equivalent seconds"
+    margin = detectable(5, 0.004, 0.01)
+    steps = round(300 * math.exp((1.655 + margin - LEVEL) / SLOPE))
+    assert it.candidate.tokens == steps * STEP == compose(it.candidate.words).plan.budget.tokens
+    assert it.seeds == [1001, 1002, 1003, 1004, 1005]
+    a, b = it.candidate.plan_hash, it.incumbent.plan_hash
+    assert did.ran[:4] == [(1001, a), (1001, b), (1002, b), (1002, a)] and len(did.ran) == 10
+    assert [run.seed for run in it.runs] == [run.seed for run in it.against] == it.seeds
+    before, after = did.out.split("== candidate", 1)
+    assert "5 pairs at alpha 0.01 find 80% of the time" in before and f"{it.candidate.tokens:,} tokens" in before
+    champion = read_champion(home / SEARCH)
+    assert champion.champion == it.candidate and champion.runs == it.runs and champion.seconds < champion.before_seconds
+    assert any(line.startswith("optim.muon.lr: ") for line in champion.diff)
+    assert f'make submit RUN="{it.runs[0].folder} ' in after
+    assert champion_of(home / "runs", "tiny-open", HERE) == champion
+    assert champion_of(home / "runs", "tiny-open", "another") is None
+
+
+def test_the_champion_is_the_incumbent_of_every_family_and_no_candidate_again(home, confirm):
+    searched(home / SEARCH)
+    assert confirm("family=moe", "pairs=5").status == 0
+    holder = confirmations(home)[0]
+    again = confirm("family=moe")
+    assert again.status == 2 and "trial moe/random/1 is the best, and champion already since confirmation 1" in again.err
+    tie = confirm("family=dense")
+    second = confirmations(home)[1]
+    assert second.incumbent.plan_hash == holder.candidate.plan_hash and second.seeds == [1006, 1007, 1008]
+    assert tie.status == 1 and second.verdict.outcome == TIE and "a tie, and the incumbent stays" in tie.out
+    assert read_champion(home / SEARCH).number == 1
+    assert "confirmation 2 of this search: so many promote one null candidate or more 2.0%" in tie.out
+
+
+def test_where_the_line_is_missed_the_next_attempt_is_longer_and_has_new_seeds(home, confirm):
+    searched(home / SEARCH)
+    confirm.trainer.comes_to = lambda plan, seed: noisy(plan, seed) | {"slice": noisy(plan, seed)["slice"] + 0.03}
+    missed = confirm("family=moe", "trial=tpe/1")
+    (first,) = confirmations(home)
+    assert missed.status == 1 and first.verdict.outcome == VETOED and "line" in first.verdict.failed
+    assert "lengthens its budget and takes new seeds" in missed.out
+    confirm("family=moe", "trial=tpe/1", "pairs=4")
+    second = confirmations(home)[1]
+    assert (second.attempt, second.trial, second.fit.of) == (2, "moe/tpe/1", "confirmation 1")
+    assert second.candidate.tokens > first.candidate.tokens and not set(second.seeds) & set(first.seeds)
+    assert "line" not in second.verdict.failed
+
+
+def test_an_interrupted_confirmation_goes_on_with_its_plan_and_seeds(home, confirm):
+    searched(home / SEARCH)
+    confirm.trainer.stops_at = 3
+    assert confirm("family=moe").status == 130
+    (half,) = confirmations(home)
+    assert half.state == RUNNING and len(half.runs) + len(half.against) == 3
+    searched(home / SEARCH, [*TRIALS, trial("moe", "tpe", 2, 0.06, seconds=10.0)])  # the search found a better one meanwhile
+    other = confirm("family=dense")
+    assert other.status == 2 and "confirmation 1 of trial moe/random/1 was interrupted" in other.err and not other.ran
+    left = home / "runs" / "tiny-open" / f"1002-{half.candidate.plan_hash[:8]}"
+    (left / "checkpoints").mkdir(parents=True)
+    confirm.trainer.stops_at = None
+    did = confirm("family=moe")
+    (whole,) = confirmations(home)
+    assert whole.state == JUDGED and whole.seeds == half.seeds and whole.candidate == half.candidate
+    assert len(did.ran) == 3 and whole.runs[0] == half.runs[0]
+    assert not (left / "checkpoints").exists(), "a resumed run would be unranked"
+
+
+def test_one_that_is_given_up_stays_on_file_and_its_seeds_are_spent(home, confirm):
+    searched(home / SEARCH)
+    confirm.trainer.stops_at = 1
+    confirm("family=moe")
+    confirm.trainer.stops_at = None
+    assert confirm("abandon=2").status == 2
+    assert confirm("abandon=1").status == 0
+    confirm("family=dense")
+    first, second = confirmations(home)
+    assert first.state == "abandoned" and second.seeds[0] == 1004 and second.number == 2
+
+
+def test_two_at_once_are_refused(home, confirm):
+    searched(home / SEARCH)
+    (home / SEARCH / "confirmations").mkdir()
+    with open(home / SEARCH / "confirmations" / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        did = confirm("family=moe")
+    assert did.status == 2 and "another process confirms a candidate of example" in did.err and not did.ran
+
+
+def test_a_plan_typed_by_hand_counts_as_a_trial_and_keeps_its_budget(home, confirm):
+    searched(home / SEARCH)
+    did = confirm("family=dense", f"plan=optim.muon.lr=0.07 budget.tokens={310 * STEP}")
+    (it,) = confirmations(home)
+    assert (it.trial, it.fit, it.trials, it.candidate.tokens) == (None, None, len(TRIALS) + 1, 310 * STEP)
+    assert "nothing was fitted" in did.out
+    confirm("family=moe", "fit=no")
+    assert confirmations(home)[1].trials == len(TRIALS) + 1 and confirmations(home)[1].candidate.tokens == 300 * STEP
+
+
+def test_what_the_incumbent_ran_with_the_seeds_is_used(home, confirm):
+    searched(home / SEARCH)
+    start = compose(["lane=tiny-open", "run.mlflow=off", f"budget.tokens={START}", "seed=1002"]).plan
+    confirm_factory.open_run(home / "runs", start, **noisy(start, 1002))
+    did = confirm("family=dense")
+    (it,) = confirmations(home)
+    assert it.seeds == [1001, 1002, 1003] and len(did.ran) == 5 and (1002, it.incumbent.plan_hash) not in did.ran
+
+
+def test_seeds_that_the_candidate_had_elsewhere_are_not_fresh(home, confirm):
+    searched(home / SEARCH)
+    plan = compose(["lane=tiny-open", "run.mlflow=off", "optim.muon.lr=0.07", "seed=1001"]).plan
+    confirm_factory.open_run(home / "runs", plan, **noisy(plan, 1001))
+    confirm("family=dense", "plan=optim.muon.lr=0.07")
+    assert confirmations(home)[0].seeds == [1002, 1003, 1004]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "remedy"),
+    [
+        (["family=mo"], "search example has no family 'mo'", "did you mean moe?"),
+        (["family=moe", "trial=tpe/9"], "search example has no trial 'tpe/9' of moe", "moe/tpe/1"),
+        (["family=moe", "trial=1"], "trial 1 is in several arms", "trial=moe/tpe/1 or trial=moe/random/1"),
+        (["trial=dense/tpe/2"], "trial dense/tpe/2 is pruned (not among the best)", 'plan="'),
+        (["family=dense", "pairs=2"], "pairs=2: nothing can be claimed of so few", "pairs=3 or more"),
+        (["plan=optim.muon.lr=0.1"], "plan=... without a family", "FAMILY=dense|moe"),
+        (["family=dense", f"plan=budget.tokens={START}"], "is the incumbent, the start plan of dense", "nulls=50"),
+        (["family=dense", "plan=optim.moun.lr=0.1"], "unknown key 'optim.moun.lr'", "optim.muon.lr"),
+        (["fit=maybe"], "fit=maybe", "one of yes, no"),
+        (["nulls=50", "trial=tpe/1"], "trial with nulls", "leave trial out"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_confirmed_is_named_and_nothing_is_run(home, confirm, words, said, remedy):
+    pruned = trial("dense", "tpe", 2, 0.09, state="pruned", why="not among the best")
+    searched(home / SEARCH, [*TRIALS, pruned])
+    did = confirm(*words)
+    assert did.status == 2 and said in did.err and remedy in did.err, did.err
+    assert not did.ran and not confirmations(home)
+
+
+def test_a_search_that_cannot_be_confirmed_yet_or_here_is_named(home, confirm):
+    assert "no search of example: runs/search-example has no ledger.json" in confirm().err
+    assert "unknown space 'exampel'" in confirm(name="exampel").err
+    assert "no search is named" in confirm(name=None).err
+    searched(home / SEARCH, slopes={"dense": SLOPE})
+    assert "search example has no finished first trial of moe" in confirm("family=moe").err
+    searched(home / SEARCH, [])
+    assert "no trial of moe is complete" in confirm("family=moe").err
+    searched(home / SEARCH, hardware_class="cpu-another")
+    assert "was run on cpu-another, this plan would run on cpu-a-class" in confirm().err
+    searched(home / SEARCH, space_sha256="ab" * 32)
+    assert "is of another space than studies/spaces/example.yaml says now" in confirm().err
+
+
+def test_a_tree_with_changes_confirms_nothing(home, confirm, monkeypatch):
+    searched(home / SEARCH)
+    monkeypatch.setattr(harness.launch.search.confirm_plan, "commit", lambda: ("c0" * 20, True))
+    did = confirm("family=moe")
+    assert did.status == 2 and "the source tree has uncommitted changes" in did.err and not confirmations(home)
+
+
+def test_a_verdict_that_its_figures_do_not_give_is_found(home, confirm):
+    searched(home / SEARCH)
+    assert confirm("family=moe", "pairs=5").status == 0
+    again = confirm("--from", SEARCH, name=None)
+    assert again.status == 0 and "CHAMPION: all conditions hold" in again.out and "make submit" in again.out
+    path = home / SEARCH / "confirmations" / "1.json"
+    content = json.loads(path.read_text())
+    for run in content["runs"]:
+        run["seconds"] *= 3
+    path.write_text(json.dumps(content))
+    forged = confirm("--from", SEARCH, name=None)
+    assert forged.status == 2 and "confirmation 1 says promoted, its figures give tie" in forged.err
+    assert "champion.json is of confirmation 1, which promotes nothing of the kind" in forged.err
+
+
+def test_null_candidates_are_run_once_whoever_asks_and_their_rates_are_printed(home, confirm):
+    did = confirm("nulls=3")
+    assert did.status == 0 and len(did.ran) == 3 * 6 and len(set(did.ran)) == 18, did.err
+    nulls = read_nulls(home / SEARCH)
+    assert [null.number for null in nulls.families["dense"].nulls] == [0, 1, 2]
+    assert "| promoted | 0 | 0.0% | 0.0% to 56.1% | at most 1.0% |" in did.out
+    with open(home / SEARCH / "nulls" / "dense" / "3.lock", "a") as lock:  # another process has the fourth
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        more = confirm("nulls=5", "--out", "published")
+    assert len(more.ran) == 6 and [null.number for null in read_nulls(home / SEARCH).families["dense"].nulls] == [0, 1, 2, 4]
+    assert "4 null candidates" in (home / "published" / "nulls.md").read_text()
+    assert confirm("--from", "published", name=None).status == 0
+    moe = confirm("nulls=1", "family=moe")
+    assert moe.status == 0 and set(read_nulls(home / SEARCH).families) == {"dense", "moe"}
+    assert "of another" not in moe.err and "in 4 pairs" not in moe.err
+    others = confirm("nulls=5", "pairs=4")
+    assert others.status == 2 and "in 3 pairs, asked is" in others.err and not others.ran
+
+
+def test_nulls_of_a_plan_that_never_passes_the_line_are_refused(home, confirm):
+    confirm.trainer.comes_to = lambda plan, seed: noisy(plan, seed) | {"slice": 2.0}
+    did = confirm("nulls=50")
+    assert did.status == 2 and "above the line xz_given_train (1.6624) under every seed" in did.err and len(did.ran) == 6
+    assert "raise budget.tokens of dense" in did.err
+
+
+def test_what_is_known_of_noise_comes_from_null_candidates_of_the_search(home, confirm):
+    searched(home / SEARCH)
+    confirm("nulls=5")
+    confirm("family=dense")
+    it = confirmations(home)[0]
+    assert it.known.source == "slice of earlier runs, seconds of earlier runs, gap of earlier runs"
+    assert it.known.pair_seconds_sd == pytest.approx(0.014, rel=0.6) and it.known.slice_sd < 0.0035
+    assert not {seed for seed in it.seeds if seed > 2000}

@@ -100,7 +100,7 @@ def _shortened(fall: Fall) -> str:
 def history_json(board: Board, out: Path) -> bytes:
     """The content of the board's file, whose links are relative to `out`."""
     content = {
-        "track": board.track, "board": board.name, "in_all": in_all(board), "records": [
+        "track": board.section, "board": board.name, "in_all": in_all(board), "records": [
             _stored(line, out) for line in lines(board)
         ],
     }  # fmt: skip

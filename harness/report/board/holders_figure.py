@@ -28,7 +28,7 @@ def draw_holders(board: Board, path: Path) -> Path:
     others = claims_beside(board, on_time)
     time = Timeline.of([fall.tenure.since for fall in records], [group.finished_at for group in others])
     height = max(LEAST_IN, LABEL_IN * 1.3 * len(records) + 1.0)
-    fig = style.plain_figure(f"{board.track}: how the record fell", height, _caption(board, records, others))
+    fig = style.plain_figure(f"{board.section}: how the record fell", height, _caption(board, records, others))
     ax = fig.subplots()
     for place, fall in enumerate(records):
         _step(ax, time, place, fall)
@@ -131,7 +131,7 @@ def _keys(records: Sequence[Fall], others: Sequence[Group]) -> list[Line2D]:
 def _caption(board: Board, records: Sequence[Fall], others: Sequence[Group]) -> str:
     left_out = len(board.history) - len(records)
     parts = [
-        f"Track {board.track}, hardware class {board.hardware_class}; a record is the best claim by date, at least 3 seeds",
+        f"Track {board.section}, hardware class {board.hardware_class}; a record is the best claim by date, at least 3 seeds",
         "bars: sd over seeds",
         *([f"{left_out} by bits per byte, before seconds counted, are in the table alone"] if left_out else []),
     ]

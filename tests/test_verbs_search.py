@@ -50,7 +50,8 @@ def trial(arm: str, number: int, *seconds: float, state: str = "complete", lr: f
 def ledger(*trials: LedgerTrial) -> Ledger:
     return Ledger(
         schema_version=1, space=space(), space_sha256=space().sha256, hardware_class="a-class", commit="c0" * 20,
-        target="a_line", metric="slice_bpb", level=1.6624, slopes={"dense": 0.25}, counts=counts_of(list(trials)), trials=list(trials),
+        target="a_line", metric="slice_bpb", level=1.6624, slopes={"dense": 0.25}, counts=counts_of(list(trials)),
+        trials=list(trials),
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class Course:
         for it in self.earlier:
             if it.state != RUNNING:
                 continue
-            if asked.words and asked.words != it.asked:
+            if asked.said and asked.said != it.asked:
                 raise UserError(
                     f"confirmation {it.number} of {it.candidate.name} was interrupted, and is not judged yet",
                     f"make confirm NAME={self.space.name} finishes it; SET=abandon={it.number} gives it up, which counts",

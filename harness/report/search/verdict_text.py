@@ -93,7 +93,7 @@ def _repeated(it: Confirmation, earlier: Sequence[Confirmation]) -> list[str]:
 
 def _next(it: Confirmation) -> list[str]:
     again = f"make confirm NAME={it.space} FAMILY={it.family}"
-    named = f'SET="trial={it.trial}"' if it.trial else 'SET="plan=..."'
+    named = f'SET="trial={it.trial}"' if it.trial else 'SET="words=..."'
     failed = it.verdict.failed
     if LINE in failed:
         return [f"next: {again} {named} lengthens its budget and takes new seeds; it counts as another attempt"]

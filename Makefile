@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 VERBS := speedrun plan prove bench profile tune gpu prepare grade lanes show sample prune submit report compare gate gate-update \
-         verify matrix mlflow probe evaluate export doctor inspect study series confirm
+         verify matrix mlflow probe evaluate export doctor inspect study series search confirm
 .PHONY: $(VERBS) help setup sabotage test check referee referee-fla referee-sweeps elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
@@ -65,6 +65,7 @@ gate-update: WORDS = lane=$(LANE) "reason=$(REASON)" $(if $(SEEDS),seeds=$(SEEDS
 matrix: WORDS = $(if $(TRACK),track=$(TRACK)) $(if $(SEEDS),seeds=$(SEEDS)) $(SET)
 study: WORDS = $(NAME) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
 series: WORDS = $(NAME) $(if $(HOURS),hours=$(HOURS)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(OUT),--out $(OUT)) $(SET)
+search: WORDS = $(NAME) $(if $(HOURS),hours=$(HOURS)) $(if $(OUT),--out $(OUT)) $(SET)
 confirm: WORDS = $(NAME) $(if $(FAMILY),family=$(FAMILY)) $(if $(OUT),--out $(OUT)) $(SET)
 bench: WORDS = $(SET)$(if $(BASE), base=$(BASE))
 gpu tune prune: WORDS = $(SET)
@@ -108,7 +109,8 @@ SWEEPS_STAMP  := .referee_sweeps-venv/set-up-$(shell cat $(LOCK) tests/referee_s
 
 $(REFEREE_STAMP) $(FLA_STAMP) $(SWEEPS_STAMP):
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/$(@D:.%-venv=%)/requirements.txt
+	$(if $(filter .referee_sweeps-venv/%,$@),grep -v '^optuna==' $(LOCK) > $(@D)/lock.txt)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/$(@D:.%-venv=%)/requirements.txt $(if $(filter .referee_sweeps-venv/%,$@),--requirement $(@D)/lock.txt)
 	$(if $(filter .referee-venv/%,$@),$(@D)/bin/python -m pip install --quiet --no-deps --requirement tests/referee/alone.txt)
 	@rm -f $(@D)/set-up-*
 	@touch $@

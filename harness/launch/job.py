@@ -49,13 +49,13 @@ class State:
         return run.folder if run else self.stopped.get((name, seed))
 
 
-def make_job(name: str, words: list[str], plan: Any, start: Start | None = None) -> Job:
-    """Raises: UserError where this machine cannot run the plan."""
+def make_job(name: str, words: list[str], plan: Any, start: Start | None = None, here: Any = None) -> Job:
+    """`here`: this machine, as `detect` saw it before. Raises: UserError where it cannot run the plan."""
     from harness.plan.fingerprint import plan_hash
     from harness.train.machine import detect, memory_available_bytes
     from harness.train.memory import memory
 
-    here = detect(plan)
+    here = here or detect(plan)
     needed, free = memory(plan, here).total, memory_available_bytes(here.device)
     if needed > free:
         raise UserError(f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free", "")

@@ -75,7 +75,7 @@ class Dial(Closed):
         """What a value of it is on the command line. `value`: of named choices the name."""
         if self.named:
             return self.choices[value].split()
-        return [f"{name}={_typed(value)}"]
+        return [f"{name}={_typed(int(value) if TYPES.get(name) is int else value)}"]
 
 
 class Family(Closed):

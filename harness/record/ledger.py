@@ -15,8 +15,9 @@ from harness import values as v
 from harness.files import replace_atomically
 from harness.plan.space import Space
 from harness.reading import file_hash, is_there, read_json
+from harness.record.record_folders import LEDGER
 
-LEDGER, LEDGER_VERSION = "ledger.json", 1
+LEDGER_VERSION = 1
 # complete: all rungs; pruned: a rung was not among the best; failed: no record, and why; stopped: by health; running: by a
 # process now, or left by one that was interrupted, which the same command takes up.
 STATES = ("running", "complete", "pruned", "failed", "stopped")
@@ -41,6 +42,12 @@ class LedgerRung(v.Model):
     train_s: v.Positive = v.absent()
     equivalent_s: v.Positive = v.absent()
     disturbed: v.Text = v.absent()
+    # What later runs are estimated from: seconds of training as counted beforehand, of its process beside training, and of
+    # compilation; `shape`: what is compiled once.
+    counted_s: v.Positive = v.absent()
+    beside_s: v.Least0 = v.absent()
+    compile_s: v.Least0 = v.absent()
+    shape: v.Hex = v.absent()
 
     @property
     def finished(self) -> bool:
@@ -81,8 +88,8 @@ class LedgerTrial(v.Model):
 
     @property
     def spent_s(self) -> float:
-        """Seconds of training that this trial itself took."""
-        return sum(rung.train_s for rung in self.finished if rung.status == "ran")
+        """Seconds of training of its runs, whoever made them: an arm is charged for what it is told."""
+        return sum(rung.train_s for rung in self.finished)
 
 
 class LedgerCounts(v.Model):

@@ -112,15 +112,25 @@ def noisy(plan: Plan, seed: int) -> dict[str, Any]:
 
 
 def open_run(
-    home: Path, plan: Plan, *, slice: float, gap: float, seconds: float, reasons: tuple[str, ...] = (), **more: Any
+    home: Path,
+    plan: Plan,
+    *,
+    slice: float,
+    gap: float,
+    seconds: float,
+    reasons: tuple[str, ...] = (),
+    taken: float = 0.0,
+    **more: Any,
 ) -> Path:
     """The run folder of a plan of an open lane in `home`, whose figures are as asked; `more`: changes of its record."""
     steps, m = plan.steps, plan.model
     before = 1.27 + 0.36 * (384 / steps) ** 0.9 if steps > 90 else 8 - 0.045 * steps  # of the factory
+    place, stem = home / plan.lane.name, f"{plan.seed}-{plan_hash(plan)[:8]}"
+    number = sum((path / "record.json").exists() for path in place.glob(f"{stem}*"))
     folder = write_run(
-        home / plan.lane.name / f"{plan.seed}-{plan_hash(plan)[:8]}", lane=plan.lane.name, twin=None, experts=m.num_experts,
+        place / (f"{stem}.{number + 1}" if number else stem), lane=plan.lane.name, twin=None, experts=m.num_experts,
         top_k=m.top_k, layers=m.layers, steps=steps, validations=(), step_s=seconds / steps, hardware_class=HERE,
-        reasons=reasons, seed=plan.seed, taken=0.0, offset=slice - before,
+        reasons=reasons, seed=plan.seed, taken=taken, offset=slice - before,
     )  # fmt: skip
     (folder / "plan.yaml").write_text(to_yaml(plan))
     identity = {"plan_hash": plan_hash(plan), "seed": plan.seed, "hardware_class": HERE}

@@ -87,6 +87,25 @@ def test_an_interrupted_confirmation_goes_on_with_its_plan_and_seeds(home, confi
     assert not (left / "checkpoints").exists(), "a resumed run would be unranked"
 
 
+def test_a_disturbed_pair_is_measured_again_under_its_seed_and_what_it_replaces_stays_on_file(home, confirm):
+    searched(home / SEARCH)
+    times = []
+
+    def comes_to(plan, seed):
+        times.append(seed)
+        return noisy(plan, seed) | {"taken": 0.09 if seed == 1002 and times.count(seed) == 2 else 0.0}
+
+    confirm.trainer.comes_to = comes_to
+    did = confirm("family=moe", "pairs=5")
+    (it,) = confirmations(home)
+    assert did.status == 0 and times.count(1002) == 4 and len(did.ran) == 12, did.out
+    assert [run.seed for run in it.replaced] == [1002, 1002] and sum(bool(run.disturbed) for run in it.replaced) == 1
+    assert it.runs[1].folder.endswith(".2") and not it.runs[1].disturbed
+    confirm.trainer.comes_to = lambda plan, seed: noisy(plan, seed) | {"taken": 0.09}
+    never = confirm("family=dense")
+    assert never.status == 1 and len(never.ran) == 6 * 3 and "FAILS  machines undisturbed: seed 1006" in never.out
+
+
 def test_one_that_is_given_up_stays_on_file_and_its_seeds_are_spent(home, confirm):
     searched(home / SEARCH)
     confirm.trainer.stops_at = 1

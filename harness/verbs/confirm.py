@@ -15,7 +15,8 @@ The candidate is the best complete trial of the family over both samplers, or th
 as one more trial. Its budget is fitted to the line and fixed; seeds are fresh, the same on both sides, and run in turns; what
 the pairs can find is said before they are run. It is champion if its slice passes the line, its seconds are fewer by a paired
 test, its router is healthy, the part of val that no search scored agrees, and no run was disturbed. A tie leaves the incumbent.
-The same command goes on where it was interrupted. Every attempt stays in RUNS/search-NAME/confirmations, and counts.
+Exit status 1: no champion. The same command goes on where it was interrupted. Every attempt stays in
+RUNS/search-NAME/confirmations, and counts.
 nulls=50 puts the start plan of a family through the same verdict, against itself under other seeds, and prints how often that
 is promoted or vetoed. Written: nulls.json in the folder of the search; --out copies it, with the table, to be published.
 """

@@ -123,7 +123,7 @@ class Planner:
             trials=self._trials(job, candidate), ledger_sha256=frozen, hardware_class=job.hardware_class, commit=at,
             began=now(), state=RUNNING, seeds=self._fresh(job, pairs), ranks=not job.plan.unranked, entropy=rules.entropy,
             line=line.id, level=line.level, candidate=side_of(job), incumbent=side_of(incumbent), fit=fit, known=sds,
-            power=power, runs=[], against=[], stopped=[],
+            power=power, runs=[], against=[], replaced=[], stopped=[],
         )  # fmt: skip
         files.write_confirmation(self.folder, it)
         return it

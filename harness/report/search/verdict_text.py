@@ -39,6 +39,7 @@ def verdict_text(it: Confirmation, earlier: Sequence[Confirmation]) -> list[str]
         *conditions_text(it.verdict),
         f"{outcome_text(it.verdict)} (tests one-sided at alpha {it.power.alpha:g}, {ASSUMES})",
         *_shrinkage(it),
+        *([f"{len(it.replaced)} runs of disturbed pairs were measured again under their seeds"] if it.replaced else []),
         *_incumbent(it),
         *_repeated(it, earlier),
         *_next(it),

@@ -223,7 +223,7 @@ def test_null_candidates_are_run_once_whoever_asks_and_their_rates_are_printed(h
         fcntl.flock(lock, fcntl.LOCK_EX)
         more = confirm("nulls=5", "--out", "published")
     assert len(more.ran) == 6 and [null.number for null in read_nulls(home / SEARCH).families["dense"].nulls] == [0, 1, 2, 4]
-    assert "4 null candidates" in (home / "published" / "nulls.md").read_text()
+    assert "4 null candidates of 3 pairs" in (home / "published" / "nulls.md").read_text()
     assert confirm("--from", "published", name=None).status == 0
     moe = confirm("nulls=1", "family=moe")
     assert moe.status == 0 and set(read_nulls(home / SEARCH).families) == {"dense", "moe"}

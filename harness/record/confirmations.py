@@ -196,6 +196,7 @@ class FamilyNulls(v.Model):
 
     words: list[v.Filled]
     plan_hash: v.Hex
+    pairs: v.Count
     nulls: Annotated[list[Null], Field(min_length=1)]
 
 
@@ -207,7 +208,6 @@ class Nulls(v.Model):
     lane: v.Name
     hardware_class: v.Filled
     commit: v.Filled
-    pairs: v.Count
     alpha: v.Share
     ranks: v.Flag
     entropy: v.Share

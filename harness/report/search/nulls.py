@@ -34,8 +34,8 @@ def nulls_text(it: Nulls) -> str:
     lines = [
         f"# {it.space}: null candidates",
         "",
-        f"The same plan on both sides, all seeds different, through the verdict at alpha {it.alpha:g}. Nothing that is promoted "
-        f"here is better, and nothing that is vetoed is worse. Line {it.line} ({it.level:.4f}), hardware class "
+        f"The same plan on both sides, all seeds different, through the verdict at alpha {it.alpha:g}. Nothing promoted "
+        f"here is better, and nothing vetoed is worse. Line {it.line} ({it.level:.4f}), hardware class "
         f"{it.hardware_class}, commit {it.commit[:8]}.",
     ]
     for family, of in it.families.items():

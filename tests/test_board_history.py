@@ -37,15 +37,15 @@ def board_of(top: Path) -> Board:
     return board
 
 
-@pytest.fixture(name="race", scope="module")
-def race_fixture(tmp_path_factory) -> Path:
+@pytest.fixture(name="race", scope="module", params=[True, False], ids=["open lane", "to target"])
+def race_fixture(request, tmp_path_factory) -> Path:
     """Four records within an hour and a claim that took none. Read only."""
-    top = tmp_path_factory.mktemp("race")
-    claim(top, "first", 5, step_s=0.6, experts=0, lr=0.02)
-    claim(top, "rate", 20, step_s=0.4, experts=0, lr=0.05)
-    claim(top, "slower", 30, step_s=0.5, experts=0, lr=0.06)
-    claim(top, "luck", 40, step_s=0.399, experts=0, lr=0.04, spread=0.05)
-    claim(top, "experts", 60, step_s=0.2, lr=0.04, layers=2)
+    top, opened = tmp_path_factory.mktemp("race"), request.param
+    claim(top, "first", 5, step_s=0.6, experts=0, lr=0.02, opened=opened)
+    claim(top, "rate", 20, step_s=0.4, experts=0, lr=0.05, opened=opened)
+    claim(top, "slower", 30, step_s=0.5, experts=0, lr=0.06, opened=opened)
+    claim(top, "luck", 40, step_s=0.399, experts=0, lr=0.04, spread=0.05, opened=opened)
+    claim(top, "experts", 60, step_s=0.2, lr=0.04, layers=2, opened=opened)
     return top
 
 

@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.launch import child
 from harness.launch.reexecute import as_many_threads, changed_keys, command_line
 from harness.plan.compose import compose
-from harness.plan.fingerprint import flat, plan_hash, stored_plan_hash
+from harness.plan.fingerprint import flat, plan_hash
 from harness.plan.schema import Plan, Run
 from harness.plan.words import word
 from harness.reading import is_there
@@ -21,6 +21,7 @@ from harness.record.read import read_claim
 from harness.record.record_folders import record_folders
 from harness.record.schema import Record
 from harness.report.groups import find_groups, protocol
+from harness.report.integrity import check
 from harness.report.run_data import RunData, load_run
 from harness.revision import REVISION, revision_of
 
@@ -124,11 +125,8 @@ def _refuse(run: RunData, any_class: bool) -> None:
             f"{where} was forked from {record.fork}: it does not start at step 0",
             "replay the run that it came from; fork=RUN@STEP of make speedrun branches again",
         )
-    if (stored := stored_plan_hash(run.plan)) != record.plan_hash:
-        raise UserError(
-            f"{where}/plan.yaml is not the plan of its record: its hash is {stored[:8]}, the record has {record.plan_hash[:8]}",
-            f"restore it: git checkout -- {where}",
-        )
+    if broken := check(run):
+        raise UserError(f"{where}: its evidence does not hold: {'; '.join(broken)}", f"restore it: git checkout -- {where}")
     if not any_class and (revision := revision_of(record.hardware_class)) != REVISION:
         raise UserError(
             f"{where} is of revision {revision} of the arithmetic, this checkout of {REVISION}: other bits, and other seconds",

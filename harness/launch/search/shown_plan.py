@@ -58,7 +58,7 @@ def plan_text(course: Course, trials: list[LedgerTrial]) -> str:
     lines += [
         "",
         f"all trials take about {total / HOUR_S:.2f} h, compilation included; {spent / HOUR_S:.2f} h of training are there",
-        f"a rung is a whole run with its own decay; of n trials at a rung the best ceil(n / {space.reduction}) go on, and the start",
+        f"a rung is a whole run with its own decay; of n trials there the best ceil(n / {space.reduction}) go on",
     ]
     return "\n".join(lines)
 

@@ -72,7 +72,7 @@ def holders(board: Board, on_time: bool) -> Markup:
         beside.append(Series(group.lane, [(time.x(group.finished_at), figure_of(group, on_time).mean)], "beside"))
     ys = [py for series in (*(series for *_, series in steps), *beside) for _, py in series.points]
     frame = _Frame([time.start, time.end], ys, BARE, LOW)
-    title = "seconds" if on_time else f"{board.measure} of all of val"
+    title = f"seconds {board.rule.counted}" if on_time else f"{board.measure} of all of val"
     parts = frame.axes(
         time.label if time.by_order else "", title, dict(time.ticks()).__getitem__, ticks=[at for at, _ in time.ticks()]
     )

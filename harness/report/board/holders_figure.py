@@ -37,7 +37,7 @@ def draw_holders(board: Board, path: Path) -> Path:
                 markeredgewidth=0, alpha=0.35, linestyle="none", zorder=2)  # fmt: skip
     _risers(ax, time, records)
     _axes(ax, time, [figure_of(one, on_time).mean for one in (*others, *(fall.group for fall in records))])
-    ax.set_ylabel("seconds" if on_time else f"{records[0].group.measure} of all of val")
+    ax.set_ylabel(f"seconds {board.rule.counted}" if on_time else f"{records[0].group.measure} of all of val")
     _name(ax, records, height)
     style.add_legend(fig, ax, extra=_keys(records, others))
     return style.save(fig, path)

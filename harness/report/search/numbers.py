@@ -55,8 +55,8 @@ def between_rungs(ledger: Ledger, family: str, first: int, second: int) -> Corre
 
 @dataclass(frozen=True)
 class DialTells:
-    """What one dial tells in a family: the rank correlation of its value with equivalent seconds at the first rung, which all trials
-    have, or of choices that are no numbers by choice (trials, median equivalent seconds)."""
+    """What one dial tells in a family: the rank correlation of its value with equivalent seconds at the first rung, which all
+    trials have, or of choices that are no numbers by choice (trials, median equivalent seconds)."""
 
     name: str
     trials: int

@@ -74,8 +74,7 @@ def trial(family: str, sampler: str, number: int, lr: float, *, figure: float = 
     rung = LedgerRung(
         share=1.0, words=["lane=tiny-open", *words], plan_hash="ee" * 32, folder=f"runs/tiny-open/1-{family}{number}",
         status="ran", record_sha256=sha256(f"{family}/{sampler}/{number}".encode()).hexdigest(), chain="cd" * 32,
-        slice_bpb=figure, figure=figure,        train_s=seconds,
-        equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
+        slice_bpb=figure, figure=figure, train_s=seconds, equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
     )  # fmt: skip
     given = {
         "number": number, "arm": f"{family}/{sampler}", "family": family, "sampler": sampler, "words": words,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from harness.__main__ import main
 from harness.launch.job import Job
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash, to_yaml
+from harness.plan.goal import goal
 from harness.plan.schema import Plan
 from harness.plan.space import Space
 from harness.record.confirmation_files import read_confirmations
@@ -71,9 +73,8 @@ def trial(family: str, sampler: str, number: int, lr: float, *, figure: float = 
     words += [f"optim.muon.lr={lr:g}", f"budget.tokens={300 * STEP}"]
     rung = LedgerRung(
         share=1.0, words=["lane=tiny-open", *words], plan_hash="ee" * 32, folder=f"runs/tiny-open/1-{family}{number}",
-        status="ran", record_sha256=f"{number:02x}" * 32, chain="cd" * 32, slice_bpb=figure, figure=figure,
-        train_s=seconds,
-        equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
+        status="ran", record_sha256=sha256(f"{family}/{sampler}/{number}".encode()).hexdigest(), chain="cd" * 32,
+        slice_bpb=figure, figure=figure, train_s=seconds, equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
     )  # fmt: skip
     given = {
         "number": number, "arm": f"{family}/{sampler}", "family": family, "sampler": sampler, "words": words,
@@ -126,6 +127,8 @@ def open_run(
     steps, m = plan.steps, plan.model
     before = 1.27 + 0.36 * (384 / steps) ** 0.9 if steps > 90 else 8 - 0.045 * steps  # of the factory
     place, stem = home / plan.lane.name, f"{plan.seed}-{plan_hash(plan)[:8]}"
+    if (place / stem).exists() and not (place / stem / "record.json").exists():
+        (place / stem).rmdir()  # half done, and made to start anew: nothing is in it
     number = sum((path / "record.json").exists() for path in place.glob(f"{stem}*"))
     folder = write_run(
         place / (f"{stem}.{number + 1}" if number else stem), lane=plan.lane.name, twin=None, experts=m.num_experts,
@@ -135,7 +138,14 @@ def open_run(
     (folder / "plan.yaml").write_text(to_yaml(plan))
     identity = {"plan_hash": plan_hash(plan), "seed": plan.seed, "hardware_class": HERE}
     (folder / "identity.json").write_text(json.dumps(identity))
-    edit_record(folder, plan_hash=plan_hash(plan), lines={name: asdict(line) for name, line in plan.track.lines.items()})
+    line, passes = goal(plan.track), slice <= goal(plan.track).level
+    edit_record(
+        folder, plan_hash=plan_hash(plan), lines={name: asdict(it) for name, it in plan.track.lines.items()},
+        data={key: getattr(plan.track, key) for key in ("train_sha256", "val_sha256", "train_bytes", "val_bytes")},
+        metrics__target=line.as_record(), metrics__target_reached=passes,
+        metrics__time_to_target_s=seconds if passes else None,
+        metrics__tokens_to_target=steps * STEP if passes else None,
+    )  # fmt: skip
     sign(folder)
     set_val(folder, slice + gap * (VAL_BYTES - SLICE_BYTES) / VAL_BYTES)
     if more:

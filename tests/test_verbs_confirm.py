@@ -83,8 +83,8 @@ def test_an_interrupted_confirmation_goes_on_with_its_plan_and_seeds(home, confi
     did = confirm("family=moe")
     (whole,) = confirmations(home)
     assert whole.state == JUDGED and whole.seeds == half.seeds and whole.candidate == half.candidate
-    assert len(did.ran) == 3 and whole.runs[0] == half.runs[0]
-    assert not (left / "checkpoints").exists(), "a resumed run would be unranked"
+    assert len(did.ran) == 3 and whole.runs[0].record_sha256 == half.runs[0].record_sha256
+    assert (left / "record.json").exists() and not (left / "checkpoints").exists(), "a resumed run would be unranked"
 
 
 def test_a_disturbed_pair_is_measured_again_under_its_seed_and_what_it_replaces_stays_on_file(home, confirm):

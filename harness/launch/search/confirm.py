@@ -135,7 +135,7 @@ class Course:
 
 
 def champion(it: Confirmation) -> Champion:
-    """Of a confirmation that promotes its candidate."""
+    """What champion.json says after a confirmation that promotes its candidate."""
     seconds, before, slices = (
         Sample.of(values).mean
         for values in ([run.seconds for run in it.runs], [run.seconds for run in it.against], [run.slice for run in it.runs])

@@ -54,7 +54,7 @@ def job_again(name: str, words: Sequence[str]) -> Job:
 
 
 def base_hash_of(space: Space, words: Sequence[str]) -> str:
-    """Of a plan by such words, at any budget. Raises: UserError."""
+    """The hash, at any budget, of a plan by such words. Raises: UserError."""
     return base_hash(asdict(compose(space.confirmed(words)).plan))
 
 

@@ -3,21 +3,33 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from report_factory import VAL_BYTES, edit_record, set_val, sign, write_run
 
+import harness.launch.search.confirm_plan
+import harness.launch.search.nulls
+import harness.launch.search.pairs
+import harness.plan.space
+from harness.__main__ import main
+from harness.launch.job import Job
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash, to_yaml
+from harness.plan.goal import goal
 from harness.plan.schema import Plan
 from harness.plan.space import Space
-from harness.record.confirmations import Seen
+from harness.record.confirmation_files import read_confirmations
+from harness.record.confirmations import Confirmation, Seen
 from harness.record.ledger import Ledger, LedgerRung, LedgerTrial, counts_of, equivalent_s, write_ledger
 
 HERE = "cpu-a-class"
+SEARCH = "runs/search-example"
 LEVEL, SLICE_BYTES = 1.6624, 262144  # of tiny's target
 STEP, SLOPE = 4096, 0.25
 START = 400 * STEP
@@ -61,9 +73,8 @@ def trial(family: str, sampler: str, number: int, lr: float, *, figure: float = 
     words += [f"optim.muon.lr={lr:g}", f"budget.tokens={300 * STEP}"]
     rung = LedgerRung(
         share=1.0, words=["lane=tiny-open", *words], plan_hash="ee" * 32, folder=f"runs/tiny-open/1-{family}{number}",
-        status="ran", record_sha256=f"{number:02x}" * 32, chain="cd" * 32, slice_bpb=figure, figure=figure,
-        train_s=seconds,
-        equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
+        status="ran", record_sha256=sha256(f"{family}/{sampler}/{number}".encode()).hexdigest(), chain="cd" * 32,
+        slice_bpb=figure, figure=figure, train_s=seconds, equivalent_s=equivalent_s(seconds, figure, LEVEL, SLOPE),
     )  # fmt: skip
     given = {
         "number": number, "arm": f"{family}/{sampler}", "family": family, "sampler": sampler, "words": words,
@@ -102,20 +113,39 @@ def noisy(plan: Plan, seed: int) -> dict[str, Any]:
 
 
 def open_run(
-    home: Path, plan: Plan, *, slice: float, gap: float, seconds: float, reasons: tuple[str, ...] = (), **more: Any
+    home: Path,
+    plan: Plan,
+    *,
+    slice: float,
+    gap: float,
+    seconds: float,
+    reasons: tuple[str, ...] = (),
+    taken: float = 0.0,
+    **more: Any,
 ) -> Path:
     """The run folder of a plan of an open lane in `home`, whose figures are as asked; `more`: changes of its record."""
     steps, m = plan.steps, plan.model
     before = 1.27 + 0.36 * (384 / steps) ** 0.9 if steps > 90 else 8 - 0.045 * steps  # of the factory
+    place, stem = home / plan.lane.name, f"{plan.seed}-{plan_hash(plan)[:8]}"
+    if (place / stem).exists() and not (place / stem / "record.json").exists():
+        (place / stem).rmdir()  # half done, and made to start anew: nothing is in it
+    number = sum((path / "record.json").exists() for path in place.glob(f"{stem}*"))
     folder = write_run(
-        home / plan.lane.name / f"{plan.seed}-{plan_hash(plan)[:8]}", lane=plan.lane.name, twin=None, experts=m.num_experts,
+        place / (f"{stem}.{number + 1}" if number else stem), lane=plan.lane.name, twin=None, experts=m.num_experts,
         top_k=m.top_k, layers=m.layers, steps=steps, validations=(), step_s=seconds / steps, hardware_class=HERE,
-        reasons=reasons, seed=plan.seed, taken=0.0, offset=slice - before,
+        reasons=reasons, seed=plan.seed, taken=taken, offset=slice - before,
     )  # fmt: skip
     (folder / "plan.yaml").write_text(to_yaml(plan))
     identity = {"plan_hash": plan_hash(plan), "seed": plan.seed, "hardware_class": HERE}
     (folder / "identity.json").write_text(json.dumps(identity))
-    edit_record(folder, plan_hash=plan_hash(plan), lines={name: asdict(line) for name, line in plan.track.lines.items()})
+    line, passes = goal(plan.track), slice <= goal(plan.track).level
+    edit_record(
+        folder, plan_hash=plan_hash(plan), lines={name: asdict(it) for name, it in plan.track.lines.items()},
+        data={key: getattr(plan.track, key) for key in ("train_sha256", "val_sha256", "train_bytes", "val_bytes")},
+        metrics__target=line.as_record(), metrics__target_reached=passes,
+        metrics__time_to_target_s=seconds if passes else None,
+        metrics__tokens_to_target=steps * STEP if passes else None,
+    )  # fmt: skip
     sign(folder)
     set_val(folder, slice + gap * (VAL_BYTES - SLICE_BYTES) / VAL_BYTES)
     if more:
@@ -137,3 +167,41 @@ class Trainer:
         self.ran.append((plan.seed, plan_hash(plan)))
         reasons = ("unranked=true",) if plan.unranked else ()
         return 0, open_run(self.home, plan, reasons=reasons, **self.comes_to(plan, plan.seed)) / "record.json"
+
+
+@pytest.fixture(name="home")
+def home_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where space `example` is known, on a machine of class HERE with a clean tree."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "example.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
+    monkeypatch.setattr(harness.plan.space, "SPACES", tmp_path / "spaces")
+    for module in (harness.launch.search.confirm_plan, harness.launch.search.nulls):
+        monkeypatch.setattr(module, "commit", lambda: ("c0" * 20, False))
+    monkeypatch.setattr(
+        harness.launch.search.confirm_plan, "make_job", lambda name, words, plan: Job(name, words, plan, plan_hash(plan), HERE)
+    )
+    return tmp_path
+
+
+@pytest.fixture(name="confirm")
+def confirm_fixture(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., SimpleNamespace]:
+    """`confirm example WORDS` with a trainer that writes runs at once. Gives the exit status, what ran, and what was said."""
+    trainer = Trainer(home / "runs")
+    monkeypatch.setattr(harness.launch.search.pairs, "aloud", trainer)
+    monkeypatch.setattr(harness.launch.search.pairs, "quietly", lambda log: trainer)
+
+    def go(*words, name="example"):
+        trainer.ran.clear()
+        status = main(["confirm", *([name] if name else []), *words])
+        said = capsys.readouterr()
+        return SimpleNamespace(status=status, ran=list(trainer.ran), out=said.out, err=said.err)
+
+    go.trainer = trainer
+    return go
+
+
+def confirmations(home: Path) -> list[Confirmation]:
+    return read_confirmations(home / SEARCH)

@@ -11,6 +11,7 @@ from pages import PAGES, anchors, commands, links, name, target, text
 from harness.__main__ import VERBS
 from harness.errors import UserError
 from harness.plan.series import series_names
+from harness.plan.space import space_names
 from harness.plan.study import study_names
 from harness.plan.words import known_words
 
@@ -48,7 +49,7 @@ def test_a_make_command_names_a_target_a_lane_a_study_and_keys_that_exist(page, 
     words = words_of(command.removeprefix("sudo "))
     assert words[1] in TARGETS
     given = dict(word.split("=", 1) for word in words[2:] if "=" in word)
-    known = series_names() if words[1] == "series" else study_names()
+    known = {"series": series_names(), "search": space_names(), "confirm": space_names()}.get(words[1], study_names())
     assert given.get("NAME", known[0]) in [*known, "..."]
     known_words([f"lane={given['LANE']}"] if given.get("LANE", "NAME") != "NAME" else [])
     if words[1] in TRAINING and given.get("SET") != "GROUP=NAME":

@@ -79,8 +79,8 @@ def better(**changes):
     """Three pairs of a candidate that is plainly ahead; `changes` of its runs, a list by key."""
     mine = [(1, 50.0, 1.650, 0.120), (2, 51.0, 1.651, 0.121), (3, 49.0, 1.652, 0.119)]
     theirs = [(1, 99.0, 1.650, 0.120), (2, 103.0, 1.652, 0.120), (3, 101.0, 1.651, 0.121)]
-    runs = [seen(*run, **{key: values[i] for key, values in changes.items()}) for i, run in enumerate(mine)]
-    return runs, [seen(*run) for run in theirs]
+    changed = [{key: values[i] for key, values in changes.items()} for i in range(3)]
+    return [seen(*run).model_copy(update=new) for run, new in zip(mine, changed)], [seen(*run) for run in theirs]
 
 
 def test_a_candidate_that_is_ahead_is_promoted():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -52,6 +53,11 @@ def test_a_run_may_read_its_folder_its_source_the_environment_and_what_it_made(w
     made.write_text("new")
     made.rename(tmp_path / "moved")
     (tmp_path / "moved").read_text()
+    (tmp_path / "new").mkdir()
+    subprocess.run(["cp", tmp_path / "moved", tmp_path / "new" / "copy"], check=True)
+    watch.compiled()
+    (tmp_path / "new" / "copy").read_text()
+    shutil.rmtree(tmp_path / "new")  # opens folders
     assert watch.reasons() == []
 
 
@@ -106,9 +112,16 @@ def test_this_machine_and_the_meeting_place_of_ranks_are_no_strangers(monkeypatc
     assert audit._is_here(host) is here
 
 
-def test_a_program_is_named_unless_it_compiles_or_looks_at_the_machine(watch):
+def test_a_program_is_named_unless_it_compiles_or_looks_at_the_machine(watch, monkeypatch):
     for words in (["/usr/bin/g++", "-v"], ["nvidia-smi"], [sys.executable, "-m", "harness", "lanes"]):
         sys.audit("subprocess.Popen", words[0], words, None, None)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/kept by inductor")
+    kept = f"{audit._kept()[0]}/a.so"
+    sys.audit("subprocess.Popen", sys.executable, [sys.executable, "-c", f'cdll.LoadLibrary("{kept}")'], None, None)
+    assert watch.reasons() == []
+    subprocess.run(["date"], check=True)
+    assert len(watch.reasons()) == 1
+    watch.compiled()  # as a compiler may start what it likes
     assert watch.reasons() == []
     subprocess.run(["true"], check=True)
     sys.audit("os.system", b"curl example.org")

@@ -3,62 +3,18 @@
 import fcntl
 import json
 import math
-from types import SimpleNamespace
 
 import confirm_factory
 import pytest
-import yaml
-from confirm_factory import FILE, HERE, LEVEL, SLOPE, START, STEP, TRIALS, Trainer, noisy, searched, trial
+from confirm_factory import HERE, LEVEL, SEARCH, SLOPE, START, STEP, TRIALS, confirmations, noisy, searched, trial
+from confirm_factory import confirm_fixture as confirm_fixture
+from confirm_factory import home_fixture as home_fixture
 
 import harness.launch.search.confirm_plan
-import harness.launch.search.nulls
-import harness.launch.search.pairs
-import harness.plan.space
-from harness.__main__ import main
-from harness.launch.job import Job
 from harness.plan.compose import compose
-from harness.plan.fingerprint import plan_hash
-from harness.record.confirmation_files import champion_of, read_champion, read_confirmations, read_nulls
+from harness.record.confirmation_files import champion_of, read_champion, read_nulls
 from harness.record.confirmations import JUDGED, PROMOTED, RUNNING, TIE, VETOED
 from harness.report.power import detectable
-
-SEARCH = "runs/search-example"
-
-
-@pytest.fixture(name="home")
-def home_fixture(tmp_path, monkeypatch):
-    """An empty folder where space `example` is known, on a machine of class HERE with a clean tree."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "spaces").mkdir()
-    (tmp_path / "spaces" / "example.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
-    monkeypatch.setattr(harness.plan.space, "SPACES", tmp_path / "spaces")
-    for module in (harness.launch.search.confirm_plan, harness.launch.search.nulls):
-        monkeypatch.setattr(module, "commit", lambda: ("c0" * 20, False))
-    monkeypatch.setattr(
-        harness.launch.search.confirm_plan, "make_job", lambda name, words, plan: Job(name, words, plan, plan_hash(plan), HERE)
-    )
-    return tmp_path
-
-
-@pytest.fixture(name="confirm")
-def confirm_fixture(home, monkeypatch, capsys):
-    """`confirm example WORDS` with a trainer that writes runs at once. Gives the exit status, what ran, and what was said."""
-    trainer = Trainer(home / "runs")
-    monkeypatch.setattr(harness.launch.search.pairs, "aloud", trainer)
-    monkeypatch.setattr(harness.launch.search.pairs, "quietly", lambda log: trainer)
-
-    def go(*words, name="example"):
-        trainer.ran.clear()
-        status = main(["confirm", *([name] if name else []), *words])
-        said = capsys.readouterr()
-        return SimpleNamespace(status=status, ran=list(trainer.ran), out=said.out, err=said.err)
-
-    go.trainer = trainer
-    return go
-
-
-def confirmations(home):
-    return read_confirmations(home / SEARCH)
 
 
 def test_the_best_trial_of_a_family_is_fitted_run_on_fresh_seeds_and_becomes_champion(home, confirm):
@@ -127,8 +83,27 @@ def test_an_interrupted_confirmation_goes_on_with_its_plan_and_seeds(home, confi
     did = confirm("family=moe")
     (whole,) = confirmations(home)
     assert whole.state == JUDGED and whole.seeds == half.seeds and whole.candidate == half.candidate
-    assert len(did.ran) == 3 and whole.runs[0] == half.runs[0]
-    assert not (left / "checkpoints").exists(), "a resumed run would be unranked"
+    assert len(did.ran) == 3 and whole.runs[0].record_sha256 == half.runs[0].record_sha256
+    assert (left / "record.json").exists() and not (left / "checkpoints").exists(), "a resumed run would be unranked"
+
+
+def test_a_disturbed_pair_is_measured_again_under_its_seed_and_what_it_replaces_stays_on_file(home, confirm):
+    searched(home / SEARCH)
+    times = []
+
+    def comes_to(plan, seed):
+        times.append(seed)
+        return noisy(plan, seed) | {"taken": 0.09 if seed == 1002 and times.count(seed) == 2 else 0.0}
+
+    confirm.trainer.comes_to = comes_to
+    did = confirm("family=moe", "pairs=5")
+    (it,) = confirmations(home)
+    assert did.status == 0 and times.count(1002) == 4 and len(did.ran) == 12, did.out
+    assert [run.seed for run in it.replaced] == [1002, 1002] and sum(bool(run.disturbed) for run in it.replaced) == 1
+    assert it.runs[1].folder.endswith(".2") and not it.runs[1].disturbed
+    confirm.trainer.comes_to = lambda plan, seed: noisy(plan, seed) | {"taken": 0.09}
+    never = confirm("family=dense")
+    assert never.status == 1 and len(never.ran) == 6 * 3 and "FAILS  machines undisturbed: seed 1006" in never.out
 
 
 def test_one_that_is_given_up_stays_on_file_and_its_seeds_are_spent(home, confirm):
@@ -154,7 +129,7 @@ def test_two_at_once_are_refused(home, confirm):
 
 def test_a_plan_typed_by_hand_counts_as_a_trial_and_keeps_its_budget(home, confirm):
     searched(home / SEARCH)
-    did = confirm("family=dense", f"plan=optim.muon.lr=0.07 budget.tokens={310 * STEP}")
+    did = confirm("family=dense", f"words=optim.muon.lr=0.07 budget.tokens={310 * STEP}")
     (it,) = confirmations(home)
     assert (it.trial, it.fit, it.trials, it.candidate.tokens) == (None, None, len(TRIALS) + 1, 310 * STEP)
     assert "nothing was fitted" in did.out
@@ -175,7 +150,7 @@ def test_seeds_that_the_candidate_had_elsewhere_are_not_fresh(home, confirm):
     searched(home / SEARCH)
     plan = compose(["lane=tiny-open", "run.mlflow=off", "optim.muon.lr=0.07", "seed=1001"]).plan
     confirm_factory.open_run(home / "runs", plan, **noisy(plan, 1001))
-    confirm("family=dense", "plan=optim.muon.lr=0.07")
+    confirm("family=dense", "words=optim.muon.lr=0.07")
     assert confirmations(home)[0].seeds == [1002, 1003, 1004]
 
 
@@ -185,11 +160,11 @@ def test_seeds_that_the_candidate_had_elsewhere_are_not_fresh(home, confirm):
         (["family=mo"], "search example has no family 'mo'", "did you mean moe?"),
         (["family=moe", "trial=tpe/9"], "search example has no trial 'tpe/9' of moe", "moe/tpe/1"),
         (["family=moe", "trial=1"], "trial 1 is in several arms", "trial=moe/tpe/1 or trial=moe/random/1"),
-        (["trial=dense/tpe/2"], "trial dense/tpe/2 is pruned (not among the best)", 'plan="'),
+        (["trial=dense/tpe/2"], "trial dense/tpe/2 is pruned (not among the best)", 'words="'),
         (["family=dense", "pairs=2"], "pairs=2: nothing can be claimed of so few", "pairs=3 or more"),
-        (["plan=optim.muon.lr=0.1"], "plan=... without a family", "FAMILY=dense|moe"),
-        (["family=dense", f"plan=budget.tokens={START}"], "is the incumbent, the start plan of dense", "nulls=50"),
-        (["family=dense", "plan=optim.moun.lr=0.1"], "unknown key 'optim.moun.lr'", "optim.muon.lr"),
+        (["words=optim.muon.lr=0.1"], "words=... without a family", "FAMILY=dense|moe"),
+        (["family=dense", f"words=budget.tokens={START}"], "is the incumbent, the start plan of dense", "nulls=50"),
+        (["family=dense", "words=optim.moun.lr=0.1"], "unknown key 'optim.moun.lr'", "optim.muon.lr"),
         (["fit=maybe"], "fit=maybe", "one of yes, no"),
         (["nulls=50", "trial=tpe/1"], "trial with nulls", "leave trial out"),
     ],
@@ -248,7 +223,7 @@ def test_null_candidates_are_run_once_whoever_asks_and_their_rates_are_printed(h
         fcntl.flock(lock, fcntl.LOCK_EX)
         more = confirm("nulls=5", "--out", "published")
     assert len(more.ran) == 6 and [null.number for null in read_nulls(home / SEARCH).families["dense"].nulls] == [0, 1, 2, 4]
-    assert "4 null candidates" in (home / "published" / "nulls.md").read_text()
+    assert "4 null candidates of 3 pairs" in (home / "published" / "nulls.md").read_text()
     assert confirm("--from", "published", name=None).status == 0
     moe = confirm("nulls=1", "family=moe")
     assert moe.status == 0 and set(read_nulls(home / SEARCH).families) == {"dense", "moe"}

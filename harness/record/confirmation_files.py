@@ -21,7 +21,7 @@ REMEDY = "restore it, or move the folder of the search away: confirmations are n
 
 
 def read_confirmations(folder: Path) -> list[Confirmation]:
-    """Of a search's folder, in their order. Raises: UserError where one is damaged, or missing between two others."""
+    """Those in a search's folder, in their order. Raises: UserError where one is damaged, or missing between two others."""
     paths = {int(path.stem): path for path in (folder / CONFIRMATIONS).glob("[0-9]*.json") if path.stem.isdecimal()}
     if lost := sorted(set(range(1, max(paths, default=0) + 1)) - set(paths)):
         raise UserError(f"{folder / CONFIRMATIONS} has no {lost[0]}.json, and later ones", REMEDY)
@@ -46,7 +46,7 @@ def read_champion(folder: Path) -> Champion | None:
 
 
 def champion_of(runs: Path, lane: str, hardware_class: str) -> Champion | None:
-    """Of a lane and class, the newest over all searches below `runs`: each has beaten the one before it."""
+    """What holds a lane on a class: the newest over all searches below `runs`, since each has beaten the one before it."""
     found = [read_champion(path.parent) for path in sorted(runs.glob(f"search-*/{CHAMPION}"))]
     found = [one for one in found if one and (one.lane, one.hardware_class) == (lane, hardware_class)]
     return max(found, key=lambda one: one.at, default=None)

@@ -123,7 +123,8 @@ class Stopped(v.Model):
 class Confirmation(v.Model):
     """confirmations/K.json. `trial`: ARM/NUMBER, None of a plan typed by hand; `asked`: the words of the call; `attempt`:
     which of this candidate; `trials`: the ledger's, and plans typed by hand so far; `ranks`: whether runs are to be ranked;
-    `runs` and `against`, candidate and incumbent, in the order of `seeds`."""
+    `runs` and `against`, candidate and incumbent, in the order of `seeds`; `replaced`: runs of disturbed pairs, which were
+    measured again."""
 
     schema_version: v.Count
     number: v.Count
@@ -152,6 +153,7 @@ class Confirmation(v.Model):
     power: Power
     runs: list[Seen] = []
     against: list[Seen] = []
+    replaced: list[Seen] = []
     stopped: list[Stopped] = []
     verdict: Verdict = v.absent()
 
@@ -194,6 +196,7 @@ class FamilyNulls(v.Model):
 
     words: list[v.Filled]
     plan_hash: v.Hex
+    pairs: v.Count
     nulls: Annotated[list[Null], Field(min_length=1)]
 
 
@@ -205,7 +208,6 @@ class Nulls(v.Model):
     lane: v.Name
     hardware_class: v.Filled
     commit: v.Filled
-    pairs: v.Count
     alpha: v.Share
     ranks: v.Flag
     entropy: v.Share

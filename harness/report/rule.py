@@ -15,7 +15,7 @@ from harness.report.statistics import Sample
 
 @dataclass(frozen=True)
 class Rule:
-    """Of lanes that fix a budget, and the words in which boards speak of it."""
+    """What ranks lanes that fix a budget, and the words in which boards speak of it."""
 
     boards: str = ""  # what follows a track's name in the title of its boards, which are its own
     column: str = "to target, s"
@@ -49,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Race(Rule):
-    """Of open lanes."""
+    """What ranks open lanes."""
 
     boards: str = ", open"
     column: str = "training, s"

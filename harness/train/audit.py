@@ -3,7 +3,7 @@
 It listens from the building of the model until val is scored; data is read, and held against its hashes, before. Of several
 ranks each listens to itself, those beyond the first until training ends. A run may read its own folder, the source and recipes
 of this checkout, the environment and the system, what compilers keep, and what it made itself; talk to this machine; start
-compilers, nvidia-smi and git. Whatever else it did is a reason against its rank, by name.
+compilers, nvidia-smi and git, and any program while it compiles. Whatever else it did is a reason against its rank, by name.
 
 What this cannot see: what native code does (safetensors opens files in Rust, gloo and NCCL talk in C++), what a program does
 that was started, what a file of the checkout holds, and what came before. It finds what was done openly or by mistake. What is
@@ -15,7 +15,6 @@ import os
 import socket
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,18 @@ from harness.data.cache import cache_folder
 from harness.plan.lanes import ROOT
 from harness.plan.schema import Plan
 from harness.ranks import Ranks
+from harness.shown import one_line
 
 ROOMS = ("harness", "kernels", "lanes", "recipes", ".git")  # of the checkout: not its runs, whose weights lie there
 CACHED = ("compiled", "derived")  # of the harness's own cache: kernels, and which bytes of val train shares; no texts
-SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin")
+SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt")
 SHARED_MEMORY = "/dev/shm"  # where another process may leave anything
 PROGRAMS = {
     "g++", "gcc", "c++", "cc", "clang", "clang++", "ld", "as", "ldconfig", "objdump", "ptxas", "nvcc", "nvidia-smi", "git",
     "lscpu", "uname",
 }  # fmt: skip
-NAMED = 5  # reasons of a kind that are spelled out
+NAMED = 5  # of a kind that are spelled out
+LONGEST = 80  # characters of a command
 NEW = os.O_TRUNC | os.O_EXCL  # a file opened so has nothing in it from before
 
 
@@ -41,10 +42,10 @@ class Watch:
     """What happened, each thing once; judged at the end, so that an event costs next to nothing while the clock runs."""
 
     def __init__(self, folder: Path):
-        self.environment = [*map(os.path.realpath, (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()))]
-        self.allowed = [*map(os.path.realpath, (folder, *_places())), *self.environment]
+        self.allowed = [*map(os.path.realpath, (folder, *_places()))]
         self.read: dict[str, None] = {}  # in their order
-        self.own: set[str] = set()  # what the run made, which it may read
+        self.own: set[str] = set()  # files that the run made, which it may read
+        self.folders: set[str] = set()  # and folders, with all that is in them
         self.talked: dict[tuple[str, int | None], None] = {}  # host and port, None of a name that was looked up
         self.started: dict[tuple[str, ...], None] = {}
 
@@ -58,6 +59,10 @@ class Watch:
             self.own.add(name)
         elif flags & os.O_ACCMODE != os.O_WRONLY and name not in self.own:
             self.read[name] = None
+
+    def made_folder(self, args: Sequence[Any]) -> None:
+        """(path, mode, ...)."""
+        self.folders.add(os.path.abspath(os.fsdecode(args[0])))
 
     def renamed(self, args: Sequence[Any]) -> None:
         """(before, after, ...)."""
@@ -81,34 +86,41 @@ class Watch:
         words = [args[1]] if isinstance(args[1], str | bytes | os.PathLike) else [*args[1]]
         self.started[tuple(os.fsdecode(word) for word in words)] = None
 
+    def compiled(self) -> None:
+        """It has compiled and warmed up: what was started for that is forgotten, since it differs with every compiler."""
+        self.started.clear()
+
     def shell(self, args: Sequence[Any]) -> None:
         """(command,)."""
         self.started["sh", "-c", os.fsdecode(args[0])] = None
 
     def reasons(self) -> list[str]:
         """Sentences against the rank, none of a run that kept to itself."""
-        read = [path for path in self.read if not self._may_read(os.path.realpath(path))]
+        read = [path for path in self.read if not (self._made(path) or self._may_read(os.path.realpath(path)))]
         talked = [host + (f":{port}" if port is not None else "") for host, port in self.talked if not _is_here(host)]
-        started = [" ".join(words) for words in self.started if not self._may_start(words)]
+        started = [one_line(" ".join(words))[:LONGEST] for words in self.started if not self._may_start(words)]
         return [
             *_told("read", read, "beyond its folder, its source, the environment and the track"),
             *_told("talked to", talked, "beyond this machine"),
             *_told("started", started, "neither a compiler nor a look at the machine"),
         ]
 
+    def _made(self, path: str) -> bool:
+        return any(_below(path, folder) for folder in self.folders)
+
     def _may_read(self, path: str) -> bool:
         return any(_below(path, place) for place in self.allowed) and not _below(path, SHARED_MEMORY)
 
     def _may_start(self, words: Sequence[str]) -> bool:
-        """A program that compiles or looks at the machine, this harness, or what an installed package runs by itself."""
+        """A program that compiles or looks at the machine, this harness, or Inductor's try whether what it compiled loads."""
         program, *rest = words
-        installed = rest and any(_below(os.path.realpath(rest[0]), place) for place in self.environment)
-        own = program == sys.executable and (rest[:2] == ["-m", "harness"] or installed)
+        tries = rest[:1] == ["-c"] and any(f'"{place}/' in rest[-1] for place in _kept())
+        own = program == sys.executable and (rest[:2] == ["-m", "harness"] or tries)
         return own or os.path.basename(program) in PROGRAMS
 
 
 HEARD: dict[str, Callable[[Watch, Sequence[Any]], None]] = {
-    "open": Watch.opened, "os.rename": Watch.renamed,
+    "open": Watch.opened, "os.rename": Watch.renamed, "os.mkdir": Watch.made_folder,
     "socket.connect": Watch.met, "socket.bind": Watch.met, "socket.sendto": Watch.met, "socket.sendmsg": Watch.met,
     "socket.getaddrinfo": Watch.looked_up, "socket.gethostbyname": Watch.looked_up,
     "subprocess.Popen": Watch.ran, "os.exec": Watch.ran, "os.posix_spawn": Watch.ran, "os.system": Watch.shell,
@@ -134,10 +146,15 @@ def listen(plan: Plan, folder: Path) -> Watch | None:
 
 
 def _places() -> list[str | Path]:
-    """Where a run may read beside its own folder and the environment."""
-    kept = [os.environ.get("TRITON_CACHE_DIR") or Path("~/.triton").expanduser()]
-    kept.append(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}")
-    return [*(ROOT / room for room in ROOMS), *SYSTEM, *(cache_folder() / name for name in CACHED), *kept]
+    """Where a run may read beside its own folder."""
+    environment = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, [os.environ.get("CUDA_HOME")])]
+    return [*(ROOT / room for room in ROOMS), *environment, *SYSTEM, *(cache_folder() / name for name in CACHED), *_kept()]
+
+
+def _kept() -> list[str]:
+    """Where compilers keep what they made. `harness/train/determinism.py` has named Inductor's place."""
+    triton = os.environ.get("TRITON_CACHE_DIR") or os.path.expanduser("~/.triton")
+    return [*filter(None, [os.environ.get("TORCHINDUCTOR_CACHE_DIR")]), triton]
 
 
 def _below(path: str, place: str) -> bool:

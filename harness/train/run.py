@@ -75,6 +75,8 @@ def run(
     clock.ledger["setup_s"] += time.perf_counter() - started
     with _nobody_lost(ranks, folder, state):
         rate = warm_up(session, clock, slice_N, state.step, tensors)
+    if watch:
+        watch.compiled()
     del tensors
     step_s = session.steps.tokens(state.step) / rate
     left_s = (session.steps.total - session.steps.before(state.step)) / rate

@@ -1,6 +1,6 @@
 """Holds the best trial of a search against what holds the lane, on fresh seeds, and says whether it is the new champion.
 
-usage: python -m harness confirm NAME [family=moe] [trial=moe/tpe/5 | plan="words"] [pairs=5] [fit=no]
+usage: python -m harness confirm NAME [family=moe] [trial=moe/tpe/5 | words="KEY=VALUE ..."] [pairs=5] [fit=no]
        python -m harness confirm NAME nulls=50 [family=moe] [pairs=3] [--out FOLDER]
        python -m harness confirm NAME abandon=2                     gives up one that was interrupted, which counts
        python -m harness confirm --from FOLDER                      the verdicts again, from the figures in FOLDER
@@ -9,13 +9,14 @@ usage: python -m harness confirm NAME [family=moe] [trial=moe/tpe/5 | plan="word
 examples
   make confirm NAME=tiny-open FAMILY=moe SET="pairs=5"
   make confirm NAME=micro SET="nulls=50"         false alarms of the whole procedure; several processes may share it
-  make confirm NAME=tiny-open FAMILY=dense SET='plan="optim.muon.lr=0.05 budget.tokens=900000"'
+  make confirm NAME=tiny-open FAMILY=dense SET='words="optim.muon.lr=0.05 budget.tokens=900000"'
 
 The candidate is the best complete trial of the family over both samplers, or the one that is named; a plan typed by hand counts
 as one more trial. Its budget is fitted to the line and fixed; seeds are fresh, the same on both sides, and run in turns; what
 the pairs can find is said before they are run. It is champion if its slice passes the line, its seconds are fewer by a paired
 test, its router is healthy, the part of val that no search scored agrees, and no run was disturbed. A tie leaves the incumbent.
-The same command goes on where it was interrupted. Every attempt stays in RUNS/search-NAME/confirmations, and counts.
+Exit status 1: no champion. The same command goes on where it was interrupted. Every attempt stays in
+RUNS/search-NAME/confirmations, and counts.
 nulls=50 puts the start plan of a family through the same verdict, against itself under other seeds, and prints how often that
 is promoted or vetoed. Written: nulls.json in the folder of the search; --out copies it, with the table, to be published.
 """
@@ -27,7 +28,7 @@ from harness.errors import UserError
 from harness.launch.options import PATH, TEXT, Names, Word, Words, choice, whole
 
 WORDS = Words(
-    "confirm", Word("family", TEXT), Word("trial", TEXT), Word("plan", TEXT), Word("pairs", whole(1)),
+    "confirm", Word("family", TEXT), Word("trial", TEXT), Word("words", TEXT), Word("pairs", whole(1)),
     Word("fit", choice("yes", "no"), "yes"), Word("nulls", whole(1)), Word("abandon", whole(1)), Word("out", PATH),
     Word("from", PATH), names=Names("search", TEXT, most=1, remedy="`python -m harness search` lists them"),
 )  # fmt: skip
@@ -72,7 +73,7 @@ def _confirm(space, folder: Path, words) -> int:
         given_up = course.abandon(words.abandon)
         print(f"confirmation {given_up.number} of {given_up.candidate.name} is given up after {len(given_up.runs)} pairs")
         return 0
-    asked = Asked(words.family, words.trial, words.plan, words.pairs, words.fit == "yes")
+    asked = Asked(words.family, words.trial, words.words, words.pairs, words.fit == "yes")
     begun = course.begin(asked)
     print("\n".join(plan_text(begun)), flush=True)
     judged = course.finish(begun)
@@ -88,7 +89,7 @@ def _nulls(space, folder: Path, words) -> int:
     from harness.launch.search.pairs import quietly
     from harness.report.search.nulls import nulls_text, publish_nulls
 
-    if wrong := [key for key in ("trial", "plan", "abandon") if getattr(words, key) is not None]:
+    if wrong := [key for key in ("trial", "words", "abandon") if getattr(words, key) is not None]:
         raise UserError(f"{wrong[0]} with nulls: they are of a family's start plan", f"leave {wrong[0]} out")
     family = words.family or next(iter(space.families))
     log = quietly(folder / "nulls" / f"{os.getpid()}.log")

@@ -48,7 +48,7 @@ def choose(ledger: Ledger, family: str | None, trial: str | None, champion: Cham
 def typed(space: Space, family: str | None, words: Sequence[str]) -> Candidate:
     """Raises: UserError without a family, from whose start plan it may have to take the record."""
     if family is None:
-        raise UserError("plan=... without a family", f"FAMILY={'|'.join(space.families)}: whose start plan it is held against")
+        raise UserError("words=... without a family", f"FAMILY={'|'.join(space.families)}: whose start plan it is held against")
     return Candidate(f"a plan of {family} typed by hand", None, family, list(words))
 
 
@@ -87,7 +87,7 @@ def _named(ledger: Ledger, family: str | None, said: str) -> LedgerTrial:
         why = f" ({found[0].why})" if found[0].why else ""
         raise UserError(
             f"trial {trial_name(found[0])} is {found[0].state}{why}: what it would take at its whole budget is not known",
-            f'name one that is complete, or type its plan: plan="{" ".join(found[0].words)}"',
+            f'name one that is complete, or type its plan: words="{" ".join(found[0].words)}"',
         )
     _started(ledger, found[0].family)
     return found[0]

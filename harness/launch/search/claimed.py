@@ -52,7 +52,7 @@ def _in_ledger(folder: Path, group: Group) -> ClaimedSearch | None:
 
 
 def _bases(ledger: Ledger) -> set[str]:
-    """Of its trials, whatever their budgets; a trial whose plan cannot be had any more has none."""
+    """The hashes of its trials' plans at any budget; a trial whose plan cannot be had any more has none."""
     found = set()
     for words in {tuple(trial.words) for trial in ledger.trials}:
         try:

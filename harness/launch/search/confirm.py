@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.launch.job import Job
 from harness.launch.search.confirm_plan import Asked, Planner, job_again, refuse_class
-from harness.launch.search.pairs import CANDIDATE, INCUMBENT, Train, run_one, turns
+from harness.launch.search.pairs import CANDIDATE, INCUMBENT, Train, run_anew, run_one, turns
 from harness.plan.compose import compose
 from harness.plan.fingerprint import differences
 from harness.plan.space import Space
@@ -16,6 +16,8 @@ from harness.record.ledger import LEDGER, Ledger, has_ledger, read_ledger
 from harness.record.provenance import now
 from harness.report.search.verdict import judge
 from harness.report.statistics import Sample
+
+AGAIN = 2  # times at most that a disturbed pair is measured again
 
 
 def storage(space: Space) -> Path:
@@ -57,7 +59,7 @@ class Course:
         for it in self.earlier:
             if it.state != RUNNING:
                 continue
-            if asked.words and asked.words != it.asked:
+            if asked.said and asked.said != it.asked:
                 raise UserError(
                     f"confirmation {it.number} of {it.candidate.name} was interrupted, and is not judged yet",
                     f"make confirm NAME={self.space.name} finishes it; SET=abandon={it.number} gives it up, which counts",
@@ -77,8 +79,9 @@ class Course:
                 ended.append(Stopped(side=turn.side, seed=turn.seed, what=found))
                 break
             runs[turn.side].append(found)
-            it = it.model_copy(update={"runs": runs[CANDIDATE], "against": runs[INCUMBENT]})
-            files.write_confirmation(self.folder, it)
+            it = self._keep(it, runs)
+        else:
+            it = self._measured_again(it, jobs)
         verdict = judge(
             it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, stopped=ended
         )
@@ -86,6 +89,27 @@ class Course:
         files.write_confirmation(self.folder, it)
         if verdict.outcome == PROMOTED:
             files.write(self.folder / files.CHAMPION, champion(it))
+        return it
+
+    def _keep(self, it: Confirmation, runs: dict[str, list[Seen]], **more: list[Seen]) -> Confirmation:
+        it = it.model_copy(update={"runs": list(runs[CANDIDATE]), "against": list(runs[INCUMBENT])} | more)
+        files.write_confirmation(self.folder, it)
+        return it
+
+    def _measured_again(self, it: Confirmation, jobs: dict[str, Job]) -> Confirmation:
+        """Pairs that others took processor time from are run again, both sides, under the same seeds. Bits come out the same,
+        and seconds are told apart by whose the machine was, never by how many they are."""
+        runs = {CANDIDATE: list(it.runs), INCUMBENT: list(it.against)}
+        for _ in range(AGAIN):
+            for place, seed in enumerate(it.seeds):
+                if not any(runs[side][place].disturbed for side in jobs):
+                    continue
+                for side, job in jobs.items():
+                    print(f"\n== {side} ({job.name}) seed {seed} again: its pair was disturbed", flush=True)
+                    found = run_anew(job, seed, self.train)
+                    assert not isinstance(found, str), found  # the same bits passed before
+                    replaced, runs[side][place] = runs[side][place], found
+                    it = self._keep(it, runs, replaced=[*it.replaced, replaced])
         return it
 
     def abandon(self, number: int) -> Confirmation:
@@ -111,7 +135,7 @@ class Course:
 
 
 def champion(it: Confirmation) -> Champion:
-    """Of a confirmation that promotes its candidate."""
+    """What champion.json says after a confirmation that promotes its candidate."""
     seconds, before, slices = (
         Sample.of(values).mean
         for values in ([run.seconds for run in it.runs], [run.seconds for run in it.against], [run.slice for run in it.runs])

@@ -30,13 +30,13 @@ class Asked:
 
     family: str | None = None
     trial: str | None = None
-    plan: str | None = None
+    words: str | None = None
     pairs: int | None = None
     fit: bool = True
 
     @property
-    def words(self) -> list[str]:
-        """As they are kept, so that the same call is known again."""
+    def said(self) -> list[str]:
+        """As it is kept, so that the same call is known again."""
         said = [f"{key}={value}" for key, value in vars(self).items() if value is not None and key != "fit"]
         return said + ([] if self.fit else ["fit=no"])
 
@@ -54,7 +54,7 @@ def job_again(name: str, words: Sequence[str]) -> Job:
 
 
 def base_hash_of(space: Space, words: Sequence[str]) -> str:
-    """Of a plan by such words, at any budget. Raises: UserError."""
+    """The hash, at any budget, of a plan by such words. Raises: UserError."""
     return base_hash(asdict(compose(space.confirmed(words)).plan))
 
 
@@ -119,19 +119,19 @@ class Planner:
         frozen = self._freeze(len(self.earlier) + 1)
         it = Confirmation(
             schema_version=VERSION, number=len(self.earlier) + 1, space=self.space.name, lane=self.space.lane,
-            family=candidate.family, trial=candidate.trial, asked=asked.words, attempt=len(before) + 1,
+            family=candidate.family, trial=candidate.trial, asked=asked.said, attempt=len(before) + 1,
             trials=self._trials(job, candidate), ledger_sha256=frozen, hardware_class=job.hardware_class, commit=at,
             began=now(), state=RUNNING, seeds=self._fresh(job, pairs), ranks=not job.plan.unranked, entropy=rules.entropy,
             line=line.id, level=line.level, candidate=side_of(job), incumbent=side_of(incumbent), fit=fit, known=sds,
-            power=power, runs=[], against=[], stopped=[],
+            power=power, runs=[], against=[], replaced=[], stopped=[],
         )  # fmt: skip
         files.write_confirmation(self.folder, it)
         return it
 
     def _candidate(self, asked: Asked, holder: Champion | None) -> Candidate:
-        if asked.plan is None:
+        if asked.words is None:
             return choose(self.ledger, asked.family, asked.trial, holder)
-        return typed(self.space, asked.family, asked.plan.split())
+        return typed(self.space, asked.family, asked.words.split())
 
     def _trials(self, job: Job, candidate: Candidate) -> int:
         """The ledger's, and plans that were typed by hand."""

@@ -65,14 +65,16 @@ class NullCourse:
                 if nulls := files.read_null_files(self.folder, family):
                     job = job_of(self.space, f"null of {family}", self.space.families[family].words.split())
                     words = [f"lane={job.lane}", *job.words]
-                    families[family] = FamilyNulls(words=words, plan_hash=nulls[0].plan_hash, nulls=nulls)
+                    families[family] = FamilyNulls(
+                        words=words, plan_hash=nulls[0].plan_hash, pairs=len(nulls[0].runs), nulls=nulls
+                    )
                     line, here, ranks = line_of(job), nulls[0].hardware_class, not job.plan.unranked
             if not families:
                 return None
             rules = self.space.confirm
             found = Nulls(
                 schema_version=VERSION, space=self.space.name, lane=self.space.lane, hardware_class=here, commit=commit()[0],
-                pairs=self.pairs, alpha=rules.alpha, ranks=ranks, entropy=rules.entropy, line=line.id,
+                alpha=rules.alpha, ranks=ranks, entropy=rules.entropy, line=line.id,
                 level=line.level, families=families,
             )  # fmt: skip
             files.write(self.folder / files.NULLS, found)

@@ -67,18 +67,24 @@ def run_one(job: Job, seed: int, train: Train) -> Seen | str:
     Raises:
         UserError: it ended in another way, or another process is at it.
     """
-    if (found := _there(job, seed)) is not None:
-        return found
+    found = _there(job, seed)
+    return run_anew(job, seed, train) if found is None else found
+
+
+def run_anew(job: Job, seed: int, train: Train) -> Seen | str:
+    """The same, whatever is there."""
     status, record = train([f"lane={job.lane}", f"seed={seed}", *job.words])
     if record is not None:
         return seen(load_run(record.parent))
-    if (found := _there(job, seed)) is not None:
+    if isinstance(found := _there(job, seed), str):
         return found
     raise UserError(f"{job.name} seed {seed} ended with status {status}", "the same command goes on with the same seeds")
 
 
 def _there(job: Job, seed: int) -> Seen | str | None:
-    """A finished run, or the words of one that health stopped; what was left half done is made to start anew."""
+    """A finished run, of several one that nobody disturbed, or the words of one that health stopped; what was left half done is
+    made to start anew."""
+    whole: list[Seen] = []
     for folder in folders_of(job, seed):
         if is_running(folder):
             raise UserError(f"{folder} is being written by a run that is still going", "wait for it, or stop it")
@@ -87,8 +93,8 @@ def _there(job: Job, seed: int) -> Seen | str | None:
         elif (stop := read_stop(folder)) is not None:
             return stop.what
         elif _is_whole(run := load_run(folder), job, seed):
-            return seen(run)
-    return None
+            whole.append(seen(run))
+    return min(whole, key=lambda run: run.disturbed is not None, default=None)
 
 
 def _is_whole(run: RunData, job: Job, seed: int) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.launch import child
 from harness.launch.job import Job, is_run_of
 from harness.record.folder import is_finished, is_running
@@ -62,7 +63,11 @@ def _found(job: Job, seed: int) -> tuple[Path | None, list[str]]:
             if who and (who.plan_hash, who.speed_class, who.fork) == (job.plan_hash, job.hardware_class, None):
                 return folder, broken
             continue
-        run = load_run(folder)
+        try:
+            run = load_run(folder)
+        except UserError as error:
+            broken.append(error.problem)
+            continue
         if not is_run_of(run, job, seed):
             continue
         if not (wrong := check(run)):

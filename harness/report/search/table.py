@@ -36,8 +36,9 @@ def _frame(ledger: Ledger) -> str:
     return (
         f"Lane {space.lane}, line {ledger.target} ({ledger.metric} {ledger.level:.4f}); seed {space.seed} of all trials; "
         f"rungs at {rungs} of a trial's own budget, each a whole run with its own decay, from which one of {space.reduction} "
-        f"goes on; {space.trials} trials an arm planned. Hardware class {ledger.hardware_class}. Seconds to the line are equivalent: "
-        "train_s * exp((slice - line) / slope), slope in bits per ln(second) between the rungs of a family's first trial: "
+        f"goes on; {space.trials} trials an arm planned. Hardware class {ledger.hardware_class}. Seconds to the line are "
+        "equivalent: train_s * exp((slice - line) / slope), slope in bits per ln(second) between the rungs of a family's first "
+        "trial: "
         + (", ".join(f"{family} {slope:.4f}" for family, slope in ledger.slopes.items()) or "none yet")
         + ". Each is one run of one seed, and the best of many is too good: confirmations say what holds."
     )

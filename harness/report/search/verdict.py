@@ -91,7 +91,7 @@ def _seconds(runs: Sequence[Seen], against: Sequence[Seen], alpha: float) -> Fou
 
 
 def _health(all_runs: Sequence[Seen], runs: Sequence[Seen], entropy: float, ranks: bool) -> Found:
-    """Of the candidate's entropy alone: the incumbent's is not at stake."""
+    """Entropy is asked of the candidate alone: the incumbent's is not at stake."""
     wrong = [f"seed {run.seed}: {'; '.join(run.health)}" for run in runs if run.health]
     wrong += [f"seed {run.seed}: {run.dead} dead experts" for run in runs if run.dead and not run.health]
     wrong += [f"seed {run.seed} is unranked: {'; '.join(run.unranked)}" for run in all_runs if ranks and run.unranked]

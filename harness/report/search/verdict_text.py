@@ -39,6 +39,7 @@ def verdict_text(it: Confirmation, earlier: Sequence[Confirmation]) -> list[str]
         *conditions_text(it.verdict),
         f"{outcome_text(it.verdict)} (tests one-sided at alpha {it.power.alpha:g}, {ASSUMES})",
         *_shrinkage(it),
+        *([f"{len(it.replaced)} runs of disturbed pairs were measured again under their seeds"] if it.replaced else []),
         *_incumbent(it),
         *_repeated(it, earlier),
         *_next(it),
@@ -92,15 +93,12 @@ def _repeated(it: Confirmation, earlier: Sequence[Confirmation]) -> list[str]:
 
 
 def _next(it: Confirmation) -> list[str]:
-    again = f"make confirm NAME={it.space} FAMILY={it.family}"
-    named = f'SET="trial={it.trial}"' if it.trial else 'SET="plan=..."'
+    again, named = f"make confirm NAME={it.space} FAMILY={it.family}", f"trial={it.trial}" if it.trial else "words=..."
     failed = it.verdict.failed
     if LINE in failed:
-        return [f"next: {again} {named} lengthens its budget and takes new seeds; it counts as another attempt"]
+        return [f'next: {again} SET="{named}" lengthens its budget and takes new seeds; it counts as another attempt']
     if failed == [SECONDS]:
-        return [
-            f'next: a smaller fall takes more pairs ({again} SET="{named[5:-1]} pairs={2 * len(it.seeds)}"), or a better trial'
-        ]
+        return [f'next: more pairs find a smaller fall ({again} SET="{named} pairs={2 * len(it.seeds)}"), or another trial']
     if REST in failed:
         return ["next: another trial; this one fits the slice better than it fits the text"]
     return []

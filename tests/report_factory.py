@@ -36,10 +36,11 @@ def write_run(
     offset: float = 0.0, finished_at: str = "2026-01-01T00:00:00Z", leading_dense_layers: int = 0, moe_every: int = 1,
     track: str = "tiny", lr: float = 0.02, overrides: tuple[str, ...] = (),
     precision: str = "bf16", execution: str = "native", taken: float | None = None, of_tasks: bool = False,
+    opened: bool = False,
 ) -> Path:  # fmt: skip
     """Writes record.json, plan.yaml and metrics.jsonl; `experts=0` is a dense run, `dead` experts get no token in layer 0;
     a `precision` of fp8 or nvfp4 gives every window its telemetry; `taken`: the share of its two cores that others took, None
-    of a run too old to know; `of_tasks`: on a track of generated tasks, without lines and target."""
+    of a run too old to know; `of_tasks`: on a track of generated tasks, without lines and target; `opened`: of an open lane."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     moe_layers = len(range(leading_dense_layers, layers, moe_every)) if experts else 0
@@ -68,7 +69,7 @@ def write_run(
             curve.append(point)
             rows.append({"kind": "validation", **point})
     plan = {
-        "lane": {"name": lane, "twin": twin},
+        "lane": {"name": lane, "twin": None, "open": True} if opened else {"name": lane, "twin": twin},
         "track": {"name": track, "train_bytes": TRAIN_BYTES, "train_sha256": "33" * 32, "val_bytes": VAL_BYTES,
                   "val_sha256": "73" * 32, "slice_bytes": 262144, "lines": LINES, "target": "xz_given_train"},
         "optim": {"muon": {"lr": lr}}, "precision": {"format": precision},

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,29 @@ def test_the_7_gram_line_is_the_mean_over_all_bytes_but_the_first(data):
     found = lines.recompute(small_track(ngram7=(0, 0)), data)["ngram7"]
     assert found[0] == pytest.approx(ngram.bits(data.train, array(VAL[:SLICE])).mean(), abs=1e-12)
     assert found[1] == pytest.approx(ngram.bits(data.train, data.val).mean(), abs=1e-12)
+
+
+def test_the_line_of_tokens_is_bits_over_the_bytes_of_tokens_that_have_some(tmp_path, monkeypatch):
+    """End-of-text has no bytes and is not scored, as it is with models; training's stream has it before each document."""
+    monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path))
+    rng, end = np.random.default_rng(1), 5
+    train, val = rng.integers(0, 5, 400).astype(np.uint16), np.array([end, 1, 2, end, 3, 1, 1, end, 0, 2], np.uint16)
+    stream = np.insert(train, [0, 100, 250], end)
+    documents = SimpleNamespace(stream=lambda token: stream if token == end else None)
+    corpus = SimpleNamespace(
+        tokenizer=SimpleNamespace(end_of_text=end), train_documents=documents, val=val, hashes={"train": "t", "val": "v"},
+        token_bytes=np.array([1, 2, 3, 4, 5, 0]),
+    )  # fmt: skip
+    track = Track(name="small", lines={"ngram3_tokens": Line("3-gram", 0, 0)})
+    track.tokens.tokenizer, track.tokens.slice_tokens = "gpt2", 6
+    bits, bytes_of = ngram.bits(stream, val, of=ngram.TOKENS), corpus.token_bytes
+    scored = [i for i in range(1, len(val)) if val[i] != end]
+    expected = [sum(bits[i - 1] for i in some) / sum(bytes_of[val[i]] for i in some) for some in (
+        [i for i in scored if i < 6], scored)]  # fmt: skip
+    assert lines.recompute(track, corpus)["ngram3_tokens"] == pytest.approx(expected, rel=1e-12)
+    track.lines = {"ngram7": Line("7-gram", 0, 0)}
+    with pytest.raises(UserError, match="of no known method"):
+        lines.recompute(track, corpus)
 
 
 def test_a_copy_of_the_process_that_ends_early_is_explained():

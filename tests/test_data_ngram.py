@@ -41,6 +41,24 @@ def test_bits_equal_a_slow_dictionary_model(train, text, longest):
     np.testing.assert_allclose(ngram.bits(array(train), array(text), longest), slow_bits(train, text, longest), rtol=1e-12)
 
 
+@given(
+    train=st.lists(st.integers(0, 65535), max_size=60), text=st.lists(st.sampled_from([0, 7, 65535]), min_size=1, max_size=40)
+)
+def test_bits_of_tokens_equal_those_of_a_model_whose_symbols_are_tokens(train, text):
+    few = ngram.Symbols(256, 8, 3)
+    small = [sorted({*train, *text}).index(token) for token in (*train, *text)]
+    by_byte = ngram.bits(np.array(small[: len(train)], np.uint8), np.array(small[len(train) :], np.uint8), of=few)
+    by_token = ngram.bits(np.array(train, np.uint16), np.array(text, np.uint16), of=few._replace(width=16))
+    np.testing.assert_allclose(by_token, by_byte, rtol=1e-12)  # the same counts, whatever the symbols are called
+    for of in (ngram.TOKENS, ngram.BYTES):
+        assert of.width * (of.longest + 1) <= 64
+
+
+def test_a_model_of_tokens_that_has_read_nothing_is_uniform():
+    bits = ngram.bits(np.zeros(0, np.uint16), np.array([5, 6, 7], np.uint16), of=ngram.TOKENS)
+    assert bits.tolist() == [log2(50257)] * 2
+
+
 @pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(train=texts, context=st.binary(min_size=1, max_size=8))

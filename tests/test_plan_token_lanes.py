@@ -185,7 +185,7 @@ def test_a_milestone_elsewhere_than_on_the_curve_is_never_a_target():
 
 @pytest.mark.slow
 def test_an_epoch_of_wiki_ends_where_its_lanes_validate():
-    for lane in (name for name in lane_names() if name.startswith("wiki-")):
+    for lane in (name for name in lane_names() if name.startswith("wiki-") and not name.endswith("open")):
         plan = compose([f"lane={lane}"]).plan
         epoch = plan.track.tokens.train_tokens / plan.batch.tokens_per_step
         ends = [round(n * epoch) for n in range(1, 9) if round(n * epoch) < plan.steps - 2]

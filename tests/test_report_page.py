@@ -66,7 +66,7 @@ def test_every_link_leads_to_a_part_of_the_page_or_a_file_of_the_records(page, t
     outline = Outline(page)
     ids = {attrs["id"] for _, attrs in outline.seen if "id" in attrs}
     links = [attrs["href"] for tag, attrs in outline.seen if tag == "a"]
-    assert sum(link.endswith("record.json") for link in links) == 7
+    assert sum(link.endswith("record.json") for link in links) == 10
     for link in links:
         assert link[1:] in ids if link.startswith("#") else (top / link).exists(), link
 

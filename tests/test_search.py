@@ -227,7 +227,7 @@ def test_a_start_whose_bits_rise_gives_no_slope(monkeypatch):
 
 def test_failed_and_stopped_trials_stay_with_why_and_many_in_a_row_end_the_search(monkeypatch):
     made = course(monkeypatch, Fake({n: Outcome(None, f"speedrun ended with status {n}") for n in range(2, 99)}))
-    with pytest.raises(UserError, match=f"{FAILED_IN_ROW} trials in a row left no record"):
+    with pytest.raises(UserError, match=f"{FAILED_IN_ROW} runs in a row left no record"):
         made.run(100.0)
     failed = [trial for trial in read_ledger(made.folder).trials if trial.state == "failed"]
     assert [trial.why for trial in failed] == [f"speedrun ended with status {n}" for n in (2, 3, 4)]

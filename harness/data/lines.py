@@ -1,7 +1,7 @@
 """The classical lines of a track, recomputed from its data.
 
-A target is only as good as the figure behind it, so what the track states about xz, PPMd and the 7-gram is computed again
-from the bytes at hand, once per data hash, and a difference beyond `TOLERANCE` stops everything.
+A target is only as good as the figure behind it, so what the track states about xz, PPMd and n-grams is computed again from the
+text at hand, once per data hash, and a difference beyond `TOLERANCE` stops everything.
 
 Conditioned on train means 8 x (|c(train + text)| - |c(train)|) / |text|: the bits that the text adds to a compressor which
 has already read train. It reads train once, and each ending is written by a copy of the process.
@@ -10,6 +10,7 @@ has already read train. It reads train once, and each ending is written by a cop
 import lzma
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,20 +20,24 @@ from harness.data.corpora.bytes import Corpus
 from harness.errors import UserError, nearest
 from harness.plan.schema import Track
 
+if TYPE_CHECKING:
+    from harness.data.corpora.documents import Corpus as Documents  # its tokenizer takes a while to import
+
 TOLERANCE = 0.001  # bits per byte; the tracks state four decimals
 PPMD_ORDER = 6
 PPMD_MEMORY_BYTES = 256 << 20  # enough that the model of 12 MB of text is never restarted
 AT_ONCE = 1 << 14  # bytes: of many more xz keeps most until it is flushed, so that each copy would do all of the work
 METHOD = 1  # part of the cache key: raise it when a figure is computed in another way
 
-Pair = tuple[float, float]  # bits per byte of the first slice_bytes of val, and of all of val
+Pair = tuple[float, float]  # bits per byte of the slice, the first slice_bytes (or slice_tokens) of val, and of all of val
 
 
-def recompute(track: Track, corpus: Corpus, progress: Progress | None = None) -> dict[str, Pair]:
+def recompute(track: Track, corpus: "Corpus | Documents", progress: Progress | None = None) -> dict[str, Pair]:
     """Line id -> bits per byte (slice, val) of every line the track states, from the cache where it is there.
 
-    The first time takes about 25 s of one core for 12 MB, 14 of them xz. A line whose package is not installed (PPMd needs
-    pyppmd) is left out: it stays as stated. Raises: UserError for a line id that has no method here.
+    The first time takes about 25 s of one core for 12 MB, 14 of them xz; for 82 M tokens as long, and 3 GiB. A line
+    whose package is not installed (PPMd needs pyppmd) is left out: it stays as stated. Raises: UserError for a line id that has
+    no method here.
     """
     recomputed = {}
     for line_id in track.lines:
@@ -46,17 +51,21 @@ def recompute(track: Track, corpus: Corpus, progress: Progress | None = None) ->
     return recomputed
 
 
-def _line(line_id: str, track: Track, corpus: Corpus, progress: Progress | None) -> Pair:
-    if line_id not in METHODS:
-        raise UserError(f"track {track.name} states a line {line_id!r} of no known method", nearest(line_id, METHODS))
+def _line(line_id: str, track: Track, corpus: "Corpus | Documents", progress: Progress | None) -> Pair:
+    of_tokens = bool(track.tokens.tokenizer)
+    methods = OF_TOKENS if of_tokens else METHODS
+    if line_id not in methods:
+        raise UserError(f"track {track.name} states a line {line_id!r} of no known method", nearest(line_id, methods))
 
     def build() -> Pair:
         if progress:
             progress(f"computing the line {track.lines[line_id].label!r} of {track.name}")
-        return METHODS[line_id](corpus.train, corpus.val, track.slice_bytes)
+        if of_tokens:
+            return methods[line_id](corpus, track.tokens.slice_tokens)
+        return methods[line_id](corpus.train, corpus.val, track.slice_bytes)
 
-    key = {"method": METHOD, "slice_bytes": track.slice_bytes, **corpus.hashes}
-    return tuple(derived(f"line-{line_id}", key, build))
+    length = {"slice_tokens": track.tokens.slice_tokens} if of_tokens else {"slice_bytes": track.slice_bytes}
+    return tuple(derived(f"line-{line_id}", {"method": METHOD, **length, **corpus.hashes}, build))
 
 
 def check(track: Track, recomputed: dict[str, Pair]) -> None:
@@ -90,6 +99,16 @@ def ngram7(train: np.ndarray, val: np.ndarray, slice_bytes: int) -> Pair:
     """Mean over the scored bytes: all of the text but its first."""
     bits = ngram.bits(train, val)
     return float(bits[: slice_bytes - 1].mean()), float(bits.mean())
+
+
+def ngram3_tokens(corpus: "Documents", slice_tokens: int) -> Pair:
+    """Counted on the stream that training reads documents from, end-of-text before each. As models are, it is scored on the
+    tokens of val that have bytes, the first of all excepted."""
+    end = corpus.tokenizer.end_of_text
+    bits_N = ngram.bits(corpus.train_documents.stream(end), corpus.val, of=ngram.TOKENS)
+    bytes_N = corpus.token_bytes[corpus.val[1:]]
+    bits_N[bytes_N == 0] = 0.0
+    return tuple(float(bits_N[:n].sum() / bytes_N[:n].sum()) for n in (slice_tokens - 1, len(bits_N)))
 
 
 class Xz:
@@ -141,4 +160,5 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int], Pair]] = {
     "ppmd_given_train": ppmd_given_train,
     "ngram7": ngram7,
 }
+OF_TOKENS: dict[str, Callable[["Documents", int], Pair]] = {"ngram3_tokens": ngram3_tokens}
 OPTIONAL_PACKAGES = {"pyppmd"}

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.data import corpora, lines
 from harness.data.artifact import Progress
@@ -11,6 +12,9 @@ from harness.data.corpora.bytes import Corpus, documents_of
 from harness.data.source_overlap import SourceOverlap, source_overlap
 from harness.plan.goal import slice_length
 from harness.plan.schema import Line, Track
+
+if TYPE_CHECKING:
+    from harness.data.corpora.documents import Corpus as Documents
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def prepare(wanted: corpora.Wanted, progress: Progress | None = None) -> Report:
     )
 
 
-def prepared_lines(track: Track, data: Corpus, progress: Progress | None = None) -> list[PreparedLine]:
+def prepared_lines(track: Track, data: "Corpus | Documents", progress: Progress | None = None) -> list[PreparedLine]:
     """The lines of a track in the order it states them, recomputed and checked."""
     recomputed = lines.recompute(track, data, progress)
     lines.check(track, recomputed)

@@ -89,10 +89,7 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
         f"run.log_every_steps={run.windows[0]['step']}", *(f"run.{name}=off" for name in names),
         *([f"run.stop_after_step={steps}"] if steps < last else []),
     ]  # fmt: skip
-    threads = run.record.hardware.threads
-    as_many = threads is not None and threads <= (os.cpu_count() or 1)
-    environment = {"OMP_NUM_THREADS": str(threads)} if as_many else {}
-    said = _watched(command, tree, environment)
+    said = _watched(command, tree, as_many_threads(run.record))
     folders = [path.parent for path in home.glob("*/*/metrics.jsonl")]
     if len(folders) != 1:
         raise UserError(f"the re-execution left no run behind:\n{said[-1500:]}", "mend that first")
@@ -101,6 +98,12 @@ def execute(run: RunData, tree: Path, words: list[str], steps: int, home: Path) 
         read_identity(folders[0]),
         read_record(folders[0]) if is_there(folders[0] / "record.json") else None,
     )
+
+
+def as_many_threads(record: Record) -> dict[str, str]:
+    """The environment in which a run has as many threads as the record's had; ours, where there are not as many cores."""
+    threads = record.hardware.threads
+    return {"OMP_NUM_THREADS": str(threads)} if threads is not None and threads <= (os.cpu_count() or 1) else {}
 
 
 def _watched(words: list[str], tree: Path, environment: dict[str, str]) -> str:

@@ -42,7 +42,7 @@ def refuse_what_cannot_run(composed: Composed, here: Machine) -> None:
             f"precision.require_native=true, but {plan.precision.format} is emulated on {here.model}",
             "drop it: the operands are exact, the record says emulated and makes no claim about speed",
         )
-    if plan.lane.gpu and here.device == "cpu" and not (composed.cut or (plan.lane.open and plan.unranked)):
+    if plan.lane.gpu and here.device == "cpu" and not composed.cut:
         raise UserError(
             f"lane {plan.lane.name} is made for a GPU, and there is no CUDA device here",
             f"make speedrun LANE={RUNS_ANYWHERE} runs here; a short look at this lane: "
@@ -94,11 +94,15 @@ def starting_plan(composed: Composed, here: Machine, counts: Counts, taken: floa
         *_busy(taken, pace),
         ("target", *_target(track)),
         ("twin", plan.lane.twin or "none", _twin(plan.lane.twin, plan.run.folder, here, track.shortly)),
-        ("rules", "frozen keys held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
+        ("rules", f"{_held(plan)} held; health bounds; determinism on", f"clock starts after {WARMUP_STEPS} warm-up steps"),
         *_scoring(composed),
     ]  # fmt: skip
     width = max(len(left) for _, left, _ in lines) + 3
     return "\n".join(f"{name:<10}{left:<{width}}{right}" for name, left, right in lines)
+
+
+def _held(plan: Plan) -> str:
+    return "an open lane: data, scoring and target" if plan.lane.open else "frozen keys"
 
 
 @dataclass(frozen=True)

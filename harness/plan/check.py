@@ -27,6 +27,7 @@ SOFTCAP = 0.1  # the least: within it no token of 256 can have more than 0.5%, 1
 def check(plan: Plan) -> None:
     """Raises: UserError for the first rule that does not hold."""
     _check_track(plan)
+    _check_open(plan)
     for key, f in walk():
         _check_key(key, f, attrgetter(key)(plan))
     _check_shapes(plan)
@@ -99,6 +100,16 @@ def _check_track(plan: Plan) -> None:
         raise UserError(
             f"data.document_mask=true on track {track.name}, whose bytes do not say where a document ends",
             "use a lane of a track of tokens, or leave data.document_mask=false",
+        )
+
+
+def _check_open(plan: Plan) -> None:
+    """What an open lane is raced to."""
+    if plan.lane.open and not plan.track.target:
+        known = ", ".join(levels(plan.track))
+        raise UserError(
+            f"lane {plan.lane.name} is open, and track {plan.track.name} has no target: there is nothing to race to",
+            f"name a track that has one in the lane's file{f', or a new track with one of {known}' if known else ''}",
         )
 
 

@@ -34,17 +34,19 @@ from harness.plan.words import GROUPS, known_words, names_a_file, parsed
 @dataclass(frozen=True)
 class Composed:
     """A plan with where it came from. `overrides`: the command line; `choices`: which file of each recipe group;
-    `broken`: frozen keys that the command line changed, with the lane's value and the new one."""
+    `broken`: frozen keys that the command line changed, with the lane's value and the new one; `lane_tokens`: the budget that
+    the lane's file states."""
 
     plan: Plan
     overrides: tuple[str, ...]
     choices: dict[str, str]
     broken: dict[str, tuple[Any, Any]]
+    lane_tokens: int
 
     @property
     def cut(self) -> bool:
-        """Whether the budget is smaller than the lane's: then no more of val is scored than was trained on."""
-        return "budget.tokens" in self.broken and self.plan.budget.tokens < self.broken["budget.tokens"][0]
+        """Whether an unranked budget is smaller than the lane's: then no more of val is scored than was trained on."""
+        return self.plan.unranked and self.plan.budget.tokens < self.lane_tokens
 
     @property
     def scoring_cap(self) -> int | None:
@@ -78,7 +80,7 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     words = known_words(overrides)
     lane = tuple(word for word in words if word.startswith("lane="))
     lanes.register(tuple(str(parsed(word).value()) for word in lane))
-    frozen = _frozen_by(lane, lanes.RECIPES)
+    frozen, lane_tokens = _stated_by(lane, lanes.RECIPES)
     node, choices = _of_words(tuple(words), lanes.RECIPES)
     for group, choice in choices.items():
         _refuse_frozen_recipe(lanes.RECIPES, group, choice)
@@ -96,7 +98,7 @@ def compose(overrides: list[str] | tuple[str, ...]) -> Composed:
     refuse_looser(plan)
     if plan.unranked:
         _shorten(plan)
-    return Composed(plan, tuple(overrides), dict(choices), broken)
+    return Composed(plan, tuple(overrides), dict(choices), broken, lane_tokens)
 
 
 @lru_cache(maxsize=64)
@@ -127,10 +129,11 @@ def _of_files(words: tuple[str, ...], recipes: Path) -> tuple[DictConfig, dict[s
 
 
 @cache
-def _frozen_by(lane: tuple[str, ...], recipes: Path) -> dict[str, Any]:
-    """What a lane has for every key that it freezes, sorted by key: read, never changed."""
+def _stated_by(lane: tuple[str, ...], recipes: Path) -> tuple[dict[str, Any], int]:
+    """What a lane has for every key that it freezes, sorted by key, and its budget in tokens: read, never changed."""
     node, _ = _of_files(lane, recipes)
-    return {key: OmegaConf.select(node, key) for key in sorted(FIXED_IN_OPEN if node.lane.open else FROZEN)}
+    frozen = FIXED_IN_OPEN if node.lane.open else FROZEN
+    return {key: OmegaConf.select(node, key) for key in sorted(frozen)}, OmegaConf.select(node, "budget.tokens")
 
 
 @contextmanager

@@ -176,7 +176,7 @@ class SpaceFile(Closed):
 
     @property
     def sha256(self) -> str:
-        """Of its identity."""
+        """The hash of its identity."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -143,6 +143,12 @@ class SweepJob(v.Model):
     errors: v.Filled | None = None
 
 
+class Replays(v.Model):
+    """replay-*.json among the runs, while some of several replays are to come. `done`: the record of each, by its source."""
+
+    done: dict[str, v.Filled]
+
+
 class Timing(v.Model):
     """A step against the reference workload of that version: seconds of both, and the ratio over `rounds`."""
 

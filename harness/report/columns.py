@@ -47,14 +47,16 @@ def figures(group: Group, none: str, twin: Group | None = None) -> dict[str, Fig
 
 
 def _to_target(group: Group) -> Figure | None:
-    """Seconds where every seed reached it; None where there is no target."""
+    """The seconds that rank it, or why there are none; None where there is no target."""
     if group.runs[0].target is None:
         return None
-    reached = sum(run.record.metrics.target_reached for run in group.runs)
-    if reached < group.n:
-        return Figure("not reached" if group.n == 1 else f"{reached} of {group.n} reached it", None)
     seconds = group.seconds()
-    return Figure(seconds.text("{:,.1f}"), seconds.mean) if seconds else None
+    return Figure(seconds.text("{:,.1f}"), seconds.mean) if seconds else Figure(group.rule.missing(group.runs), None)
+
+
+def millions(count: int) -> str:
+    """Parameters as people read them."""
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
 
 
 def in_parentheses(found: dict[str, Figure], group: Group, twin: Group | None = None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.record.record_folders import record_folders
 from harness.record.schema import Record
+from harness.report.rule import Rule, rule_of
 from harness.report.run_data import RunData, load_run
 from harness.report.statistics import Sample
 
@@ -38,6 +39,16 @@ class Group:
     @property
     def track(self) -> str:
         return self.first.track
+
+    @property
+    def rule(self) -> Rule:
+        """What ranks it on time."""
+        return rule_of(self.plan)
+
+    @property
+    def section(self) -> str:
+        """The track, with what sets its boards apart from the track's others."""
+        return self.track + self.rule.boards
 
     @property
     def hardware_class(self) -> str:
@@ -122,12 +133,11 @@ class Group:
         return Sample.of([getattr(run.record.metrics, key) for run in self.runs])
 
     def seconds(self) -> Sample | None:
-        """To target, whatever they are worth; None unless every seed reached it."""
-        seconds = [run.record.metrics.time_to_target_s for run in self.runs]
-        return None if None in seconds else Sample.of(seconds)
+        """Those that rank it by its rule, whatever they are worth; None where there are none."""
+        return self.rule.seconds(self.runs)
 
     def to_target(self) -> Sample | None:
-        """Seconds to target; None unless every seed reached it on a machine of its own."""
+        """The same; None too unless every seed had a machine of its own."""
         return None if self.disturbed else self.seconds()
 
 

@@ -20,6 +20,7 @@ from harness.record.read import read_identity
 from harness.record.record import EVIDENCE, PUBLIC, content_hash, to_target
 from harness.report.clock_evidence import whose_machine
 from harness.report.rank_evidence import against_rank
+from harness.report.rule import rule_of
 from harness.report.run_data import RunData
 from harness.report.task_evidence import scores_of_tasks
 
@@ -157,6 +158,8 @@ def _rates(run: RunData) -> Iterator[str]:
     peak = record.hardware.matmul_peak_flops * (record.hardware.world_size or 1)  # of all ranks together
     mfu = rate * record.counts.flops_per_token / peak
     yield from _differs("metrics.mfu", metrics.mfu, mfu, "tokens/s x FLOP per token / matmul peak")
+    if rule_of(run.plan).seconds_alone:
+        yield from _differs("clock.train_s", clock.train_s, metrics.curve[-1]["train_s"], "the end of the curve")
     spent = sum(seconds for name, seconds in clock.content().items() if name != "wall_s")
     if abs(spent - clock.wall_s) > SUMS_TO_S:
         yield f"clock: its entries sum to {spent:.2f} s, wall_s is {clock.wall_s:.2f} s"

@@ -96,6 +96,7 @@ def content(
         plan, composed.broken, origin, loop.state.resumes, health, (judged.last_dead, judged.last_dominance),
         loop.ranking.breaches.values(),
     )  # fmt: skip
+    reasons += loop.strange
     reasons += [f"{name} could not be scored: {found['failed']}" for name, found in evaluations.items() if "failed" in found]
     reasons += [f"{name} is not scored yet: the same command goes on" for name in pending]
     tokens = session.steps.total

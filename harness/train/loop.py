@@ -26,7 +26,7 @@ from harness.record.rows import Point, StepRow, ValidationRow, WindowRow
 from harness.train import chain, checkpoint
 from harness.train.clock import TRAINING, Clock
 from harness.train.health import HealthStop, Monitor, RankingWatch, collapse_remedy, not_finite
-from harness.train.machine import forget_peak_memory
+from harness.train.machine import forget_peak_memory, synchronize
 from harness.train.occupancy import Meter
 from harness.train.session import Session, StepResult
 from harness.train.signals import Stop
@@ -63,6 +63,7 @@ class Loop:
     progress: Progress
     slice_N: np.ndarray  # the part of val that the curve is scored on
     peak_memory: Callable[[], int]
+    strange: list[str] = field(default_factory=list)  # what speaks against the rank of a run that is watched (audit.py)
 
     def __post_init__(self) -> None:
         s = self.session
@@ -87,7 +88,13 @@ class Loop:
             UserError: the disk is full.
         """
         with self.clock.entry(TRAINING):
-            return self._train(stop)
+            whole = self._train(stop)
+            self._stand_still()
+            return whole
+
+    def _stand_still(self) -> None:
+        """Before the clock stops: a GPU has then done what it was given, and works off none of it off the clock."""
+        synchronize(self.session.machine.device)
 
     def _train(self, stop: Stop) -> bool:
         plan, last = self.plan, self.plan.steps
@@ -191,6 +198,7 @@ class Loop:
 
     def look(self, when: str) -> None:
         """At the machine's peak and who else is on it, off the clock. No bit of the run depends on it."""
+        self._stand_still()
         with self.clock.entry("peaks_s"):
             self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.peak_memory())
             self.meter.look(when, self.session.machine.matmul_peak_now())
@@ -208,6 +216,7 @@ class Loop:
 
     def validate(self, step: int) -> None:
         """Scores the slice, off the clock, and adds a point to the curve."""
+        self._stand_still()
         with self.clock.entry("validation_s"), self.session.optimizer.scoring():
             found = self.score(self.slice_N, self.lockstep())
         self.add_point(step, found)
@@ -274,6 +283,7 @@ class Loop:
 
     def save(self) -> None:
         """A checkpoint, off the clock. Where each rank has all state the first one writes it, else each its own part."""
+        self._stand_still()
         with self.clock.entry("checkpoint_s"):
             self._refuse_bad_weights()
             self.state.monitor, self.state.ranking = self.monitor.state(), self.ranking.state()

@@ -17,7 +17,7 @@ from harness.ranks import LostRank, Ranks
 from harness.record import documents, record, schema
 from harness.record.folder import RunFolder, identity, open_folder, prefix_sha256
 from harness.record.provenance import provenance
-from harness.train import checkpoint, ending, machine
+from harness.train import audit, checkpoint, ending, machine
 from harness.train.clock import Clock
 from harness.train.health import HealthStop
 from harness.train.loop import Loop, State
@@ -51,6 +51,7 @@ def run(
     plan, started = composed.plan, time.perf_counter()
     origin = provenance(composed.overrides)
     folder = _shared_folder(composed, here, ranks, origin, progress)
+    watch = audit.listen(plan, folder.path)
 
     def begun() -> tuple[Session, State, Mapping[str, Any] | None]:
         session = Session(plan, here, ranks, corpus)
@@ -74,6 +75,8 @@ def run(
     clock.ledger["setup_s"] += time.perf_counter() - started
     with _nobody_lost(ranks, folder, state):
         rate = warm_up(session, clock, slice_N, state.step, tensors)
+    if watch:
+        watch.compiled()
     del tensors
     step_s = session.steps.tokens(state.step) / rate
     left_s = (session.steps.total - session.steps.before(state.step)) / rate
@@ -86,7 +89,7 @@ def run(
             if not loop.run(stop):
                 number = max(ranks.everyones_values(stop.number))  # a signal may have reached one of them alone
                 raise Stopped(folder.path, 128 + number if number else 0)
-            path = _end(composed, loop, stop, val_N, origin)
+            path = _end(composed, loop, stop, val_N, origin, watch)
         except HealthStop as health:
             _write_stop(folder, health)
             raise
@@ -201,7 +204,9 @@ def _write_stop(folder: RunFolder, health: HealthStop) -> None:
     health.folder = folder.path
 
 
-def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance) -> Path | None:
+def _end(
+    composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Provenance, watch: audit.Watch | None
+) -> Path | None:  # fmt: skip
     """Scores val and writes the record; then, where there are public test sets, scores those and writes it again. Every rank
     scores, the first one writes. Whatever ends the processes meanwhile, the same command goes on from a checkpoint of the last
     step and scores what is left.
@@ -214,10 +219,12 @@ def _end(composed: Composed, loop: Loop, stop: Stop, val_N, origin: schema.Prove
     if public:
         loop.save()  # they take longer than much training
     trained, found, written = loop.mark(), None, False
+    others = audit.of_others(watch, ranks)
 
     def of_val() -> tuple[ending.Scored, schema.Record] | None:
         if (scored := ending.of_val(composed, loop, val_N, lockstep)) is None:
             return None
+        loop.strange = list(dict.fromkeys([*others, *(watch.reasons() if watch else [])]))
         content = ending.content(composed, loop, scored, origin, {}, public)
         if public:
             loop.folder.await_scores()

@@ -22,13 +22,15 @@ def main(arguments: list[str]) -> int:
         plan = compose([f"lane={name}"]).plan
         m, target = plan.model, goal(plan.track)
         ffn = f"{m.num_experts} experts of {m.expert_width}, top-{m.top_k}" if m.num_experts else f"dense FFN {m.ffn_width}"
-        shape = f"{m.layers} x {m.width}, {ffn}, {plan.precision.format}"
+        begins = "open, from " if plan.lane.open else ""
+        shape = f"{begins}{m.layers} x {m.width}, {ffn}, {plan.precision.format}"
         asked = f"{target.level:.4f} {target.unit} ({target.label})" if target else "none: a fixed budget"
         where = "GPU" if plan.lane.gpu else "CPU, GPU"
-        budget = f"{plan.budget.tokens:,} {plan.track.unit}"
-        print(f"{name:<{width}}{plan.track.name:<12}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin}")
+        budget = f"{'from ' if plan.lane.open else ''}{plan.budget.tokens:,} {plan.track.unit}"
+        print(f"{name:<{width}}{plan.track.name:<12}{where:<10}{shape:<46}{budget:>22}  {asked:<44}{plan.lane.twin or '-'}")
     print(
         "\nmake speedrun LANE=<lane>; make plan LANE=<lane> shows what it would take here. A lane for GPUs runs on a CPU only "
-        'shortened: SET="unranked=true budget.tokens=65536".'
+        'shortened: SET="unranked=true budget.tokens=65536". An open lane fixes data, scoring and target; model, batch and '
+        "budget are the contestant's, and stand here as its file has them to start from."
     )
     return 0

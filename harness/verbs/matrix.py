@@ -7,10 +7,11 @@ examples
   python -m harness matrix track=sotu seeds=1,2,3
   python -m harness matrix track=tiny optim.muon.lr=0.01              the same recipe for every lane
 
-Each run is a `speedrun` process of its own. The same command again goes on: an unfinished run resumes, and a finished one of
-the same plan, seed and hardware class, in the folder of runs or in results/, is taken as it is. A lane that fails is named and
-the others go on; then the exit status is 1, as it is where a record found on the way cannot be read or is not whole. Tables,
-of all lanes and of each format against bf16 at equal seeds, and figure: RUNS/matrix-TRACK/matrix.md and matrix.png.
+Open lanes, which fix no architecture, are left out. A run is a `speedrun` process of its own. The same command again goes on:
+an unfinished run resumes, and a finished one of the same plan, seed and hardware class, in the folder of runs or in results/,
+is taken as it is. A lane that fails is named and the others go on; then the exit status is 1, as it is where a record found on
+the way cannot be read or is not whole. Tables, of all lanes and of each format against bf16 at equal seeds, and figure:
+RUNS/matrix-TRACK/matrix.md and matrix.png.
 """
 
 import sys
@@ -75,7 +76,9 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
 
     known_words(words)
     jobs, cannot, complaints = [], {}, []
-    for lane in _lanes_of(track):
+    if not (lanes := _lanes_of(track)):
+        raise UserError(f"track {track} has open lanes alone", "make speedrun LANE=... trains one; `make lanes` lists them")
+    for lane in lanes:
         try:
             plan = compose([f"lane={lane}", *words]).plan
         except UserError as error:
@@ -92,10 +95,12 @@ def _jobs(track: str, words: list[str]) -> tuple[list[Job], dict[str, str], list
 
 
 def _lanes_of(track: str) -> list[str]:
+    """Those that fix an architecture."""
     from harness.plan.compose import compose
     from harness.plan.lanes import lane_names
 
-    return [lane for lane in lane_names() if compose([f"lane={lane}"]).plan.track.name == track]
+    plans = {lane: compose([f"lane={lane}"]).plan for lane in lane_names()}
+    return [lane for lane, plan in plans.items() if plan.track.name == track and not plan.lane.open]
 
 
 def _places(jobs: list[Job]) -> list[str]:

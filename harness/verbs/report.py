@@ -5,11 +5,12 @@ usage: python -m harness report [FOLDER ...] [--out FOLDER]
        python -m harness report runs --out /tmp/look   what your own runs amount to
        make report [RUN="results runs"] [OUT=results]
 
-Written into the folder after --out: LEADERBOARD.md, index.html, figures/leaderboard-*.png, figures/holders-*.png. In a
-README.md that lies there every passage between "<!-- printed by `make show RUN=results` -->" and "<!-- end -->" is printed anew
-(of `make show`, `make compare` of two folders, and `make bench SET="PART out=FOLDER"` as it was measured). The same records
-give the same bytes. A record that is corrupt, newer than this harness, foreign, or whose evidence does not hold is named and
-left out of the ranking, and the exit status is 1; everything else is still reported.
+Written into the folder after --out: LEADERBOARD.md, index.html, figures/leaderboard-*.png, figures/holders-*.png, and in
+history/*.json each board's records as they fell. In a README.md that lies there every passage between "<!-- printed by `make
+show RUN=results` -->" and "<!-- end -->" is printed anew (of `make show`, `make compare` of two folders, and `make bench
+SET="PART out=FOLDER"` as it was measured). The same records give the same bytes. A record that is corrupt, newer than this
+harness, foreign, or whose evidence does not hold is named and left out of the ranking, and the exit status is 1; everything
+else is still reported.
 """
 
 import sys
@@ -96,7 +97,7 @@ def _say(leaderboard) -> None:
     for board in leaderboard.boards:
         holder = board.holder
         held = f"{holder.group.lane} since {holder.since[:10]}" if holder else "nobody: a claim takes three seeds"
-        print(f"  {one_line(f'{board.track}, {board.title}: {held}')}")
+        print(f"  {one_line(f'{board.section}, {board.title}: {held}')}")
     for run, reasons in leaderboard.unsound:
         print(one_line(f"evidence does not hold: {run.folder}: {'; '.join(reasons)}"), file=sys.stderr)
     for doubt in leaderboard.doubts:

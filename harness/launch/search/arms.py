@@ -21,7 +21,7 @@ def distributions(space: Space, family: str) -> dict[str, BaseDistribution]:
 
 
 def sampler(space: Space, arm: tuple[str, str], number: int) -> BaseSampler:
-    """Of trial `number` of (family, sampler)."""
+    """That of trial `number` of an arm, (family, sampler)."""
     seed = int(generator(space.seed, "search", *arm, number).bit_generator.random_raw() >> 32)
     if arm[1] == "random":
         return RandomSampler(seed=seed)

@@ -24,7 +24,7 @@ from harness.record.read import read_record, read_stop
 from harness.shown import one_line
 from harness.train.machine import Machine, detect
 
-FAILED_IN_ROW = 3  # trials without a record: then something is wrong that no draw is to blame for
+FAILED_IN_ROW = 3  # runs without a record: then something is wrong that no draw is to blame for
 LOOK_S = 1.0  # between two looks at the first trial of a family, which another process runs
 
 
@@ -73,7 +73,7 @@ class Course:
         """Why it ended before all trials were done; empty where they are.
 
         Raises:
-            UserError: no family has a finished first trial, or trials fail one after the other.
+            UserError: no family has a finished first trial, or runs fail one after the other.
             KeyboardInterrupt: the trial at hand goes on when the search is called again.
         """
         until = self.began + hours * HOUR_S
@@ -106,7 +106,7 @@ class Course:
             )
         if self.failed >= FAILED_IN_ROW:
             raise UserError(
-                f"{self.failed} trials in a row left no record: {self.storage.folder}/ledger.json says why of each",
+                f"{self.failed} runs in a row left no record: {self.folder / 'ledger.json'} says why of each",
                 "mend that; the same command goes on",
             )
 
@@ -128,6 +128,7 @@ class Course:
                     return False
                 self._say(taken, planned, draw)
                 rungs.append(self._weighed(self._make(taken, planned), slope))
+                self.failed = self.failed + 1 if rungs[-1].status == "failed" else 0
                 self.storage.put(taken, "rungs", [rung.content() for rung in rungs])
                 self.seconds.learn(family, rungs[-1:])
             if not rungs[place].finished:
@@ -142,7 +143,7 @@ class Course:
         return True
 
     def _measure(self, taken: Taken, rungs: list[LedgerRung]) -> bool:
-        """Of a first trial: the slope of its family, and with it its own figures."""
+        """Takes the slope of its family from a first trial, and with it that trial's own figures; it has ended then."""
         slope = slope_of(rungs)
         if slope is None:
             told = ", ".join(f"{rung.figure:.4f} after {rung.train_s:.1f} s" for rung in rungs)
@@ -207,7 +208,6 @@ class Course:
     def _end(self, taken: Taken, state: str, rung: LedgerRung | None = None, why: str = "") -> None:
         if why:
             self.storage.put(taken, "why", why)
-        self.failed = self.failed + 1 if state == "failed" else 0
         self.storage.tell(taken, state, math.log(rung.equivalent_s) if rung else None)
         trial = trial_of(taken.arm, self.storage.of(taken))
         figure = f", {trial.equivalent_s:.2f} s to the line" if trial.equivalent_s else ""

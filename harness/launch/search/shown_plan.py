@@ -21,8 +21,8 @@ FIRST = 3  # draws of an arm that are shown
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one arm of a family: `reach`, how many trials come to each rung; `run_s`, a run there without compilation; `shapes`,
-    how many of them were drawn that are still to be compiled, and what one costs; `refused`, draws that are no plan."""
+    """What an arm of a family would take: `reach`, how many trials come to each rung; `run_s`, a run there without compilation;
+    `shapes`, how many of the drawn are still to be compiled, and what one costs; `refused`, draws that are no plan."""
 
     reach: list[float]
     run_s: list[float]

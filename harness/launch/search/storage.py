@@ -159,7 +159,7 @@ class Storage:
 
 
 class _Lock(JournalFileOpenLock):
-    """Of the journal: held while a line is written."""
+    """The journal's: it is held while a line is written."""
 
     def __init__(self, journal: Path):
         super().__init__(str(journal))

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from harness.report.board.falls import claims_beside, figure_of
 from harness.report.board.standings import Board
+from harness.report.board.timeline import Timeline
 from harness.report.curves import mean_curve, spread
 from harness.report.groups import Group
 from harness.report.style import magnitude
@@ -56,23 +57,29 @@ def curves(groups: Sequence[Group], board: Board, x: str, twin: Group | None = N
 
 
 def holders(board: Board, on_time: bool) -> Markup:
-    """Steps over dates: the holder's mean, on seconds or on bits per byte of all of val. Colours are those of `curves`."""
-    tenures = [t for t in board.history if t.on_time or not on_time]
-    start = min(_stamp(t.since) for t in board.history)
-    newest = max(_stamp(t.since) for t in board.history)
-    end = newest + max(86400.0, (newest - start) / 8)
-    series = []
-    for tenure in tenures:
-        value = (tenure.group.to_target() if on_time else tenure.group.sample("val_bpb")).mean
-        until = _stamp(tenure.until) if tenure.until else end
-        label = f"{tenure.group.lane}, {value:,.1f} s" if on_time else f"{tenure.group.lane}, {value:.4f}"
-        series.append(Series(label, [(_stamp(tenure.since), value), (until, value)], f"mean c{board.place_of(tenure.group)}"))
-    frame = _Frame([start, end], [py for s in series for _, py in s.points], BARE, LOW)
-    title = "seconds to target" if on_time else f"{tenures[0].group.measure} of all of val"
-    parts = frame.axes("", title, lambda stamp: f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d}", ticks=_days(start, end))
-    for one in series:
-        (px, py), _ = one.points
-        parts += [frame.path(one), frame.dot(one, px, py, f"{one.name}, from {datetime.fromtimestamp(px, UTC):%Y-%m-%d}")]
+    """Steps of the record with their numbers: the holder's mean, on seconds or on bits per byte of all of val. Colours are
+    those of `curves`; claims that took no record are faint."""
+    numbered = [(number, t) for number, t in enumerate(board.history, 1) if t.on_time or not on_time]
+    others = claims_beside(board, on_time) if on_time or not any(t.on_time for t in board.history) else []
+    time = Timeline.of([t.since for _, t in numbered], [group.finished_at for group in others])
+    steps, beside = [], []
+    for place, (number, tenure) in enumerate(numbered):
+        value, until = figure_of(tenure.group, on_time).mean, time.x(tenure.until) if tenure.until else time.end
+        says = f"{tenure.group.lane}, {value:,.1f} s" if on_time else f"{tenure.group.lane}, {value:.4f}"
+        style = f"mean c{board.place_of(tenure.group)}"
+        steps.append((number, tenure, Series(says, [(time.of_record(place), value), (until, value)], style)))
+    for group in others:
+        beside.append(Series(group.lane, [(time.x(group.finished_at), figure_of(group, on_time).mean)], "beside"))
+    ys = [py for series in (*(series for *_, series in steps), *beside) for _, py in series.points]
+    frame = _Frame([time.start, time.end], ys, BARE, LOW)
+    title = f"seconds {board.rule.counted}" if on_time else f"{board.measure} of all of val"
+    parts = frame.axes(
+        time.label if time.by_order else "", title, dict(time.ticks()).__getitem__, ticks=[at for at, _ in time.ticks()]
+    )
+    parts += [frame.dot(one, *one.points[0], f"{one.name}: took no record") for one in beside]
+    for number, tenure, one in steps:
+        at = one.points[0]
+        parts += [frame.path(one), frame.dot(one, *at, f"{one.name}, from {tenure.since[:16]}"), frame.number(number, *at)]
     return _svg(frame, parts, f"The record's {title} by date")
 
 
@@ -121,6 +128,10 @@ class _Frame:
         where = f'cx="{self.x(px):.1f}" cy="{self.y(py):.1f}"'
         return f'<circle class="{series.style}" {where} r="3.2"><title>{escape(says)}</title></circle>'
 
+    def number(self, number: int, px: float, py: float) -> str:
+        """A record's number above its dot."""
+        return f'<text class="number" x="{self.x(px) + 3:.1f}" y="{self.y(py) - 6:.1f}">#{number}</text>'
+
 
 def _lines(frame: _Frame, lines: list[tuple[str, float, bool]]) -> list[str]:
     """Classical lines, named at the right; names that would overlap move apart and keep a leader."""
@@ -147,16 +158,6 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _days(start: float, end: float) -> list[float]:
-    """Up to four midnights from first to last."""
-    days = range(math.ceil(start / 86400), math.floor(end / 86400) + 1)
-    return [86400.0 * day for day in days[:: max(1, -(-len(days) // 4))]]
-
-
-def _stamp(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()
 
 
 def _svg(frame: _Frame, parts: list[str], says: str) -> Markup:

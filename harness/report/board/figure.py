@@ -16,7 +16,7 @@ def draw_board(board: Board, path: Path) -> Path:
     """Bits per byte of the slice against tokens and, unless the board is without seconds, against training seconds; there
     without groups that were disturbed."""
     groups = [standing.group for standing in board.standings[:SHOWN]]
-    fig = style.plain_figure(f"{board.track}: {groups[0].measure} of the best groups", 4.0, _caption(board, groups))
+    fig = style.plain_figure(f"{board.section}: {groups[0].measure} of the best groups", 4.0, _caption(board, groups))
     panels = fig.subplots(1, 2 if board.timed else 1, sharey=True, squeeze=False)[0]
     for ax, x in zip(panels, ("tokens", "train_s")):
         draw_lines(ax, board.lines, board.target_id)
@@ -44,7 +44,7 @@ def name(group: Group) -> str:
 def _caption(board: Board, groups: list[Group]) -> str:
     left_out = len(board.standings) - len(groups)
     parts = [
-        f"Track {board.track}, hardware class {board.hardware_class}",
+        f"Track {board.section}, hardware class {board.hardware_class}",
         f"scored on {groups[0].runs[0].scored_on}",
         "thick: mean over seeds; thin: single seeds",
         *([] if board.timed else ["emulated formats: no seconds"]),

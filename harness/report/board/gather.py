@@ -42,7 +42,8 @@ class Leaderboard:
 
     @property
     def tracks(self) -> list[str]:
-        return list(dict.fromkeys(board.track for board in self.boards))
+        """Those that boards are of, open lanes apart."""
+        return list(dict.fromkeys(board.section for board in self.boards))
 
 
 def gather(folders: Sequence[str | Path]) -> Leaderboard:
@@ -79,8 +80,8 @@ def _slim(run: RunData) -> RunData:
 
 def slug(board: Board) -> str:
     """A name for the board's files and anchors: words for people, and a hash because two classes may share the words."""
-    words = re.sub(r"[^a-z0-9]+", "-", f"{board.track} {board.hardware_class}".lower())[:40].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", f"{board.section} {board.hardware_class}".lower())[:40].strip("-")
     target = {"label": board.target.label, "slice": board.target.level, "id": board.target.id} if board.target else None
     lines = {name: line.content() for name, line in board.lines.items()}
-    key = repr((board.track, board.name, board.record.data.content(), target, lines))
+    key = repr((board.section, board.name, board.record.data.content(), target, lines))
     return f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"

@@ -1,8 +1,9 @@
 """Who is better, and who has held a record since when: the one rule behind `submit`, the leaderboard, its page and its figures.
 
-Seconds to target decide where every seed of both sides reached it and seconds compare; else bits per byte of all of val do.
-The slice, at the stop step that the lane fixes, decides the target alone. A claim takes MIN_SEEDS seeds and, on time, a mean
-below the target; the holder is the best claim by date. A holder stays on a tie.
+Seconds decide where both sides have those that their lane ranks by (`harness/report/rule.py`) and seconds compare; else bits
+per byte of all of val do. The slice, at the stop step that was fixed beforehand, decides the target alone. A claim takes
+MIN_SEEDS seeds and, on time, a mean below the target; in an open lane nothing else is one. The holder is the best claim by
+date. A holder stays on a tie.
 """
 
 from collections import defaultdict
@@ -22,7 +23,7 @@ class Against:
     """How one group stands to another. `test`: Welch's, one-sided, that the group's figure lies below the other's."""
 
     other: Group
-    on_time: bool  # the figure is seconds to target, else bits per byte of all of val
+    on_time: bool  # the figure is the seconds of its rule, else bits per byte of all of val
     test: Test
 
 
@@ -62,7 +63,7 @@ def against(group: Group, other: Group, timed: bool) -> Against:
 
 
 def against_target(group: Group) -> Test | None:
-    """The target's figure below its level, at the fixed stop step; None where the track is a fixed budget."""
+    """The target's figure at the end below its level; None where the track is a fixed budget."""
     target = group.runs[0].target
     return below(group.sample(target.metric), target.level) if target else None
 
@@ -71,8 +72,12 @@ def why_no_claim(group: Group, timed: bool) -> str | None:
     """None of a claim, which takes a rank and may hold the record."""
     if group.n < MIN_SEEDS:
         return f"n = {group.n}: a claim takes {MIN_SEEDS} seeds"
-    test = against_target(group)
-    return f"target: {test.why_not}" if is_on_time(group, timed) and test and not test.significant else None
+    on_time, test = is_on_time(group, timed), against_target(group)
+    if (on_time or group.rule.seconds_alone) and test and not test.significant:
+        return f"target: {test.why_not}"
+    if group.rule.seconds_alone and not on_time:
+        return f"an open lane ranks seconds alone, and there are none: {group.disturbed or f'{group.arithmetic} is not timed'}"
+    return None
 
 
 def history(groups: list[Group], timed: bool) -> tuple[Tenure, ...]:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from harness.report.board.cells import COLUMNS, Cell, recipe, tasks, twin_row
+from harness.report.board.cells import Cell, columns, recipe, tasks, twin_row
 from harness.report.board.cells import row as cells_of
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, about_tenure, how_ranked
+from harness.report.board.history import history_markdown
+from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, how_ranked
 from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
 from harness.report.markup import head, heading, href, item, link, paragraph, row, text
@@ -18,7 +19,7 @@ def leaderboard_markdown(leaderboard: Leaderboard, out: Path) -> str:
     parts = [heading(1, "Leaderboard"), "", _lead(leaderboard), "", how_ranked(leaderboard.boards), "", HOW_TESTED, ""]
     for track in leaderboard.tracks:
         parts += [heading(2, f"Track {text(track)}"), ""]
-        for board in (board for board in leaderboard.boards if board.track == track):
+        for board in (board for board in leaderboard.boards if board.section == track):
             parts += [heading(3, text(board.title)), "", *_board(board, out)]
     parts += _unranked(leaderboard.unranked, out)
     parts += _listed("Evidence does not hold", "Named and not ranked:", [
@@ -42,7 +43,8 @@ def _board(board: Board, out: Path) -> list[str]:
     if board.lines:
         known = ", ".join(f"{text(line.label)} {line.slice:.4f} / {line.val:.4f}" for line in board.lines.values())
         lines[0] += f" Lines of this protocol, slice / all val: {known}."
-    lines += ["", *head([column.name for column in COLUMNS], [TITLES.get(column.key, "---:") for column in COLUMNS])]
+    shown = columns(board.rule)
+    lines += ["", *head([column.name for column in shown], [TITLES.get(column.key, "---:") for column in shown])]
     for standing in board.standings:
         lines.append(row(_cell(cell, standing.group) for cell in cells_of(standing, board.timed)))
         if standing.twin:
@@ -53,7 +55,7 @@ def _board(board: Board, out: Path) -> list[str]:
         label = f" **Not a claim: {text(standing.why_no_claim)}.**" if standing.why_no_claim else ""
         said = text(" ".join(about(standing, board)))
         lines.append(item(f"**{text(standing.group.lane)}**, {text(recipe(standing.group))}, {runs}.{label} {said}"))
-    return [*lines, "", *_tasks(board), *_history(board)]
+    return [*lines, "", *_tasks(board), *history_markdown(board, out)]
 
 
 def _tasks(board: Board) -> list[str]:
@@ -78,18 +80,6 @@ def _twin_cell(cell: Cell, standing: Standing) -> str:
         return f"twin {text(cell.text)}: no ranked record yet"
     elsewhere = "" if group.hardware_class == standing.group.hardware_class else f"<br>on {text(group.hardware_class)}"
     return f"twin {text(cell.text)}{elsewhere}"
-
-
-def _history(board: Board) -> list[str]:
-    if not board.history:
-        return ["Nobody holds this record yet: a claim takes three seeds.", ""]
-    columns = ["since", "until", "lane", "n", "against the holder before"]
-    lines = ["Who held the record:", "", *head(columns, [":---"] * len(columns))]
-    for tenure in board.history:
-        until = tenure.until[:10] if tenure.until else "now"
-        cells = (tenure.since[:10], until, tenure.group.lane, tenure.group.n, about_tenure(tenure))
-        lines.append(row(map(text, cells)))
-    return [*lines, "", f"![holders](figures/holders-{slug(board)}.png)", ""]
 
 
 def _unranked(groups: list[Group], out: Path) -> list[str]:

@@ -9,14 +9,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.packed import lies_at
-from harness.report.board.cells import COLUMNS, NONE, recipe, row, tasks, twin_row
+from harness.report.board.cells import NONE, columns, recipe, row, tasks, twin_row
 from harness.report.board.chart import curves, holders
+from harness.report.board.falls import in_all
 from harness.report.board.figure import SHOWN, name
 from harness.report.board.gather import Leaderboard, slug
-from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, about_tenure, how_ranked, measures
-from harness.report.board.standings import Board, Standing, Tenure
+from harness.report.board.history import Line, lines
+from harness.report.board.sentences import ABOUT_TASKS, HOW_TESTED, about, how_ranked, measures
+from harness.report.board.standings import Board, Standing
 from harness.report.groups import Group
 from harness.report.markup import href
+from harness.report.rule import TO_TARGET, rule_of
 from harness.report.run_data import RunData
 from harness.report.statistics import Sample
 from harness.shown import printable
@@ -28,11 +31,12 @@ def render_page(leaderboard: Leaderboard, out: Path) -> str:
     """The whole page; links are relative to `out`, the folder it is written to."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    by_track = {track: [_board(b, out) for b in leaderboard.boards if b.track == track] for track in leaderboard.tracks}
+    by_track = {track: [_board(b, out) for b in leaderboard.boards if b.section == track] for track in leaderboard.tracks}
+    rules = [board.rule for board in leaderboard.boards]
     page = environment.get_template("page.html.j2").render(
         leaderboard=leaderboard,
         tracks=by_track,
-        columns=COLUMNS,
+        columns={c.name: c for rule in rules or [TO_TARGET] for c in columns(rule)},
         measures=measures(leaderboard.boards),
         how_ranked=how_ranked(leaderboard.boards),
         how_tested=HOW_TESTED,
@@ -51,6 +55,8 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
     return {
         "id": slug(board),
         "title": board.title,
+        "columns": columns(board.rule),
+        "seconds": board.rule.column,
         "measure": board.measure,
         "target": board.target,
         "lines": sorted(board.lines.values(), key=lambda line: -line.slice),
@@ -59,7 +65,8 @@ def _board(board: Board, out: Path) -> dict[str, Any]:
         "legend": [name(group) for group in best],
         "left_out": len(board.standings) - len(best),
         "tasks": tasks(board),
-        "history": [_tenure(tenure, board.place_of(tenure.group)) for tenure in board.history],
+        "history": [_record(line, board.place_of(line.fall.group), out) for line in lines(board)],
+        "in_all": in_all(board),
         "holder_charts": _holder_charts(board),
     }
 
@@ -122,7 +129,7 @@ def _curve(group: Group) -> list[dict[str, str]]:
 def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
     metrics, where = run.record.metrics, run.record.provenance
     timed = timed and not run.disturbed
-    seconds = metrics.time_to_target_s
+    seconds = rule_of(run.plan).of_run(run)
     return {
         "seed": run.record.seed,
         "to_target": NONE if seconds is None or not timed else f"{seconds:,.1f}",
@@ -138,19 +145,10 @@ def _seed(run: RunData, timed: bool, out: Path) -> dict[str, Any]:
     }
 
 
-def _tenure(tenure: Tenure, place: int) -> dict[str, Any]:
-    group = tenure.group
-    bits = group.sample("val_bpb").text("{:.4f}") + f" {group.shortly}"
-    return {
-        "colour": f"c{place}",
-        "since": tenure.since[:10],
-        "until": tenure.until[:10] if tenure.until else "now",
-        "lane": group.lane,
-        "recipe": recipe(group),
-        "n": group.n,
-        "figure": group.to_target().text("{:,.1f}") + " s" if tenure.on_time else bits,
-        "says": about_tenure(tenure),
-    }
+def _record(line: Line, place: int, out: Path) -> dict[str, Any]:
+    group = line.fall.group
+    seeds = [{"seed": run.record.seed, "link": href(run.folder, out)} for run in group.runs]
+    return {"line": line, "colour": f"c{place}", "recipe": recipe(group), "seeds": seeds}
 
 
 def _unranked(group: Group, out: Path) -> dict[str, Any]:

@@ -7,12 +7,18 @@ from harness.plan.track import measure
 from harness.report.board.claims import find_claim, trials
 from harness.report.board.holder import Against, Tenure
 from harness.report.board.standings import Board, Standing
+from harness.report.columns import millions
 from harness.report.groups import Group
 from harness.report.statistics import ALPHA, ASSUMES, LEVEL, MIN_SEEDS, Test
 
 ABOUT_TASKS = (
     "Tasks, means over difficulties and seeds, in parentheses beyond the difficulties of training: exact match of whole "
     "answers, and where not even the best answer is certain the KL from the exact distribution, in nats per answer."
+)
+HOW_RACED = (
+    "Open lanes fix data, scoring and target alone, and have boards of their own: ranked by mean training seconds of the whole "
+    "budget, where the mean over seeds at the end is below the target; a seed that misses it by itself does not matter. There "
+    f"a number takes at least {MIN_SEEDS} seeds, undisturbed, with a mean below the target at p < {ALPHA}."
 )
 HOW_TESTED = (
     f"± is the standard deviation over seeds. Intervals are two-sided at {LEVEL:.0%} (Student's t), tests one-sided "
@@ -27,13 +33,14 @@ def measures(boards: Iterable[Board]) -> str:
 
 
 def how_ranked(boards: Iterable[Board]) -> str:
+    raced = f" {HOW_RACED}" if any(board.rule.seconds_alone for board in boards) else ""
     return (
         f"Ranked by mean training seconds to the target where every seed reached it, then by mean {measures(boards)} of all of "
         f"val. A number counts claims: at least {MIN_SEEDS} seeds, and on time a mean below the target at p < {ALPHA}. Fewer "
         "seeds are shown where their figures put them, without a number. Seconds of different hardware classes, and figures of "
         "different protocols, are never ranked together; emulated formats are never ranked on time, and neither is a group "
         f"with a run that others took more than {TAKEN:.0%} of the processor time from. Records of the first revision do not "
-        "say what was taken."
+        f"say what was taken.{raced}"
     )
 
 
@@ -53,13 +60,22 @@ def about_claim(standing: Standing, board: Board) -> list[str]:
 
 
 def figures(group: Group, timed: bool) -> list[str]:
-    """Where the runs stopped, their bits per byte, and their time where one may be claimed."""
+    """Where the runs stopped, their bits per byte, their time where one may be claimed, and what stands beside it."""
     bits = [group.sample(key).counted("{:.4f}") for key in ("slice_bpb", "val_bpb")]
     return [
-        f"stop step {group.first.metrics.curve[-1]['step']:,}, fixed by the lane before any seed was run",
+        f"stop step {group.first.metrics.curve[-1]['step']:,}, fixed by {group.rule.fixed_by} before any seed was run",
         f"slice {group.shortly} {bits[0]}, all of val {bits[1]}",
         _time(group, timed),
+        *_beside(group),
     ]
+
+
+def _beside(group: Group) -> list[str]:
+    """What the lane leaves to the plan, where it does."""
+    if not group.rule.beside:
+        return []
+    counts, peak = group.first.counts, max(group.sample("peak_memory_bytes").values) / 2**30
+    return [f"{millions(counts.params_total)} parameters, {millions(counts.params_active)} active, peak memory {peak:.2f} GiB"]
 
 
 def _time(group: Group, timed: bool) -> str:
@@ -70,9 +86,8 @@ def _time(group: Group, timed: bool) -> str:
     if group.disturbed:
         return f"no time is claimed: {group.disturbed}"
     if (seconds := group.to_target()) is None:
-        reached = sum(run.record.metrics.target_reached for run in group.runs)
-        return f"{reached} of {group.n} seeds reached the target: no time is claimed"
-    return f"{seconds.counted('{:.1f}')} s to target"
+        return group.rule.no_time(group.runs)
+    return f"{seconds.counted('{:.1f}')} s {group.rule.counted}"
 
 
 def _against_target(standing: Standing, board: Board) -> str:
@@ -127,7 +142,8 @@ def _verdict(found: Against) -> str:
     """How much less or more, with its unit, and whether that is significant."""
     side, amount = "less" if found.test.difference < 0 else "more", abs(found.test.difference)
     if found.on_time:
-        return f"{amount:,.1f} s {side} to target than {found.other.lane}{_judgement(found.test, '{:+,.1f}')}"
+        than = f"{found.other.rule.counted} than {found.other.lane}"
+        return f"{amount:,.1f} s {side} {than}{_judgement(found.test, '{:+,.1f}')}"
     return f"{amount:.4f} {found.other.measure} {side} on all of val than {found.other.lane}{_judgement(found.test, '{:+.4f}')}"
 
 

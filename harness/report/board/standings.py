@@ -1,9 +1,10 @@
 """Boards: which groups of seeds may be ranked against each other, and in which order.
 
 A board is one protocol (track, data, how much of val was scored, lines, target) on one hardware class: seconds of two
-classes and bits per byte of two protocols never meet in a rank. The rule of every track is in `holder.py`. Emulated formats
-are on a board of their own, without seconds. On a CPU whose bf16 is emulated everything is, so there the seconds compare; the
-class says so. A group with a run that was disturbed stands on the same board as the others, below those ranked on time.
+classes and bits per byte of two protocols never meet in a rank, and open lanes have boards of their own. The rule of every
+track is in `holder.py`. Emulated formats are on a board of their own, without seconds. On a CPU whose bf16 is emulated
+everything is, so there the seconds compare; the class says so. A group with a run that was disturbed stands on the same board
+as the others, below those ranked on time.
 """
 
 from collections import defaultdict
@@ -24,6 +25,7 @@ from harness.report.board.holder import (
     why_no_claim,
 )
 from harness.report.groups import Group, protocol
+from harness.report.rule import Rule
 from harness.report.run_data import Target
 from harness.report.statistics import Test
 from harness.report.twin import best_group
@@ -47,7 +49,7 @@ class Standing:
     group: Group
     place: int  # on the board, from 1, claims or not
     rank: int | None
-    on_time: bool  # ranked by its seconds to target
+    on_time: bool  # ranked by its seconds
     target: Test | None  # the target's figure below its level; None where the track is a fixed budget
     why_no_claim: str | None
     twin: Twin | None  # None where the lane names none
@@ -60,6 +62,16 @@ class Board:
     timed: bool  # False for emulated formats: no seconds, no rates
     standings: tuple[Standing, ...]
     history: tuple[Tenure, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """What ranks its groups on time."""
+        return self.standings[0].group.rule
+
+    @property
+    def section(self) -> str:
+        """The track, with what sets this board apart from the track's others."""
+        return self.standings[0].group.section
 
     @property
     def record(self) -> Record:
@@ -127,11 +139,11 @@ def make_boards(groups: Iterable[Group]) -> list[Board]:
 
 
 def mixed_protocols(groups: Iterable[Group]) -> list[str]:
-    """One sentence for each track whose ranked records do not all share data, scoring, lines and target."""
+    """One sentence for each track, open lanes apart, whose ranked records do not all share data, scoring, lines and target."""
     terms = defaultdict(set)
     for group in groups:
         if group.ranked:
-            terms[group.track].add(_terms(group))
+            terms[group.section].add(_terms(group))
     return [
         f"track {track}: its ranked records follow {len(found)} protocols (data, scored part, lines or target differ); "
         "each is ranked apart"
@@ -144,7 +156,8 @@ def _terms(group: Group) -> tuple[Any, ...]:
     """What two groups of one board share besides the hardware class."""
     record = group.first
     target = group.runs[0].target
-    return (*protocol(group.runs[0]), target.id if target else "", repr(sorted(record.lines.items())))
+    what = target.id if target else ""
+    return (*protocol(group.runs[0]), what, repr(sorted(record.lines.items())), group.rule.boards)
 
 
 def _is_timed(group: Group, native: set[tuple[Any, ...]]) -> bool:

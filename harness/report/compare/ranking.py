@@ -5,11 +5,12 @@ a side that has more left is read off its curve between two validations (linearl
 a run planned for that amount would stand lower: such rankings are marked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from harness.report import style
+from harness.report.board.holder import why_no_claim
 from harness.report.groups import Group, why_not_timed_beside
 from harness.report.run_data import RunData
 from harness.report.statistics import ASSUMES, Sample, Test, welch
@@ -125,10 +126,11 @@ def amount_text(ranking: Ranking) -> str:
 
 
 def sentences(a: Group, b: Group, rankings: list[Ranking], why_not_fair: list[str]) -> list[tuple[str, str]]:
-    """One plain sentence for each contract: ("may be claimed" | "may not be claimed", sentence)."""
+    """One plain sentence for each contract: ("may be claimed" | "may not be claimed", sentence); before them, of two groups of
+    open lanes, who is ahead by what these are ranked by."""
     names = _names(a, b)
     fair = "In a fair comparison, " if not why_not_fair else ""
-    said = []
+    said = [*_race(a, b, names)]
     for ranking in rankings:
         if ranking.refused:
             said.append(("may not be claimed", f"Nothing about {ranking.basis}: {ranking.refused}."))
@@ -150,6 +152,25 @@ def sentences(a: Group, b: Group, rankings: list[Ranking], why_not_fair: list[st
                 f"That {ahead} is better than {behind} {at}: it is ahead by {size}, but {ranking.test.why_not}.",
             ))  # fmt: skip
     return said
+
+
+def _race(a: Group, b: Group, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    if not (a.rule.seconds_alone and b.rule.seconds_alone):
+        return
+    each = [(name, why_no_claim(group, group.of_its_format)) for name, group in zip(names, (a, b))]
+    no_claim = [f"{name}: {why}" for name, why in each if why]
+    if why_not := a.runs[0].why_not_beside(b.runs[0]) or why_not_timed_beside(a, b) or "; ".join(no_claim):
+        yield "may not be claimed", f"Nothing about the race: {why_not}."
+        return
+    first, second, (ahead, behind) = (a, b, names) if a.seconds().mean < b.seconds().mean else (b, a, names[::-1])
+    test, amount = welch(first.seconds(), second.seconds()), second.seconds().mean - first.seconds().mean
+    if test.significant:
+        low, high = sorted(abs(bound) for bound in test.interval)
+        how = f"95% interval {low:.1f} to {high:.1f}, one-sided Welch p = {test.p:.2g}, {ASSUMES}"
+        yield "may be claimed", f"In the race {ahead} takes {amount:.1f} s less {a.rule.counted} than {behind} ({how})."
+    else:
+        why_not = f"it takes {amount:.1f} s less, but {test.why_not}"
+        yield "may not be claimed", f"That {ahead} wins the race against {behind}: {why_not}."
 
 
 def _names(a: Group, b: Group) -> tuple[str, str]:

@@ -22,6 +22,7 @@ def summary_table(groups: list[Group]) -> str:
         lines += [row(map(text, _row(group, here))) for group in ordered]
         if untimed := [group.lane for group in ordered if not group.of_its_format]:
             lines.append(f"\n{UNTIMED} ({text(', '.join(untimed))}).")
+        lines += [f"\nTo target, {text(said)}." for said in sorted({group.rule.of_table for group in ordered} - {""})]
         disturbed = [group for group in ordered if group.disturbed and group.of_its_format]  # others make no claim anyway
         lines += [f"\n{paragraph(text(f'{DISTURBED}: {group.lane}, {group.disturbed}.'))}" for group in disturbed]
         unranked = [f"{group.lane} is unranked: {group.why_unranked}" for group in ordered if group.why_unranked]

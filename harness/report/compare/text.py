@@ -79,7 +79,7 @@ def _ranking(r: Ranking) -> dict[str, Any]:
 
 def _who(group: Group) -> str:
     seconds = group.seconds()
-    reached = f", {seconds.counted('{:.1f}')} s to target" if seconds else ", target not reached by every seed"
+    reached = f", {seconds.counted('{:.1f}')} s {group.rule.counted}" if seconds else f", {group.rule.unreached}"
     if seconds and not group.timed:
         reached = f", target reached (no seconds: {group.disturbed if group.of_its_format else 'emulated'})"
     time = reached if group.runs[0].target else ""

@@ -6,8 +6,9 @@ from textwrap import wrap
 from harness.plan.bounds import TAKEN
 from harness.record.schema import Clock, Evaluation
 from harness.report.anchors import anchors_for
-from harness.report.columns import NAMES, figures, in_parentheses
+from harness.report.columns import NAMES, figures, in_parentheses, millions
 from harness.report.groups import Group
+from harness.report.rule import rule_of
 from harness.report.run_data import RunData
 from harness.report.task_scores import in_one_line, scored
 from harness.shown import one_line
@@ -112,10 +113,12 @@ def _below(run: RunData) -> list[tuple[str, str]]:
     record, metrics, counts = run.record, run.record.metrics, run.record.counts
     lines = [(
         "model",
-        f"{_millions(counts.params_total)} parameters, {_millions(counts.params_active)} active, "
+        f"{millions(counts.params_total)} parameters, {millions(counts.params_active)} active, "
         f"{counts.flops_per_token / 1e6:.3g} MFLOP per token, peak memory {metrics.peak_memory_bytes / 2**30:.1f} GiB",
     )]  # fmt: skip
     lines.append(("clock", _clock(record.clock)))
+    if said := rule_of(run.plan).of_table:
+        lines.append(("to target", said))
     if metrics.val_loss is not None:
         passes = f", end-of-text among them; {metrics.curve[-1]['epoch']:.2f} passes over train"
         seen = "; no row of training is read twice" if run.of_tasks else passes
@@ -181,7 +184,3 @@ def _clock(clock: Clock) -> str:
     spent = sorted(((entries[key], name) for key, name in CLOCK.items() if entries.get(key, 0.0) >= 0.05), reverse=True)
     parts = [f"{name} {seconds:,.1f} s ({seconds / wall:.0%})" for seconds, name in spent]
     return f"wall {wall:,.1f} s: {', '.join(parts)}"
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"

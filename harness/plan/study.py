@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import UserError, nearest
 from harness.plan.lanes import ROOT
+from harness.plan.race import RACE, TO_LINE, no_race
 from harness.plan.schema import walk
 from harness.plan.series import Series
 from harness.reading import read_yaml
@@ -15,8 +16,8 @@ from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
 # harness/report/study/folder.py draws them
-FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts")
-OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts")  # the others look at the load of experts
+FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts", RACE)
+OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts", RACE)  # the others look at the load of experts
 OF_SERIES = "series"  # of a series' points, drawn by harness/report/series
 OF_TASKS = ("routing",)  # which asks what experts are for which task: every run is inspected
 REMEDY = "see studies/sparsity.yaml"
@@ -28,8 +29,8 @@ DOSE = re.compile(r"(.+)-(\d{1,3}(?:\.\d+)?)")  # KIND-LEVEL, in %
 @dataclass(frozen=True)
 class Study:
     """`cases`: {name: overrides}, in the order they are drawn; `common`: overrides of all of them; `axis`: the key that a sweep
-    is drawn against; `equal`: what all cases are trained for alike. Overrides are words, separated by blanks. The first case is
-    what others are compared with.
+    is drawn against; `equal`: what all cases are trained for alike, or `line`: each for a budget of its own, and compared by
+    its seconds to the line. Overrides are words, separated by blanks. The first case is what others are compared with.
 
     `families`: two cases, FAMILY and OTHER, whose further cases FAMILY-DIAL and OTHER-DIAL turn the same: the table says what a
     dial does in each, and whether it does more in one of them. A dial KIND-LEVEL is a dose of that kind, in %.
@@ -61,9 +62,13 @@ class Study:
         """What both families turn, in the order of the first one's cases."""
         if not self.families:
             return []
-        one, other = (f"{family}-" for family in self.families)
-        names = [case.removeprefix(one) for case in self.cases if case.startswith(one)]
-        return [name for name in names if other + name in self.cases]
+        one, other = map(self.of_family, self.families)
+        return [dial for dial in one if dial in other]
+
+    def of_family(self, family: str) -> dict[str, str]:
+        """{dial: case} of all that a family turns, whether the other one does or not."""
+        start = f"{family}-"
+        return {case.removeprefix(start): case for case in self.cases if case.startswith(start)}
 
     @property
     def doses(self) -> dict[str, dict[float, str]]:
@@ -81,10 +86,15 @@ class Study:
 
     def words(self, case: str) -> list[str]:
         """Overrides of a plan. A fork is no part of them; a case that others start from leaves its checkpoints for them."""
-        words = [f"lane={self.lane}", *self.common.split(), *self.cases[case].split()]
+        words = [f"lane={self.lane}", *self.common.split(), *self._of_its_family(case), *self.cases[case].split()]
         left = sorted({fork[1] for other in self.cases if (fork := self.fork(other)) and fork[0] == case})
         words += [f"run.checkpoint_steps=[{','.join(map(str, left))}]"] if left else []
         return [word for word in words if not word.startswith("fork=")]
+
+    def _of_its_family(self, case: str) -> list[str]:
+        """What a case of a race turns a dial of."""
+        of = [family for family in self.families if self.figure == RACE and case.startswith(f"{family}-")]
+        return [word for family in of for word in self.cases[family].split()]
 
     def fork(self, case: str) -> tuple[str, int] | None:
         """The case and step that this one starts from, None where it starts anew."""
@@ -103,7 +113,7 @@ class StudyFile(Closed):
     cases: Annotated[dict[Name, Text], Field(min_length=1)]
     common: Text = ""
     axis: Text = ""
-    equal: one_of("tokens", "seconds", "FLOPs") = "tokens"
+    equal: one_of("tokens", "seconds", "FLOPs", TO_LINE) = "tokens"
     families: list[Name] = absent()
     series: Series = absent()
     parts: list[Name] = absent()
@@ -122,6 +132,7 @@ class StudyFile(Closed):
             wrong.append(f"families {self.families}, which are two cases")
         elif self.figure == "doses" and not study_of("", self).doses:
             wrong.append("doses of no families and their cases FAMILY-KIND-LEVEL, such as dense-random-bytes-50")
+        wrong += no_race(self.figure, self.equal, self.families or [], self.cases)
         if self.parts and self.figure != "parts":
             wrong.append(f"parts {self.parts} of figure {self.figure}, which shows none")
         wrong += [f"{word} in common or a case" for word in words if word.lstrip("+~").split("=")[0] in NOT_A_CASES]

@@ -6,6 +6,7 @@ exactly they are its own.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -150,14 +151,19 @@ def equivalent_s(train_s: float, figure: float, level: float, slope: float) -> f
 
 
 def slope_of(rungs: list[LedgerRung]) -> float | None:
-    """Bits per ln(second), by least squares over the finished rungs of a first trial; None where bits do not fall."""
-    points = [(math.log(rung.train_s), rung.figure) for rung in rungs if rung.finished]
+    """Bits per ln(second) over the finished rungs of a first trial; None where bits do not fall."""
+    slope = fall([(rung.train_s, rung.figure) for rung in rungs if rung.finished])
+    return slope if slope > v.SMALLEST else None
+
+
+def fall(points: Sequence[tuple[float, float]]) -> float:
+    """Bits per ln(second) that (seconds, bits) lose, by least squares; 0 where no two differ in seconds."""
     if len(points) < 2:
-        return None
+        return 0.0
+    points = [(math.log(seconds), bits) for seconds, bits in points]
     x, y = (sum(values) / len(points) for values in zip(*points))
     spread = sum((a - x) ** 2 for a, _ in points)
-    slope = -sum((a - x) * (b - y) for a, b in points) / spread if spread else 0.0
-    return slope if slope > v.SMALLEST else None
+    return -sum((a - x) * (b - y) for a, b in points) / spread if spread else 0.0
 
 
 def read_ledger(folder: Path) -> Ledger:

@@ -193,6 +193,13 @@ class TrialRouting(v.Model):
     tasks: dict[v.Name, TaskNumbers]
 
 
+class TrialRace(v.Model):
+    """Training seconds of the whole budget, null where they are not the run's own; what the target is about, at the end."""
+
+    train_s: v.Positive | None
+    figure: v.Positive | None
+
+
 class TrialNumbers(v.Model):
     """All that is drawn or tabled of a run of a study."""
 
@@ -212,6 +219,7 @@ class TrialNumbers(v.Model):
     routing: TrialRouting = v.absent()
     train: TrainOverTime = v.absent()
     val_parts: dict[v.Name, v.Positive] = v.absent()
+    race: TrialRace = v.absent()
 
 
 class StudyHead(v.Model):

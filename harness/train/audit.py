@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
 from harness.data.cache import cache_folder
 from harness.plan.lanes import ROOT
 from harness.plan.schema import Plan
@@ -194,10 +196,12 @@ def _closed() -> list[str | Path]:
 
 
 def _kept() -> list[str]:
-    """Where compilers keep what they made. `harness/train/determinism.py` has named Inductor's place."""
+    """Where compilers keep what they made. `harness/train/determinism.py` has named Inductor's place; its precompiled headers
+    are in the default one, whatever was named."""
+    headers = os.path.join(default_cache_dir(), "precompiled_headers")
     home = os.path.expanduser(os.environ.get("TRITON_HOME") or "~")
     triton = os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton")
-    return [*filter(None, [os.environ.get("TORCHINDUCTOR_CACHE_DIR")]), triton]
+    return [*filter(None, [os.environ.get("TORCHINDUCTOR_CACHE_DIR")]), headers, triton]
 
 
 def _below(path: str, place: str) -> bool:

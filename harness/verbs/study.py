@@ -149,6 +149,7 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
     """The cases that can be run here, why the others cannot among `complaints`. Raises: UserError when none is left, or two
     cases are one plan."""
     from harness.plan.compose import compose
+    from harness.plan.race import RACE, refuse_race
     from harness.plan.study import OF_ANY_MODEL
     from harness.plan.words import known_words
 
@@ -186,6 +187,8 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
         jobs.append(job)
     if not jobs:
         raise UserError(f"no case of study {study.name} can be run here:\n  " + "\n  ".join(complaints), "see make plan")
+    if study.figure == RACE:
+        refuse_race(study.families, {job.name: job.plan for job in jobs})
     if study.figure == "parts" and not (parts.keys() and set(study.parts) <= parts.keys()):
         wanted = ", ".join(part for part in study.parts if part not in parts) or "parts of val"
         raise UserError(

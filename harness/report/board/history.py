@@ -22,6 +22,7 @@ FOLDER = "history"
 SHOWN = 5  # changes of a line in Markdown
 COLUMNS = ("#", "since, UTC", "until", "lane", "n", "record", "fell by", "what changed", "against the holder before")
 NOBODY = "Nobody holds this record yet: a claim takes three seeds."
+AGAIN = "`make replay RECORD=...` runs it again"
 HOW = (
     "A record is the best claim by date, and `make replay RECORD=...` runs any of them again. What changed is said of the plan "
     "against that of the record before, as one would type it, floats at four digits"
@@ -82,7 +83,7 @@ def history_markdown(board: Board, out: Path) -> list[str]:
                 _shortened(line.fall), text(line.says),
             ])
         )  # fmt: skip
-    full = f"{HOW} ([in full]({FOLDER}/{slug(board)}.json))."
+    full = f"{HOW if len(board.history) > 1 else AGAIN} ([in full]({FOLDER}/{slug(board)}.json))."
     return [*found, "", paragraph(f"{text(in_all(board))} {full}"), "", f"![holders](figures/holders-{slug(board)}.png)", ""]
 
 

@@ -65,17 +65,23 @@ class Timeline:
         if self.by_order:
             every = -(-len(self.records) // TICKS)
             return [(float(i), f"{_utc(self.records[i]):%m-%d %H:%M}") for i in range(0, len(self.records), every)]
-        step = next((step for step in STEPS_S if (self.end - self.start) / step <= TICKS - 1), STEPS_S[-1])
+        step = self._step
         form = "%Y-%m-%d" if step >= DAY_S else "%m-%d %H:%M"
         marks = range(math.ceil(self.start / step), math.floor(self.end / step) + 1)
         return [(mark * step, _utc(mark * step).strftime(form)) for mark in marks][:: max(1, -(-len(marks) // TICKS))]
 
     @property
+    def _step(self) -> float:
+        """Seconds between two ticks of a date."""
+        return next((step for step in STEPS_S if (self.end - self.start) / step <= TICKS - 1), STEPS_S[-1])
+
+    @property
     def label(self) -> str:
-        if not self.by_order:
+        if not self.by_order and self._step >= DAY_S:
             return "date (UTC)"
-        day = f"{_utc(self.records[0]):%Y-%m-%d} to {_utc(self.last):%Y-%m-%d}"
-        return f"records in their order, with the hour they fell (UTC, {day})"
+        first, last = (f"{_utc(at):%Y-%m-%d}" for at in (self.records[0], self.last))
+        when = first if first == last else f"{first} to {last}"
+        return f"records in their order, with the hour they fell (UTC, {when})" if self.by_order else f"hour (UTC, {when})"
 
 
 def stamp(iso: str) -> float:

@@ -1,6 +1,7 @@
 """What a dial changes of a figure of its runs, against its family's own case at equal seeds, and how much more in one of two
 families."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.plan.study import Study
@@ -29,6 +30,11 @@ def percents(trials: Sequence[Trial], base: str, case: str, value: Value = val_b
     return {seed: 100 * (v / of_base[seed] - 1) for seed, v in by_seed(trials, case, value).items() if seed in of_base}
 
 
+def changes(trials: Sequence[Trial], base: str, case: str, value: Value) -> dict[int, float]:
+    """{seed: what `case` has more than `base`}, of the seeds at which both have it."""
+    return between(by_seed(trials, base, value), by_seed(trials, case, value))
+
+
 def effects(study: Study, trials: Sequence[Trial], dial: str, value: Value = val_bpb) -> list[dict[int, float]]:
     """`percents` of a dial by family."""
     return [percents(trials, base, cases[dial], value) for base, cases in dials(study).values()]
@@ -47,6 +53,12 @@ def resolved(found: Sample) -> bool:
     """Whether the interval leaves 0 out, with seeds enough for a claim."""
     bounds = found.interval()
     return found.n >= MIN_SEEDS and bounds is not None and not bounds[0] <= 0 <= bounds[1]
+
+
+def in_times(found: Sample) -> str:
+    """Of ln ratios: "1.200x (1.100 to 1.309)", the geometric mean, without an interval of one seed."""
+    bounds = found.interval()
+    return f"{math.exp(found.mean):.3f}x" + (" ({:.3f} to {:.3f})".format(*map(math.exp, bounds)) if bounds else "")
 
 
 def in_percent(found: Sample) -> str:

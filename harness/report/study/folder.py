@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import whole
 from harness.packed import put_kept
+from harness.plan.race import RACE
 from harness.plan.study import Study, study_of
 from harness.reading import is_there, read_json
 from harness.record.record import PUBLIC
@@ -24,6 +25,7 @@ from harness.report.study.frame import cases_of
 from harness.report.study.inspection import look_up, put_inspection
 from harness.report.study.load import draw_load
 from harness.report.study.part_panels import draw_parts
+from harness.report.study.race_panels import draw_race
 from harness.report.study.routing import draw_routing
 from harness.report.study.rows import draw_cost, draw_rules
 from harness.report.study.sweep import draw_sweep
@@ -36,7 +38,7 @@ Writer = Callable[[Study, Sequence[Trial], Path, Verdicts], list[Path]]
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
-    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts,
+    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts, RACE: draw_race,
 }  # fmt: skip
 
 
@@ -57,7 +59,8 @@ def write_numbers(study: Study, trials: Sequence[Trial], folder: Path, verdicts:
     """study.json, which says what the folder's records are of."""
     folder.mkdir(parents=True, exist_ok=True)
     of_train = study.figure == "epochs"
-    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train) for trial in trials]
+    of_race = study.figure == RACE
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train, of_race) for trial in trials]
     content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
     numbers = folder / STUDY_FILE
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")

@@ -8,6 +8,7 @@ from harness.report.statistics import Sample
 from harness.report.study.absorption import absorption_table
 from harness.report.study.interaction import interaction_table
 from harness.report.study.parts import parts_tables
+from harness.report.study.race_table import race_tables
 from harness.report.study.repetition import repetition_table
 from harness.report.study.routing_table import routing_tables
 from harness.report.study.tasks import task_tables
@@ -32,7 +33,7 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
         for case, some in by_case.items()
         if some
     ]
-    tables = (interaction_table, repetition_table, parts_tables, task_tables, routing_tables, absorption_table)
+    tables = (interaction_table, race_tables, repetition_table, parts_tables, task_tables, routing_tables, absorption_table)
     below = [line for table in tables for line in table(study, trials)]
     lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *below, ""]
     common = f", {study.common}" if study.common else ""

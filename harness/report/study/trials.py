@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.plan.stored import section
 from harness.reading import is_there
 from harness.record.load import Load
-from harness.record.results import LoadOverTime, TrainOverTime, TrialHealth, TrialNumbers, TrialRouting
+from harness.record.results import LoadOverTime, TrainOverTime, TrialHealth, TrialNumbers, TrialRace, TrialRouting
 from harness.record.run import Run, read_run
 from harness.report.run_data import load_run
 from harness.report.study import specialisation
@@ -124,10 +124,18 @@ class Trial(Run):
         return specialisation.numbers(found, self.record) if found else None
 
     @property
+    def timed(self) -> bool:
+        """Not where the format is emulated too: what emulation takes says nothing about the format; or the run disturbed."""
+        return bool(self.record and self.record.precision.timed and not self.record.disturbed)
+
+    @property
     def tokens_per_second(self) -> float | None:
-        """None where the format is emulated too: what emulation takes says nothing about the format; or the run disturbed."""
-        timed = self.record and self.record.precision.timed and not self.record.disturbed
-        return self.record.metrics.tokens_per_second if timed else None
+        return self.record.metrics.tokens_per_second if self.timed else None
+
+    @property
+    def train_s(self) -> float | None:
+        """Training seconds of the whole budget."""
+        return self.record.clock.train_s if self.timed else None
 
     @property
     def is_partial(self) -> bool:
@@ -139,6 +147,12 @@ class Trial(Run):
         """Bits of the slice, at the end."""
         return self.record.metrics.slice_bpb if self.record else None
 
+    @property
+    def raced(self) -> float | None:
+        """What the track's target is about, at the end; None of a stopped run, and of a track without a target."""
+        target = self.record.metrics.target if self.record else None
+        return getattr(self.record.metrics, target.metric) if target else None
+
     def at(self, key: str) -> float:
         """A dotted key of the plan."""
         node: Any = self.plan
@@ -146,11 +160,14 @@ class Trial(Run):
             node = node[part]
         return float(node)
 
-    def numbers(self, doctor: Sequence[str], inspected: bool = False, of_train: bool = False) -> TrialNumbers:
-        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected` and `of_train`: whether the study asks
-        for that."""
+    def numbers(
+        self, doctor: Sequence[str], inspected: bool = False, of_train: bool = False, of_race: bool = False
+    ) -> TrialNumbers:
+        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected`, `of_train` and `of_race`: whether the
+        study asks for that."""
         more: dict[str, Any] = {"routing": self.routing} if inspected and self.routing else {}
         more |= {"train": self.train} if of_train else {}
+        more |= {"race": TrialRace(train_s=self.train_s, figure=self.raced)} if of_race else {}
         more |= {"val_parts": found} if (found := val_parts(self)) else {}
         return TrialNumbers(
             case=self.case, seed=self.seed, stopped=self.stopped, unranked_reasons=self.why_unranked, slice_bpb=self.bpb,

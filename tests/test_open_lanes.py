@@ -79,6 +79,19 @@ def test_an_open_lane_without_a_line_is_refused_with_what_to_do():
         compose(["lane=tiny-open", "unranked=true", "track=wiki", "model.vocab_size=50304"])
 
 
+@pytest.mark.parametrize("key, value", [("track.slice_bytes", 1024), ("data.deduplicate", True), ("data.epochs", 2)])
+def test_an_open_lane_of_ones_own_races_on_the_same_data_to_the_same_line(key, value):
+    """Else its runs would stand on the board of the others."""
+    plan = compose(["lane=tiny-open"]).plan
+    section, name = key.split(".")
+    setattr(getattr(plan, section), name, value)
+    with pytest.raises(UserError, match=f"lane tiny-open is open, and its file has {key}={value} where every open lane") as no:
+        check(plan)
+    assert "lanes/tracks" in no.value.remedy
+    plan.unranked = True
+    check(plan)
+
+
 def test_a_short_look_at_an_open_lane_is_scored_on_as_much_as_that_of_another():
     words = ["unranked=true", "budget.tokens=65536"]
     assert [compose([f"lane={lane}", *words]).scoring_cap for lane in ("tiny-open", "tiny-dense")] == [65536, 65536]

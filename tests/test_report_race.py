@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from report_factory import edit_record, write_run
 
 from harness.report.board.cells import columns, row
+from harness.report.board.claims import claim_name
 from harness.report.board.gather import gather, slug
 from harness.report.board.markdown import leaderboard_markdown
 from harness.report.board.page import render_page
-from harness.report.board.sentences import about_claim, how_ranked
+from harness.report.board.sentences import about, about_claim, how_ranked
 from harness.report.board.standings import Board, make_boards, mixed_protocols
 from harness.report.compare.ranking import rank, sentences
 from harness.report.compare.summary import summary_table
@@ -167,6 +168,41 @@ def test_compare_says_who_wins_the_race_or_why_nobody_does(tmp_path):
     assert kind == "may not be claimed" and "Nothing about the race: B (tiny-open" in sentence and "not below 0.01" in sentence
 
 
+def test_the_board_says_which_seeds_a_claim_may_have_been_chosen_from(tmp_path):
+    """A seed that is stopped as soon as it looks bad, and one that is run until it is fast, cost the claim these words."""
+    seeds(tmp_path, "open")
+    (board,) = boards(tmp_path)
+    (standing,), plain = board.standings, about(board.standings[0], board)
+    group = standing.group
+    claim = {
+        "schema_version": 1, "lane": group.lane, "track": group.track, "plan_hash": group.plan_hash, "stop_step": 384,
+        "hardware_class": group.hardware_class, "seeds": [1, 2, 3], "records": dict.fromkeys("123", "ab" * 32),
+        "tuning_trials": {"found": 0, "declared": 0}, "replaced": [], "failed_seeds": {"3": "unfinished", "4": "unfinished"},
+        "submissions": [
+            {"at": "2026-01-05T00:00:00+00:00", "seeds": [1, 2], "repeats": {"2": 5}},
+            {"at": "2026-01-06T00:00:00+00:00", "seeds": [3]},
+        ],
+    }  # fmt: skip
+    path = group.runs[0].folder.parent / claim_name(group.plan_hash, group.hardware_class)
+    path.write_text(json.dumps(claim))
+    said = [sentence for sentence in about(standing, board) if sentence.startswith("Seeds ")]
+    assert said == [
+        "Seeds that do not count: 4 (unfinished).",
+        "Seeds run more than once, of which one run counts: 2 (5 times).",
+        "Seeds came in 2 submissions: the later ones knew what the first had shown.",
+    ]
+    path.write_text(json.dumps(claim | {"failed_seeds": {}, "submissions": claim["submissions"][1:]}))
+    assert len(about(standing, board)) == len(plain)
+
+
+def test_runs_that_are_not_ranked_race_with_nobody(tmp_path):
+    seeds(tmp_path, "a", step_s=0.3)
+    seeds(tmp_path, "bb", step_s=0.2, reasons=("it read weights.bin while it trained",))
+    a, b = sorted(find_groups([tmp_path]).groups, key=lambda group: group.runs[0].folder)
+    kind, sentence = sentences(a, b, rank(a, b), [])[0]
+    assert kind == "may not be claimed" and "unranked, it read weights.bin while it trained" in sentence
+
+
 def test_tables_of_runs_say_what_to_target_means_in_an_open_lane(tmp_path):
     seeds(tmp_path, "open")
     groups = find_groups([tmp_path]).groups
@@ -185,3 +221,10 @@ def test_a_record_whose_seconds_are_not_those_of_its_curve_does_not_hold(tmp_pat
                 metrics__tokens_per_second=metrics["tokens_per_second"] / less, metrics__mfu=metrics["mfu"] / less,
                 metrics__step_s=metrics["step_s"] * less)  # fmt: skip
     assert any(sentence.startswith("clock.train_s is 49.92") for sentence in check(load_run(folder)))
+
+
+def test_nats_on_the_slice_that_are_not_those_of_the_curve_do_not_hold(tmp_path):
+    """The line of `open` is in nats per token."""
+    folder = write_run(tmp_path / "1", lane="tiny-open", opened=True, experts=0)
+    edit_record(folder, metrics__slice_loss=3.1)
+    assert any(sentence.startswith("metrics.slice_loss is 3.1") for sentence in check(load_run(folder)))

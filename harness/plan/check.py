@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +13,8 @@ from harness.plan.check_parallel import check_parallel
 from harness.plan.check_precision import check_precision
 from harness.plan.check_routing import check_routing
 from harness.plan.goal import levels, slice_length
-from harness.plan.schema import STAGES, Batch, Plan, Schedule, walk
+from harness.plan.lanes import read_track
+from harness.plan.schema import FIXED_IN_OPEN, STAGES, Batch, Data, Plan, Schedule, walk
 from harness.plan.steps import Stage, shares_of
 from harness.plan.tasks import check_tasks
 from harness.plan.track import TASKS
@@ -111,6 +113,24 @@ def _check_open(plan: Plan) -> None:
             f"lane {plan.lane.name} is open, and track {plan.track.name} has no target: there is nothing to race to",
             f"name a track that has one in the lane's file{f', or a new track with one of {known}' if known else ''}",
         )
+    if plan.lane.open and not plan.unranked:
+        _check_same_race(plan)
+
+
+def _check_same_race(plan: Plan) -> None:
+    """Whoever races on a track reads and is scored on the same: an open lane of one's own changes nothing of it."""
+    stated = {f"track.{key}": value for key, value in vars(_track(plan.track.name)).items()}
+    stated |= {f"data.{key}": value for key, value in vars(Data()).items() if f"data.{key}" in FIXED_IN_OPEN}
+    for key, value in stated.items():
+        if (found := attrgetter(key)(plan)) != value:
+            raise UserError(
+                f"lane {plan.lane.name} is open, and its file has {key}={found} where every open lane of track "
+                f"{plan.track.name} has {value}",
+                f"leave {key} out of lanes/{plan.lane.name}.yaml; other data or another score is a new track in lanes/tracks",
+            )
+
+
+_track = cache(read_track)
 
 
 def _check_shapes(plan: Plan) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.plan.fingerprint import stored_plan_hash
+from harness.plan.goal import CURVE_METRICS
 from harness.plan.stored import settings
 from harness.plan.tasks import made_anew
 from harness.reading import file_hash, is_there, parse_json, read_bytes
@@ -130,7 +131,8 @@ def _curve(run: RunData) -> Iterator[str]:
     planned = sorted({*(s for s in plan["validation"]["steps"] if s < run.planned_steps), run.planned_steps})
     if [row["step"] for row in rows] != planned:
         yield f"protocol: validated at steps {[row['step'] for row in rows]}, the plan says {planned}"
-    yield from _differs("metrics.slice_bpb", metrics.slice_bpb, metrics.curve[-1]["slice_bpb"], "the curve's last point")
+    for name in CURVE_METRICS:
+        yield from _differs(f"metrics.{name}", getattr(metrics, name), metrics.curve[-1].get(name), "the curve's last point")
     yield from _target(run)
 
 

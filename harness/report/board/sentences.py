@@ -47,7 +47,7 @@ def how_ranked(boards: Iterable[Board]) -> str:
 def about(standing: Standing, board: Board) -> list[str]:
     """What the seeds of a row allow to be said: against the target and the holder, and how many plans were tried for it."""
     against = [_against_target(standing, board), _against_holder(standing, board)]
-    return [*against, *_machine(standing.group), _tuning(standing.group), _executed(standing.group)]
+    return [*against, *_machine(standing.group), _tuning(standing.group), *_chosen(standing.group), _executed(standing.group)]
 
 
 def about_claim(standing: Standing, board: Board) -> list[str]:
@@ -112,6 +112,23 @@ def _tuning(group: Group) -> str:
     tried = trials(claim)
     among = f", which stands among {claim.search.told}" if claim and claim.search else ""
     return f"Tuning: {'not stated how many plans were' if tried is None else f'{tried} other plans'} tried for it{among}."
+
+
+def _chosen(group: Group) -> list[str]:
+    """Which seeds its figures may have been chosen from, as the claim beside the records states them; nothing where none."""
+    claim = find_claim(group)
+    if claim is None:
+        return []
+    counted = set(map(str, claim.seeds))
+    failed = [f"{seed} ({why})" for seed, why in claim.failed_seeds.items() if seed not in counted]
+    repeats = {seed: times for submission in claim.submissions for seed, times in (submission.repeats or {}).items()}
+    again = [f"{seed} ({times} times)" for seed, times in repeats.items()]
+    raced, parts = group.rule.seconds_alone, len(claim.submissions)
+    return [
+        *([f"Seeds that do not count: {', '.join(failed)}."] if failed else []),
+        *([f"Seeds run more than once, of which one run counts: {', '.join(again)}."] if again else []),
+        *([f"Seeds came in {parts} submissions: the later ones knew what the first had shown."] if raced and parts > 1 else []),
+    ]
 
 
 def _machine(group: Group) -> list[str]:

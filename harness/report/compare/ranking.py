@@ -157,8 +157,9 @@ def sentences(a: Group, b: Group, rankings: list[Ranking], why_not_fair: list[st
 def _race(a: Group, b: Group, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
     if not (a.rule.seconds_alone and b.rule.seconds_alone):
         return
-    each = [(name, why_no_claim(group, group.of_its_format)) for name, group in zip(names, (a, b))]
-    no_claim = [f"{name}: {why}" for name, why in each if why]
+    unranked = [group.why_unranked and f"unranked, {group.why_unranked}" for group in (a, b)]
+    each = [why or why_no_claim(group, group.of_its_format) for why, group in zip(unranked, (a, b))]
+    no_claim = [f"{name}: {why}" for name, why in zip(names, each) if why]
     if why_not := a.runs[0].why_not_beside(b.runs[0]) or why_not_timed_beside(a, b) or "; ".join(no_claim):
         yield "may not be claimed", f"Nothing about the race: {why_not}."
         return

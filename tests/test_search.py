@@ -23,7 +23,7 @@ from harness.launch.search.course import FAILED_IN_ROW
 from harness.launch.search.halving import expected, goes_on
 from harness.launch.search.runs import Outcome
 from harness.launch.search.shown_plan import plan_text
-from harness.launch.search.storage import JOURNAL
+from harness.launch.search.storage import JOURNAL, Storage
 from harness.plan.space_check import drawn
 from harness.record.ledger import read_ledger
 
@@ -178,6 +178,24 @@ def test_a_trial_of_a_searcher_that_was_killed_is_taken_up_and_a_half_written_li
     assert ledger.counts.trials == 12 and ledger.counts.running == 0 and ledger.trials[0].state == "complete"
 
 
+def test_a_trial_that_went_on_before_it_was_interrupted_is_not_pruned_afterwards(monkeypatch):
+    """Others may have come to its first rung since, where several processes search."""
+    tell = Storage.tell
+
+    def is_killed(self, taken, state, figure):
+        if state == "complete" and taken.number:
+            raise KeyboardInterrupt
+        tell(self, taken, state, figure)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Storage, "tell", is_killed)
+        course(monkeypatch, Fake()).run(100.0)
+    (half,) = [trial for trial in read_ledger(Path("runs/search-example")).trials if trial.state == "running"]
+    monkeypatch.setattr("harness.launch.search.course.goes_on", lambda *_: False)
+    whole = finished(monkeypatch, Fake()).find(half.arm, half.number)
+    assert (whole.state, whole.rung) == ("complete", 2)
+
+
 def test_another_space_is_refused_by_the_keys_that_differ(monkeypatch):
     finished(monkeypatch, Fake(), space(trials=1))
     dials = {"optim.muon.lr": {"low": 0.01, "high": 0.2, "log": True}, "schedule.decay_share": {"low": 0.3, "high": 0.9}}
@@ -187,6 +205,15 @@ def test_another_space_is_refused_by_the_keys_that_differ(monkeypatch):
     assert "dials.schedule.decay_share.low: (absent) there, 0.3 in this space" in caught.value.problem
     assert "rungs" not in caught.value.problem and "copy studies/spaces/example.yaml to a new name" in caught.value.remedy
     course(monkeypatch, Fake(), space(trials=3, title="another"))
+
+
+def test_a_space_that_was_only_looked_at_may_change(monkeypatch):
+    course(monkeypatch, Fake(), space(families=BOTH))
+    other = space(rungs=[0.5, 1], trials=1)
+    assert finished(monkeypatch, Fake(), other).space.rungs == [0.5, 1]
+    course(monkeypatch, Fake(), other)
+    with pytest.raises(UserError, match="has the trials of another space"):
+        course(monkeypatch, Fake(), space(families=BOTH))
 
 
 def test_another_machine_class_is_refused_by_both_names(monkeypatch):

@@ -76,6 +76,7 @@ def test_a_file_that_is_no_space_is_refused_by_what_is_wrong(tmp_path, monkeypat
         ({"families": {"dense": {"words": "model.heads=3"}}}, "family dense does not start: model.heads=3 does not divide"),
         ({"families": {"dense": {"words": "optim=moun"}}}, "family dense does not start: unknown optim 'moun'"),
         ({"lane": "tiny-opne"}, "unknown lane 'tiny-opne'"),
+        ({"common": "track.target=xz_alone"}, "family dense could not be confirmed: "),
         ({"scored": 1062581}, "a search leaves the rest to confirmations"),
         ({"scored": 1000}, "whose slice has 262,144"),
     ],

@@ -4,7 +4,6 @@ import fcntl
 import json
 import math
 
-import confirm_factory
 import pytest
 from confirm_factory import HERE, LEVEL, SEARCH, SLOPE, START, STEP, TRIALS, confirmations, noisy, searched, trial
 from confirm_factory import confirm_fixture as confirm_fixture
@@ -125,6 +124,10 @@ def test_two_at_once_are_refused(home, confirm):
         fcntl.flock(lock, fcntl.LOCK_EX)
         did = confirm("family=moe")
     assert did.status == 2 and "another process confirms a candidate of example" in did.err and not did.ran
+    with open(home / "runs" / "confirm-tiny-open.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        did = confirm("family=moe")
+    assert did.status == 2 and "another process confirms a candidate of lane tiny-open" in did.err and not did.ran
 
 
 def test_a_plan_typed_by_hand_counts_as_a_trial_and_keeps_its_budget(home, confirm):
@@ -135,23 +138,6 @@ def test_a_plan_typed_by_hand_counts_as_a_trial_and_keeps_its_budget(home, confi
     assert "nothing was fitted" in did.out
     confirm("family=moe", "fit=no")
     assert confirmations(home)[1].trials == len(TRIALS) + 1 and confirmations(home)[1].candidate.tokens == 300 * STEP
-
-
-def test_what_the_incumbent_ran_with_the_seeds_is_used(home, confirm):
-    searched(home / SEARCH)
-    start = compose(["lane=tiny-open", "run.mlflow=off", f"budget.tokens={START}", "seed=1002"]).plan
-    confirm_factory.open_run(home / "runs", start, **noisy(start, 1002))
-    did = confirm("family=dense")
-    (it,) = confirmations(home)
-    assert it.seeds == [1001, 1002, 1003] and len(did.ran) == 5 and (1002, it.incumbent.plan_hash) not in did.ran
-
-
-def test_seeds_that_the_candidate_had_elsewhere_are_not_fresh(home, confirm):
-    searched(home / SEARCH)
-    plan = compose(["lane=tiny-open", "run.mlflow=off", "optim.muon.lr=0.07", "seed=1001"]).plan
-    confirm_factory.open_run(home / "runs", plan, **noisy(plan, 1001))
-    confirm("family=dense", "words=optim.muon.lr=0.07")
-    assert confirmations(home)[0].seeds == [1002, 1003, 1004]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +153,16 @@ def test_seeds_that_the_candidate_had_elsewhere_are_not_fresh(home, confirm):
         (["family=dense", "words=optim.moun.lr=0.1"], "unknown key 'optim.moun.lr'", "optim.muon.lr"),
         (["fit=maybe"], "fit=maybe", "one of yes, no"),
         (["nulls=50", "trial=tpe/1"], "trial with nulls", "leave trial out"),
+        (["family=dense", "words=optim.muon.lr=0.1 seed=5"], "seed=5 in words", "leave seed=5 out"),
+        (["family=dense", "words=lane=sotu-open"], "lane=sotu-open in words", "leave lane=sotu-open out"),
+        (["family=dense", "words=unranked=true"], "unranked=true in words", "leave unranked=true out"),
+        (["family=dense", "words=+track.target=xz_alone"], "which a confirmation sets itself", "leave +track.target"),
+        (["family=dense", "words=validation.tokens=262144"], "which a confirmation sets itself", "leave validation.tokens"),
+        (["family=dense", "words= "], "words= names no plan", 'words="optim.muon.lr=0.05"'),
+        (["family=mo", "words=optim.muon.lr=0.1"], "space example has no family 'mo'", "did you mean moe?"),
+        (["family=moe", "trial=tpe/1", "words=optim.muon.lr=0.1"], "trial and words are two candidates", "leave one"),
+        (["abandon=1", "trial=tpe/1"], "trial with abandon=1", "leave trial out"),
+        (["--from", SEARCH], "--from judges what its folder holds", "leave out everything else"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_confirmed_is_named_and_nothing_is_run(home, confirm, words, said, remedy):
@@ -196,6 +192,13 @@ def test_a_tree_with_changes_confirms_nothing(home, confirm, monkeypatch):
     monkeypatch.setattr(harness.launch.search.confirm_plan, "commit", lambda: ("c0" * 20, True))
     did = confirm("family=moe")
     assert did.status == 2 and "the source tree has uncommitted changes" in did.err and not confirmations(home)
+    monkeypatch.setattr(harness.launch.search.confirm_plan, "commit", lambda: ("c0" * 20, False))
+    confirm.trainer.stops_at = 1
+    assert confirm("family=moe").status == 130
+    confirm.trainer.stops_at = None
+    monkeypatch.setattr(harness.launch.search.confirm_plan, "commit", lambda: ("c0" * 20, True))
+    resumed = confirm()
+    assert resumed.status == 2 and "the source tree has uncommitted changes" in resumed.err and not resumed.ran
 
 
 def test_a_verdict_that_its_figures_do_not_give_is_found(home, confirm):
@@ -230,6 +233,14 @@ def test_null_candidates_are_run_once_whoever_asks_and_their_rates_are_printed(h
     assert "of another" not in moe.err and "in 4 pairs" not in moe.err
     others = confirm("nulls=5", "pairs=4")
     assert others.status == 2 and "in 3 pairs, asked is" in others.err and not others.ran
+
+
+def test_nulls_that_another_process_has_all_of_are_said_to_be_under_way(home, confirm):
+    (home / SEARCH / "nulls" / "dense").mkdir(parents=True)
+    with open(home / SEARCH / "nulls" / "dense" / "0.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        did = confirm("nulls=1")
+    assert did.status == 0 and "another process is at them" in did.out and not did.ran
 
 
 def test_nulls_of_a_plan_that_never_passes_the_line_are_refused(home, confirm):

@@ -1,6 +1,7 @@
 """`search` as a command: spaces listed, a run taken or made, table and figure, and a published folder that is drawn again."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.launch.job import Job
 from harness.launch.search import runs
 from harness.launch.search.runs import take_or_make
 from harness.plan.space import space_names
-from harness.record.ledger import Ledger, LedgerRung, LedgerTrial, counts_of, read_ledger
+from harness.record.ledger import Ledger, LedgerRung, LedgerTrial, counts_of, read_ledger, slope_of
 from harness.record.record_folders import record_folders
 from harness.report.search.evidence import problems_in
 from harness.report.search.folder import publish_search, refuse_out, write_search
@@ -109,6 +110,13 @@ def test_a_published_search_is_drawn_again_from_its_records_and_each_damage_is_n
     assert any(f"records/{a_run} is missing" in problem for problem in problems_in(found, out))
 
 
+def test_a_search_that_is_not_published_is_not_drawn_from_its_records(monkeypatch):
+    finished(monkeypatch, whole_run, space(trials=1))
+    with pytest.raises(UserError, match="runs/search-example has no records") as caught:
+        search.main(["--from", "runs/search-example"])
+    assert "OUT=results/searches/example publishes it" in caught.value.remedy
+
+
 def test_a_ledger_that_says_other_seconds_than_its_records_does_not_hold(monkeypatch):
     found = finished(monkeypatch, whole_run, space(trials=1))
     publish_search(found, Path("runs/search-example"), Path("out"))
@@ -139,6 +147,32 @@ def test_a_folder_that_is_not_this_searchs_or_holds_more_is_refused(monkeypatch,
         publish_search(fewer, Path("runs/search-example"), Path("out"))
     with pytest.raises(UserError, match="search example has no finished first trial"):
         publish_search(Ledger(**found.content() | {"slopes": {}}), Path("runs/search-example"), Path("out"))
+
+
+def test_a_folder_with_more_than_is_published_is_refused_above_all_the_searchs_own(monkeypatch):
+    found = finished(monkeypatch, whole_run, space(trials=1))
+    source = Path("runs/search-example")
+    for publishes in (lambda: refuse_out(source, "example"), lambda: publish_search(found, source, source)):
+        with pytest.raises(UserError, match="runs/search-example has locks, trials.journal too, which would be lost"):
+            publishes()
+    assert (source / "trials.journal").exists()
+    publish_search(found, source, Path("out"))
+    Path("out/confirmations").mkdir()
+    Path("out/confirmations/1.json").write_text("{}")
+    with pytest.raises(UserError, match="out has confirmations/1.json too, which would be lost"):
+        publish_search(found, source, Path("out"))
+    assert Path("out/confirmations/1.json").exists()
+
+
+def test_the_slope_of_a_disturbed_start_is_of_the_seconds_that_were_counted():
+    first = trial("dense/tpe", 0, 9.0, 8.0)
+    rungs = [
+        LedgerRung(**rung.content() | {"figure": bits, "train_s": train_s, "counted_s": counted_s})
+        for rung, bits, train_s, counted_s in zip(first.rungs, (1.8, 1.7), (10.0, 20.0), (3.0, 9.0))
+    ]
+    assert slope_of(rungs) == pytest.approx(0.1 / math.log(2))
+    late = LedgerRung(**rungs[0].content() | {"train_s": 19.0, "disturbed": "others took 48%"})
+    assert slope_of([late, rungs[1]]) == pytest.approx(0.1 / math.log(3))
 
 
 def test_disturbed_seconds_are_used_with_their_mark(monkeypatch):
@@ -192,6 +226,8 @@ def test_spaces_are_listed_and_a_call_that_names_none_is_refused(capsys):
             search.main(words)
     with pytest.raises(UserError, match="--from draws what its folder holds"):
         search.main(["tiny-open", "--from", "x"])
+    with pytest.raises(UserError, match="--from draws what its folder holds"):
+        search.main(["--from", "x", "hours=3"])
 
 
 def test_a_figure_is_the_same_bytes_twice(monkeypatch):

@@ -79,3 +79,11 @@ def test_a_trial_of_a_ledger_is_found_at_any_budget_and_other_plans_are_not(home
     assert main(["submit", *runs_of(home, ["optim.muon.lr=0.011", f"budget.tokens={START}"])]) == 0
     assert "search" not in claim_of(home)[1] and claim_of(home)[1]["tuning_trials"]["declared"] is None
     assert (home / SEARCH / LEDGER).exists()
+
+
+def test_the_ledger_of_a_claim_is_published_however_often_the_search_writes_it_anew(home, confirm):
+    searched(home / SEARCH)
+    assert main(["submit", *runs_of(home, TRIALS[0].words)]) == 0
+    searched(home / SEARCH, commit="d1" * 20)
+    shutil.copytree(home / SEARCH, home / "results" / "searches" / "example")
+    assert check_claims(home / "results") == []

@@ -78,6 +78,7 @@ def starts_of(space: Space) -> dict[str, dict[str, Any]]:
         except UserError as error:
             raise _of(space, f"family {family} does not start: {error.problem}", error.remedy) from error
         _refuse_no_race(space, plan)
+        _refuse_unconfirmed(space, family)
         values = {name: _start(space, family, name, dial, plan) for name, dial in space.dials_of(family).items()}
         wrong += [f"family {family} {why}" for name in values for why in _amiss(space, family, name, plan, values[name])]
         found[family] = values
@@ -97,6 +98,14 @@ def _refuse_no_race(space: Space, plan: Plan) -> None:
             + (f" of {known:,}: a search leaves the rest to confirmations" if known else ""),
             f"scored: {length}",
         )
+
+
+def _refuse_unconfirmed(space: Space, family: str) -> None:
+    """Trials are unranked, so that they may set what the lane fixes; a confirmation may not."""
+    try:
+        compose(space.confirmed(space.families[family].words.split()))
+    except UserError as error:
+        raise _of(space, f"family {family} could not be confirmed: {error.problem}", error.remedy) from error
 
 
 def _start(space: Space, family: str, name: str, dial: Dial, plan: Plan) -> Any:

@@ -52,6 +52,12 @@ def champion_of(runs: Path, lane: str, hardware_class: str) -> Champion | None:
     return max(found, key=lambda one: one.at, default=None)
 
 
+def seeds_spent(runs: Path, lane: str) -> set[int]:
+    """Seeds that confirmations of a lane have had, in all searches below `runs`. Raises: UserError where one is damaged."""
+    folders = sorted(path.parent for path in runs.glob(f"search-*/{CONFIRMATIONS}"))
+    return {seed for folder in folders for it in read_confirmations(folder) if it.lane == lane for seed in it.seeds}
+
+
 def null_path(folder: Path, family: str, number: int) -> Path:
     return folder / "nulls" / family / f"{number}.json"
 

@@ -151,8 +151,11 @@ def equivalent_s(train_s: float, figure: float, level: float, slope: float) -> f
 
 
 def slope_of(rungs: list[LedgerRung]) -> float | None:
-    """Bits per ln(second) over the finished rungs of a first trial; None where bits do not fall."""
-    slope = fall([(rung.train_s, rung.figure) for rung in rungs if rung.finished])
+    """Bits per ln(second), by least squares over the finished rungs of a first trial; None where bits do not fall. Where others
+    took processor time from one of its runs, seconds as counted stand for those measured: a slope asks for ratios alone."""
+    rungs = [rung for rung in rungs if rung.finished]
+    counted = any(rung.disturbed for rung in rungs) and all(rung.counted_s for rung in rungs)
+    slope = fall([(rung.counted_s if counted else rung.train_s, rung.figure) for rung in rungs])
     return slope if slope > v.SMALLEST else None
 
 
@@ -187,6 +190,10 @@ def ledger_hash(folder: Path) -> str:
 
 def write_ledger(folder: Path, ledger: Ledger) -> Path:
     """Whole or not at all; returns its path."""
-    text = ledger.model_dump_json(exclude_unset=True, indent=1)
-    replace_atomically(folder / LEDGER, [text.encode(), b"\n"])
+    replace_atomically(folder / LEDGER, [as_written(ledger)])
     return folder / LEDGER
+
+
+def as_written(ledger: Ledger) -> bytes:
+    """Its file."""
+    return ledger.model_dump_json(exclude_unset=True, indent=1).encode() + b"\n"

@@ -32,6 +32,7 @@ WORDS = Words(
     Word("fit", choice("yes", "no"), "yes"), Word("nulls", whole(1)), Word("abandon", whole(1)), Word("out", PATH),
     Word("from", PATH), names=Names("search", TEXT, most=1, remedy="`python -m harness search` lists them"),
 )  # fmt: skip
+ASKED = ("family", "trial", "words", "pairs")  # of a candidate
 SUMMARY = "the best trial of a search against what holds the lane, on fresh seeds, with a verdict"
 
 
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> int:
     words = WORDS.read(arguments)
     words.source, words.name = vars(words)["from"], (words.names or [None])[0]
     if words.source:
+        if any(getattr(words, key) is not None for key in ("name", *ASKED, "nulls", "abandon", "out")) or words.fit != "yes":
+            raise UserError("--from judges what its folder holds", "leave out everything else")
         return _again(words.source)
     if words.name is None:
         raise UserError("no search is named", "make confirm NAME=tiny-open; `python -m harness search` lists them")
@@ -52,10 +55,12 @@ def main(arguments: list[str]) -> int:
         return _nulls(space, folder, words)
     if words.out:
         raise UserError("--out is of nulls=50 here", f"make search NAME={space.name} OUT=... publishes the confirmations")
-    with held(folder / "confirmations" / "lock") as mine:
-        if not mine:
+    of_lane = folder.parent / f"confirm-{space.lane}.lock"  # a champion has beaten the one before it, of whichever search
+    with held(folder / "confirmations" / "lock") as mine, held(of_lane) as alone:
+        if not (mine and alone):
             raise UserError(
-                f"another process confirms a candidate of {space.name}", "wait for it: one at a time has the machine"
+                f"another process confirms a candidate of {f'lane {space.lane}' if mine else space.name}",
+                "wait for it: one at a time has the machine",
             )
         return _confirm(space, folder, words)
 
@@ -69,6 +74,10 @@ def _confirm(space, folder: Path, words) -> int:
     from harness.report.search.verdict_text import champion_text, plan_text, verdict_text
 
     course = Course.of(space, folder, aloud)
+    if words.trial is not None and words.words is not None:
+        raise UserError("trial and words are two candidates", "leave one of them out")
+    if words.abandon is not None and (wrong := [key for key in ASKED if getattr(words, key) is not None]):
+        raise UserError(f"{wrong[0]} with abandon={words.abandon}, which gives up what was begun", f"leave {wrong[0]} out")
     if words.abandon is not None:
         given_up = course.abandon(words.abandon)
         print(f"confirmation {given_up.number} of {given_up.candidate.name} is given up after {len(given_up.runs)} pairs")
@@ -100,7 +109,9 @@ def _nulls(space, folder: Path, words) -> int:
             f"null {null.number + 1} of {words.nulls} ({family}): {null.verdict.outcome}: {told or 'all conditions hold'}",
             flush=True,
         )
-    found = course.gather()
+    if (found := course.gather()) is None:
+        print("another process is at them: none is there yet")
+        return 0
     print(f"\n{nulls_text(found)}")
     written = publish_nulls(found, folder) + (publish_nulls(found, words.out) if words.out else [])
     print(f"written: {', '.join(map(str, written))}")

@@ -39,7 +39,7 @@ SUMMARY = "a space of plans, by TPE and at random: who passes the line soonest, 
 def main(arguments: list[str]) -> int:
     words = WORDS.read(arguments)
     source, name = vars(words)["from"], (words.names or [None])[0]
-    if source and (name or words.out or words.trials):
+    if source and (name or words.out or words.trials or words.hours != HOURS):
         raise UserError("--from draws what its folder holds", "leave out everything else")
     if source:
         return _again(source)
@@ -93,10 +93,15 @@ def _search(space, words) -> int:
 
 def _again(source: Path) -> int:
     from harness.record.ledger import read_ledger
-    from harness.report.search.evidence import problems_in
+    from harness.report.search.evidence import RECORDS, problems_in
     from harness.report.search.folder import write_search
 
     ledger = read_ledger(source)
+    if not (source / RECORDS).is_dir():
+        raise UserError(
+            f"{source} has no {RECORDS}, which are copied where a search is published",
+            f"make search NAME={ledger.name} HOURS=0.01 OUT=results/searches/{ledger.name} publishes it",
+        )
     if problems := problems_in(ledger, source):
         raise UserError("the evidence does not hold:\n    " + "\n    ".join(problems), "restore it; nothing was drawn")
     print(f"written: {', '.join(map(str, write_search(ledger, source)))}")

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import UserError, nearest
-from harness.plan.space import Space
+from harness.plan.schema import FIXED_IN_OPEN
+from harness.plan.series import key_of
+from harness.plan.space import OWN, Space
 from harness.record.confirmations import Champion
 from harness.record.ledger import Ledger, LedgerTrial
 
@@ -46,14 +48,28 @@ def choose(ledger: Ledger, family: str | None, trial: str | None, champion: Cham
 
 
 def typed(space: Space, family: str | None, words: Sequence[str]) -> Candidate:
-    """Raises: UserError without a family, from whose start plan it may have to take the record."""
+    """Raises: UserError without a family, from whose start plan it may have to take the record, or where a word sets what a
+    confirmation sets itself (seeds, the line, what is scored)."""
     if family is None:
         raise UserError("words=... without a family", f"FAMILY={'|'.join(space.families)}: whose start plan it is held against")
+    if family not in space.families:
+        raise UserError(f"space {space.name} has no family {family!r}", nearest(family, space.families))
+    if not words:
+        raise UserError("words= names no plan", 'type what the plan has beyond the lane: words="optim.muon.lr=0.05"')
+    if own := [word for word in words if _is_own(key_of(word))]:
+        raise UserError(
+            f"{own[0]} in words, which a confirmation sets itself: seeds, lane, line and what is scored",
+            f"leave {own[0]} out",
+        )
     return Candidate(f"a plan of {family} typed by hand", None, family, list(words))
 
 
 def trial_name(trial: LedgerTrial) -> str:
     return f"{trial.arm}/{trial.number}"
+
+
+def _is_own(key: str) -> bool:
+    return key.split(".")[0] in (*OWN, "track", "task") or key in FIXED_IN_OPEN
 
 
 def _of(trial: LedgerTrial) -> Candidate:

@@ -1,13 +1,15 @@
 """The search that a submitted plan came from, as its claim states it."""
 
+import hashlib
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.launch.search.confirm_plan import base_hash_of
 from harness.plan.fingerprint import base_hash
-from harness.record.confirmation_files import frozen_ledger, read_confirmations
+from harness.record.confirmation_files import CONFIRMATIONS, frozen_ledger, read_confirmations
 from harness.record.confirmations import ClaimedSearch
-from harness.record.ledger import Ledger, has_ledger, ledger_hash, read_ledger, read_ledger_file
+from harness.record.ledger import Ledger, as_written, has_ledger, read_ledger, read_ledger_file
 from harness.report.groups import Group
 
 
@@ -47,8 +49,17 @@ def _in_ledger(folder: Path, group: Group) -> ClaimedSearch | None:
         return None
     return ClaimedSearch(
         name=ledger.name, trials=len(ledger.trials), runs=ledger.counts.runs, confirmations=len(read_confirmations(folder)),
-        ledger_sha256=ledger_hash(folder),
+        ledger_sha256=_kept(folder, ledger),
     )  # fmt: skip
+
+
+def _kept(folder: Path, ledger: Ledger) -> str:
+    """The hash of the ledger, of which a copy stays beside the confirmations and is published with them: the search writes its
+    own anew whenever it is called."""
+    content = as_written(ledger)
+    sha256 = hashlib.sha256(content).hexdigest()
+    replace_atomically(folder / CONFIRMATIONS / f"claimed-{sha256[:12]}.ledger.json", [content])
+    return sha256
 
 
 def _bases(ledger: Ledger) -> set[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.job import Job
-from harness.launch.search.confirm_plan import Asked, Planner, job_again, refuse_class
+from harness.launch.search.confirm_plan import Asked, Planner, job_again, refuse_class, refuse_dirty
 from harness.launch.search.pairs import CANDIDATE, INCUMBENT, Train, run_anew, run_one, turns
 from harness.plan.compose import compose
 from harness.plan.fingerprint import differences
@@ -56,6 +56,7 @@ class Course:
     def begin(self, asked: Asked) -> Confirmation:
         """The one that was interrupted, where that is what is asked; else a new one, written down before anything of it is run.
         Raises: UserError."""
+        self._crown()
         for it in self.earlier:
             if it.state != RUNNING:
                 continue
@@ -64,6 +65,8 @@ class Course:
                     f"confirmation {it.number} of {it.candidate.name} was interrupted, and is not judged yet",
                     f"make confirm NAME={self.space.name} finishes it; SET=abandon={it.number} gives it up, which counts",
                 )
+            self._refuse_another_holder(it)
+            refuse_dirty(self.space.lane, it.ranks)
             return it
         return Planner(self.space, self.folder, read_search(self.space, self.folder), self.earlier).new(asked)
 
@@ -87,9 +90,27 @@ class Course:
         )
         it = it.model_copy(update={"stopped": ended, "state": JUDGED, "verdict": verdict, "ended": now()})
         files.write_confirmation(self.folder, it)
-        if verdict.outcome == PROMOTED:
-            files.write(self.folder / files.CHAMPION, champion(it))
+        self.earlier = [*(one for one in self.earlier if one.number != it.number), it]
+        self._crown()
         return it
+
+    def _crown(self) -> None:
+        """Writes champion.json of the newest that promoted its candidate, where it is not there: a kill may have come between
+        the verdict and it."""
+        promoted = [it for it in self.earlier if it.state == JUDGED and it.verdict.outcome == PROMOTED]
+        known = files.read_champion(self.folder)
+        if promoted and (known is None or known.number < promoted[-1].number):
+            files.write(self.folder / files.CHAMPION, champion(promoted[-1]))
+
+    def _refuse_another_holder(self, it: Confirmation) -> None:
+        """Raises: UserError where one that was interrupted is not held against what holds the lane by now."""
+        holder = files.champion_of(self.folder.parent, it.lane, it.hardware_class)
+        if holder and holder.champion.plan_hash != it.incumbent.plan_hash:
+            raise UserError(
+                f"confirmation {it.number} holds {it.candidate.name} against {it.incumbent.name}; since then search "
+                f"{holder.space} has had a champion, plan {holder.champion.plan_hash[:8]}",
+                f"give it up: SET=abandon={it.number}, which counts; then confirm it against that one",
+            )
 
     def _keep(self, it: Confirmation, runs: dict[str, list[Seen]], **more: list[Seen]) -> Confirmation:
         it = it.model_copy(update={"runs": list(runs[CANDIDATE]), "against": list(runs[INCUMBENT])} | more)

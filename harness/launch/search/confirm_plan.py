@@ -1,11 +1,11 @@
 """What a confirmation will run, fixed and written down before it does: candidate, budget, incumbent, seeds, power."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import replace_atomically
 from harness.launch.job import Job, make_job
 from harness.launch.search.candidates import Candidate, choose, typed
 from harness.launch.search.pairs import folders_of
@@ -16,7 +16,7 @@ from harness.plan.space import Space
 from harness.reading import file_hash
 from harness.record import confirmation_files as files
 from harness.record.confirmations import JUDGED, LINE, RUNNING, VERSION, Champion, Confirmation, Fit, Known, Power, Side
-from harness.record.ledger import LEDGER, Ledger
+from harness.record.ledger import Ledger, as_written
 from harness.record.provenance import commit, now
 from harness.report.search.fit import fitted
 from harness.report.search.known import known, power_of
@@ -83,6 +83,14 @@ def refuse_class(here: str, wanted: str, space: str) -> None:
         )
 
 
+def refuse_dirty(lane: str, ranks: bool) -> str:
+    """The commit. Raises: UserError where runs would be unranked for changes that no commit has."""
+    at, dirty = commit()
+    if dirty and ranks:
+        raise UserError(f"the source tree has uncommitted changes, and {lane} ranks runs", "git commit, or git stash")
+    return at
+
+
 @dataclass(frozen=True)
 class Planner:
     """`earlier`: confirmations of this search that there are, in their order."""
@@ -113,15 +121,13 @@ class Planner:
                 f"{candidate.name} is the incumbent, {incumbent.name}: both are plan {job.plan_hash[:8]}",
                 "trial=... names another; nulls=50 shows what a plan against itself comes to",
             )
-        at, dirty = commit()
-        if dirty and not job.plan.unranked:
-            raise UserError(f"the source tree has uncommitted changes, and {job.lane} ranks runs", "git commit, or git stash")
-        frozen = self._freeze(len(self.earlier) + 1)
+        at = refuse_dirty(job.lane, ranks=not job.plan.unranked)
+        frozen, seeds = self._freeze(len(self.earlier) + 1), self._fresh([job, incumbent], pairs)
         it = Confirmation(
             schema_version=VERSION, number=len(self.earlier) + 1, space=self.space.name, lane=self.space.lane,
             family=candidate.family, trial=candidate.trial, asked=asked.said, attempt=len(before) + 1,
             trials=self._trials(job, candidate), ledger_sha256=frozen, hardware_class=job.hardware_class, commit=at,
-            began=now(), state=RUNNING, seeds=self._fresh(job, pairs), ranks=not job.plan.unranked, entropy=rules.entropy,
+            began=now(), state=RUNNING, seeds=seeds, ranks=not job.plan.unranked, entropy=rules.entropy,
             line=line.id, level=line.level, candidate=side_of(job), incumbent=side_of(incumbent), fit=fit, known=sds,
             power=power, runs=[], against=[], replaced=[], stopped=[],
         )  # fmt: skip
@@ -139,10 +145,10 @@ class Planner:
         return len(self.ledger.trials) + len(hands | ({base_hash(asdict(job.plan))} if candidate.trial is None else set()))
 
     def _freeze(self, number: int) -> str:
-        """Keeps the ledger as it is now. Returns its sha256."""
+        """Keeps the ledger that the candidate was chosen from: a search that is going on writes its own anew. Returns its
+        sha256."""
         path = files.frozen_ledger(self.folder, number)
-        path.parent.mkdir(exist_ok=True)
-        shutil.copyfile(self.folder / LEDGER, path)
+        replace_atomically(path, [as_written(self.ledger)])
         return file_hash(path)
 
     def _fit(self, candidate: Candidate, job: Job, before: list[Confirmation], power: Power, line: Goal) -> Fit | None:
@@ -162,7 +168,13 @@ class Planner:
         """What holds the lane on this class, else where the family starts."""
         if holder is None:
             return job_of(self.space, f"the start plan of {family}", self.space.families[family].words.split())
-        return job_again(f"champion of search {holder.space}, confirmation {holder.number}", holder.champion.words)
+        job = job_again(f"champion of search {holder.space}, confirmation {holder.number}", holder.champion.words)
+        if job.plan_hash != holder.champion.plan_hash:
+            raise UserError(
+                f"the {job.name} was plan {holder.champion.plan_hash[:8]}, its words are {job.plan_hash[:8]} now",
+                "go back to the commit of its runs: what holds the lane is that plan",
+            )
+        return job
 
     def _known(self) -> Known:
         nulls = files.read_nulls(self.folder)
@@ -170,12 +182,13 @@ class Planner:
         pairs += [(null.runs, null.against) for of in (nulls.families.values() if nulls else ()) for null in of.nulls]
         return known(self.space.noise, pairs)
 
-    def _fresh(self, job: Job, pairs: int) -> list[int]:
-        """Seeds that no trial and no confirmation of this storage has had, nor a run of the candidate elsewhere."""
-        used = {self.space.seed, *(seed for one in self.earlier for seed in one.seeds)}
+    def _fresh(self, sides: Sequence[Job], pairs: int) -> list[int]:
+        """Seeds that no trial of this search and no confirmation of the lane has had, nor a run of either side elsewhere: one
+        that was there would be taken, and its seconds are of another day than those that it is held against."""
+        used = {self.space.seed, *files.seeds_spent(self.folder.parent, self.space.lane)}
         found, seed = [], self.space.confirm.fresh_from
         while len(found) < pairs:
-            if seed not in used and not folders_of(job, seed):
+            if seed not in used and not any(folders_of(job, seed) for job in sides):
                 found.append(seed)
             seed += 1
         return found

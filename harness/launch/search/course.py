@@ -134,7 +134,8 @@ class Course:
             if not rungs[place].finished:
                 self._end(taken, rungs[place].status, why=rungs[place].why)
                 return True
-            if not is_start and not self._goes_on(taken, place, rungs[place]):
+            went_on = place + 1 < len(rungs)  # before this trial was interrupted
+            if not is_start and not went_on and not self._goes_on(taken, place, rungs[place]):
                 self._end(taken, "pruned")
                 return True
         if is_start:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.launch.job import Job
-from harness.launch.search.confirm_plan import job_of, line_of
+from harness.launch.search.confirm_plan import job_of, line_of, refuse_dirty
 from harness.launch.search.pairs import CANDIDATE, INCUMBENT, Train, run_one, turns
 from harness.plan.goal import Goal
 from harness.plan.space import Space
@@ -108,9 +108,7 @@ class NullCourse:
         if self.family not in self.space.families:
             raise UserError(f"space {self.space.name} has no family {self.family!r}", f"FAMILY={'|'.join(self.space.families)}")
         job = job_of(self.space, f"null of {self.family}", self.space.families[self.family].words.split())
-        at, dirty = commit()
-        if dirty and not job.plan.unranked:
-            raise UserError(f"the source tree has uncommitted changes, and {job.lane} ranks runs", "git commit, or git stash")
+        refuse_dirty(job.lane, ranks=not job.plan.unranked)
         return job
 
     def _refuse_others(self, job: Job) -> None:

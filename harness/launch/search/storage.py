@@ -49,17 +49,25 @@ class Storage:
         path = folder / JOURNAL
         with self.turn():
             self.storage = JournalStorage(JournalFileBackend(str(path), _Lock(path)))
-            for name in optuna.get_all_study_names(self.storage):
-                stored = optuna.load_study(study_name=name, storage=self.storage).user_attrs
-                _refuse_other(folder, space, hardware_class, stored)
+            names = optuna.get_all_study_names(self.storage)
+            known = [optuna.load_study(study_name=name, storage=self.storage) for name in names]
+            if any(study.get_trials(deepcopy=False) for study in known):
+                for study in known:
+                    _refuse_other(folder, space, hardware_class, study.user_attrs)
+            else:  # a plan that was only looked at binds nobody
+                for study in known:
+                    self._mark(study, hardware_class)
             self.studies = {arm: self._study(arm, hardware_class) for arm in space.arms}
 
     def _study(self, arm: Arm, hardware_class: str) -> optuna.Study:
         study = optuna.create_study(storage=self.storage, study_name="-".join(arm), load_if_exists=True)
         if "space" not in study.user_attrs:
-            study.set_user_attr("hardware_class", hardware_class)
-            study.set_user_attr("space", self.space.identity)
+            self._mark(study, hardware_class)
         return study
+
+    def _mark(self, study: optuna.Study, hardware_class: str) -> None:
+        study.set_user_attr("hardware_class", hardware_class)
+        study.set_user_attr("space", self.space.identity)
 
     def trials(self, arm: Arm) -> list[FrozenTrial]:
         """By number, those that were drawn."""
@@ -99,7 +107,8 @@ class Storage:
         self.storage.set_trial_intermediate_value(self.of(taken)._trial_id, rung, figure)
 
     def tell(self, taken: Taken, state: str, figure: float | None) -> None:
-        """Ends a trial. To a sampler one that health stopped is worse than all that have figures; one that failed is none."""
+        """Ends a trial. To a sampler one that health stopped is as one that was pruned at the last rung it finished, where it
+        finished none worse than all others; one that failed is none."""
         told = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "stopped": TrialState.PRUNED}
         self.put(taken, "state", state)
         value = figure if state == "complete" else None

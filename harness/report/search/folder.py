@@ -10,13 +10,15 @@ from harness.errors import UserError
 from harness.files import whole
 from harness.packed import put_kept
 from harness.reading import is_there
-from harness.record.confirmation_files import CHAMPION, CONFIRMATIONS, NULLS, read_champion
-from harness.record.ledger import Ledger, has_ledger, read_ledger, write_ledger
+from harness.record.confirmation_files import CHAMPION, CONFIRMATIONS, NULLS, read_champion, read_nulls
+from harness.record.ledger import LEDGER, Ledger, has_ledger, read_ledger, write_ledger
 from harness.record.record import PUBLIC
 from harness.report.search.evidence import RECORDS
 from harness.report.search.figure import draw_search
+from harness.report.search.nulls import NULLS_TABLE, publish_nulls
 from harness.report.search.table import search_table
 
+PUBLISHED = {LEDGER, "search.md", "search.png", RECORDS, CONFIRMATIONS, CHAMPION, NULLS, NULLS_TABLE}
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 
 
@@ -34,7 +36,7 @@ def refuse_out(out: Path | None, name: str) -> None:
     """Before anything is run.
 
     Raises:
-        UserError: the folder is not this search's.
+        UserError: the folder is not one that this search was published to, or holds what publishing would not put there again.
     """
     if out is None or not out.exists():
         return
@@ -42,6 +44,11 @@ def refuse_out(out: Path | None, name: str) -> None:
         raise UserError(f"{out} is no folder of a search", "name one that does not exist yet, or an empty one")
     if has_ledger(out) and (held := read_ledger(out).name) != name:
         raise UserError(f"{out} holds search {held}", f"name another folder for search {name}")
+    if strange := sorted({path.name for path in out.iterdir()} - PUBLISHED):
+        raise UserError(
+            f"{out} has {', '.join(strange)} too, which would be lost: what it holds is replaced",
+            f"name another folder: OUT=results/searches/{name}",
+        )
 
 
 def publish_search(ledger: Ledger, source: Path, folder: Path) -> list[Path]:
@@ -49,14 +56,16 @@ def publish_search(ledger: Ledger, source: Path, folder: Path) -> list[Path]:
     or not at all; returns the paths of table and figure.
 
     Raises:
-        UserError: no first trial has finished, a record is gone, or `folder` has trials that would be lost.
+        UserError: no first trial has finished, a record is gone, or `folder` has trials, confirmations or nulls that would be
+            lost.
     """
     if not ledger.slopes:
         raise UserError(
             f"search {ledger.name} has no finished first trial, so there is nothing to publish",
             f"make search NAME={ledger.name} HOURS=1 goes on",
         )
-    _refuse_loss(ledger, folder)
+    refuse_out(folder, ledger.name)
+    _refuse_loss(ledger, source, folder)
     with whole(folder) as part:
         (part / RECORDS).mkdir(parents=True)
         for trial in ledger.trials:
@@ -65,9 +74,10 @@ def publish_search(ledger: Ledger, source: Path, folder: Path) -> list[Path]:
                     _copy(Path(rung.folder), part / RECORDS / rung.place)
         if (source / CONFIRMATIONS).is_dir():
             shutil.copytree(source / CONFIRMATIONS, part / CONFIRMATIONS, ignore=shutil.ignore_patterns("lock", ".*"))
-        for name in (CHAMPION, NULLS):
-            if is_there(source / name):
-                shutil.copyfile(source / name, part / name)
+        if is_there(source / CHAMPION):
+            shutil.copyfile(source / CHAMPION, part / CHAMPION)
+        if nulls := read_nulls(source):
+            publish_nulls(nulls, part)
         write_ledger(part, ledger)
         written = write_search(ledger, part)
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,10 +93,13 @@ def _copy(run: Path, place: Path) -> None:
         put_kept(run / name, place)
 
 
-def _refuse_loss(ledger: Ledger, folder: Path) -> None:
+def _refuse_loss(ledger: Ledger, source: Path, folder: Path) -> None:
     if not has_ledger(folder):
         return
     mine = {(trial.arm, trial.number) for trial in ledger.trials}
     lost = [f"{t.arm} {t.number}" for t in read_ledger(folder).trials if (t.arm, t.number) not in mine]
+    judged = [*sorted((folder / CONFIRMATIONS).glob("*.json")), folder / CHAMPION, folder / NULLS]
+    names = [str(path.relative_to(folder)) for path in judged if is_there(path)]
+    lost += [name for name in names if not is_there(source / name)]
     if lost:
         raise UserError(f"{folder} has {', '.join(lost)} too, which would be lost", "name another folder")

@@ -10,6 +10,7 @@ from harness.record.confirmations import CONDITIONS, LINE, PROMOTED, REST, SECON
 from harness.report.search.known import pooled_text
 from harness.report.search.verdict_text import TITLES
 
+NULLS_TABLE = "nulls.md"
 ENOUGH = 50  # null candidates that a rate is stated of without a word of caution
 ROWS = {PROMOTED: "promoted", TIE: "a tie: the incumbent stays", VETOED: "vetoed, by anything"} | {
     name: f"fails: {TITLES[name]}" for name in CONDITIONS
@@ -24,7 +25,7 @@ def rates(nulls: Sequence[Null]) -> dict[str, int]:
 
 def publish_nulls(it: Nulls, folder: Path) -> list[Path]:
     """nulls.json and its table. Returns their paths."""
-    written = [write(folder / NULLS, it), folder / "nulls.md"]
+    written = [write(folder / NULLS, it), folder / NULLS_TABLE]
     replace_atomically(written[1], [nulls_text(it).encode()])
     return written
 

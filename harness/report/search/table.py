@@ -100,7 +100,8 @@ def _correlated(found: Correlation | None) -> list[str]:
 def _below(ledger: Ledger) -> Iterator[str]:
     disturbed = [trial for trial in ledger.trials if any(rung.disturbed for rung in trial.rungs)]
     if disturbed:
-        yield text(f"* Seconds of a run that others took processor time from: {_named(disturbed)}. They are used as they are.")
+        told = f"* Seconds of a run that others took processor time from: {_named(disturbed)}."
+        yield text(f"{told} They are used as they are, but in slopes.")
         yield ""
     for trial in ledger.trials:
         if trial.state in ("failed", "stopped"):

@@ -19,7 +19,7 @@ from harness.report.study.table import disturbed
 from harness.report.study.trials import Trial
 
 ROW_IN, TITLE_IN, AXIS_IN, LEAST_IN = 0.24, 0.35, 0.35, 1.6
-WIDE = 4.0  # times: limits further apart have ticks at 1, 2, 5
+WIDE = 10.0  # times: limits further apart have ticks at 1, 2, 5
 
 
 def draw_race(study: Study, cases: Sequence[Case]) -> Figure:

@@ -49,7 +49,8 @@ def draw_race(study: Study, cases: Sequence[Case]) -> Figure:
         ax.set_xlabel(label)
     for ax in axes.flat:
         _log(ax)
-    style.add_legend(fig, axes[0, 1])
+    if target:
+        style.add_legend(fig, axes[0, 1])
     return fig
 
 
@@ -107,7 +108,7 @@ def _log(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.margins(x=0.08, y=0.08)
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > WIDE else MaxNLocator(5))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > WIDE else MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(style.MAGNITUDE)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())

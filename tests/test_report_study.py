@@ -162,7 +162,9 @@ def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(
     ]  # fmt: skip
     axis, words = "batch.tokens_per_step", {}
     if figure in ("doses", RACE):
-        words = {"families": list(CASES), "cases": CASES | {f"{case}-x-5": "" for case in CASES}}
+        dials, equal = (("half", "x"), "line") if figure == RACE else (("x-5",), "tokens")
+        cases = CASES | {f"{case}-{dial}": "" for case in CASES for dial in dials}
+        words = {"families": list(CASES), "cases": cases, "equal": equal}
     asked = replace(study(figure, axis=axis), **words)
     for number, one in enumerate(trials):
         one.plan["batch"]["tokens_per_step"] = 4096 * (1 + number)

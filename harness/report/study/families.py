@@ -56,7 +56,7 @@ def resolved(found: Sample) -> bool:
 
 
 def in_times(found: Sample) -> str:
-    """Of ln ratios: "1.200x (1.100 to 1.309)", the geometric mean, without an interval of one seed."""
+    """ "1.200x (1.100 to 1.309)", the geometric mean of what are ln ratios, without an interval of one seed."""
     bounds = found.interval()
     return f"{math.exp(found.mean):.3f}x" + (" ({:.3f} to {:.3f})".format(*map(math.exp, bounds)) if bounds else "")
 

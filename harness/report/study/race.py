@@ -33,7 +33,7 @@ def target_of(trials: Sequence[Trial]) -> Target | None:
 
 
 def unit(trials: Sequence[Trial]) -> str:
-    """Of what the target is about."""
+    """In which the figure that the target is about is measured."""
     target = target_of(trials)
     return trials[0].nats if target and target.metric == "slice_loss" else trials[0].measure
 

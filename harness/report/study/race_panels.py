@@ -19,7 +19,7 @@ from harness.report.study.table import disturbed
 from harness.report.study.trials import Trial
 
 ROW_IN, TITLE_IN, AXIS_IN, LEAST_IN = 0.24, 0.35, 0.35, 1.6
-WIDE = 4.0  # times: limits further apart have ticks at 1, 2, 5
+WIDE = 10.0  # times: limits further apart have ticks at 1, 2, 5
 
 
 def draw_race(study: Study, cases: Sequence[Case]) -> Figure:
@@ -49,7 +49,8 @@ def draw_race(study: Study, cases: Sequence[Case]) -> Figure:
         ax.set_xlabel(label)
     for ax in axes.flat:
         _log(ax)
-    style.add_legend(fig, axes[0, 1])
+    if target:
+        style.add_legend(fig, axes[0, 1])
     return fig
 
 
@@ -107,7 +108,7 @@ def _log(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.margins(x=0.08, y=0.08)
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > WIDE else MaxNLocator(5))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > WIDE else MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(style.MAGNITUDE)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -153,3 +153,22 @@ def test_a_trial_that_is_far_from_the_line_is_not_fitted():
     with pytest.raises(UserError, match=r"a trial came to 2\.4000, the line is 1\.6624: .* which is no fit") as caught:
         fitted("a trial", 4096, 2.4, 1, slope=0.25, margin=0.01, level=LEVEL, step=4096)
     assert "fit=no" in caught.value.remedy
+
+
+@given(st.floats(0.0005, 0.1), st.floats(0.05, 0.5), st.floats(0.5, 1.5))
+def test_a_start_plan_that_misses_the_line_is_given_the_seconds_that_would_bring_it_there(missed, slope, ratio):
+    """The candidate takes `ratio` of those."""
+    there = 40 * math.exp(missed / slope)
+    runs = [seen(seed, there * ratio * (1 + seed / 1000), LEVEL - 0.05 + seed / 1000) for seed in range(3)]
+    against = [seen(seed, 40, LEVEL + missed) for seed in range(3)]
+    verdict = judge(runs, against, **RULES, slope=slope)
+    assert ("seconds" in verdict.failed) == (ratio > 0.998)
+    assert f"misses the line by {missed:.4f}" in verdict.conditions[1].text
+    plain = judge(runs, against, **RULES)  # of one that has passed the line seconds are what they are
+    assert "misses" not in plain.conditions[1].text
+
+
+def test_a_start_plan_that_passes_the_line_keeps_its_seconds():
+    runs = [seen(seed, 30 + seed / 10, LEVEL - 0.05 + seed / 1000) for seed in range(3)]
+    against = [seen(seed, 40, LEVEL - 0.001) for seed in range(3)]
+    assert judge(runs, against, **RULES, slope=0.1) == judge(runs, against, **RULES)

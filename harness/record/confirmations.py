@@ -124,7 +124,7 @@ class Confirmation(v.Model):
     """confirmations/K.json. `trial`: ARM/NUMBER, None of a plan typed by hand; `asked`: the words of the call; `attempt`:
     which of this candidate; `trials`: the ledger's, and plans typed by hand so far; `ranks`: whether runs are to be ranked;
     `runs` and `against`, candidate and incumbent, in the order of `seeds`; `replaced`: runs of disturbed pairs, which were
-    measured again."""
+    measured again; `slope`: of the incumbent, in bits per ln(second), where that is a start plan."""
 
     schema_version: v.Count
     number: v.Count
@@ -148,6 +148,7 @@ class Confirmation(v.Model):
     level: v.Positive
     candidate: Side
     incumbent: Side
+    slope: v.Positive = v.absent()
     fit: Fit | None
     known: Known
     power: Power
@@ -160,7 +161,8 @@ class Confirmation(v.Model):
 
 class Champion(v.Model):
     """champion.json: what holds a lane on one hardware class since confirmation `number`, and what it beat. `seconds` and
-    `before_seconds`: means over the pairs; `diff`: keys of the plan that differ, "key: before -> after"."""
+    `before_seconds`: means over the pairs, the latter as they count (report/search/verdict.py); `diff`: keys of the plan that
+    differ, "key: before -> after"."""
 
     schema_version: v.Count
     space: v.Name

@@ -14,7 +14,7 @@ from harness.record import confirmation_files as files
 from harness.record.confirmations import ABANDONED, JUDGED, PROMOTED, RUNNING, VERSION, Champion, Confirmation, Seen, Stopped
 from harness.record.ledger import LEDGER, Ledger, has_ledger, read_ledger
 from harness.record.provenance import now
-from harness.report.search.verdict import judge
+from harness.report.search.verdict import held_against, judge
 from harness.report.statistics import Sample
 
 AGAIN = 2  # times at most that a disturbed pair is measured again
@@ -86,8 +86,9 @@ class Course:
         else:
             it = self._measured_again(it, jobs)
         verdict = judge(
-            it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, stopped=ended
-        )
+            it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, slope=it.slope,
+            stopped=ended,
+        )  # fmt: skip
         it = it.model_copy(update={"stopped": ended, "state": JUDGED, "verdict": verdict, "ended": now()})
         files.write_confirmation(self.folder, it)
         self.earlier = [*(one for one in self.earlier if one.number != it.number), it]
@@ -157,9 +158,10 @@ class Course:
 
 def champion(it: Confirmation) -> Champion:
     """What champion.json says after a confirmation that promotes its candidate."""
+    against, _ = held_against(it.against, it.level, it.slope)
     seconds, before, slices = (
         Sample.of(values).mean
-        for values in ([run.seconds for run in it.runs], [run.seconds for run in it.against], [run.slice for run in it.runs])
+        for values in ([run.seconds for run in it.runs], [run.seconds for run in against], [run.slice for run in it.runs])
     )
     diff = differences(compose(it.candidate.words).plan, asdict(compose(it.incumbent.words).plan))
     return Champion(

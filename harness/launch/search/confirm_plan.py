@@ -115,7 +115,7 @@ class Planner:
         power, line = power_of(sds, pairs, rules.alpha), line_of(job)
         fit = self._fit(candidate, job, before, power, line) if asked.fit else None
         job = job_of(self.space, candidate.name, candidate.words, fit.tokens) if fit else job
-        incumbent = self._incumbent(holder, candidate.family)
+        incumbent, slope = self._incumbent(holder, candidate.family), self.ledger.slopes.get(candidate.family)
         if incumbent.plan_hash == job.plan_hash:
             raise UserError(
                 f"{candidate.name} is the incumbent, {incumbent.name}: both are plan {job.plan_hash[:8]}",
@@ -129,7 +129,7 @@ class Planner:
             trials=self._trials(job, candidate), ledger_sha256=frozen, hardware_class=job.hardware_class, commit=at,
             began=now(), state=RUNNING, seeds=seeds, ranks=not job.plan.unranked, entropy=rules.entropy,
             line=line.id, level=line.level, candidate=side_of(job), incumbent=side_of(incumbent), fit=fit, known=sds,
-            power=power, runs=[], against=[], replaced=[], stopped=[],
+            power=power, runs=[], against=[], replaced=[], stopped=[], **({"slope": slope} if slope and not holder else {}),
         )  # fmt: skip
         files.write_confirmation(self.folder, it)
         return it

@@ -40,8 +40,9 @@ def _of_confirmation(it: Confirmation) -> list[str]:
     if it.state != JUDGED:
         return []
     found = judge(
-        it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, stopped=it.stopped
-    )
+        it.runs, it.against, level=it.level, alpha=it.power.alpha, entropy=it.entropy, ranks=it.ranks, slope=it.slope,
+        stopped=it.stopped,
+    )  # fmt: skip
     same = (found.outcome, found.failed) == (it.verdict.outcome, it.verdict.failed)
     return [] if same else [f"confirmation {it.number} says {it.verdict.outcome}, its figures give {found.outcome}"]
 

@@ -3,7 +3,8 @@
 Candidate and incumbent are run in pairs, under seeds that nothing was chosen by. Tests are one-sided at `alpha`, over pairs:
 
     line      the candidate's slice lies below the level of the line (t test of its mean)
-    seconds   ln seconds, candidate minus incumbent, lie below 0 (paired t test)
+    seconds   ln seconds, candidate minus incumbent, lie below 0 (paired t test). A start plan that misses the line by its mean
+              has none that count: it is given those that would bring it there, train_s * exp((slice - level) / slope).
     health    no run went beyond the bounds of ranking, no expert is dead, and the worst entropy is as asked; where the lane
               ranks, every run is ranked
     rest      rest minus slice, candidate's minus incumbent's, does NOT lie above 0 (paired t test): it would where the rest of
@@ -32,6 +33,7 @@ from harness.record.confirmations import (
     Stopped,
     Verdict,
 )  # fmt: skip
+from harness.record.ledger import equivalent_s
 from harness.report.statistics import ALPHA, LEVEL, Sample, Test, below
 
 LEAST_PAIRS = 3
@@ -39,17 +41,18 @@ LEAST_PAIRS = 3
 
 def judge(
     runs: Sequence[Seen], against: Sequence[Seen], *, level: float, alpha: float, entropy: float, ranks: bool,
-    stopped: Sequence[Stopped] = (),
+    slope: float | None = None, stopped: Sequence[Stopped] = (),
 ) -> Verdict:  # fmt: skip
-    """`runs` of the candidate and `against` of the incumbent, pair by pair. `ranks`: whether they must be ranked; `stopped`:
-    runs that health ended, which leave pairs out: then nothing but that is said."""
+    """`runs` of the candidate and `against` of the incumbent, pair by pair. `ranks`: whether they must be ranked; `slope`: bits
+    per ln(second) of an incumbent that is a start plan, None of one that has passed the line; `stopped`: runs that health
+    ended, which leave pairs out: then nothing but that is said."""
     if stopped:
         told = "; ".join(f"seed {run.seed} of the {run.side} was stopped: {run.what}" for run in stopped)
         return Verdict(outcome=VETOED, conditions=[Found(name=HEALTH, holds=False, text=told, p=None)])
     assert len(runs) == len(against) >= LEAST_PAIRS, (len(runs), len(against))
     found = [
         _line(runs, level),
-        _seconds(runs, against, alpha),
+        _seconds(runs, against, level, slope, alpha),
         _health([*runs, *against], runs, entropy, ranks),
         _rest(runs, against, alpha),
         _machine([*runs, *against]),
@@ -62,6 +65,15 @@ def judge(
 def seconds_differences(runs: Sequence[Seen], against: Sequence[Seen]) -> Sample:
     """ln seconds of the candidate minus those of the incumbent, by pair."""
     return Sample.of([math.log(a.seconds / b.seconds) for a, b in zip(runs, against, strict=True)])
+
+
+def held_against(against: Sequence[Seen], level: float, slope: float | None) -> tuple[Sequence[Seen], float]:
+    """Runs of the incumbent with the seconds that count, and by how much their mean misses the line, 0 where it does not."""
+    missed = Sample.of([run.slice for run in against]).mean - level
+    if slope is None or missed <= 0:
+        return against, 0.0
+    counted = [equivalent_s(run.seconds, run.slice, level, slope) for run in against]
+    return [run.model_copy(update={"seconds": seconds}) for run, seconds in zip(against, counted)], missed
 
 
 def gap_differences(runs: Sequence[Seen], against: Sequence[Seen]) -> Sample | None:
@@ -80,12 +92,15 @@ def _line(runs: Sequence[Seen], level: float) -> Found:
     return Found(name=LINE, holds=test.significant, text=told, p=test.p)
 
 
-def _seconds(runs: Sequence[Seen], against: Sequence[Seen], alpha: float) -> Found:
+def _seconds(runs: Sequence[Seen], against: Sequence[Seen], level: float, slope: float | None, alpha: float) -> Found:
+    against, missed = held_against(against, level, slope)
     test = below(seconds_differences(runs, against), 0)
     ours, theirs = (Sample.of([run.seconds for run in side]) for side in (runs, against))
     holds = test.p < alpha
     slower = test.p > 1 - alpha
     told = f"{ours.text('{:.1f}')} s against {theirs.text('{:.1f}')} s, {_percent(test)} by pairs, {_p(test.p, alpha)}"
+    if missed:
+        told += f"; the incumbent misses the line by {missed:.4f}, and its seconds are those that would bring it there"
     verdict = "" if holds else ": slower, and the incumbent stays" if slower else ": a tie, and the incumbent stays"
     return Found(name=SECONDS, holds=holds, text=told + verdict, p=test.p)
 

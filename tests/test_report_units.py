@@ -75,7 +75,7 @@ def test_formats_are_paired_in_bits_per_answer(tmp_path, drawn):
     assert "bits per answer: minus bf16" in drawn() and of_bytes(drawn()) == []
 
 
-@pytest.mark.parametrize("figure", sorted({*FIGURES} - {"parts"}))  # a track of tasks has no sources
+@pytest.mark.parametrize("figure", sorted({*FIGURES} - {"parts", "race"}))  # of tasks there are no sources, no open lane
 def test_a_study_says_bits_per_answer_in_figure_and_table(tmp_path, figure, drawn):
     trials = [
         trial(tmp_path, case, lane=MOE["lane"], reasons=("a partial budget",), **TASKS)

@@ -123,7 +123,7 @@ def test_profiling_changes_no_bits():
         (["rounds=0"], "rounds=0"),
         (["round=3"], "did you mean rounds"),
         (["steps"], "steps"),
-        (["lane=tiny-mo"], "tiny-moe-16e"),
+        (["lane=tiny-moe-16"], "tiny-moe-16e"),
         (["model.width=31", "unranked=true"], "model.width"),
     ],
 )

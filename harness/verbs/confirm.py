@@ -8,7 +8,7 @@ usage: python -m harness confirm NAME [family=moe] [trial=moe/tpe/5 | words="KEY
 
 examples
   make confirm NAME=tiny-open FAMILY=moe SET="pairs=5"
-  make confirm NAME=micro SET="nulls=50"         false alarms of the whole procedure; several processes may share it
+  make confirm NAME=micro SET="nulls=50"         false alarms of the verdict; several processes may share it
   make confirm NAME=tiny-open FAMILY=dense SET='words="optim.muon.lr=0.05 budget.tokens=900000"'
 
 The candidate is the best complete trial of the family over both samplers, or the one that is named; a plan typed by hand counts

@@ -1,4 +1,4 @@
-"""How often the whole procedure errs, by null candidates: the same plan under other seeds, through the same verdict."""
+"""How often a verdict errs, by null candidates: the same plan under other seeds. How a candidate is chosen is no part of it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.precision import Quantization
-from kernels.quantize import quantize
+from kernels.quantize import quantize, recoded
 
 SAMPLE = 1 << 16  # values that figures are taken of, about: every n-th entry of the first axis
 
@@ -76,9 +76,26 @@ def some_experts(w_EIO: Tensor) -> Tensor:
 def flipped(before_EIO: Tensor, after_EIO: Tensor, dials: Quantization) -> float:
     """The share of codes that an update changed. Of some experts of a layer it is their share under a tensor scale of
     their own, or of each its own."""
+    return causes(before_EIO, after_EIO, dials)["all"]
+
+
+@torch.no_grad()
+def causes(before_EIO: Tensor, after_EIO: Tensor, dials: Quantization, jitter_EIO: Tensor | None = None) -> dict[str, float]:
+    """`all`: `flipped`. Of it `weight`: the share of codes that the update would have changed under the scales of before, and
+    `scale`: the others, whose block's or tensor's scale moved. Beside it, with a dither, `dither`: the share of codes that it
+    exchanges for one step."""
     square, at_once = dials.weight_blocks == "2d", 1 if dials.by_expert else len(before_EIO)
-    changed = 0
-    for pair in zip(before_EIO.split(at_once), after_EIO.split(at_once)):
-        before, after = (quantize(w, dials.format, 1, square=square, clip=dials.clip).codes for w in pair)
-        changed += int((before != after).sum())
-    return changed / before_EIO.numel()
+    changed, moved, dithered = 0, 0, 0
+    for at in range(0, len(before_EIO), at_once):
+        pair = before_EIO[at : at + at_once], after_EIO[at : at + at_once]
+        before, after = (quantize(w, dials.format, 1, square=square, clip=dials.clip) for w in pair)
+        differs = before.codes != after.codes
+        changed += int(differs.sum())
+        moved += int((differs & (recoded(pair[1], before) != before.codes)).sum())
+        if jitter_EIO is not None:
+            jitter = jitter_EIO[at : at + at_once]
+            drawn = quantize(pair[1], dials.format, 1, square=square, clip=dials.clip, dither=jitter)
+            dithered += int((drawn.codes != after.codes).sum())
+    values = before_EIO.numel()
+    found = {"all": changed / values, "weight": moved / values, "scale": (changed - moved) / values}
+    return found | ({} if jitter_EIO is None else {"dither": dithered / values})

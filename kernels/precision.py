@@ -22,7 +22,7 @@ No recipe of mxfp4 is the accepted one: ours is nvfp4's, so that the two differ 
 """  # noqa: E501
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -102,6 +102,11 @@ class Quantization:
     its input is quantized anew from the codes of the forward, here from bf16) and TransformerEngine (`Float8BlockScaling`,
     at d0067d0, whose scales are powers of 2 by default).
 
+    `dither` (nvfp4, mxfp4): the share of groups of four weights, along the outputs, that have noise from -1/4 to 1/4 added
+    before each is rounded, of values as the format holds them; drawn anew each step. nmoe (`csrc/adamw.cu`) has it so, in a
+    half or an eighth of the groups whose codes the update left as they were; here in groups whatever their codes did, since
+    no codes are kept between steps.
+
     `tensor_scale` (nvfp4): `layer`, one scale for a tensor of all experts, or `expert`, one for each expert's own part:
     of both weights its matrix; of input, hidden activation, both gradients and the factors of weight gradients (after
     the transform) the rows that are routed to it, padding left out. A token's row is then quantized once for each of
@@ -118,6 +123,7 @@ class Quantization:
     keep: tuple[str, ...] = ()
     tensor_scale: str = "layer"
     fp8_weight_gradients: bool = False
+    dither: float = 0.0
 
     @staticmethod
     def recipe(format: str) -> "Quantization":
@@ -157,9 +163,20 @@ class Precision:
             return self.arithmetic.name
         dials = (
             int(q.stochastic_rounding), int(q.hadamard), q.weight_blocks, repr(q.clip), ",".join(q.keep), q.tensor_scale,
-            int(q.fp8_weight_gradients),
+            int(q.fp8_weight_gradients), repr(q.dither),
         )  # fmt: skip
         return "/".join((self.arithmetic.name, q.format, *map(str, dials)))
+
+    @property
+    def plain(self) -> "Precision":
+        """The same arithmetic, nothing quantized."""
+        return Precision(self.arithmetic)
+
+    @property
+    def still(self) -> "Precision":
+        """Without dither, as a model is scored."""
+        q = self.quantization
+        return self if q is None or not q.dither else Precision(self.arithmetic, replace(q, dither=0.0))
 
     def weight_operand(self, w: Tensor) -> Tensor:
         """What the backends take: an operand of the arithmetic, or the master weights as they are, for a quantizer to see: it
@@ -178,9 +195,10 @@ class Precision:
         name, *dials = text.split("/")
         if not dials:
             return Precision(Arithmetic.of(name))
-        format, stochastic, hadamard, blocks, clip, keep, tensor_scale, fp8_weight_gradients = dials
+        format, stochastic, hadamard, blocks, clip, keep, tensor_scale, fp8_weight_gradients, dither = dials
         kept = tuple(keep.split(",")) if keep else ()
         quantization = Quantization(
-            format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale, fp8_weight_gradients == "1"
-        )
+            format, stochastic == "1", hadamard == "1", blocks, float(clip), kept, tensor_scale, fp8_weight_gradients == "1",
+            float(dither),
+        )  # fmt: skip
         return Precision(Arithmetic.of(name), quantization)

@@ -45,9 +45,12 @@ def nvfp4_block_scale(amax: Tensor, tensor_scale: Tensor) -> Tensor:
     return E4M3.round((amax * (tensor_scale * SIXTH)).clamp(max=448.0), None)
 
 
-def nvfp4_round(x: Tensor, block_scale: Tensor, tensor_scale: Tensor, noise: Tensor | None = None) -> Tensor:
-    """The E2M1 values of fp32 `x` whose scales broadcast to it."""
-    return E2M1.round(torch.where(block_scale == 0, 0.0, x * (tensor_scale / block_scale)), noise)
+def nvfp4_round(
+    x: Tensor, block_scale: Tensor, tensor_scale: Tensor, noise: Tensor | None = None, dither: Tensor | None = None
+) -> Tensor:
+    """The E2M1 values of fp32 `x` whose scales broadcast to it; `dither` is added before."""
+    scaled = torch.where(block_scale == 0, 0.0, x * (tensor_scale / block_scale))
+    return E2M1.round(scaled if dither is None else scaled + dither, noise)
 
 
 def fp8_scale(amax: Tensor) -> Tensor:
@@ -71,9 +74,10 @@ def mx_scale(amax: Tensor, element: Format) -> tuple[Tensor, Tensor]:
     return torch.where(finite, scale, torch.nan), torch.where(finite, inverse, torch.nan)
 
 
-def mx_round(x: Tensor, inverse: Tensor, element: Format, noise: Tensor | None = None) -> Tensor:
-    """The element's values of fp32 `x` whose inverse scales broadcast to it: the product is exact."""
-    return element.round(x * inverse, noise)
+def mx_round(x: Tensor, inverse: Tensor, element: Format, noise: Tensor | None = None, dither: Tensor | None = None) -> Tensor:
+    """The element's values of fp32 `x` whose inverse scales broadcast to it: the product is exact. `dither` is added before
+    it is rounded."""
+    return element.round(x * inverse if dither is None else x * inverse + dither, noise)
 
 
 @dataclass(frozen=True)
@@ -94,17 +98,21 @@ class Quantized:
 
 
 def quantize(
-    x: Tensor, format: str, axis: int = -1, *, square: bool = False, clip: float = 1.0, noise: Tensor | None = None
-) -> Quantized:
+    x: Tensor, format: str, axis: int = -1, *, square: bool = False, clip: float = 1.0, noise: Tensor | None = None,
+    dither: Tensor | None = None,
+) -> Quantized:  # fmt: skip
     """`x` (floating point, any shape) in blocks along `axis`, or with `square` in squares of the last two axes.
 
-    `noise` fp32 in [0, 1) of x's shape: stochastic rounding, else nearest. `clip`: see `kernels.precision`.
+    `noise` fp32 in [0, 1) of x's shape: stochastic rounding, else nearest. `clip`: see `kernels.precision`. `dither` fp32 of
+    x's shape: added to the values of nvfp4 and mxfp4 before they are rounded; no scale depends on it.
 
     Raises:
         ValueError: an unknown format, blocks that do not divide an axis, values that are not finite.
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}")
+    if dither is not None and ELEMENTS[format] is not E2M1:
+        raise ValueError(f"{format} is not dithered: only what has E2M1 values is")
     length = FORMATS[format]
     block = [1] * x.ndim
     for at in (-1, -2) if square else (axis,):
@@ -121,12 +129,22 @@ def quantize(
     if format in MX:
         element = ELEMENTS[format]
         scale, inverse = mx_scale(amax * clip, element)
-        codes = element.encode(mx_round(x, _spread(inverse, block), element, noise))
+        codes = element.encode(mx_round(x, _spread(inverse, block), element, noise, dither))
         return Quantized(format, codes, scale.to(torch.float8_e8m0fnu), None, tuple(block))
     tensor_scale = nvfp4_tensor_scale(amax.max() if amax.numel() else amax.new_zeros(()))
     scale = nvfp4_block_scale(amax * clip, tensor_scale)
-    codes = E2M1.encode(nvfp4_round(x, _spread(scale, block), tensor_scale, noise))
+    codes = E2M1.encode(nvfp4_round(x, _spread(scale, block), tensor_scale, noise, dither))
     return Quantized(format, codes, scale.to(torch.float8_e4m3fn), tensor_scale, tuple(block))
+
+
+def recoded(x: Tensor, like: Quantized) -> Tensor:
+    """uint8 codes that `x` (of its shape) would have under the scales of another tensor, rounded to the nearest."""
+    element, scale = ELEMENTS[like.format], _spread(like.block_scale.float(), like.block)
+    if like.format == "fp8":
+        return element.encode(fp8_round(x.float(), scale))
+    if like.format in MX:
+        return element.encode(mx_round(x.float(), 1 / scale, element))
+    return element.encode(nvfp4_round(x.float(), scale, like.tensor_scale))
 
 
 def block_amax(x: Tensor, block: tuple[int, ...]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.activation import ACTIVATIONS
 from kernels.hadamard import SIZE, matrix
-from kernels.noise import uniform, word
+from kernels.noise import dither, uniform, word
 from kernels.precision import Precision
 from kernels.quantize import quantize
 
@@ -29,10 +29,10 @@ class _QuantizedMlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_TD, w_up_EDG, w_down_EFD, expert_TK, weight_TK, activation, precision, key_4):
         plain = _Plain(precision, key_4, expert_TK, w_up_EDG.shape[0], torch.promote_types(x_TD.dtype, torch.float32))
-        h_RG = plain.multiply(plain.rows_of_tokens(x_TD, "input"), plain.weights(w_up_EDG, 1))
+        h_RG = plain.multiply(plain.rows_of_tokens(x_TD, "input"), plain.weights(w_up_EDG, 1, "weight_up"))
         h_RG = plain.stored(h_RG)
         a_RF = plain.operand(ACTIVATIONS[activation].forward(h_RG) * weight_TK.reshape(-1, 1))
-        y_RD = plain.stored(plain.multiply(plain.rows(a_RF, "hidden"), plain.weights(w_down_EFD, 1)))
+        y_RD = plain.stored(plain.multiply(plain.rows(a_RF, "hidden"), plain.weights(w_down_EFD, 1, "weight_down")))
         ctx.save_for_backward(x_TD, w_up_EDG, w_down_EFD, weight_TK, h_RG)
         ctx.plain, ctx.activation = plain, activation
         return y_RD.view(*expert_TK.shape, x_TD.shape[1]).sum(1)
@@ -44,12 +44,12 @@ class _QuantizedMlp(torch.autograd.Function):
         dy_TD = plain.operand(dy_TD.to(plain.dtype))
         row_R = torch.arange(len(token_R), dtype=torch.int32, device=dy_TD.device)
         dy_RD = plain.rows_of_tokens(dy_TD, "gradient", "gradient")
-        da_RF = plain.stored(plain.multiply(dy_RD, plain.weights(w_down_EFD, 2).mT))
+        da_RF = plain.stored(plain.multiply(dy_RD, plain.weights(w_down_EFD, 2, "weight_down").mT))
         a_RF, dh_RG = ACTIVATIONS[ctx.activation].backward(h_RG, da_RF)
         dweight_TK = (da_RF * a_RF).sum(-1).view_as(weight_TK)
         a_RF, dh_RG = plain.operand(a_RF * weight_R1), plain.operand(dh_RG * weight_R1)
         dh_quantized_RG = plain.rows(dh_RG, "gradient", "hidden_gradient", row_R)
-        dx_RD = plain.stored(plain.multiply(dh_quantized_RG, plain.weights(w_up_EDG, 2).mT))
+        dx_RD = plain.stored(plain.multiply(dh_quantized_RG, plain.weights(w_up_EDG, 2, "weight_up").mT))
         dx_TD = dx_RD.view(*weight_TK.shape, x_TD.shape[1]).sum(1)
         x_RD = plain.operand(x_TD.to(plain.dtype))[token_R]
         dw_up = plain.weight_gradient(x_RD, dh_RG, "wgrad_hidden_gradient", w_up_EDG)
@@ -76,13 +76,18 @@ class _Plain:
         """As a product leaves it: native bf16 rounds its sums too."""
         return self.operand(sums) if self.arithmetic.name == "native" else sums
 
-    def _decoded(self, x: Tensor, axis: int, of_experts: list, square: bool = False, noise: Tensor | None = None) -> Tensor:
+    def _decoded(
+        self, x: Tensor, axis: int, of_experts: list, square: bool = False, noise: Tensor | None = None,
+        jitter: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """`of_experts`: what of the first axis belongs to each expert, for tensor scales of their own; the rest is zero."""
         decoded = x.new_zeros(x.shape, dtype=self.dtype)
         for part in of_experts if self.dials.by_expert else [slice(None)]:
             if decoded[part].numel():
-                drawn = None if noise is None else noise[part]
-                found = quantize(x[part], self.dials.format, axis, square=square, clip=self.dials.clip, noise=drawn)
+                drawn, added = (None if each is None else each[part] for each in (noise, jitter))
+                found = quantize(
+                    x[part], self.dials.format, axis, square=square, clip=self.dials.clip, noise=drawn, dither=added
+                )
                 decoded[part] = found.dequantize().to(self.dtype)
         return decoded
 
@@ -105,12 +110,13 @@ class _Plain:
         before, after = (self.token_R, slice(None)) if self.dials.by_expert else (slice(None), self.token_R)
         return self.rows(x_TD[before], operand, tensor, token_T[before].int() if tensor else None)[after]
 
-    def weights(self, w_EIO: Tensor, inner: int) -> Tensor:
+    def weights(self, w_EIO: Tensor, inner: int, tensor: str) -> Tensor:
         """`inner`: the axis that the product sums over."""
         if not self.dials.quantizes("weight"):
             return self.operand(w_EIO.to(self.dtype))
         experts = [slice(expert, expert + 1) for expert in range(len(w_EIO))]
-        return self._decoded(w_EIO, inner, experts, self.dials.weight_blocks == "2d")
+        jitter = dither(self.key_4, tensor, w_EIO.shape, self.dials.dither) if self.dials.dither else None
+        return self._decoded(w_EIO, inner, experts, self.dials.weight_blocks == "2d", jitter=jitter)
 
     def multiply(self, rows_RI: Tensor, w_EIO: Tensor) -> Tensor:
         out_RO = rows_RI.new_zeros(len(rows_RI), w_EIO.shape[2])

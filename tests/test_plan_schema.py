@@ -41,7 +41,7 @@ def test_every_key_is_read_somewhere(key):
 
 
 FREE_DIALS = (
-    "stochastic_rounding", "hadamard", "weight_gradients", "weight_blocks", "tensor_scale", "clip",
+    "stochastic_rounding", "hadamard", "weight_gradients", "weight_blocks", "tensor_scale", "clip", "dither",
     "high_precision_operands", "require_native",
 )  # fmt: skip
 

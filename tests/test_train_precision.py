@@ -120,7 +120,7 @@ def test_window_rows_hold_what_the_format_did_in_finite_numbers(done, kind):
     assert len(windows) == STEPS // 4
     for row in windows:
         found = row["precision"]
-        assert found.keys() == {"tensors", "flips", "router_grad_rms", "smallest_step"}
+        assert found.keys() == {"tensors", "flips", "flip_causes", "router_grad_rms", "smallest_step"}
         assert list(found["tensors"]) == list(found["flips"]) == ["0", "1"]
         for layer in ("0", "1"):
             assert found["tensors"][layer].keys() == QUANTIZED | (set() if kind == "fp8" else WEIGHT_GRADIENTS)

@@ -17,7 +17,8 @@ def build_model(
     plan: Plan, arithmetic: str, backend: str = "torch", attention: str = "torch", ranks: Ranks = ALONE
 ) -> Transformer:
     """Uninitialized, on the current default device (`with torch.device("meta")` for counting). `backend`: of the experts;
-    `attention`: the backend of attention; `ranks`: those that the experts are spread over, alone all of it is here.
+    `attention`: the backend of attention; `ranks`: those that the experts are spread over, alone all of it is here. It
+    multiplies as a model of the plan is scored after the last step, until `Transformer.quantize` says otherwise.
 
     Raises:
         UserError: the plan asks a part for what it cannot.
@@ -29,10 +30,12 @@ def build_model(
                 f"data.document_mask=true with {key}={name}, which sees no documents",
                 f"leave data.document_mask=false, or use another {kind}",
             )
-    return Transformer(
+    model = Transformer(
         plan.model, Precisions(Arithmetic.of(arithmetic), plan.precision), backend,
         plan.parallel.activation_checkpointing, plan.kernels.debug, plan.gains, wanted(plan.balance), plan, attention, ranks,
     )  # fmt: skip
+    model.quantize(plan.below_bf16 == plan.steps)
+    return model
 
 
 def spread_over(plan: Plan, ranks: Ranks) -> Ranks:

@@ -53,6 +53,7 @@ class Dense(Part):
     def __init__(self, model: Model, width: int, precision: Precision, layer: int, backend: str = "torch"):
         super().__init__()
         self.activation, self.precision, self.backend = model.activation, precision, backend
+        self.planned = precision  # of steps that are not in bf16: `Transformer.quantize`
         _register_key(self, precision, layer)
         self.up = nn.Parameter(torch.empty(model.width, width * ACTIVATIONS[model.activation].fan))
         self.down = nn.Parameter(torch.empty(width, model.width))
@@ -82,6 +83,7 @@ class Experts(Part):
         super().__init__()
         self.auxiliary, self.top_k, self.num_experts = auxiliary, model.top_k, model.num_experts
         self.activation, self.precision, self.backend = model.activation, precision, backend
+        self.planned = precision  # of steps that are not in bf16: `Transformer.quantize`
         self.output_gain, self.debug = output_gain, debug
         _register_key(self, precision, layer)
         self.router, self.transport = router, transport

@@ -31,5 +31,6 @@ def _quantization(plan: PrecisionPlan) -> Quantization:
         clip=plan.clip,
         keep=tuple(sorted(plan.high_precision_operands)),
         fp8_weight_gradients=plan.weight_gradients == "quantized",
+        dither=plan.dither,
         tensor_scale=recipe.tensor_scale if plan.tensor_scale == "auto" else plan.tensor_scale,
     )

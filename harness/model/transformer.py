@@ -153,6 +153,7 @@ class Transformer(Part):
             memories = {name: in_block for name, in_block in made.items() if in_block is not None}
             self.blocks.append(Block(model, attention, feedforward, around, memories))
         self.head = Head(model, p.arithmetic, self.gains)
+        self.holds_operands = False
         self.quantizing = [m for m in self.blocks.modules() if getattr(m, "key_4", None) is not None]
         self.shared = nn.ModuleDict({name: chosen.shared(name) for name in dict.fromkeys(model.attentions)})
         for module in self.shared.values():
@@ -164,8 +165,19 @@ class Transformer(Part):
 
     def hold_operands(self) -> None:
         """See `Experts.hold_operands`. Once the weights are where they stay."""
+        self.holds_operands = True
         for layer in self.moe_layers:
             self.blocks[layer].feedforward.hold_operands()
+
+    def quantize(self, on: bool, trains: bool = False) -> None:
+        """From now on what quantizes does, or multiplies in bf16; weights are dithered where it `trains`, not to be scored."""
+        for part in self.quantizing:
+            wanted = (part.planned if trains else part.planned.still) if on else part.planned.plain
+            if part.precision != wanted:
+                part.precision = wanted
+                if self.holds_operands and isinstance(part, Experts):
+                    part.operands, part.versions = None, (-1, -1)
+                    part.hold_operands()
 
     @torch.no_grad()
     def at(self, seed: int, step: int, first_token: int) -> None:

@@ -8,6 +8,9 @@ longer looked at. A sum goes out of the compiled head for each distance and is w
 compiled again. What is reported is each distance's sum over the targets of the step (of next tokens), without its weight.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,11 +28,12 @@ class AheadLoss:
         left = 1 - self.steps.progress(step) / self.until if self.first else 0.0
         return {distance: weight * left for distance, weight in self.first.items()} if left > 0 else {}
 
-    def kinds(self, step: int) -> list[int]:
-        """The first step of each kind that is left from `step` on, itself first: each size, with targets ahead and without."""
-        found: dict[tuple[int, bool], int] = {}
+    def kinds(self, step: int, other: Callable[[int], Any] = lambda index: None) -> list[int]:
+        """The first step of each kind that is left from `step` on, itself first: each size, with targets ahead and without.
+        `other`: what else tells steps apart."""
+        found: dict[Any, int] = {}
         for index in range(step, self.steps.count):
-            found.setdefault((self.steps.tokens(index), bool(self.weights(index))), index)
+            found.setdefault((self.steps.tokens(index), bool(self.weights(index)), other(index)), index)
         return list(found.values())
 
     def targets(self, step: int, target_BS: Tensor, document_BS: Tensor | None) -> Tensor | None:

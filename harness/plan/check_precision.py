@@ -4,6 +4,7 @@ from harness.errors import UserError, nearest
 from harness.plan.schema import Plan, Precision
 
 BLOCK = {"fp8": 128, "nvfp4": 16, "mxfp8": 32, "mxfp4": 32}  # kernels/precision.py, which the plan does not know
+DITHERED = ("nvfp4", "mxfp4")
 OPERANDS = ("input", "weight", "hidden", "gradient", "weight_gradient")
 
 
@@ -20,6 +21,11 @@ def check_precision(plan: Plan) -> None:
     _check_contradictions(p)
     _check_tensor_scale(plan)
     _check_blocks(plan)
+    if plan.below_bf16 == 0:
+        raise UserError(
+            f"precision.switch_at={p.switch_at} leaves precision.format={p.format} none of {plan.steps:,} steps",
+            f"choose {1 / plan.steps:.2g} or more, or precision.format=bf16",
+        )
 
 
 def _refuse_idle_dials(p: Precision) -> None:
@@ -76,6 +82,11 @@ def _check_contradictions(p: Precision) -> None:
         raise UserError(
             f"precision.stochastic_rounding=on with precision.high_precision_operands={kept}: no gradient is rounded",
             "drop one of them",
+        )
+    if p.dither and (p.format not in DITHERED or "weight" in kept):
+        why = "a format that has no E2M1 weights" if p.format not in DITHERED else "weight in precision.high_precision_operands"
+        raise UserError(
+            f"precision.dither={p.dither} with precision.format={p.format}, {why}", f"use {' or '.join(DITHERED)}, or dither=0"
         )
     if set(OPERANDS) - in_bf16 <= set(kept):
         raise UserError(

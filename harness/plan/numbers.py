@@ -23,7 +23,10 @@ class Precision:
     weight_blocks: str = free("auto", among=("auto", "2d", "1d"), later=True)
     tensor_scale: str = free("auto", among=("auto", "layer", "expert"), later=True)  # what shares nvfp4's fp32 scale
     clip: float = free(1.0, least=0.01, most=1, later=True)  # share of a block's largest magnitude that its scale is made for
+    # share of groups of four weights, of nvfp4 and mxfp4, with noise of a quarter added before they are rounded, each step anew
+    dither: float = free(0.0, least=0, most=1, later=True)
     high_precision_operands: list[str] = free([], later=True)  # of input, weight, hidden, gradient, weight_gradient: stay bf16
+    switch_at: float = frozen(1.0, least=0, most=1, later=True)  # share of the budget after which every FFN is bf16; 1: never
     require_native: bool = unhashed(False)  # refuses a machine that emulates the format
 
 

@@ -19,7 +19,7 @@ from harness.plan.marks import SWITCH, bounded, free, frozen, unhashed
 from harness.plan.numbers import Ahead as Ahead
 from harness.plan.numbers import Gains as Gains
 from harness.plan.numbers import Precision as Precision
-from harness.plan.steps import Steps, steps_of
+from harness.plan.steps import Steps, first_at, steps_of
 from harness.plan.track import File as File
 from harness.plan.track import Line as Line
 from harness.plan.track import Track
@@ -283,6 +283,11 @@ class Plan:
     @property
     def steps(self) -> int:
         return self.by_step.count
+
+    @property
+    def below_bf16(self) -> int:
+        """How many of the steps have a format below bf16, where the plan has one; the others follow."""
+        return first_at(self.by_step, self.precision.switch_at)
 
     def expert_capacity(self, tokens: int) -> int:
         """The rows that an expert takes at most of a micro-batch of `tokens`: ceil(factor * T*K/E); 0 is no limit."""

@@ -6,7 +6,7 @@ the next stage; what the last one leaves, less than a step, is not trained on. S
 than the budget has, as a test or a benchmark may, gets steps like the last one.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -87,6 +87,11 @@ def steps_of(batch: "Batch", budget_tokens: int) -> Steps:
         stages.append(Stage(tokens, max(0, end - before) // tokens))
         before += stages[-1].count * tokens
     return Steps(tuple(stages))
+
+
+def first_at(steps: Steps, share: float) -> int:
+    """The first step, counted from 0, in whose middle so much of the budget is behind; their number where there is none."""
+    return bisect_left(range(steps.count), share, key=steps.progress)
 
 
 def shares_of(batch: "Batch") -> list[Fraction]:

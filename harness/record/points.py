@@ -103,6 +103,9 @@ def _precision(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for layer, shares in found.get("flips", {}).items():
         for tensor, share in shares.items():
             yield f"flips/{tensor}/layer{layer}", share
+    for layer, shares in found.get("flip_causes", {}).items():
+        for cause, share in shares.items():
+            yield f"flips/{cause.replace('.', '/')}/layer{layer}", share
     for layer, tensors in found.get("tensors", {}).items():
         for tensor, figures in tensors.items():
             for name in QUANTIZED:

@@ -50,6 +50,7 @@ class Telemetry(TypedDict):
 
     tensors: NotRequired[dict[Index, dict[Name, Quantized]]]
     flips: NotRequired[dict[Index, dict[Name, Measured]]]
+    flip_causes: NotRequired[dict[Index, dict[Name, Measured]]]  # up.weight, up.scale, up.dither: `kernels.observe.causes`
     router_grad_rms: NotRequired[dict[Index, Measured]]
     smallest_step: NotRequired[dict[Index, Measured]]
 

@@ -38,6 +38,12 @@ def expert_backend(plan: Plan, machine: Machine) -> str:
 def check_spread(plan: Plan, machine: Machine) -> None:
     """Raises: UserError where experts are spread over ranks and the kernels that run here cannot be told of other rows."""
     backend = expert_backend(plan, machine)
+    if plan.precision.dither and (backend == "triton" or plan.parallel.ep > 1):
+        why = "kernels.backend=triton" if backend == "triton" else f"parallel.ep={plan.parallel.ep}"
+        raise UserError(
+            f"precision.dither={plan.precision.dither} with {why}, which has no dither",
+            "dither runs on a CPU, with all experts in one process; or use precision.dither=0",
+        )
     low = Precisions(Arithmetic.of(machine.arithmetic), plan.precision).low.quantization
     if plan.parallel.ep > 1 and backend == "triton" and looks_beside(low):
         raise UserError(

@@ -233,6 +233,7 @@ class Loop:
             Agreed: a signal was heard.
         """
         s = self.session
+        s.stand_at(max(self.state.step - 1, 0))
         known = {"token_bytes_V": s.corpus.token_bytes, "answer_N": s.corpus.answer_N}
         try:
             return score(s.model, text_N, s.scoring_tokens, shuffle_seed, lockstep=lockstep, **known)

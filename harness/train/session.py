@@ -51,7 +51,7 @@ class StepResult:
 class Session:
     def __init__(self, plan: Plan, machine: Machine, ranks: Ranks, corpus: Splits):
         self.plan, self.machine, self.ranks, self.corpus = plan, machine, ranks, corpus
-        self.steps = plan.by_step
+        self.steps, self.below_bf16 = plan.by_step, plan.below_bf16
         self.batches = corpus.batches(plan.seed, self.steps, plan.model.sequence_length)
         sizes = [stage.tokens for stage in self.steps.stages]
         self.micro_sequences = {tokens: micro_sequences(plan, tokens, ranks.world) for tokens in sizes}
@@ -83,7 +83,9 @@ class Session:
         # A function has one limit, whichever module it is of. Each block may be of a kind of its own, compiled for every size
         # of a micro-batch and that of scoring; the head has sizes with targets ahead and without.
         sizes, config = len(set(self.micro_sequences.values())), torch._dynamo.config
-        needed = max(len(blocks) * (sizes + 1), 2 * sizes + 1)
+        needed = max(len(blocks) * (sizes + 1), 2 * sizes + 1) * (
+            1 + (self.below_bf16 < self.steps.count) + bool(self.plan.precision.dither)
+        )
         config.recompile_limit = max(config.recompile_limit, needed)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, needed)
         for module in (*blocks, self.model.head):
@@ -95,7 +97,9 @@ class Session:
         model = self.plan.model
         if self.machine.device != "cpu":
             return
-        precisions = {self.model.blocks[layer].feedforward.precision for layer in self.model.moe_layers}
+        precisions = {self.model.blocks[layer].feedforward.planned for layer in self.model.moe_layers}
+        if self.below_bf16 < self.steps.count:
+            precisions |= {precision.plain for precision in precisions}
         if expert_backend(self.plan, self.machine) == "brgemm":
             precisions = {precision for precision in precisions if precision.quantization}
         for precision, sequences in product(precisions, sorted(set(self.micro_sequences.values()))):
@@ -112,6 +116,7 @@ class Session:
     def step(self, index: int, measured: bool = False) -> StepResult:
         """Optimizer step `index`, counted from 0: forward and backward over this rank's part, sums over ranks, update."""
         plan, drops = self.plan, self.plan.balance.capacity_factor
+        self.stand_at(index, trains=True)
         inputs, targets = map(self._there, self._of_rank(self.batches.batch, index))
         loss, count_LE, dropped_LE, peak_LH, auxiliary = self._gradients(index, inputs, targets, measured)
         totals = {"loss": loss, **auxiliary}
@@ -132,6 +137,18 @@ class Session:
             update_biases(self.model, count_LE, bias_rate(plan, self.steps.progress(index)))
         dropped_L = dropped_LE.sum(1) if drops else None
         return StepResult(loss, norms, count_LE, scale, groups, precision, auxiliary, dropped_L)
+
+    def stand_at(self, index: int, trains: bool = False) -> None:
+        """The model multiplies as it does in this step, counted from 0, or with `trains` false as it is scored after it."""
+        self.model.quantize(self.is_low(index), trains)
+
+    def is_low(self, index: int) -> bool:
+        """Whether a step has the plan's format, and not bf16 in its place."""
+        return index < self.below_bf16
+
+    def kinds(self, step: int) -> list[int]:
+        """The first step of each kind that is left from `step` on, itself first; each is compiled for itself."""
+        return self.ahead.kinds(step, self.is_low)
 
     def _of_rank(self, read: Callable[..., Any], index: int) -> tuple[Tensor, ...]:
         """What `read` of the step's batch has for this rank, a tensor or several, each joined along sequences."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.model.feedforward import Dense, Experts
 from harness.model.transformer import Transformer
 from kernels import observe
+from kernels.noise import dither
 
 
 class Telemetry:
@@ -50,7 +51,8 @@ class Telemetry:
         if not self.low:
             return None
         left = iter(weights)
-        flips = {str(layer): _flipped(part, next(left), next(left)) for layer, part in self.low.items()}
+        causes = {str(layer): _flipped(part, next(left), next(left)) for layer, part in self.low.items()}
+        flips = {layer: {name: found["all"] for name, found in of_layer.items()} for layer, of_layer in causes.items()}
         tensors = {str(layer): found for layer, found in sorted(self.found.items())}
         smallest = {
             layer: found["gradient"]["smallest"]
@@ -60,17 +62,33 @@ class Telemetry:
         return {
             "tensors": tensors,
             "flips": flips,
+            "flip_causes": {
+                layer: {
+                    f"{name}.{cause}": share
+                    for name, found in of_layer.items()
+                    for cause, share in found.items()
+                    if cause != "all"
+                }
+                for layer, of_layer in causes.items()
+            },
             "router_grad_rms": {str(layer): float(w.grad.square().mean().sqrt()) for layer, w in self.routers.items()},
             "smallest_step": smallest,
         }
 
 
-def _flipped(part: Dense | Experts, up: Tensor, down: Tensor) -> dict[str, float]:
+def _flipped(part: Dense | Experts, up: Tensor, down: Tensor) -> dict[str, dict[str, float]]:
     dials = part.precision.quantization
-    if not dials.quantizes("weight"):
+    if dials is None or not dials.quantizes("weight"):
         return {}
     pairs = (("up", up, part.up), ("down", down, part.down))
-    return {name: observe.flipped(was, _some(now), dials) for name, was, now in pairs}
+    found = {}
+    for name, was, now in pairs:
+        jitter = None
+        if dials.dither:
+            experts, inputs, outputs = now.shape if now.ndim == 3 else (1, *now.shape)
+            jitter = _some(dither(part.key_4, f"weight_{name}", (experts, inputs, outputs), dials.dither))
+        found[name] = observe.causes(was, _some(now), dials, jitter)
+    return found
 
 
 def _some(w: Tensor) -> Tensor:

@@ -31,10 +31,14 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: Mapping[str
     warm = [min(step + i, last) for i in range(WARMUP_STEPS)]
     with clock.entry("compile_s"):
         session.prepare_products()
-        for index in session.ahead.kinds(warm[0]):
-            session.step(index, measured=True)
         part_N = val_N[: session.scoring_tokens + 1]
-        score(session.model, part_N, session.scoring_tokens)
+        scored = set()
+        for index in session.kinds(warm[0]):
+            session.step(index, measured=True)
+            session.stand_at(index)
+            if (low := session.is_low(index)) not in scored:  # it is scored in the format of its last step
+                score(session.model, part_N, session.scoring_tokens)
+                scored.add(low)
         synchronize(device)
     before = clock.ledger["warmup_s"]
     with clock.entry("warmup_s"):
@@ -47,6 +51,7 @@ def warm_up(session: Session, clock: Clock, val_N, step: int, start: Mapping[str
             _begin_anew(session, held)
         else:
             session.restore(start)
+    session.stand_at(max(step - 1, 0))
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     return rate

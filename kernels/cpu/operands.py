@@ -22,7 +22,7 @@ from kernels import observe
 from kernels.beside import Beside, scales_tensors
 from kernels.cpu.compiled import compiled
 from kernels.hadamard import SIZE, transform_rows
-from kernels.noise import uniform, word
+from kernels.noise import dither, uniform, word
 from kernels.precision import MX, Arithmetic, Precision, Quantization
 from kernels.quantize import (
     ELEMENTS,
@@ -139,7 +139,8 @@ class Quantizer:
             shape, axes = (experts, inputs // block, block, outputs), (2,)
         else:
             shape, axes = (experts, inputs, outputs // block, block), (3,)
-        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0)
+        jitter = dither(self.key_4, tensor, w_EIO.shape, self.dials.dither).reshape(shape) if self.dials.dither else None
+        values, scale, divisor = self._encoded(w_EIO.reshape(shape), axes, tensor, None, 0, jitter=jitter)
         operand = Operand(values.reshape(w_EIO.shape), None if scale is None else scale.squeeze(axes), divisor, False)
         return operand if inner == 1 else operand.transposed()
 
@@ -187,11 +188,11 @@ class Quantizer:
 
     def _encoded(
         self, x: Tensor, axes: tuple[int, ...], tensor: str, row: Tensor | None, slots: int,
-        length_G: Tensor | None = None,
+        length_G: Tensor | None = None, jitter: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
         """Values of x's shape, the scale of each block (axes of length 1; None where the values hold it), the divisor; blocks
         lie along `axes` of `x`, whose first axis counts so many slots at a time, or with 0 the experts. `length_G` of its
-        entries share each scale.
+        entries share each scale. `jitter`: dither of x's shape.
 
         Raises:
             NonFiniteOperand: a value of `x` is not finite.
@@ -203,6 +204,7 @@ class Quantizer:
         if not torch.isfinite(largest):
             raise NonFiniteOperand(int(self.key_4[3]), tensor, int(self.key_4[1]))
         drawn = () if row is None or not self.dials.stochastic_rounding else (row, word(self.key_4, tensor))
+        dithered = () if jitter is None else (jitter,)
         if length_G is not None:
             of_blocks = torch.segment_reduce(of_blocks, "max", lengths=length_G).repeat_interleave(length_G, 0)
         amax = of_blocks * self.dials.clip
@@ -212,11 +214,13 @@ class Quantizer:
             values = self.run(_fp8_values(self.arithmetic.dtype), x, scale, *drawn)
         elif self.dials.format in MX:
             scale, inverse = mx_scale(amax, ELEMENTS[self.dials.format])
-            values = self.run(_mx_values(self.arithmetic.dtype, self.dials.format), x, scale, inverse, *drawn)
+            made = _mx_values if jitter is None else _mx_dithered
+            values = self.run(made(self.arithmetic.dtype, self.dials.format), x, scale, inverse, *drawn, *dithered)
         else:
             divisor, tensor_scale = self._tensor_scales(of_blocks, largest, slots)
             scale = nvfp4_block_scale(amax, tensor_scale)
-            values = self.run(_nvfp4_values(self.arithmetic.dtype), x, scale, tensor_scale, *drawn)
+            made = _nvfp4_values if jitter is None else _nvfp4_dithered
+            values = self.run(made(self.arithmetic.dtype), x, scale, tensor_scale, *drawn, *dithered)
         if observe.listening():
             self._note(tensor, x, values, scale, tensor_scale)
         return values, scale if self.dials.format == "fp8" else None, divisor
@@ -264,6 +268,24 @@ def _fp8_values(dtype: torch.dtype) -> Callable[..., Tensor]:
 def _nvfp4_values(dtype: torch.dtype) -> Callable[..., Tensor]:
     def values(x: Tensor, scale: Tensor, tensor_scale: Tensor, *drawn: Tensor) -> Tensor:
         return (nvfp4_round(x.float(), scale, tensor_scale, _noise(x, *drawn)) * scale).to(dtype)
+
+    return values
+
+
+@cache
+def _nvfp4_dithered(dtype: torch.dtype) -> Callable[..., Tensor]:
+    def values(x: Tensor, scale: Tensor, tensor_scale: Tensor, jitter: Tensor) -> Tensor:
+        return (nvfp4_round(x.float(), scale, tensor_scale, None, jitter) * scale).to(dtype)
+
+    return values
+
+
+@cache
+def _mx_dithered(dtype: torch.dtype, format: str) -> Callable[..., Tensor]:
+    element = ELEMENTS[format]
+
+    def values(x: Tensor, scale: Tensor, inverse: Tensor, jitter: Tensor) -> Tensor:
+        return (mx_round(x.float(), inverse, element, None, jitter) * scale).to(dtype)
 
     return values
 

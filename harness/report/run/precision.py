@@ -31,7 +31,8 @@ FIGURES = {  # name: (label of its row, times, which is the worst of a group)
     "underflow": ("rounded to 0\n(% of values)", 100, max),
     "saturation": ("saturated\n(% of values)", 100, max),
 }
-DASHES = (0, (2, 1.5))
+DASHES, DOTS = (0, (2, 1.5)), (0, (1, 1.5))
+CAUSES = {"scale": (DASHES, "dashed: scale moved"), "dither": (DOTS, "dotted: dither")}  # beside the line of all flips
 DARK = "#505050"
 NAMED = 16  # more layers than this are not all named in the legend
 Windows = list[dict[str, Any]]
@@ -45,7 +46,7 @@ def has_precision(run: RunData) -> bool:
 
 def _measured(run: RunData) -> Windows:
     """The windows that say what became of each tensor, with every part that a panel may ask for."""
-    parts: dict[str, Any] = {"flips": {}, "router_grad_rms": {}, "smallest_step": {}}
+    parts: dict[str, Any] = {"flips": {}, "flip_causes": {}, "router_grad_rms": {}, "smallest_step": {}}
     found = [window for window in run.windows if (window.get("precision") or {}).get("tensors")]
     return [window | {"precision": parts | window["precision"]} for window in found]
 
@@ -87,6 +88,12 @@ def _notes(found: list[dict[str, Any]]) -> list[str]:
     notes = ["one point a window, of the step that closes it"]
     if any(shares for p in found for shares in p["flips"].values()):
         notes.append("a code flips when the update moves a weight to another value of the format; a triangle on the axis is 0")
+    if any(shares for p in found for shares in p["flip_causes"].values()):
+        notes.append(
+            "dashed there: of all flips, codes that would have stayed under the scales of before; the others moved themselves"
+        )
+    if any("dither" in cause for p in found for shares in p["flip_causes"].values() for cause in shares):
+        notes.append("dotted there: codes that the dither exchanges for one step, in no other line")
     if any(p["smallest_step"] for p in found):
         notes.append(
             "smallest step: the smallest magnitude told apart from 0 in the gradient that enters the layer's FFN, by "
@@ -105,15 +112,22 @@ def _arrivals(found: list[dict[str, Any]]) -> list[tuple[str, str, Draw]]:
     panels: list[tuple[str, str, Draw]] = []
     for name in ("up", "down"):
         if any(name in shares for p in found for shares in p["flips"].values()):
-            panels.append((f"weight codes flipped: {name}", "share that a step's update changes", partial(_flips, name)))
+            causes = [
+                cause for cause in CAUSES if any(f"{name}.{cause}" in c for p in found for c in p["flip_causes"].values())
+            ]
+            explained = "; ".join(CAUSES[cause][1] for cause in causes) or "share that a step's update changes"
+            panels.append((f"weight codes flipped: {name}", explained, partial(_flips, name, causes)))
     if any(p["router_grad_rms"] for p in found):
         panels.append(("router gradient RMS", "dashed: the smallest step of the format", _router))
     return panels
 
 
-def _flips(name: str, ax: Axes, windows: Windows, colours: Colours) -> None:
-    """Share in %, log y; windows in which nothing flipped lie on the axis as triangles."""
+def _flips(name: str, causes: list[str], ax: Axes, windows: Windows, colours: Colours) -> None:
+    """Shares in %, log y; windows in which nothing flipped lie on the axis as triangles."""
     for layer, colour in colours.items():
+        for cause in causes:
+            of_layer = [w["precision"]["flip_causes"].get(layer, {}).get(f"{name}.{cause}", np.nan) for w in windows]
+            _log_line(ax, windows, [100 * share for share in of_layer], colour, CAUSES[cause][0], few=1)
         values = [100 * w["precision"]["flips"].get(layer, {}).get(name, np.nan) for w in windows]
         _log_line(ax, windows, values, colour)
         none = [w["step"] for w, value in zip(windows, values) if value == 0]
@@ -158,14 +172,14 @@ def _worst(
     return tensor, value
 
 
-def _line(ax: Axes, windows: Windows, values: list[float], colour: Any, dashes: Any = "-") -> None:
+def _line(ax: Axes, windows: Windows, values: list[float], colour: Any, dashes: Any = "-", few: int = 12) -> None:
     """Few windows are drawn as points too: a line of one has no length."""
-    marker = "o" if len(windows) <= 12 else None
+    marker = "o" if len(windows) <= few else None
     ax.plot([w["step"] for w in windows], values, color=colour, linestyle=dashes, marker=marker, markersize=3, linewidth=1.2)
 
 
-def _log_line(ax: Axes, windows: Windows, values: list[float], colour: Any, dashes: Any = "-") -> None:
-    _line(ax, windows, [value if value > 0 else np.nan for value in values], colour, dashes)
+def _log_line(ax: Axes, windows: Windows, values: list[float], colour: Any, dashes: Any = "-", few: int = 12) -> None:
+    _line(ax, windows, [value if value > 0 else np.nan for value in values], colour, dashes, few)
 
 
 def _log_scale(ax: Axes) -> None:

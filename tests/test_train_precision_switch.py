@@ -9,10 +9,13 @@ from test_train_ranks import run_ranks
 
 from harness.errors import UserError
 from harness.evaluate.bpb import score
+from harness.evaluate.inspect.inspected import untrained
+from harness.launch.run_checkpoints import models_at
 from harness.launch.run_model import load_run_model
 from harness.model.build import build_model
 from harness.plan.check import check
 from harness.plan.compose import compose
+from harness.plan.stored import read_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures")]
 
@@ -46,6 +49,13 @@ def test_a_run_resumed_before_at_and_after_the_switch_has_the_bits_of_an_untouch
     resumed = micro.run(tmp_path / "left", *SWITCHED, lane=NVFP4)
     assert micro.record(resumed).resumes == 1 and bits(resumed) == bits(untouched)
     assert micro.record(resumed).metrics.val_bpb == micro.record(untouched).metrics.val_bpb
+
+
+def test_a_checkpoint_is_read_in_the_format_of_its_step(tmp_path):
+    run = micro.run(tmp_path, *SWITCHED, "run.checkpoint_steps=[4,8,12]", lane=NVFP4)
+    blank = untrained(read_plan(run / "plan.yaml"))
+    low = [any(part.precision.quantization for part in model.quantizing) for model in models_at(run, [4, 8, 12], blank)]
+    assert low == [True, True, False, False]
 
 
 def test_dither_changes_training_and_never_a_score(tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ class Router(Part):
 
 
 class TopK(Router):
-    """A learned score of every expert; the K largest are chosen."""
+    """A learned score of every expert; the K largest are chosen, by `selection`."""
 
     OWN = {"weight": Own("router")}
 
@@ -65,6 +65,19 @@ class TopK(Router):
         super().__init__(model, keys)
         self.experts, self.top_k, self.renormalize = model.num_experts, model.top_k, model.router_renormalize
         self.weight = nn.Parameter(torch.empty(model.width, model.num_experts))
+
+    def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
+        logit_TE = self.logits(x_TD)
+        score_TE = self.score(logit_TE)
+        return self.routing(logit_TE, score_TE, self.selection(score_TE))
+
+    def score(self, logit_TE: Tensor) -> Tensor:
+        """score_TE, of which the weights are made."""
+        raise NotImplementedError
+
+    def selection(self, score_TE: Tensor) -> Tensor:
+        """What decides who is chosen, (T, E), outside the gradient."""
+        return score_TE.detach()
 
     def logits(self, x_TD: Tensor) -> Tensor:
         """logit_TE in fp32."""

@@ -100,9 +100,14 @@ def samples_of(plan: Plan, instances: int, tokenizers: dict[str, Callable[[], An
     """
     if plan.data.tasks:
         return [_of_task(plan, name, instances) for name in plan.data.tasks]
+    return [_of_text(load_val(wanted_by(plan)), text_of(plan, tokenizers), plan.model.sequence_length, instances)]
+
+
+def text_of(plan: Plan, tokenizers: dict[str, Callable[[], Any]]) -> Callable[[int], str]:
+    """What says of a token's id what its text is, of a track of text."""
     tokens = plan.track.tokens
     decode = tokenizers[tokens.tokenizer]().decode if tokens.tokenizer else _byte
-    return [_of_text(load_val(wanted_by(plan)), decode, plan.model.sequence_length, instances)]
+    return lambda token: decode([token])
 
 
 def _of_task(plan: Plan, name: str, instances: int) -> Sample:
@@ -134,14 +139,14 @@ def of_instances(name: str, states: tuple[str, ...], found: Sequence[Instance]) 
     )  # fmt: skip
 
 
-def _of_text(val: Val, decode: Callable[[list[int]], str], length: int, instances: int) -> Sample:
+def _of_text(val: Val, said: Callable[[int], str], length: int, instances: int) -> Sample:
     """Windows evenly spaced over val. Every token but a window's first is an answer."""
     length = min(length, len(val.tokens) // 2)
     windows = min(instances, max(2, TEXT_TOKENS // length))
     starts_B = np.linspace(0, len(val.tokens) - length, windows).astype(np.int64)
     token_BS = val.tokens[starts_B[:, None] + np.arange(length)].astype(np.int64)
     ids, place = np.unique(token_BS, return_inverse=True)
-    class_V = np.array([token_class(decode([int(token)])) for token in ids])
+    class_V = np.array([token_class(said(int(token))) for token in ids])
     answer_BS = np.broadcast_to(np.arange(length) > 0, token_BS.shape).copy()
     latent_BS = class_V[place].reshape(token_BS.shape)
     return Sample(

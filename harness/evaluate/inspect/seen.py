@@ -51,23 +51,25 @@ def run(model: Transformer, token_BS: np.ndarray) -> Pass:
     chosen: list[Tensor] = []
     with ExitStack() as stack:
         for block in model.blocks:
-            stack.enter_context(_removed(block.register_forward_pre_hook(lambda _, given: called.append(given))))
-            stack.enter_context(_removed(block.attention.register_forward_pre_hook(lambda _, given: heard.append(given))))
+            stack.enter_context(removed(block.register_forward_pre_hook(lambda _, given: called.append(given))))
+            stack.enter_context(removed(block.attention.register_forward_pre_hook(lambda _, given: heard.append(given))))
         for layer in model.moe_layers:
             router = model.blocks[layer].feedforward.router
             hook = router.register_forward_hook(lambda _, given, said: chosen.append(said.expert_TK))
-            stack.enter_context(_removed(hook))
+            stack.enter_context(removed(hook))
         with torch.compiler.set_stance("force_eager"):
             last_BSW = model.trunk(Where(torch.from_numpy(token_BS).to(model.embedding.device)))[0]
     return Pass(called, heard, chosen, last_BSW)
 
 
 @contextmanager
-def _removed(hook: Any) -> Iterator[None]:
+def removed(*hooks: Any) -> Iterator[None]:
+    """They are gone afterwards."""
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def silenced(router: nn.Module, expert: int) -> Iterator[None]:
     def without(_: nn.Module, given: Any, said: Routing) -> Routing:
         return said._replace(weight_TK=said.weight_TK.masked_fill(said.expert_TK == expert, 0.0))
 
-    with _removed(router.register_forward_hook(without)):
+    with removed(router.register_forward_hook(without)):
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.model.routing import Routing, TopK
+from harness.model.routing import TopK
 from harness.plan.schema import Model
 
 
@@ -18,10 +18,11 @@ class SigmoidTopK(TopK):
         super().__init__(model, keys)
         self.register_buffer("bias", torch.zeros(model.num_experts))
 
-    def forward(self, x_TD: Tensor, token_T: Tensor) -> Routing:
-        logit_TE = self.logits(x_TD)
-        score_TE = torch.sigmoid(logit_TE)
-        return self.routing(logit_TE, score_TE, score_TE.detach() + self.bias)
+    def score(self, logit_TE: Tensor) -> Tensor:
+        return torch.sigmoid(logit_TE)
+
+    def selection(self, score_TE: Tensor) -> Tensor:
+        return score_TE.detach() + self.bias
 
 
 PART = SigmoidTopK

@@ -1,8 +1,9 @@
 """The tables of `inspect`. What is not above its control is not called anything else."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from harness.report.aligned import aligned
 from harness.shown import one_line
 
 ABOVE, NOT = "above its control", "not told apart from its control"
@@ -24,7 +25,7 @@ def name_of(run: dict[str, Any]) -> str:
 def _head(found: dict[str, Any]) -> Iterator[str]:
     against = found["against"]
     yield f"inside {name_of(found['run'])}" + (f", against {name_of(against)}" if against else "")
-    yield from _table(
+    yield from aligned(
         ("task", "instances", "tokens", "answers", "with one source", "states"),
         ((row["task"], *(f"{row[key]:,}" for key in ("instances", "tokens", "answers", "sourced")), str(len(row["states"])))
          for row in found["tasks"]),
@@ -38,7 +39,7 @@ def _lens(found: dict[str, Any]) -> Iterator[str]:
     depths = range(found["model"]["layers"] + 1)
     cells = {(row["task"], row["depth"]): f"{row['nats']:.3f} ({row['median_rank']:g})" for row in found["lens"]}
     rows = ((row["task"], *(cells[row["task"], depth] for depth in depths)) for row in found["tasks"] if row["answers"])
-    yield from _table(("task", *map(str, depths)), rows)
+    yield from aligned(("task", *map(str, depths)), rows)
 
 
 def _probes(found: dict[str, Any]) -> Iterator[str]:
@@ -54,7 +55,7 @@ def _probes(found: dict[str, Any]) -> Iterator[str]:
         )
         for row in found["probes"]
     )  # fmt: skip
-    yield from _table(
+    yield from aligned(
         ("task", "depth", "probe", "untrained", "shuffled", "token", "control task", "selectivity", " "), rows, last_left=True
     )
     yield "  untrained: the same probe on first weights; shuffled: labels shuffled; token: the token's id alone; these three"
@@ -68,7 +69,7 @@ def _cka(found: dict[str, Any]) -> Iterator[str]:
     for title, matrix in (("of this run", found["cka"]["own"]), ("of the other run", found["cka"]["against"])):
         if matrix is not None:
             rows = ((str(depth), *map(_number, row)) for depth, row in zip(depths, matrix))
-            yield from _table((title, *map(str, range(len(matrix[0])))), rows)
+            yield from aligned((title, *map(str, range(len(matrix[0])))), rows)
 
 
 def _looks(found: dict[str, Any]) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _looks(found: dict[str, Any]) -> Iterator[str]:
         for row in best.values()
     )  # fmt: skip
     if best:
-        yield from _table(("task", "layer", "head", "weight", "chance", " "), rows, last_left=True)
+        yield from aligned(("task", "layer", "head", "weight", "chance", " "), rows, last_left=True)
         yield "  chance: every token that is seen gets the same; it is the control."
     elif not any(row["sourced"] for row in found["tasks"]):
         yield "  none: no answer of these tasks is decided by a single earlier token"
@@ -102,7 +103,7 @@ def _routing(found: dict[str, Any]) -> Iterator[str]:
          _span(row["control"][0], row["control"][1:]), f"{row['beyond']:+.3f}", f"{row['most']:.3f}", _verdict(row))
         for row in sorted(found["routing"], key=lambda row: (row["task"] or "", row["of"]))
     )  # fmt: skip
-    yield from _table(("of", "label", "layer", "told", "control", "beyond", "entropy", " "), rows, last_left=True)
+    yield from aligned(("of", "label", "layer", "told", "control", "beyond", "entropy", " "), rows, last_left=True)
     yield "  control: labels of other instances, in their order; entropy: of the label, the most that could be told."
     if any(row["of"] == "task-of-a-token" for row in found["routing"]):
         yield "  task-of-a-token: what is told of the task beyond what the token's id tells of it."
@@ -113,7 +114,7 @@ def _routing(found: dict[str, Any]) -> Iterator[str]:
         return
     rows = ((row["task"], str(row["layer"]), str(row["expert"]), _state(found, row), _share(row["share"][0], row["share"][1:]),
              _share(row["others"][0], row["others"][1:])) for row in found["choices"])  # fmt: skip
-    yield from _table(("task", "layer", "expert", "state", "this state", "other states"), rows)
+    yield from aligned(("task", "layer", "expert", "state", "this state", "other states"), rows)
 
 
 def _tasks(found: dict[str, Any]) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _tasks(found: dict[str, Any]) -> Iterator[str]:
          _span(row["control"][0], row["control"][1:]), f"{row['beyond']:+.3f}", _verdict(row))
         for row in sorted(found["task_routing"], key=lambda row: row["task"])
     )  # fmt: skip
-    yield from _table(("task", "layer", "told", "control", "beyond", " "), rows, last_left=True)
+    yield from aligned(("task", "layer", "told", "control", "beyond", " "), rows, last_left=True)
     yield "  told: the KL of the experts that its tokens get from those that all tokens get; control: tasks of other instances."
     above, experts = [row for row in found["specialists"] if row["above"]], len(found["specialists"])
     yield ""
@@ -144,7 +145,7 @@ def _ablation(found: dict[str, Any]) -> Iterator[str]:
          _span(row["control"][0], row["control"][1:]), _verdict(row))
         for row in rows[:MOST]
     )  # fmt: skip
-    yield from _table(("task", "layer", "expert", "nats more", "control", " "), cells, last_left=True)
+    yield from aligned(("task", "layer", "expert", "nats more", "control", " "), cells, last_left=True)
     above = sum(row["above"] for row in rows)
     yield f"  {above} of {len(rows)} are above their control, the other experts of the layer; of all, which the file has, the"
     yield f"  largest {min(MOST, len(rows))} are shown."
@@ -170,14 +171,3 @@ def _span(value: float, interval: Sequence[float]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], last_left: bool = False) -> Iterator[str]:
-    """The first column to the left, the others to the right; with `last_left` the last one to the left too."""
-    lines = [head, *(list(map(one_line, row)) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
-        if last_left:
-            cells[-1] = line[-1].strip()
-        yield f"  {'  '.join(cells)}".rstrip()

@@ -17,13 +17,12 @@ from harness import values as v
 from harness.errors import UserError
 from harness.files import replace_atomically
 from harness.reading import parse_json, read_bytes, read_json
+from harness.record.inspected import Span
 
 ATLAS_VERSION = 1
 ATLAS_FILE, RECEIPT_FILE = "atlas.json", "receipt.safetensors"
 MOST_BYTES = 1 << 34  # of a receipt
 REMEDY = "make atlas RUN=... makes it anew"
-
-Span = tuple[v.Number, v.Number, v.Number]  # a figure and its interval
 
 
 class AtlasRun(v.Model):

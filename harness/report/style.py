@@ -4,7 +4,7 @@ Figures are 8 inches wide at 110 dpi, 880 px: as wide as a README shows them, wh
 here touches matplotlib's global state or a display: figures are `Figure` objects on the Agg canvas, drawn within `styled()`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
@@ -80,6 +80,20 @@ def plain_figure(title: str, height_in: float, text: str, caution: str = "") -> 
     caption_top_in = below_in - CAPTION_LINE_IN * len(warning)
     fig.text(y=caption_top_in / total_in, s="\n".join(lines), color="#505050", **place)
     return fig
+
+
+def page(title: str, caption: str, row_in: float, draws: Sequence[Callable[[Axes], None]], path: Path) -> Path:
+    """Panels in two columns, each drawn by one of `draws`, with one legend for all: what the first panel labels."""
+    rows = -(-len(draws) // 2)
+    with styled():
+        fig = plain_figure(title, row_in * rows + 0.5, caption)
+        axes = list(fig.subplots(rows, 2, squeeze=False).flat)
+        for ax, draw in zip(axes, draws):
+            draw(ax)
+        for ax in axes[len(draws) :]:
+            ax.set_visible(False)
+        add_legend(fig, axes[0], columns=8)
+        return save(fig, path)
 
 
 def add_legend(fig: Figure, ax: Axes, columns: int | None = None, extra: Sequence[Artist] = ()) -> None:

@@ -1,6 +1,7 @@
 """`atlas.png`: a router's receipt on one page."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +22,10 @@ MOST_LAYERS = len(LAYERS)
 
 
 def draw_atlas(receipt: Receipt, path: Path) -> Path:
-    panels = _panels(receipt)
-    rows = -(-len(panels) // 2)
+    """Colours are layers, but for channels and maps."""
     m = receipt.index.model
-    with style.styled():
-        fig = style.plain_figure(
-            f"{receipt.index.run.lane}: where its router sends tokens, {m.experts} experts, top-{m.top_k}", ROW_IN * rows + 0.5,
-            _caption(receipt),
-        )  # fmt: skip
-        axes = list(fig.subplots(rows, 2, squeeze=False).flat)
-        for ax, draw in zip(axes, panels):
-            draw(ax, receipt)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
-        style.add_legend(fig, axes[0], columns=8)  # colours are layers, but for channels and maps
-        return style.save(fig, path)
+    title = f"{receipt.index.run.lane}: where its router sends tokens, {m.experts} experts, top-{m.top_k}"
+    return style.page(title, _caption(receipt), ROW_IN, [partial(draw, receipt=receipt) for draw in _panels(receipt)], path)
 
 
 def shown_layers(receipt: Receipt) -> list[int]:
@@ -187,7 +177,8 @@ def _told(ax: Axes, receipt: Receipt) -> None:
             ax.plot(where, row.information, linestyle="none", **style.dot(colour, "o", row.above))
         else:
             ax.plot(where, row.information, linestyle="none", **style.dot(colour, "s", False))
-    ax.set_xticks(range(len(labels)), [style.words(label) for label in labels], rotation=20 if len(labels) > 3 else 0)
+    slanted = {"rotation": 20, "ha": "right"} if len(labels) > 3 else {}
+    ax.set_xticks(range(len(labels)), [style.words(label) for label in labels], **slanted)
     ax.set_xlim(-0.6, len(labels) - 0.4)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("nats an expert tells (grey: control)")

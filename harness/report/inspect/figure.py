@@ -22,19 +22,9 @@ Found = dict[str, Any]
 
 
 def draw_inspect(found: Found, path: Path) -> Path:
-    """`found` as `as_text` takes it."""
-    panels = _panels(found)
-    rows = -(-len(panels) // 2)
+    """`found` as `as_text` takes it. Colours are tasks, in every panel of lines."""
     title = f"{found['run']['lane']}: inside, {_title(found)}"
-    with style.styled():
-        fig = style.plain_figure(title, ROW_IN * rows + 0.5, _caption(found))
-        axes = list(fig.subplots(rows, 2, squeeze=False).flat)
-        for ax, draw in zip(axes, panels):
-            draw(ax, found)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
-        style.add_legend(fig, axes[0], columns=8)  # colours are tasks, in every panel of lines
-        return style.save(fig, path)
+    return style.page(title, _caption(found), ROW_IN, [partial(draw, found=found) for draw in _panels(found)], path)
 
 
 def _title(found: Found) -> str:

@@ -14,7 +14,7 @@ SET  ?=
 PLAN  = lane=$(LANE) $(if $(SEEDS),--multirun seed=$(SEEDS),seed=$(SEED)) $(SET)
 
 VERBS := speedrun plan prove bench profile tune gpu prepare grade lanes show sample prune submit report compare gate gate-update \
-         verify replay matrix mlflow probe evaluate export doctor inspect atlas study series search confirm
+         verify replay matrix mlflow probe evaluate export doctor inspect atlas damage study series search confirm
 .PHONY: $(VERBS) help setup sabotage test check referee referee-fla referee-sweeps elsewhere lint lock container container-smoke container-chroot
 
 help: $(STAMP)
@@ -79,6 +79,7 @@ compare: WORDS = $(A) $(B) $(SET)
 sample: WORDS = $(RUN)$(if $(PROMPT), --prompt "$(PROMPT)") $(SET)
 evaluate: WORDS = $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
 inspect: WORDS = $(RUN)$(if $(AGAINST), --against $(AGAINST))$(if $(OUT), --out $(OUT))$(if $(SEEDS), seeds=$(SEEDS)) $(SET)
+damage: WORDS = $(RUN)$(if $(OUT), --out $(OUT)) $(SET)
 atlas: WORDS = $(RUN)$(if $(AGAINST), --against $(AGAINST))$(if $(OUT), --out $(OUT)) $(SET)
 export: WORDS = $(RUN)$(if $(OUT), out=$(OUT)) $(SET)
 verify: WORDS = $(RECORD) $(SET)

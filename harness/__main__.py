@@ -15,7 +15,7 @@ from harness.train.signals import interruptible, number_of
 VERBS = (
     "speedrun", "plan", "prove", "bench", "profile", "tune", "prepare", "grade", "lanes", "show", "sample", "prune",
     "submit", "report", "compare", "gate", "verify", "replay", "matrix", "mlflow", "probe", "gpu",
-    "evaluate", "export", "doctor", "inspect", "atlas", "study", "series", "search", "confirm",
+    "evaluate", "export", "doctor", "inspect", "atlas", "damage", "study", "series", "search", "confirm",
 )  # fmt: skip
 MOVED = {"track": "python -m harness mlflow", "sabotage": "make sabotage, or python -m tests.sabotage"}
 HELP = ("-h", "--help", "help")

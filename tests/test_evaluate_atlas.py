@@ -2,37 +2,24 @@
 
 import json
 
-import micro
 import numpy as np
 import pytest
 import torch
+from probes import EXPERTS, LENGTH, WINDOWS, K, planned, probe
 from reading import saying
 
 from harness.data.instances import NONE
 from harness.errors import UserError
 from harness.evaluate.atlas import drift, matched, settled
-from harness.evaluate.atlas.probe import PLACES, Label, Probe, places_in_words
+from harness.evaluate.atlas.probe import PLACES, places_in_words
 from harness.evaluate.atlas.receipt import receipt
 from harness.evaluate.atlas.seen import seen
-from harness.plan.compose import compose
 from harness.record.atlas import read_atlas, write_atlas
 from harness.report.atlas.against import draw_against, said_of
 from harness.report.atlas.figure import draw_atlas
 from harness.report.atlas.text import as_text
 from harness.verbs.atlas import compared
 from kernels import Precision, moe_mlp
-
-WINDOWS, LENGTH, EXPERTS, K = 12, 32, 8, 2
-
-
-def planned(*words):
-    return compose([*micro.MOE, *words]).plan
-
-
-def probe(seed=3):
-    token_BS = np.random.default_rng(seed).integers(97, 107, size=(WINDOWS, LENGTH))
-    row_N, place_N = (x.ravel() for x in np.indices(token_BS.shape))
-    return Probe(token_BS, row_N, place_N, {"parity": Label(("even", "odd"), token_BS.ravel() % 2)})
 
 
 def rows(windows=WINDOWS):

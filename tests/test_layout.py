@@ -35,7 +35,7 @@ ROOMS = {
 # The same for the wings of report/; `root`: the files beside them.
 WINGS = {
     "root": "", "run": "root", "board": "root", "verify": "root", "study": "root", "compare": "root board",
-    "gate": "root verify", "inspect": "root", "atlas": "root", "series": "root study", "search": "root",
+    "gate": "root verify", "inspect": "root", "atlas": "root", "damage": "root atlas", "series": "root study", "search": "root",
 }  # fmt: skip
 DOCTORS_WORDS = "harness.doctor.commands"  # composes what it tells one to type
 EXPORTED = "_moe_speedrun"  # ends the names of files that are copied to another folder, where they import each other

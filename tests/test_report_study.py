@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.race import RACE, refuse_race
-from harness.plan.study import FIGURES, Study, StudyFile, read_study, study_names, study_of
+from harness.plan.study import FIGURES, OF_FAMILIES, Study, StudyFile, read_study, study_names, study_of
 from harness.reading import validate
 from harness.record.record_folders import record_folders
 from harness.record.results import NamedStudy
@@ -50,6 +50,9 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
     if found.figure == RACE:
         refuse_race(found.families, dict(zip(found.cases, plans)))
         return
+    if found.figure == "formats":
+        assert {plan.precision.format for plan in plans} > {"bf16"}, "no control"
+        return
     if found.equal == "seconds":
         assert found.figure == "cost", "curves over tokens would not align"
         return
@@ -69,6 +72,7 @@ def test_every_case_of_a_study_is_a_plan_of_its_own_within_one_budget(name):
      ({"figure": "sweep", "axis": "optim.nope"}, "axis optim.nope is no key"), ({"common": 5}, "common is 5"),
      ({"common": "seed=3"}, "seed=3 in common or a case"), ({"cases": {"a": "++seed=3"}}, "in common or a case"),
      ({"families": ["a", "b"]}, "which are two cases"), ({"figure": "doses"}, "doses of no families"),
+     ({"figure": "signal"}, "figure signal of no families"),
      ({"figure": "doses", "families": ["a"]}, "which are two cases"),
      ({"figure": "doses", "families": ["a", "b"], "cases": {"a": "", "a-x-5": "", "b": ""}}, "doses of no families"),
      ({"parts": ["web"]}, "parts .*web.* of figure load, which shows none"),
@@ -161,7 +165,7 @@ def test_every_figure_is_drawn_the_same_twice_with_sick_stopped_and_single_runs(
         trial(tmp_path, "uneven", 2, spread=2.0, stopped=130),
     ]  # fmt: skip
     axis, words = "batch.tokens_per_step", {}
-    if figure in ("doses", RACE):
+    if figure in ("doses", *OF_FAMILIES, RACE):
         dials, equal = (("half", "x"), "line") if figure == RACE else (("x-5",), "tokens")
         cases = CASES | {f"{case}-{dial}": "" for case in CASES for dial in dials}
         words = {"families": list(CASES), "cases": cases, "equal": equal}

@@ -16,11 +16,18 @@ from harness.values import Closed, Filled, Name, Text, absent, broken, one_of
 
 STUDIES = ROOT / "studies"
 # harness/report/study/folder.py draws them
-FIGURES = ("load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts", RACE)
-OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts", RACE)  # the others look at the load of experts
+FIGURES = (
+    "load", "sweep", "time", "rules", "cost", "tasks", "routing", "epochs", "doses", "parts", "damage", "occupancy", "formats",
+    "signal", RACE,
+)  # fmt: skip
+# the others look at the load of experts
+OF_ANY_MODEL = ("cost", "tasks", "epochs", "doses", "parts", "occupancy", "formats", RACE)
 OF_SERIES = "series"  # of a series' points, drawn by harness/report/series
-OF_TASKS = ("routing",)  # which asks what experts are for which task: every run is inspected
+# The verb that looks into every run that has finished: what experts are for which task; what interfering with routers costs.
+LOOKS = {"routing": "inspect", "damage": "damage", "occupancy": "damage"}
 REMEDY = "see studies/sparsity.yaml"
+OF_FAMILIES = ("formats", "signal")  # which set one family against the other
+INHERIT = (RACE, "formats", "signal")  # figures of studies in which FAMILY-DIAL has the words of FAMILY, and then its own
 NOT_A_CASES = ("lane", "seed")  # a study's own words
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 DOSE = re.compile(r"(.+)-(\d{1,3}(?:\.\d+)?)")  # KIND-LEVEL, in %
@@ -53,9 +60,14 @@ class Study:
     parts: list[str] = field(default_factory=list)
 
     @property
+    def look(self) -> str:
+        """The verb by which its runs are looked into; empty of a study that does not."""
+        return LOOKS.get(self.figure, "")
+
+    @property
     def inspects(self) -> bool:
-        """Whether its runs are looked into (`make inspect`)."""
-        return self.figure in OF_TASKS
+        """Whether its runs are looked into by `make inspect`."""
+        return self.look == "inspect"
 
     @property
     def dials(self) -> list[str]:
@@ -92,8 +104,8 @@ class Study:
         return [word for word in words if not word.startswith("fork=")]
 
     def _of_its_family(self, case: str) -> list[str]:
-        """What a case of a race turns a dial of."""
-        of = [family for family in self.families if self.figure == RACE and case.startswith(f"{family}-")]
+        """What a case turns a dial of, in a study whose cases need not repeat it."""
+        of = [family for family in self.families if self.figure in INHERIT and case.startswith(f"{family}-")]
         return [word for family in of for word in self.cases[family].split()]
 
     def fork(self, case: str) -> tuple[str, int] | None:
@@ -132,6 +144,8 @@ class StudyFile(Closed):
             wrong.append(f"families {self.families}, which are two cases")
         elif self.figure == "doses" and not study_of("", self).doses:
             wrong.append("doses of no families and their cases FAMILY-KIND-LEVEL, such as dense-random-bytes-50")
+        elif not self.families and self.figure in OF_FAMILIES:
+            wrong.append(f"figure {self.figure} of no families, which are two cases")
         wrong += no_race(self.figure, self.equal, self.families or [], self.cases)
         if self.parts and self.figure != "parts":
             wrong.append(f"parts {self.parts} of figure {self.figure}, which shows none")

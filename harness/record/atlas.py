@@ -16,8 +16,9 @@ from safetensors.numpy import load, save
 from harness import values as v
 from harness.errors import UserError
 from harness.files import replace_atomically
-from harness.reading import parse_json, read_bytes, read_json
+from harness.reading import read_bytes
 from harness.record.inspected import Span
+from harness.record.sealed import read_sealed, sealed
 
 ATLAS_VERSION = 1
 ATLAS_FILE, RECEIPT_FILE = "atlas.json", "receipt.safetensors"
@@ -155,8 +156,7 @@ class Receipt:
 def write_atlas(folder: Path, index: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """`index`: an Atlas as JSON data, without its hashes. Raises: OSError."""
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    index = index | {"receipt_sha256": hashlib.sha256(content).hexdigest()}
-    index = index | {"index_sha256": _sha256(index)}
+    index = sealed(index | {"receipt_sha256": hashlib.sha256(content).hexdigest()})
     replace_atomically(folder / RECEIPT_FILE, [content])
     replace_atomically(folder / ATLAS_FILE, [json.dumps(index, indent=1, allow_nan=False).encode(), b"\n"])
 
@@ -164,11 +164,7 @@ def write_atlas(folder: Path, index: dict[str, Any], arrays: dict[str, np.ndarra
 def read_atlas(folder: Path) -> Receipt:
     """Raises: UserError when a file is missing, no receipt, or was changed since it was written."""
     path = folder / ATLAS_FILE
-    index = read_json(path, Atlas, REMEDY, ATLAS_VERSION)
-    content = parse_json(read_bytes(path, REMEDY), path, REMEDY)
-    stated = content.pop("index_sha256", None)
-    if stated != _sha256(content):
-        raise UserError(f"{path} was changed after it was written: its index_sha256 does not match its content", REMEDY)
+    index = read_sealed(path, Atlas, REMEDY, ATLAS_VERSION)
     there = folder / RECEIPT_FILE
     packed = read_bytes(there, REMEDY, MOST_BYTES)
     if hashlib.sha256(packed).hexdigest() != index.receipt_sha256:
@@ -177,7 +173,3 @@ def read_atlas(folder: Path) -> Receipt:
         return Receipt(folder, index, load(packed))
     except SafetensorError as error:
         raise UserError(f"{there} cannot be read: {error}", REMEDY) from error
-
-
-def _sha256(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -63,6 +63,11 @@ class Load:
         return self.entropy / math.log(self.experts) if self.experts > 1 else np.ones_like(self.entropy)
 
     @property
+    def effective(self) -> np.ndarray:
+        """N_eff = E / (1 + CV^2), CV as a fraction: so many experts with equal loads (the inverse of Simpson's index)."""
+        return self.experts / (1 + (self.cv_percent / 100) ** 2)
+
+    @property
     def cv_percent(self) -> np.ndarray:
         """100 x population standard deviation / mean; zero where there are no rows."""
         mean = self.counts.mean(-1)

@@ -7,6 +7,7 @@ from pydantic import Field
 from harness import values as v
 from harness.plan.study import StudyFile
 from harness.record.confirmations import ClaimedSearch
+from harness.record.damaged import Interference, Transplant
 from harness.record.schema import Parameters
 
 CLAIM_VERSION = BASELINE_VERSION = 1
@@ -193,6 +194,13 @@ class TrialRouting(v.Model):
     tasks: dict[v.Name, TaskNumbers]
 
 
+class TrialDamage(v.Model):
+    """What interfering with the routers of a run cost: of all MoE layers at once, and routers of checkpoints layer by layer."""
+
+    interferences: list[Interference]
+    transplants: list[Transplant]
+
+
 class TrialRace(v.Model):
     """Training seconds of the whole budget, null where they are not the run's own; what the target is about, at the end."""
 
@@ -217,6 +225,7 @@ class TrialNumbers(v.Model):
     relative_load: list[list[v.Number]]
     doctor: list[v.Text]
     routing: TrialRouting = v.absent()
+    damage: TrialDamage = v.absent()
     train: TrainOverTime = v.absent()
     val_parts: dict[v.Name, v.Positive] = v.absent()
     race: TrialRace = v.absent()

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.launch.inspections import INSTANCES
+from harness.launch.looks import INSTANCES
 from harness.launch.options import PATH, SEEDS, Names, Word, Words, whole
 
 WORDS = Words(

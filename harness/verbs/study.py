@@ -13,12 +13,12 @@ A study is a file in studies/: a lane, overrides of all cases, and those of each
 fork=CASE@STEP a case starts from that checkpoint of an earlier one. Every run is a `speedrun` process of its own, and the table
 has what the doctor finds in it. The same command again goes on: an unfinished run resumes, and one that has finished, or that
 health stopped, with the same plan, seed and hardware class is taken, from the folder of runs or from results/. A case that
-fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one.
-A study whose figure is about experts and tasks looks into every run that has finished (`inspect`, a minute each), once.
-Written: RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
+fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one. A study
+whose figure is about experts and tasks looks into every run that has finished (`inspect`, a minute each), once; one about
+damage or occupancy interferes with the routers of each (`damage`, some seconds of a small run). Written:
+RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
 (record.json or stopped.json, plan.yaml, metrics.jsonl, identity.json, and what was scored and seen inside) that it puts there,
-in place of what FOLDER held.
-"""
+in place of what FOLDER held."""
 
 import sys
 from dataclasses import replace
@@ -99,7 +99,7 @@ def _listed(seeds) -> str:
 
 def _run(study, words) -> int:
     from harness.launch.evidence import refuse_out, why_kept
-    from harness.launch.inspections import take_or_inspect
+    from harness.launch.looks import take_or_look
     from harness.report.groups import read_runs
     from harness.report.study.folder import publish, write_study
     from harness.report.study.trials import read_trial
@@ -116,9 +116,9 @@ def _run(study, words) -> int:
     for seed in words.seeds:
         for job in jobs:
             take_or_run(job, seed, known, state, places)
-    if study.inspects:
+    if study.look:
         for (name, seed), run in state.done.items():
-            take_or_inspect(f"{name} seed {seed}", run, state.complaints)
+            take_or_look(study.look, f"{name} seed {seed}", run, state.complaints)
     folders = {key: run.folder for key, run in state.done.items()} | state.stopped
     trials = [
         read_trial(job.name, seed, folders[job.name, seed])
@@ -171,6 +171,9 @@ def _jobs(study, overrides: list[str], complaints: list[str]) -> list[Job]:
             raise UserError(
                 f"figure tasks of lane {study.lane}, whose track has no tasks", "use lane: physics-dense, or figure: cost"
             )
+        if study.figure == "damage" and not composed.plan.run.checkpoint_steps:
+            remedy = "figure damage is about routers of earlier checkpoints: add run.checkpoint_steps=[16,64,256] to common"
+            raise UserError(f"{case} keeps no checkpoints", remedy)
         if study.inspects and len(composed.plan.data.tasks) < 2:
             tasks = ", ".join(composed.plan.data.tasks) or "none"
             remedy = "figure routing is about two tasks or more: of a lane such as physics-moe-16e, with its data.tasks"

@@ -48,9 +48,9 @@ def sha256_of(token_N: np.ndarray, row_N: np.ndarray) -> str:
     return hashlib.sha256(np.stack([token_N, row_N]).astype("<i8").tobytes()).hexdigest()
 
 
-def probe_of(plan: Plan, tokenizers: dict[str, Callable[[], Any]], length: int = 0) -> Probe:
+def probe_of(plan: Plan, tokenizers: dict[str, Callable[[], Any]], length: int = 0, part: int = 1) -> Probe:
     """`length`: tokens of a window of text at most, 0 for those of the model's sequences; `tokenizers` by the name that a track
-    has.
+    has; `part`: of so many parts of the text, windows for one.
 
     Raises:
         UserError: the data cannot be had, or an instance is longer than the model's sequences.
@@ -58,7 +58,7 @@ def probe_of(plan: Plan, tokenizers: dict[str, Callable[[], Any]], length: int =
     if length and not plan.data.tasks:
         plan = replace(plan, model=replace(plan.model, sequence_length=min(length, plan.model.sequence_length)))
     many = INSTANCES // len(plan.data.tasks) if plan.data.tasks else TOKENS // plan.model.sequence_length
-    instances = max(LEAST_INSTANCES, many)
+    instances = max(LEAST_INSTANCES, many // part)
     samples = samples_of(plan, instances, tokenizers)
     longest = max(sample.token_BS.shape[1] for sample in samples)
     token_BS = np.concatenate([_wide(sample.token_BS, longest, 0) for sample in samples])

@@ -7,7 +7,7 @@ from harness.plan.fingerprint import stored_plan_hash
 from harness.plan.study import Study
 from harness.report.integrity import check
 from harness.report.run_data import load_run
-from harness.report.study.inspection import look_up
+from harness.report.study.looks import why_not
 from harness.report.study.trials import Trial
 
 
@@ -24,9 +24,9 @@ def study_problems(study: Study, trials: Sequence[Trial], asked: Mapping[str, st
 
 
 def uninspected(study: Study, trials: Sequence[Trial]) -> list[str]:
-    """A sentence for each finished run that is not inspected, of a study that asks what is inside its runs."""
-    finished = [trial for trial in trials if trial.record] if study.inspects else []
-    return [f"{trial.folder}: {why}" for trial in finished if (why := look_up(trial)[1])]
+    """A sentence for each finished run that was not looked into, of a study that asks what is inside its runs."""
+    finished = [trial for trial in trials if trial.record] if study.look else []
+    return [f"{trial.folder}: {why}" for trial in finished if (why := why_not(study.look, trial))]
 
 
 def _problems(trial: Trial, asked: str | UserError) -> Iterator[str]:

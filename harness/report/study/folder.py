@@ -1,7 +1,7 @@
 """A study's folder: table, figure and numbers, and with `--out` the records they are drawn from.
 
 FOLDER/study.json, study.md, study.png, and FOLDER/CASE/SEED/ with the evidence of a run; of a study that looks into its runs
-inspect.json too, without what neither table nor figure rests on.
+inspect.json or damage.json too, the former without what neither table nor figure rests on.
 """
 
 import json
@@ -21,13 +21,17 @@ from harness.record.results import NamedStudy, StudyDocument, StudyHead
 from harness.report import style
 from harness.report.study.doses import draw_doses
 from harness.report.study.epochs import draw_epochs
+from harness.report.study.foretelling_panels import draw_foretelling
+from harness.report.study.formats_panels import draw_formats
 from harness.report.study.frame import cases_of
-from harness.report.study.inspection import look_up, put_inspection
 from harness.report.study.load import draw_load
+from harness.report.study.looks import put_look
+from harness.report.study.occupancy_panels import draw_occupancy
 from harness.report.study.part_panels import draw_parts
 from harness.report.study.race_panels import draw_race
 from harness.report.study.routing import draw_routing
 from harness.report.study.rows import draw_cost, draw_rules
+from harness.report.study.signal_panels import draw_signal
 from harness.report.study.sweep import draw_sweep
 from harness.report.study.table import Verdicts, study_table
 from harness.report.study.task_panels import draw_tasks
@@ -38,7 +42,8 @@ Writer = Callable[[Study, Sequence[Trial], Path, Verdicts], list[Path]]
 EVIDENCE = ("record.json", "stopped.json", "plan.yaml", "identity.json", "metrics.jsonl", PUBLIC)
 DRAWINGS = {
     "load": draw_load, "sweep": draw_sweep, "time": draw_time, "rules": draw_rules, "cost": draw_cost, "tasks": draw_tasks,
-    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts, RACE: draw_race,
+    "routing": draw_routing, "epochs": draw_epochs, "doses": draw_doses, "parts": draw_parts, "damage": draw_foretelling,
+    "occupancy": draw_occupancy, "formats": draw_formats, "signal": draw_signal, RACE: draw_race,
 }  # fmt: skip
 
 
@@ -60,7 +65,7 @@ def write_numbers(study: Study, trials: Sequence[Trial], folder: Path, verdicts:
     folder.mkdir(parents=True, exist_ok=True)
     of_train = study.figure == "epochs"
     of_race = study.figure == RACE
-    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.inspects, of_train, of_race) for trial in trials]
+    numbered = [trial.numbers(verdicts[trial.case, trial.seed], study.look, of_train, of_race) for trial in trials]
     content = StudyDocument(study=NamedStudy(**study.content()), trials=numbered).content()
     numbers = folder / STUDY_FILE
     numbers.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
@@ -107,8 +112,8 @@ def publish(
             for name in EVIDENCE:
                 if is_there(trial.folder / name):
                     put_kept(trial.folder / name, place)
-            if study.inspects and trial.record and (found := look_up(trial)[0]):
-                put_inspection(found, place)
+            if study.look and trial.record:
+                put_look(study.look, trial, place)
         written = write(study, _trials(study, part), part, verdicts)
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / path.name for path in written]

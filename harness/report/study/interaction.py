@@ -13,7 +13,7 @@ from harness.report.statistics import LEVEL, MIN_SEEDS, Sample
 from harness.report.study.families import BySeed, between, effects, in_percent, resolved, sample
 from harness.report.study.trials import Trial
 
-OF_COSTS = ("doses", "epochs", RACE)  # figures of studies whose dials cost: who pays more is said
+OF_COSTS = ("doses", "epochs", "formats", RACE)  # figures of studies whose dials cost: who pays more is said
 
 
 def interaction_table(study: Study, trials: Sequence[Trial]) -> list[str]:

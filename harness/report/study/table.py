@@ -6,11 +6,15 @@ from harness.plan.study import Study
 from harness.report.markup import code, head, paragraph, row, text
 from harness.report.statistics import Sample
 from harness.report.study.absorption import absorption_table
+from harness.report.study.foretelling_table import foretelling_tables
+from harness.report.study.formats_table import formats_tables
 from harness.report.study.interaction import interaction_table
+from harness.report.study.occupancy_table import occupancy_tables
 from harness.report.study.parts import parts_tables
 from harness.report.study.race_table import race_tables
 from harness.report.study.repetition import repetition_table
 from harness.report.study.routing_table import routing_tables
+from harness.report.study.signal_table import signal_tables
 from harness.report.study.tasks import task_tables
 from harness.report.study.trials import Trial, val_percent
 
@@ -33,7 +37,10 @@ def study_table(study: Study, trials: Sequence[Trial], verdicts: Verdicts) -> st
         for case, some in by_case.items()
         if some
     ]
-    tables = (interaction_table, race_tables, repetition_table, parts_tables, task_tables, routing_tables, absorption_table)
+    tables = (
+        interaction_table, race_tables, repetition_table, parts_tables, task_tables, routing_tables, absorption_table,
+        foretelling_tables, occupancy_tables, formats_tables, signal_tables,
+    )  # fmt: skip
     below = [line for table in tables for line in table(study, trials)]
     lines = [paragraph(text(study.question)), "", *head(HEADER), *rows, *below, ""]
     common = f", {study.common}" if study.common else ""

@@ -16,12 +16,20 @@ import numpy as np
 from harness.errors import UserError
 from harness.plan.stored import section
 from harness.reading import is_there
+from harness.record.damaged import Damage, alone, at_once
 from harness.record.load import Load
-from harness.record.results import LoadOverTime, TrainOverTime, TrialHealth, TrialNumbers, TrialRace, TrialRouting
+from harness.record.results import (
+    LoadOverTime,
+    TrainOverTime,
+    TrialDamage,
+    TrialHealth,
+    TrialNumbers,
+    TrialRace,
+    TrialRouting,
+)
 from harness.record.run import Run, read_run
 from harness.report.run_data import load_run
-from harness.report.study import specialisation
-from harness.report.study.inspection import look_up
+from harness.report.study import damaged, inspection, specialisation
 
 AT_FULL_RATE = (0.25, 0.5)  # of the budget: there the default schedule is neither warming up nor decaying
 GROUPS = ("expert", "dense", "router")
@@ -120,8 +128,13 @@ class Trial(Run):
     @cached_property
     def routing(self) -> TrialRouting | None:
         """What is said of experts and tasks; None of a run that was not inspected, or whose inspection does not hold."""
-        found = look_up(self)[0] if self.record else None
+        found = inspection.look_up(self)[0] if self.record else None
         return specialisation.numbers(found, self.record) if found else None
+
+    @cached_property
+    def damage(self) -> Damage | None:
+        """What interfering with its routers cost; None of a dense run, or where nobody has, or that does not hold."""
+        return damaged.look_up(self)[0] if self.record and self.experts else None
 
     @property
     def timed(self) -> bool:
@@ -160,12 +173,14 @@ class Trial(Run):
             node = node[part]
         return float(node)
 
-    def numbers(
-        self, doctor: Sequence[str], inspected: bool = False, of_train: bool = False, of_race: bool = False
-    ) -> TrialNumbers:
-        """All of the above that is drawn or tabled. `doctor`: what it finds; `inspected`, `of_train` and `of_race`: whether the
-        study asks for that."""
-        more: dict[str, Any] = {"routing": self.routing} if inspected and self.routing else {}
+    def numbers(self, doctor: Sequence[str], look: str = "", of_train: bool = False, of_race: bool = False) -> TrialNumbers:
+        """All of the above that is drawn or tabled. `doctor`: what it finds; `look`, `of_train` and `of_race`: what the study
+        asks for."""
+        more: dict[str, Any] = {"routing": self.routing} if look == "inspect" and self.routing else {}
+        if look == "damage" and self.damage:
+            more["damage"] = TrialDamage(
+                interferences=at_once(self.damage.interferences), transplants=alone(self.damage.transplants)
+            )
         more |= {"train": self.train} if of_train else {}
         more |= {"race": TrialRace(train_s=self.train_s, figure=self.raced)} if of_race else {}
         more |= {"val_parts": found} if (found := val_parts(self)) else {}

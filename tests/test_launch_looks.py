@@ -1,4 +1,4 @@
-"""A study's inspections: one that is there is taken, any other is made once, and what cannot be made is named."""
+"""What a study looks for in its runs: what is there is taken, any other is made once, and what cannot be made is named."""
 
 import json
 
@@ -8,7 +8,7 @@ from report_factory import edit_record
 from task_records import TASKS, write_task_run
 
 from harness.launch import child
-from harness.launch.inspections import INSTANCES, take_or_inspect
+from harness.launch.looks import INSTANCES, take_or_look
 from harness.report.run_data import load_run
 
 STRENGTH = dict.fromkeys(TASKS, 0.5)
@@ -28,7 +28,7 @@ def look_fixture(tmp_path, monkeypatch):
     def look():
         started.clear()
         complaints = []
-        take_or_inspect("one seed 1", load_run(folder), complaints)
+        take_or_look("inspect", "one seed 1", load_run(folder), complaints)
         assert started in ([], [["inspect", str(folder), "--instances", str(INSTANCES)]])
         return len(started), complaints
 
@@ -50,7 +50,7 @@ def change(path, **fields):
 
 def test_a_run_is_inspected_once(look, capsys):
     assert look() == (1, []) and "== inspect one seed 1: it has no inspect.json" in capsys.readouterr().out
-    assert look() == (0, []) and "have inspection of one seed 1" in capsys.readouterr().out
+    assert look() == (0, []) and "have inspect of one seed 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_one_of_another_run_or_that_is_not_whole_is_not_taken_but_made_anew(look
     change(path, **fields)
     look.broken = True
     started, (complaint,) = look()
-    assert started == 1 and complaint.startswith("one seed 1 is not inspected (status 2): ") and why in complaint
+    assert started == 1 and complaint.startswith("one seed 1 was not looked into by inspect (status 2): ") and why in complaint
 
 
 def test_a_torn_file_is_made_anew(look, capsys):

@@ -5,15 +5,18 @@ usage: python -m harness damage RUN [--out FOLDER]
        python -m harness damage --from FOLDER         checks a damage.json's hash, and draws its page again
 
 Costs are nats a token more, with intervals over windows of val (or over test instances of the track's tasks), half of those
-that `make atlas` reads. All of it is read in fp32, FFNs of nvfp4, mxfp4 and the like as in training. removed      a share of
-the experts (25, 50, 75%: the coldest, random ones, the busiest) is never chosen, the next best are exchanged    who would go to
-one of them goes to another one of them; the router chooses as before transplants  the router of a checkpoint that the run kept,
-its weights and biases, in the model at the end: in each layer, and in all at once. Step 0 is the untrained router.
-run.checkpoint_steps=[...] keeps checkpoints, and moves no bit Beside each cost stands what might have foretold it. Of removed
-and exchanged experts: their share of the load, of the length of what all experts add, of the weights. Of a checkpoint's router:
-how many sets are others than at its step (1 - Jaccard), how many chosen experts it would exchange where it is put, how far the
-layer's inputs moved, the divergence of the loads and of their unevenness, the distance of the router's weights and of all
-parameters. `make study NAME=damage SEEDS=1,2,3` asks which of them foretells best.
+that `make atlas` reads. All of it is read in fp32, FFNs of nvfp4, mxfp4 and the like as in training.
+  removed      a share of the experts (25, 50, 75%: the coldest, random ones, the busiest) is never chosen, the next best are;
+               in all MoE layers at once, and of a run that kept checkpoints in each one alone too
+  exchanged    who would go to one of them goes to another one of them; the router chooses as before
+  transplants  the router of a checkpoint that the run kept, its weights and biases, in the model at the end: in each layer,
+               and in all at once. Step 0 is the untrained router. run.checkpoint_steps=[...] keeps checkpoints, and moves no
+               bit
+Beside each cost stands what might have foretold it. Of removed and exchanged experts: their share of the load, of the length
+of what all experts add, of the weights. Of a checkpoint's router: how many sets are others than at its step (1 - Jaccard), how
+many chosen experts it would exchange where it is put, how far the layer's inputs moved, the divergence of the loads and of
+their unevenness, the distance of the router's weights and of all parameters. `make study NAME=damage SEEDS=1,2,3` asks which of
+them foretells best.
 
 Written: RUN/damage/damage.json (typed, with a hash of itself), damage.txt, damage.png. The same run gives the same bytes.
 """
@@ -95,7 +98,7 @@ def damage(run: Path) -> dict[str, Any]:
         "probe": {
             "of": record.track, "windows": len(probe.token_BS), "tokens": len(probe.row_N), "sha256": probe.sha256,
         },
-        "seed": SEED, "nats": costs.nats, "loads": costs.loads(), "interferences": costs.interferences(),
+        "seed": SEED, "nats": costs.nats, "loads": costs.loads(), "interferences": costs.interferences(each_layer=bool(steps)),
         "transplants": costs.transplants(earlier, plan.steps) if steps else [],
     }  # fmt: skip
 

@@ -13,12 +13,13 @@ A study is a file in studies/: a lane, overrides of all cases, and those of each
 fork=CASE@STEP a case starts from that checkpoint of an earlier one. Every run is a `speedrun` process of its own, and the table
 has what the doctor finds in it. The same command again goes on: an unfinished run resumes, and one that has finished, or that
 health stopped, with the same plan, seed and hardware class is taken, from the folder of runs or from results/. A case that
-fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one. A study
-whose figure is about experts and tasks looks into every run that has finished (`inspect`, a minute each), once; one about
-damage or occupancy interferes with the routers of each (`damage`, some seconds of a small run). Written:
-RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
+fails is named and the others go on; then the exit status is 1. A case that health stops is a result and shown as one.
+A study whose figure is about experts and tasks looks into every run that has finished (`inspect`, a minute each), once; one
+about damage or occupancy interferes with the routers of each (`damage`, some seconds of a small run).
+Written: RUNS/study-NAME/study.md, study.png, and study.json with the numbers. --out FOLDER does so from copies of the records
 (record.json or stopped.json, plan.yaml, metrics.jsonl, identity.json, and what was scored and seen inside) that it puts there,
-in place of what FOLDER held."""
+in place of what FOLDER held.
+"""
 
 import sys
 from dataclasses import replace

@@ -77,10 +77,10 @@ class Costs:
             ]
         return rows
 
-    def interferences(self) -> list[dict[str, Any]]:
-        """A row for each share of experts, which they are, what is done to them and where: in each MoE layer, and in all at
-        once (null). `removed`: the next best are in their place; `exchanged`: see `interfere.exchanged`. A hash router's tokens
-        have no next best."""
+    def interferences(self, each_layer: bool = True) -> list[dict[str, Any]]:
+        """A row for each share of experts, which they are, what is done to them and where: in all MoE layers at once (null),
+        and in each one alone where that is asked. `removed`: the next best are in their place; `exchanged`: see
+        `interfere.exchanged`. A hash router's tokens have no next best."""
         rows = []
         for share in SHARES:
             for which in WHICH:
@@ -96,7 +96,7 @@ class Costs:
                     rows += [
                         {"share": share, "which": which, "what": what}
                         | self._row(layers, way(self.model, {at: chosen[at] for at in layers}, self.seed), said)
-                        for layers in self._places()
+                        for layers in (self._places() if each_layer else [self.layers])
                     ]
         return rows
 

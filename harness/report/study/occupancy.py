@@ -2,7 +2,8 @@
 
 Cases are named ARM-E, such as bias-64: an arm is one way to balance, at several numbers of experts. N_eff = E / (1 + CV^2) is
 the mean over MoE layers, its logarithm where it is set against E. Should the same number of experts be used whatever E is, CV
-grows as the square root of E by arithmetic alone, and N_eff does not."""
+grows as the square root of E by arithmetic alone, and N_eff does not.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

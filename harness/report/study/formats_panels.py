@@ -87,14 +87,9 @@ def _lengths(ax: Axes, study: Study, f: Formats) -> None:
 def _flips(ax: Axes, study: Study, f: Formats, family: str) -> None:
     """Shown are the plain case of each format, and the one with most dither."""
     here = [case for case in f.low if family_of(study, case) == family]
-    plain = [case for case in here if is_plain(f.first[case]) and case not in f.gained()]
-    shortest = {}
-    for case in plain:
-        name, tokens = format_of(f.first[case]), f.first[case].plan["budget"]["tokens"]
-        if name not in shortest or tokens < f.first[shortest[name]].plan["budget"]["tokens"]:
-            shortest[name] = case
+    plain = [case for case in here if case == f"{family}-{format_of(f.first[case])}"]
     dithered = sorted(here, key=lambda case: f.first[case].plan["precision"].get("dither") or 0)[-1:]
-    chosen = [*shortest.values(), *(case for case in dithered if not is_plain(f.first[case]))]
+    chosen = [*plain, *(case for case in dithered if not is_plain(f.first[case]))]
     for at, case in enumerate(chosen):
         found = f.flips(case)
         for name in ("all", *CAUSES):

@@ -15,6 +15,7 @@ from harness.report.statistics import MIN_SEEDS, Sample
 from harness.report.study.trials import Trial
 
 HALF, COLD = 0.5, "coldest"
+DIGITS = 12  # of a slope: what is below is rounding
 SIZES = 3  # numbers of experts at which an arm must stand, for a power of E
 
 
@@ -61,7 +62,7 @@ def power(sizes: Mapping[int, Sequence[Trial]], figure: Callable[[Trial], float]
     for seed in sorted({trial.seed for some in sizes.values() for trial in some}):
         values = [next((figure(trial) for trial in some if trial.seed == seed), 0.0) for some in sizes.values()]
         if min(values) > 0:
-            slopes.append(float(np.polyfit(np.log(list(sizes)), np.log(values), 1)[0]))
+            slopes.append(round(float(np.polyfit(np.log(list(sizes)), np.log(values), 1)[0]), DIGITS))
     return Sample.of(slopes) if slopes else None
 
 

@@ -60,7 +60,8 @@ def test_an_edited_one_is_refused(kept, tmp_path, capsys):
 
 def test_a_run_that_kept_none_has_no_routers_to_put_in_and_is_told_the_key(finished, tmp_path, capsys):
     assert main(["damage", str(finished()), "--out", str(tmp_path)]) == 0
-    assert read_damage(tmp_path / "damage.json").transplants == []
+    found = read_damage(tmp_path / "damage.json")
+    assert found.transplants == alone(found.interferences) == [] and len(at_once(found.interferences)) == 18
     assert "none: it kept no checkpoint (run.checkpoint_steps=[...] keeps them" in capsys.readouterr().out
 
 

@@ -27,7 +27,7 @@ NEAR = 0.01  # bits: below, the axis of costs is linear
 AGAINST = {
     "sets": "share of sets that moved",
     "load": "divergence of loads, nats",
-    "weights": "distance of the router's weights",
+    "weights": "distance of weights",
 }
 APART = 0.3
 
@@ -84,6 +84,8 @@ def _pairs(ax: Axes, cases: Sequence[Case], name: str) -> None:
                 y = [cost / math.log(2) for cost in pairs.cost]
                 ax.plot(x, y, linestyle="none", alpha=0.7, **style.dot(case.colour, case.marker, True) | {"markersize": 3.5})
     _costs(ax)
+    if name == "load":
+        ax.set_xscale("log")
     ax.set_title("one layer's router", loc="left")
 
 

@@ -27,7 +27,8 @@ def draw_occupancy(study: Study, cases: Sequence[Case]) -> Figure:
         "and less is drawn in one place",
         "below: a dot a seed, lines through the means; N_eff = E / (1 + CV^2), the mean over MoE layers (dotted: all, and "
         "top-K)",
-        "removed: the coldest half of each layer's experts is never chosen; exchanged: they stand in each other's place",
+        f"bits: {measure_of(cases)}; removed: the coldest half of each layer's experts is never chosen, exchanged: they stand "
+        "in each other's place, bits a token more",
     ]
     fig = new_figure(study, cases, HEIGHT_IN, *notes)
     above, below = fig.subfigures(2, 1, height_ratios=(1, 1.1))
@@ -44,13 +45,13 @@ def draw_occupancy(study: Study, cases: Sequence[Case]) -> Figure:
     if dense:
         found = [value for trial in dense if (value := val_bpb(trial)) is not None]
         bits.axhline(sum(found) / len(found), color=style.BLACK, linewidth=1, linestyle=(0, (4, 2)))
-        bits.set_title(f"{measure_of(cases)} of val (dashed: dense)", loc="left", fontsize=8.5)
+        bits.set_title("bits of val (dashed: dense)", loc="left", fontsize=8.5)
     else:
-        bits.set_title(f"{measure_of(cases)} of val", loc="left", fontsize=8.5)
+        bits.set_title("bits of val", loc="left", fontsize=8.5)
     for ax, what in ((removed, "removed"), (exchanged, "exchanged")):
         _against(ax, arms, sizes, lambda trial, what=what: cost(trial, what, COLD))
         ax.axhline(0, color=style.GREY, linewidth=0.8, zorder=1)
-        ax.set_title(f"coldest half {what}, bits", loc="left", fontsize=8.5)
+        ax.set_title(f"cold half {what}", loc="left", fontsize=8.5)
     if arms:
         style.add_legend(fig, tails[-1])
     return fig

@@ -79,8 +79,8 @@ def _lengths(ax: Axes, study: Study, f: Formats) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted(every), [style.magnitude(tokens) for tokens in sorted(every)])
     ax.xaxis.set_minor_locator(NullLocator())
-    said = ", ".join(f"{name} {look}" for name, look in zip(formats, ("solid", "dashed", "dotted")))
-    ax.set_title(f"cost, %, by length ({said})" if formats else "one length", loc="left", fontsize=8.5)
+    said = ", ".join(f"{look} {name}" for name, look in zip(formats, ("solid", "dashed", "dotted")))
+    ax.set_title(f"cost, % ({said})" if formats else "one length", loc="left", fontsize=8)
     ax.set_xlabel("training tokens")
 
 
@@ -100,7 +100,7 @@ def _flips(ax: Axes, study: Study, f: Formats, family: str) -> None:
                         color=COLOURS[(at + 2) % len(COLOURS)], linestyle=MARKS[name], linewidth=1.2, label=label)  # fmt: skip
     ax.set_yscale("log")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(f"{family}: codes flipped a step, %", loc="left", fontsize=8.5)
-    ax.set_xlabel("of the budget, % (solid: all; dashed: weight; dotted: scale)", fontsize=8)
+    ax.set_title(f"{family}: codes flipped a step, %", loc="left", fontsize=8)
+    ax.set_xlabel("of the budget, %")
     if chosen:
         ax.legend(loc="lower left", fontsize=7.5, handlelength=1.4, borderpad=0.2, labelspacing=0.3)

@@ -16,8 +16,8 @@ SAID = (
     "What dither and a late switch to bf16 change of the plain format, in %, and what it then still costs.",
     "Whether the cost closes with training: each budget with its own whole schedule, and a line through the costs of each seed "
     "by the logarithm of tokens, in points of % a doubling.",
-    "Weight codes that one step flips, % of all, on the steps that close a window: mean over layers, matrices and seeds; by "
-    "cause in the second half.",
+    "Weight codes that one step flips, % of all, on the steps that close a window: mean over layers, matrices and seeds, "
+    "those by dither apart; by cause in the second half.",
 )
 COSTS = ("case", "beside", "cost", "verdict")
 GAINS = ("case", "gains in bf16", "gains in the format", "in the format more", "verdict")

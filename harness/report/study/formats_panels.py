@@ -25,7 +25,7 @@ def draw_formats(study: Study, cases: Sequence[Case]) -> Figure:
         "one seed)",
         "of the format: what gains change there, minus what they change in bf16",
         "flips: share of weight codes that a step changes, mean over layers and seeds, of plain formats and of the most "
-        "dither, by cause (weight moved, scale moved, dither)",
+        "dither: solid all but dither's, dashed where the weight moved, dotted where the scale did, dash-dotted by dither",
     ]
     rows_in = ROW_IN * max(len(costs), 8) + 0.6
     fig = new_figure(study, cases, rows_in + HEIGHT_IN, *notes)

@@ -59,7 +59,8 @@ def _gradients(ax: Axes, study: Study, cases: Sequence[Case], dials: Sequence[st
             for tokens, value in over_training(trial):
                 by_tokens.setdefault(tokens, []).append(value)
         first = family == study.families[0]
-        colour = COLOURS[dials.index(dial or OWN) % len(COLOURS)]
+        colours = (*COLOURS, style.GREY)
+        colour = colours[dials.index(dial or OWN) % len(colours)]
         ax.plot(
             list(by_tokens), [sum(found) / len(found) for found in by_tokens.values()], color=colour, linewidth=1.3,
             linestyle=STRAIGHT if first else DASHED, label=style.words(dial or OWN) if first else None,

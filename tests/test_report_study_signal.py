@@ -66,4 +66,5 @@ def test_the_table_and_the_figure(trials, tmp_path):
 
 def test_the_starving_case_is_its_familys_and_a_dial_turns_one_thing():
     words = read_study("router-signal").words("nvfp4-eps")
-    assert words[-4:] == ["precision.format=nvfp4", "optim.clip_norm=0.1", "optim.adamw.eps=0.001", "optim.adamw.eps=1e-8"]
+    assert words[-5:-3] == ["precision.format=nvfp4", "init.embedding_std=0.02"]
+    assert words[-3:] == ["optim.clip_norm=0.1", "optim.adamw.eps=0.001", "optim.adamw.eps=1e-8"]

@@ -90,7 +90,7 @@ def test_a_study_says_bits_per_answer_in_figure_and_table(tmp_path, figure, draw
     table, _, _ = write_study(asked, trials, tmp_path / "out", {(one.case, 1): [] for one in trials})
     said = table.read_text()
     assert "What a dial changes of bits per answer of val" in said and "answers." in said and of_bytes(said) == []
-    assert of_bytes(drawn()) == [] and ("bits per answer" in drawn() or figure in ("tasks", "routing"))
+    assert of_bytes(drawn()) == [] and ("bits per answer" in drawn() or figure in ("tasks", "routing", "damage"))
 
 
 def test_a_leaderboard_says_bits_per_answer_of_its_board_and_both_units_of_several(tmp_path):

@@ -13,7 +13,7 @@ import harness.plan.study
 from harness.__main__ import main
 from harness.data import counted
 from harness.evaluate import tasks
-from harness.launch import child, inspections
+from harness.launch import child, looks
 
 FILE = f"""
 title: an example
@@ -162,7 +162,7 @@ def test_a_study_of_experts_and_tasks_looks_into_each_run_once_and_is_drawn_agai
     monkeypatch.setenv("SPEEDRUN_CACHE", str(tmp_path / "cache"))
     for module, name, value in ((tasks, "INSTANCES", 12), (counted, "TRAINING", 64), (counted, "TESTS", 12)):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(inspections, "INSTANCES", 16)
+    monkeypatch.setattr(looks, "INSTANCES", 16)
     looked, out = [], tmp_path / "out"
 
     def look(words, **how):
@@ -178,14 +178,17 @@ def test_a_study_of_experts_and_tasks_looks_into_each_run_once_and_is_drawn_agai
     assert all(one["routing"]["tasks"]["copy"]["score"] is not None for one in numbers)
     looked.clear()
     status, ran, said = study("example")
-    assert (status, ran, looked) == (0, 0, []) and "have inspection of bias seed 1" in said.out
+    assert (status, ran, looked) == (0, 0, []) and "have inspect of bias seed 1" in said.out
 
     run = next((tmp_path / "runs").rglob("inspect.json")).parents[1]
     (run / "inspect" / "inspect.json").write_text("{}")
     (run / "weights.safetensors").unlink()
     status, ran, said = study("example", "--out", str(out))
     assert (status, ran, len(looked)) == (1, 0, 1) and "it was pruned; train it again" in said.err
-    assert "is not inspected (status 2)" in said.err and f"{out} is left as it was: {run.relative_to(tmp_path)}: " in said.err
+    assert (
+        "was not looked into by inspect (status 2)" in said.err
+        and f"{out} is left as it was: {run.relative_to(tmp_path)}: " in said.err
+    )
     (tmp_path / "runs").rename(tmp_path / "gone")
     assert study("--from", str(out))[0] == 0 and (out / "study.md").read_bytes() == table
 

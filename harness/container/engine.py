@@ -148,13 +148,25 @@ def waited(words: list[str]) -> int:
     """The exit status of an engine that runs a command. Ctrl-C on a terminal reaches it by itself; SIGTERM and SIGHUP, which
     this process alone hears, are passed on to it."""
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    with subprocess.Popen(words) as process:
-        before = {n: signal.signal(n, lambda number, frame: process.send_signal(number)) for n in numbers}
-        try:
+    begun: list[subprocess.Popen] = []
+    heard: list[int] = []  # before it had begun
+
+    def pass_on(number: int, _frame: object) -> None:
+        if begun:
+            begun[0].send_signal(number)
+        else:
+            heard.append(number)
+
+    before = {n: signal.signal(n, pass_on) for n in numbers}
+    try:
+        with subprocess.Popen(words) as process:
+            begun.append(process)
+            for number in heard:
+                process.send_signal(number)
             return process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Podman(), Docker(), Buildah())}

@@ -6,7 +6,6 @@ from typing import Any
 from harness.launch import child
 
 INSTANCES = 256  # of each task that `inspect` asks, where nobody says how many
-WORDS = {"inspect": ["--instances", str(INSTANCES)], "damage": []}
 
 
 def take_or_look(verb: str, name: str, run: Any, complaints: list[str]) -> None:
@@ -19,7 +18,8 @@ def take_or_look(verb: str, name: str, run: Any, complaints: list[str]) -> None:
         print(f"have {verb} of {name}: {run.folder}", flush=True)
         return
     print(f"\n== {verb} {name}: {why}", flush=True)
-    status = child.run([verb, str(run.folder), *WORDS[verb]], errors="passed").status
+    words = ["--instances", str(INSTANCES)] if verb == "inspect" else []
+    status = child.run([verb, str(run.folder), *words], errors="passed").status
     if still := _why_not(verb, run):
         complaints.append(f"{name} was not looked into by {verb} (status {status}): {still}")
 

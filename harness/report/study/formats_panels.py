@@ -10,7 +10,7 @@ from harness.plan.study import Study
 from harness.report import style
 from harness.report.study.families import sample
 from harness.report.study.formats import CAUSES, Formats, family_of, format_of, is_plain
-from harness.report.study.frame import COLOURS, Case, family_keys, new_figure, with_interval
+from harness.report.study.frame import COLOURS, Case, family_keys, measure_of, new_figure, with_interval
 
 HEIGHT_IN, ROW_IN = 3.0, 0.22
 APART = 0.3
@@ -21,7 +21,7 @@ def draw_formats(study: Study, cases: Sequence[Case]) -> Figure:
     f = Formats(study, [trial for case in cases for trial in case.trials])
     costs, gained = _rows(study, f, f.low), _rows(study, f, list(f.gained()))
     notes = [
-        "cost: bits of val beside the same plan in bf16 at equal seeds, in %; means and 95% intervals over seeds (hollow: "
+        f"cost: {measure_of(cases)} of val beside the same plan in bf16 at equal seeds, in %; means and 95% intervals (hollow: "
         "one seed)",
         "of the format: what gains change there, minus what they change in bf16",
         "flips: share of weight codes that a step changes, mean over layers and seeds, of plain formats and of the most "

@@ -11,7 +11,7 @@ from harness.plan.study import Study
 from harness.report import style
 from harness.report.statistics import Sample
 from harness.report.study.families import percents, sample
-from harness.report.study.frame import COLOURS, Case, family_keys, new_figure, with_interval
+from harness.report.study.frame import COLOURS, Case, family_keys, measure_of, new_figure, with_interval
 from harness.report.study.signal import dial_of, floor, moved, over_training, worth
 from harness.report.study.trials import Trial
 
@@ -27,7 +27,7 @@ def draw_signal(study: Study, cases: Sequence[Case]) -> Figure:
         "gradient: RMS over all routers on the steps that close a window, mean over seeds "
         f"({' solid, '.join(study.families)} dashed; dotted: the smallest step that the format tells apart from 0 in the "
         "layer's gradients, of the family's own case)",
-        "means and 95% intervals over seeds; change of bits of val against the family's own case at equal seeds",
+        f"means and 95% intervals over seeds; change of {measure_of(cases)} of val against the family's own case",
     ]
     rows_in = ROW_IN * len(dials) + 0.6
     fig = new_figure(study, cases, 2.6 + rows_in, *notes)

@@ -10,8 +10,10 @@ INSTANCES = 256  # of each task that `inspect` asks, where nobody says how many
 
 def take_or_look(verb: str, name: str, run: Any, complaints: list[str]) -> None:
     """`verb`: see `Study.look`; `name`: what people call the run (RunData); `complaints` gains one where it was not looked into
-    afterwards. Of a dense run there is nothing to interfere with."""
-    if verb == "damage" and not run.experts:
+    afterwards."""
+    from harness.report.study.looks import asked
+
+    if not asked(verb, run):
         return
     why = _why_not(verb, run)
     if not why:

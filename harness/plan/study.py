@@ -27,7 +27,7 @@ OF_SERIES = "series"  # of a series' points, drawn by harness/report/series
 LOOKS = {"routing": "inspect", "damage": "damage", "occupancy": "damage"}
 REMEDY = "see studies/sparsity.yaml"
 OF_FAMILIES = ("formats", "signal")  # which set one family against the other
-INHERIT = (RACE, "formats", "signal")  # figures of studies in which FAMILY-DIAL has the words of FAMILY, and then its own
+INHERIT = (RACE, *OF_FAMILIES)  # figures of studies in which FAMILY-DIAL has the words of FAMILY, and then its own
 NOT_A_CASES = ("lane", "seed")  # a study's own words
 FORK = re.compile(r"fork=([^@\s]+)@(\d+)")  # CASE@STEP
 DOSE = re.compile(r"(.+)-(\d{1,3}(?:\.\d+)?)")  # KIND-LEVEL, in %
@@ -76,6 +76,10 @@ class Study:
             return []
         one, other = map(self.of_family, self.families)
         return [dial for dial in one if dial in other]
+
+    def family_of(self, case: str) -> str:
+        """The family that a case is, or turns a dial of; empty where it belongs to none."""
+        return next((family for family in self.families if case == family or case.startswith(f"{family}-")), "")
 
     def of_family(self, family: str) -> dict[str, str]:
         """{dial: case} of all that a family turns, whether the other one does or not."""

@@ -15,10 +15,6 @@ from harness.evaluate.atlas.drift import jaccard, kept
 from harness.evaluate.atlas.seen import Layer
 from harness.model.feedforward import Experts
 
-DRIFT = ("sets", "router", "inputs")  # of routing; then telemetry of the load, then the distance of parameters
-LOAD = ("load", "evenness")
-PARAMETERS = ("weights", "model")
-
 
 class Earlier(NamedTuple):
     """A checkpoint. `distance`: |p' - p| / |p| of all parameters, p' being its own and p those of the last model."""

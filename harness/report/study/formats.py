@@ -26,10 +26,6 @@ def format_of(trial: Trial) -> str:
     return trial.plan["precision"]["format"]
 
 
-def family_of(study: Study, case: str) -> str:
-    return next((family for family in study.families if case == family or case.startswith(f"{family}-")), "")
-
-
 def is_plain(trial: Trial) -> bool:
     """Whether its format acts from the first step to the last, without dither."""
     precision = trial.plan["precision"]
@@ -60,7 +56,7 @@ class Formats:
 
     def without_gains(self, case: str) -> str | None:
         """The case with the same plan and precision, and the gains of its family's own case."""
-        trial, family = self.first[case], family_of(self.study, case)
+        trial, family = self.first[case], self.study.family_of(case)
         if family not in self.first:
             return None
         gains, precision = self.first[family].plan.get("gains"), trial.plan["precision"]
@@ -102,7 +98,7 @@ class Formats:
         """{(family, format): {tokens: case}} of plain cases that differ in their budget alone, where there are several."""
         found: dict[tuple[str, str], dict[int, str]] = {}
         for case in self.low:
-            trial, family = self.first[case], family_of(self.study, case)
+            trial, family = self.first[case], self.study.family_of(case)
             own = self.first.get(family)
             if own and is_plain(trial) and _key(trial, "budget", "validation") == _key(own, "budget", "validation"):
                 found.setdefault((family, format_of(trial)), {})[trial.plan["budget"]["tokens"]] = case

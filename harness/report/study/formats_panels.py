@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from harness.plan.study import Study
 from harness.report import style
 from harness.report.study.families import sample
-from harness.report.study.formats import CAUSES, Formats, family_of, format_of, is_plain
+from harness.report.study.formats import CAUSES, Formats, format_of, is_plain
 from harness.report.study.frame import COLOURS, Case, family_keys, measure_of, new_figure, with_interval
 
 HEIGHT_IN, ROW_IN = 3.0, 0.22
@@ -47,7 +47,7 @@ def _rows(study: Study, f: Formats, cases: Sequence[str]) -> dict[str, list[str]
     """{dial: its cases, in the order of families}."""
     found: dict[str, list[str]] = {}
     for case in cases:
-        found.setdefault(case.removeprefix(f"{family_of(study, case)}-"), []).append(case)
+        found.setdefault(case.removeprefix(f"{study.family_of(case)}-"), []).append(case)
     return found
 
 
@@ -86,7 +86,7 @@ def _lengths(ax: Axes, study: Study, f: Formats) -> None:
 
 def _flips(ax: Axes, study: Study, f: Formats, family: str) -> None:
     """Shown are the plain case of each format, and the one with most dither."""
-    here = [case for case in f.low if family_of(study, case) == family]
+    here = [case for case in f.low if study.family_of(case) == family]
     plain = [case for case in here if case == f"{family}-{format_of(f.first[case])}"]
     dithered = sorted(here, key=lambda case: f.first[case].plan["precision"].get("dither") or 0)[-1:]
     chosen = [*plain, *(case for case in dithered if not is_plain(f.first[case]))]

@@ -7,26 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import UserError
-from harness.reading import is_there
 from harness.record.inspected import INSPECT_FILE, Inspected, named, read_inspected
 from harness.record.run import Run
+from harness.report.study import looked
 from harness.surprise import surprise
-
-WEIGHTS = "weights.safetensors"
 
 
 def look_up(run: Run) -> tuple[Inspected | None, str]:
     """What lies in `inspect` of a finished run, or beside a copy of its record; or None, and why."""
-    there = [path for path in (run.folder / "inspect" / INSPECT_FILE, run.folder / INSPECT_FILE) if is_there(path)]
-    if not there:
-        return None, f"it has no {INSPECT_FILE}"
-    try:
-        found = read_inspected(there[0])
-    except UserError as error:
-        return None, error.problem
-    wrong = "; ".join([*_of_another(found, run), *_broken(found, run)])
-    return (None, f"{there[0]} {wrong}") if wrong else (found, "")
+    return looked.look_up(run, "inspect", INSPECT_FILE, read_inspected, _wrong)
 
 
 def put_inspection(found: Inspected, folder: Path) -> None:
@@ -34,17 +23,12 @@ def put_inspection(found: Inspected, folder: Path) -> None:
     (folder / INSPECT_FILE).write_text(json.dumps(named(found), separators=(",", ":")).replace('{"task"', '\n{"task"') + "\n")
 
 
-def _of_another(found: Inspected, run: Run) -> Iterator[str]:
-    record = run.record
-    weights = record.artifacts[WEIGHTS].sha256 if WEIGHTS in record.artifacts else None
-    for what, its, own in (("plan", found.run.plan_hash, record.plan_hash), ("seed", found.run.seed, record.seed),
-                           ("record", found.run.content_sha256, record.content_sha256),
-                           ("weights", found.run.weights_sha256, weights)):  # fmt: skip
-        if its != own:
-            yield f"is of {what} {str(its)[:8]}, the run has {str(own)[:8]}"
+def _wrong(found: Inspected, run: Run) -> Iterator[str]:
+    yield from looked.of_another(found.run, run)
     planned = run.plan.get("data", {}).get("tasks", [])
     if (asked := [task.task for task in found.tasks]) != planned:
         yield f"asked {', '.join(asked)}, the plan has the tasks {', '.join(planned) or '(none)'}"
+    yield from _broken(found, run)
 
 
 def _broken(found: Inspected, run: Run) -> Iterator[str]:

@@ -48,7 +48,7 @@ def draw_rules(study: Study, cases: Sequence[Case]) -> Figure:
 
 def _base(study: Study, cases: Sequence[Case], trial: Trial) -> Sequence[Trial]:
     """The trials that one is compared with: those of its family's own case, or of the first."""
-    family = next((name for name in study.families if trial.case == name or trial.case.startswith(f"{name}-")), None)
+    family = study.family_of(trial.case)
     return next((case.trials for case in cases if case.name == family), cases[0].trials)
 
 

@@ -53,7 +53,7 @@ def worth(trial: Trial) -> float | None:
 
 def dial_of(study: Study, case: str) -> tuple[str, str]:
     """(family, dial); the dial of a family's own case is empty."""
-    family = next((name for name in study.families if case == name or case.startswith(f"{name}-")), "")
+    family = study.family_of(case)
     return family, case.removeprefix(family).removeprefix("-")
 
 

@@ -107,6 +107,27 @@ def test_another_runs_receipt_is_refused(kept, tmp_path, capsys):
     assert "is a receipt of another run" in refused(capsys, kept[0], "--against", other)
 
 
+def verified(capsys, run):
+    """(whether the evidence passes, what is said of it on one line)"""
+    capsys.readouterr()
+    status = main(["verify", str(run), "steps=0"])
+    return status == 0, " ".join(capsys.readouterr().out.split())
+
+
+def test_verify_holds_a_receipt_to_its_hashes_its_run_and_its_weights(kept, tmp_path, capsys):
+    copy, other = (shutil.copytree(run, tmp_path / str(seed)) for seed, run in enumerate(kept))
+    passed, said = verified(capsys, copy)
+    assert passed and "atlas what it left is whole, and of this run" in said
+    receipt = copy / "atlas" / "receipt.safetensors"
+    receipt.write_bytes(receipt.read_bytes()[:-1] + b"\x7f")
+    passed, said = verified(capsys, copy)
+    assert not passed and "receipt.safetensors was changed after it was written" in said
+    shutil.rmtree(other / "atlas", ignore_errors=True)
+    shutil.copytree(kept[0] / "atlas", other / "atlas")
+    passed, said = verified(capsys, other)
+    assert not passed and "is of seed 1, the run has 2" in said and "is of weights" in said
+
+
 def test_a_damaged_checkpoint_is_named_and_nothing_is_written(kept, tmp_path, capsys):
     copy = shutil.copytree(kept[0], tmp_path / "copy")
     before = (copy / "atlas" / "atlas.json").read_bytes()

@@ -58,6 +58,16 @@ def test_an_edited_one_is_refused(kept, tmp_path, capsys):
     assert "was changed after it was written" in said and "make damage RUN=... makes it anew" in said
 
 
+def test_verify_holds_it_to_its_hash_and_its_run(kept, tmp_path, capsys):
+    copy = shutil.copytree(kept, tmp_path / "copy")
+    assert main(["verify", str(copy), "steps=0"]) == 0
+    assert "damage what it left is whole, and of this run" in " ".join(capsys.readouterr().out.split())
+    there = copy / "damage" / "damage.json"
+    there.write_text(there.read_text().replace('"seed":1', '"seed":2'))
+    assert main(["verify", str(copy), "steps=0"]) == 1
+    assert "damage.json was changed after it was written" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_run_that_kept_none_has_no_routers_to_put_in_and_is_told_the_key(finished, tmp_path, capsys):
     assert main(["damage", str(finished()), "--out", str(tmp_path)]) == 0
     found = read_damage(tmp_path / "damage.json")

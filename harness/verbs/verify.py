@@ -18,6 +18,7 @@ Verdicts, strongest first. Each needs whole evidence, and says how many steps we
   equal within tolerance  on another hardware class or from other source: losses differ by rounding only
   fresh seeds inside the recorded interval   a new seed is where at least three recorded seeds predict it, and so is this one
   not verified            exit status 1
+What `inspect`, `damage` and `atlas` left with the run is evidence too: its hashes, and that it is of this run and its weights.
 On the hardware class, source and versions of the record its bits are promised: there only equal bits pass. `steps` is
 rounded up to whole log windows, whose chains are compared. The verdict is written to verify.json beside the record, and after
 equal bits the commit that had them to verified.json, which the leaderboard shows.
@@ -95,6 +96,7 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
     """What verify.json holds. Nothing that is wrong with the record is raised: it is in the report."""
     from harness.record.provenance import now
     from harness.report.integrity import ONLY_BY_RE_EXECUTION, check
+    from harness.report.look_evidence import looks
     from harness.report.run_data import load_run
 
     report: dict[str, Any] = {
@@ -110,6 +112,9 @@ def verify(folder: Path, steps: int | None, commit: str) -> dict[str, Any]:
     report["of"] = f"{r.lane}, seed {r.seed}, plan {r.plan_hash[:8]}, commit {r.provenance.commit[:8]}"
     report["content_sha256"] = r.content_sha256
     report["problems"] += check(run)
+    for verb, problems in looks(run).items():
+        report["problems"] += problems
+        report["notes"] += [] if problems else [f"{verb}: what it left is whole, and of this run"]
     _check_data(run, report)
     if report["problems"]:
         return report

@@ -6,6 +6,7 @@ from pathlib import Path
 from harness.record.damaged import DAMAGE_FILE, Damage, read_damage, write_damage
 from harness.record.run import Run
 from harness.record.sealed import SEAL
+from harness.report.look_evidence import of_another
 from harness.report.study import looked
 
 
@@ -20,6 +21,6 @@ def put_damage(found: Damage, folder: Path) -> None:
 
 
 def _wrong(found: Damage, run: Run) -> Iterator[str]:
-    yield from looked.of_another(found.run, run)
+    yield from of_another(found.run, run)
     if found.model.moe_layers != run.moe_layers or found.model.experts != run.experts:
         yield f"is of {found.model.experts} experts in layers {found.model.moe_layers}, the run has {run.experts}"

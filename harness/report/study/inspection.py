@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.record.inspected import INSPECT_FILE, Inspected, named, read_inspected
 from harness.record.run import Run
+from harness.report.look_evidence import of_another
 from harness.report.study import looked
 from harness.surprise import surprise
 
@@ -24,7 +25,7 @@ def put_inspection(found: Inspected, folder: Path) -> None:
 
 
 def _wrong(found: Inspected, run: Run) -> Iterator[str]:
-    yield from looked.of_another(found.run, run)
+    yield from of_another(found.run, run)
     planned = run.plan.get("data", {}).get("tasks", [])
     if (asked := [task.task for task in found.tasks]) != planned:
         yield f"asked {', '.join(asked)}, the plan has the tasks {', '.join(planned) or '(none)'}"

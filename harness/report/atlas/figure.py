@@ -17,6 +17,7 @@ DOTTED = (0, (1.5, 1.5))
 LAYERS = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILLION, style.PURPLE, style.SKY, style.BLACK, style.GREY)
 CHANNELS = {"router": style.GREEN, "inputs": style.BLUE, "biases": style.ORANGE, "all": style.BLACK}
 WIDE = 0.1  # of an even share: a load below it has loads drawn by their logarithms
+APART = 100  # times: mean margins further apart are drawn by their logarithms, as where scores of some layers saturate
 MOST_CELLS = 64  # experts of a map
 MOST_LAYERS = len(LAYERS)
 
@@ -77,7 +78,11 @@ def _over_steps(ax: Axes, receipt: Receipt, rows: list[tuple[int, int, Span | No
 
 def _margins(ax: Axes, receipt: Receipt) -> None:
     _over_steps(ax, receipt, [(row.layer, row.step, row.margin and row.margin.mean) for row in receipt.index.settled])
-    ax.set_ylim(bottom=0)
+    means = [row.margin.mean[0] for row in receipt.index.settled if row.margin]
+    if 0 < min(means, default=0) * APART < max(means, default=0):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
     ax.set_title("margins", loc="left")
     ax.set_ylabel("last chosen less next, mean score")
 

@@ -12,7 +12,7 @@ their quantized weights and inputs; an expert's length is that of its unquantize
 --last takes the end alone, of a run that kept none. Of each token and MoE layer the receipt has the scores, in fp32 and with
 biases, of the K experts chosen and of the next one, of each expert its load, how often it stands beside each other one, and
 the mean length of what it says. The page says
-  margins           s_(K) - s_(K+1), over training
+  margins           s_(K) - s_(K+1), over training; the share of tokens for which it is 0
   occupancy         N_eff = E / (1 + CV^2), and the loads as a CCDF
   turnover of sets  Jaccard of a token's set with its set later, beside that of a token half of the text away
   drift             the share of chosen experts that router weights, inputs and biases, each alone, would exchange, and all

@@ -42,13 +42,15 @@ def _settled(index: Atlas) -> Iterator[str]:
     yield "Margins s_(K) - s_(K+1), and how many experts are used"
     rows = (
         (f"{row.step:,}", str(row.layer),
-         *(("-", "-", "-") if row.margin is None else
-           (span(row.margin.mean, "{:.4f}"), f"{row.margin.quantiles[1]:.4f}", f"{row.margin.quantiles[2]:.4f}")),
+         *(("-", "-", "-", "-") if row.margin is None else
+           (span(row.margin.mean, "{:.2g}"), f"{row.margin.quantiles[1]:.2g}", f"{row.margin.quantiles[2]:.2g}",
+            f"{row.margin.ties / index.probe.tokens:.2f}")),
          span(row.effective, "{:.1f}"), str(row.unused), f"{row.busiest:.2f}")
         for row in index.settled
     )  # fmt: skip
-    yield from aligned(("step", "layer", "margin", "10%", "median", "N_eff", "unused", "busiest takes"), rows)
-    yield "  N_eff = E / (1 + CV^2); busiest takes: the share of tokens that its expert is chosen for"
+    yield from aligned(("step", "layer", "margin", "10%", "median", "tied", "N_eff", "unused", "busiest takes"), rows)
+    yield "  tied: the share of tokens whose last expert scores what the next one does; N_eff = E / (1 + CV^2);"
+    yield "  busiest takes: the share of tokens that its expert is chosen for"
 
 
 def _drift(index: Atlas) -> Iterator[str]:

@@ -17,6 +17,7 @@ from harness.plan.compose import compose
 from harness.plan.fingerprint import plan_hash
 from harness.plan.stored import read_plan
 from harness.record.atlas import read_atlas
+from harness.record.sealed import SEAL, sealed
 from harness.train import checkpoint
 
 FILES = ["atlas.json", "atlas.png", "atlas.txt", "receipt.safetensors"]
@@ -47,6 +48,19 @@ def test_the_receipt_is_of_every_kept_checkpoint_and_of_the_end(kept):
     assert len({taken.sha256 for taken in found.index.taken}) == 5
     assert found.index.run.content_sha256 == record.content_sha256 and found.index.probe.of == record.track
     assert {row.of for row in found.index.told} == {"class", "place in word"}
+
+
+def test_a_router_whose_scores_saturate_is_seen_in_the_text_and_drawn(kept, tmp_path):
+    copy = shutil.copytree(kept[0] / "atlas", tmp_path / "copy")
+    content = json.loads((copy / "atlas.json").read_text())
+    del content[SEAL]
+    few = {"mean": [7.3e-7, 6e-7, 8e-7], "quantiles": [0.0, 0.0, 1.2e-7, 1e-6], "ties": content["probe"]["tokens"] // 4}
+    content["settled"][-1]["margin"] = few
+    (copy / "atlas.json").write_text(json.dumps(sealed(content)))
+    assert main(["atlas", "--from", str(copy)]) == 0
+    (line,) = [line for line in (copy / "atlas.txt").read_text().splitlines() if "7.3e-07" in line]
+    assert line.split()[:8] == ["32", "1", "7.3e-07", "(6e-07", "to", "8e-07)", "0", "1.2e-07"] and line.split()[8] == "0.25"
+    assert (copy / "atlas.png").read_bytes() != (kept[0] / "atlas" / "atlas.png").read_bytes()
 
 
 def test_the_same_checkpoints_give_the_same_bytes(kept, tmp_path):

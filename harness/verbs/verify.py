@@ -18,7 +18,8 @@ Verdicts, strongest first. Each needs whole evidence, and says how many steps we
   equal within tolerance  on another hardware class or from other source: losses differ by rounding only
   fresh seeds inside the recorded interval   a new seed is where at least three recorded seeds predict it, and so is this one
   not verified            exit status 1
-What `inspect`, `damage` and `atlas` left with the run is evidence too: its hashes, and that it is of this run and its weights.
+What `inspect`, `damage` and `atlas` left with the run is evidence too: it must be of this run and its weights, and what the
+last two left unchanged since, by its own hashes.
 On the hardware class, source and versions of the record its bits are promised: there only equal bits pass. `steps` is
 rounded up to whole log windows, whose chains are compared. The verdict is written to verify.json beside the record, and after
 equal bits the commit that had them to verified.json, which the leaderboard shows.
